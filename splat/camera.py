@@ -1,0 +1,85 @@
+"""`Camera`: a pinhole view of the world, and camera paths around a scene."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Undistorted pinhole camera with OpenCV axes (x right, y down, z forward); pixel centres lie at +0.5.
+
+    Attributes:
+        fx, fy: focal lengths, pixels.
+        cx, cy: principal point, pixels from the outer corner of the top left pixel.
+        width, height: image size, pixels.
+        world_to_camera: (4, 4) rigid transform, float64 or float32.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+    world_to_camera: Tensor
+
+    def __post_init__(self) -> None:
+        if tuple(self.world_to_camera.shape) != (4, 4):
+            raise ValueError(f"world_to_camera has shape {tuple(self.world_to_camera.shape)}, expected (4, 4)")
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"image size is {self.width}×{self.height}, expected at least 1×1")
+        if not (self.fx > 0 and self.fy > 0):
+            raise ValueError(f"focal lengths are {self.fx}, {self.fy}, expected positive numbers")
+
+    @property
+    def camera_to_world(self) -> Tensor:
+        """(4, 4) inverse of ``world_to_camera``."""
+        return torch.linalg.inv(self.world_to_camera)
+
+    @property
+    def position(self) -> Tensor:
+        """(3,) camera centre in world units."""
+        return -self.world_to_camera[:3, :3].T @ self.world_to_camera[:3, 3]
+
+    @property
+    def forward(self) -> Tensor:
+        """(3,) unit viewing direction in the world."""
+        return self.world_to_camera[2, :3]
+
+    def replace(self, **changes) -> "Camera":
+        """A copy with some attributes exchanged."""
+        return dataclasses.replace(self, **changes)
+
+    def resized(self, width: int, height: int) -> "Camera":
+        """The same view sampled on a grid of another size."""
+        sx, sy = width / self.width, height / self.height
+        return self.replace(fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=width, height=height)
+
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixel positions (M, 2) and depths (M,) of world ``points`` (M, 3); meaningless where depth ≤ 0."""
+        pose = self.world_to_camera.to(points)
+        local = points @ pose[:3, :3].T + pose[:3, 3]
+        depth = local[:, 2]
+        x = self.fx * local[:, 0] / depth + self.cx
+        y = self.fy * local[:, 1] / depth + self.cy
+        return torch.stack([x, y], -1), depth
+
+    @staticmethod
+    def look_at(
+        position: Tensor, target: Tensor, up: Tensor, width: int, height: int, fov_degrees: float = 50.0
+    ) -> "Camera":
+        """Camera at ``position`` facing ``target`` with ``up`` (each (3,)) upwards; vertical field of view in degrees."""
+        position, target, up = (v.to(torch.float64) for v in (position, target, up))
+        forward = torch.nn.functional.normalize(target - position, dim=0)
+        right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
+        down = torch.linalg.cross(forward, right)
+        rotation = torch.stack([right, down, forward])
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[:3, :3] = rotation
+        pose[:3, 3] = -rotation @ position
+        focal = 0.5 * height / math.tan(math.radians(fov_degrees) / 2)
+        return Camera(focal, focal, width / 2, height / 2, width, height, pose)

@@ -1,0 +1,13 @@
+"""Errors a user can act on. The command line prints their one sentence and exits with 2."""
+
+
+class InputError(Exception):
+    """User input is wrong: the message names the file, what was found, what was expected, what to do."""
+
+
+class BackendError(InputError):
+    """A rendering backend cannot run on this machine; the message says what to install or choose instead."""
+
+
+class NonFiniteError(InputError):
+    """A NaN or infinity appeared in training; the message names the tensor and the step."""

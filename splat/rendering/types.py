@@ -1,0 +1,72 @@
+"""What `render()` takes besides a cloud and a camera, and what it gives back."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# The same in every backend (see the module `reference` for the equations they belong to).
+TILE = 16  # pixels a side
+BLUR = 0.3  # px², added to the diagonal of the projected covariance
+ALPHA_MIN = 1.0 / 255.0  # a Gaussian below this opacity at a pixel is skipped there
+ALPHA_MAX = 0.99
+TRANSMITTANCE_MIN = 1e-4  # blending stops before falling to this
+NEAR = 0.01  # world units; Gaussians nearer to the image plane are skipped
+COMPENSATION_MIN = 0.005  # lower bound of the anti-aliasing opacity factor
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """How to draw.
+
+    Attributes:
+        background: RGB behind the scene.
+        sh_degree: highest SH band used; None uses all the cloud has.
+        antialiased: scale opacities by √(det Σ₂ / det (Σ₂ + blur)) (Mip-Splatting, Yu et al. 2024, §4.2).
+        depth: also make expected and median depth.
+        normal: also make normals.
+        near: distance of the near plane, world units.
+    """
+
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    sh_degree: int | None = None
+    antialiased: bool = False
+    depth: bool = False
+    normal: bool = False
+    near: float = NEAR
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """One picture of a cloud.
+
+    Attributes:
+        rgb: (H, W, 3) linear blend of the Gaussians' colours and the background.
+        alpha: (H, W) opacity, 1 − transmittance.
+        depth: (H, W) expected z-depth Σ wᵢ zᵢ / Σ wᵢ, world units, 0 where nothing is seen; None unless asked for.
+        median_depth: (H, W) z-depth of the Gaussian at which transmittance falls below ½, 0 where it never does. Not differentiable.
+        normal: (H, W, 3) Σ wᵢ nᵢ in camera axes, not normalised: nᵢ is the Gaussian's shortest axis, facing the camera.
+        radii: (N,) radius in pixels of each Gaussian's drawn ellipse (its larger half-extent, rounded up), 0 where it is not visible. int32.
+        weights: (N,) Σ over pixels of the blending weights αT, no gradient.
+        means2d: (N, 2) projected centres, pixels (0 where not visible). After a backward pass through ``render()`` the
+            gradient ∂L/∂means2d in pixels is in ``means2d_grad`` if ``rgb`` was differentiable.
+    """
+
+    rgb: Tensor
+    alpha: Tensor
+    depth: Tensor | None
+    median_depth: Tensor | None
+    normal: Tensor | None
+    radii: Tensor
+    weights: Tensor
+    means2d: Tensor
+
+    @property
+    def visible(self) -> Tensor:
+        """(N,) mask of the Gaussians that are drawn."""
+        return self.radii > 0
+
+    def psnr(self, target: Tensor) -> float:
+        """Peak signal-to-noise ratio, dB, of ``rgb`` clamped to [0, 1] against ``target`` (H, W, 3)."""
+        error = torch.mean((self.rgb.clamp(0, 1) - target) ** 2)
+        return float(-10 * torch.log10(error.clamp_min(1e-12)))
