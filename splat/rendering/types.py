@@ -37,6 +37,37 @@ class RenderOptions:
 
 
 @dataclass(frozen=True)
+class ImageGradients:
+    """∂L/∂(each picture of a `Rendering`), same shapes; None where the loss does not use it."""
+
+    rgb: Tensor | None = None
+    alpha: Tensor | None = None
+    depth: Tensor | None = None
+    normal: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class CloudGradients:
+    """∂L/∂(each tensor of a cloud), and what densification strategies look at.
+
+    Attributes:
+        means, log_scales, quats, logit_opacities, sh: shapes of the cloud's tensors.
+        pose: (4, 4) ∂L/∂world_to_camera, last row zero.
+        means2d: (N, 2) ∂L/∂(projected centre), pixels.
+        means2d_abs: (N, 2) Σ over pixels of |that pixel's share of means2d| (AbsGS, Ye et al. 2024, eq. 5).
+    """
+
+    means: Tensor
+    log_scales: Tensor
+    quats: Tensor
+    logit_opacities: Tensor
+    sh: Tensor
+    pose: Tensor
+    means2d: Tensor
+    means2d_abs: Tensor
+
+
+@dataclass(frozen=True)
 class Rendering:
     """One picture of a cloud.
 
@@ -48,8 +79,7 @@ class Rendering:
         normal: (H, W, 3) Σ wᵢ nᵢ in camera axes, not normalised: nᵢ is the Gaussian's shortest axis, facing the camera.
         radii: (N,) radius in pixels of each Gaussian's drawn ellipse (its larger half-extent, rounded up), 0 where it is not visible. int32.
         weights: (N,) Σ over pixels of the blending weights αT, no gradient.
-        means2d: (N, 2) projected centres, pixels (0 where not visible). After a backward pass through ``render()`` the
-            gradient ∂L/∂means2d in pixels is in ``means2d_grad`` if ``rgb`` was differentiable.
+        means2d: (N, 2) projected centres, pixels (0 where not visible), no gradient.
     """
 
     rgb: Tensor
