@@ -57,7 +57,9 @@ class Camera:
     def resized(self, width: int, height: int) -> "Camera":
         """The same view sampled on a grid of another size."""
         sx, sy = width / self.width, height / self.height
-        return self.replace(fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=width, height=height)
+        return self.replace(
+            fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=width, height=height
+        )
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixel positions (M, 2) and depths (M,) of world ``points`` (M, 3); meaningless where depth ≤ 0."""

@@ -49,7 +49,9 @@ class GaussianCloud:
         for name in FIELDS[1:]:
             tensor = getattr(self, name)
             if tensor.device != self.means.device or tensor.dtype != self.means.dtype:
-                raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}, means is {self.means.dtype} on {self.means.device}")
+                raise ValueError(
+                    f"{name} is {tensor.dtype} on {tensor.device}, means is {self.means.dtype} on {self.means.device}"
+                )
 
     # ---- facts ----
 
@@ -125,7 +127,9 @@ class GaussianCloud:
         clouds = [cloud.with_sh_degree(degree) for cloud in clouds]
         common = set.intersection(*(set(cloud.extras) for cloud in clouds))
         fields = {name: torch.cat([getattr(cloud, name) for cloud in clouds]) for name in FIELDS}
-        extras = {name: torch.cat([cloud.extras[name] for cloud in clouds]) for name in clouds[0].extras if name in common}
+        extras = {
+            name: torch.cat([cloud.extras[name] for cloud in clouds]) for name in clouds[0].extras if name in common
+        }
         return GaussianCloud(**fields, extras=extras)
 
     def replace(self, **changes) -> "GaussianCloud":
@@ -149,7 +153,9 @@ class GaussianCloud:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "GaussianCloud":
         """Move and convert; ``dtype`` applies to floating-point tensors only."""
-        return self.map(lambda t: t.to(device=device or t.device, dtype=dtype if dtype and t.is_floating_point() else t.dtype))
+        return self.map(
+            lambda t: t.to(device=device or t.device, dtype=dtype if dtype and t.is_floating_point() else t.dtype)
+        )
 
     def detach(self) -> "GaussianCloud":
         return self.map(Tensor.detach)
@@ -177,7 +183,10 @@ class GaussianCloud:
         if scale <= 0:
             raise ValueError(f"scale is {scale}, expected a positive number")
         exact = rotation.to(self.device, torch.float64)
-        if not torch.allclose(exact @ exact.T, torch.eye(3, dtype=exact.dtype, device=exact.device), atol=1e-5) or torch.linalg.det(exact) < 0:
+        if (
+            not torch.allclose(exact @ exact.T, torch.eye(3, dtype=exact.dtype, device=exact.device), atol=1e-5)
+            or torch.linalg.det(exact) < 0
+        ):
             raise ValueError("rotation is not a proper rotation matrix")
         rotation = exact.to(self.dtype)
         means = scale * self.means @ rotation.T
@@ -190,9 +199,17 @@ class GaussianCloud:
     # ---- construction ----
 
     @staticmethod
-    def empty(sh_degree: int = 0, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> "GaussianCloud":
+    def empty(
+        sh_degree: int = 0, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "GaussianCloud":
         """A cloud of no Gaussians."""
-        shapes = {"means": (0, 3), "log_scales": (0, 3), "quats": (0, 4), "logit_opacities": (0,), "sh": (0, (sh_degree + 1) ** 2, 3)}
+        shapes = {
+            "means": (0, 3),
+            "log_scales": (0, 3),
+            "quats": (0, 4),
+            "logit_opacities": (0,),
+            "sh": (0, (sh_degree + 1) ** 2, 3),
+        }
         return GaussianCloud(**{name: torch.zeros(shape, device=device, dtype=dtype) for name, shape in shapes.items()})
 
 

@@ -34,7 +34,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -62,4 +64,6 @@ def packaged_folder(name: str) -> Path:
     for candidate in (here / f"_{name}", here.parent / name):
         if candidate.is_dir():
             return candidate
-    raise InputError(f"the folder '{name}' that ships with splat is missing; reinstall with: pip install --force-reinstall splat")
+    raise InputError(
+        f"the folder '{name}' that ships with splat is missing; reinstall with: pip install --force-reinstall splat"
+    )
