@@ -1,0 +1,108 @@
+"""Gaussian clouds in the file formats of the ecosystem: one registry, ``read(path)`` and ``write(cloud, path)``."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from splat.errors import InputError
+
+if TYPE_CHECKING:
+    from splat.cloud import GaussianCloud
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format.
+
+    Attributes:
+        name: what ``--format`` and messages call it.
+        suffixes: file name endings, the longest match wins; the first is the usual one.
+        module: module of this package with ``read(path)``, ``write(cloud, path, **options)`` and ``antialiased(path)``.
+        description: one line for people.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    module: str
+    description: str
+
+    def function(self, name: str) -> Callable:
+        """The function ``name`` of the format's module, loaded on first use."""
+        return getattr(import_module(f"splat.formats.{self.module}"), name)
+
+    @property
+    def read(self) -> Callable[[Path], "GaussianCloud"]:
+        return self.function("read")
+
+    @property
+    def write(self) -> Callable[..., None]:
+        return self.function("write")
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that ``write`` takes."""
+        parameters = inspect.signature(self.write).parameters.values()
+        return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+
+
+FORMATS = (Format("ply", (".ply",), "ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept"),)
+
+
+def find(name: str) -> Format:
+    """The format called ``name``. Raises InputError naming the known ones."""
+    for candidate in FORMATS:
+        if candidate.name == name:
+            return candidate
+    raise InputError(f"no format is called '{name}'; choose one of {', '.join(known.name for known in FORMATS)}")
+
+
+def by_suffix(path: str | Path) -> Format:
+    """The format that the ending of ``path`` stands for. Raises InputError naming the known endings."""
+    name = Path(path).name.lower()
+    matches = [(len(suffix), known) for known in FORMATS for suffix in known.suffixes if name.endswith(suffix)]
+    if not matches:
+        endings = ", ".join(suffix for known in FORMATS for suffix in known.suffixes)
+        raise InputError(f"{path}: the file's ending is none that splat writes; use one of {endings}")
+    return max(matches, key=lambda match: match[0])[1]
+
+
+def recognise(path: str | Path) -> Format:
+    """The format of the existing file or folder ``path``, by content where that can tell, else by suffix."""
+    return by_suffix(path)
+
+
+def read(path: str | Path, format: str | None = None) -> "GaussianCloud":
+    """Read a cloud from ``path`` (float32, CPU, frame of the training cameras).
+
+    Args:
+        path: file, or the folder of an unbundled SOG.
+        format: name of the format; found from content and suffix if None.
+    Raises InputError when the file is missing, damaged or of no known format.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file; check the path")
+    chosen = find(format) if format else recognise(path)
+    try:
+        return chosen.read(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions"
+        ) from error
+
+
+def write(cloud: "GaussianCloud", path: str | Path, format: str | None = None, **options: Any) -> None:
+    """Write ``cloud`` to ``path``, atomically, in the format its suffix (or ``format``) names.
+
+    Raises InputError for an unknown suffix or option, or a cloud the format cannot hold.
+    """
+    path = Path(path)
+    chosen = find(format) if format else by_suffix(path)
+    unknown = [option for option in options if option not in chosen.options]
+    if unknown:
+        takes = ", ".join(chosen.options) or "none"
+        raise InputError(f"{path}: the format '{chosen.name}' has no option '{unknown[0]}'; its options are: {takes}")
+    chosen.write(cloud, path, **options)
