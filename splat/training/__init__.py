@@ -1,0 +1,21 @@
+"""Training: photographs to Gaussians. `train` is the whole of it; every part of it can be imported alone."""
+
+from importlib import import_module
+
+_PUBLIC = {
+    "train": "splat.training.run",
+    "TrainResult": "splat.training.run",
+    "Progress": "splat.training.trainer",
+    "TrainConfig": "splat.training.config",
+    "evaluate": "splat.training.evaluation",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        value = getattr(import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'splat.training' has no attribute '{name}'")
