@@ -1,0 +1,7 @@
+"""``python -m splat`` is ``splat``."""
+
+import sys
+
+from splat.cli import main
+
+sys.exit(main())

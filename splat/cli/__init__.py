@@ -1,0 +1,99 @@
+"""The command line: finds the command, runs it, and turns errors into one sentence and an exit code.
+
+Exit codes: 0 done; 1 a defect of splat (traceback shown); 2 the input was wrong; 130 interrupted.
+Only the module of the command that was asked for is imported, so that ``splat --help`` needs no PyTorch.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from splat import __version__
+from splat.errors import InputError
+
+COMMANDS = {
+    "train": "turn photos or a COLMAP scene into a Gaussian cloud",
+    "eval": "measure a run or a cloud on the held-out photos",
+    "render": "draw a run or a cloud: held-out views, an orbit, or a camera path",
+    "info": "say what is in a cloud, a scene or a run",
+    "convert": "write clouds in another file format",
+    "demo": "make a small scene, train on it and show the result",
+    "doctor": "say what this machine can do, and what to install for more",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command named by the first of ``arguments`` (by default those of the process); return the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"splat {__version__}")
+        return 0
+    command = arguments[0]
+    if command not in COMMANDS:
+        return _refuse(f"there is no command '{command}'; expected one of {', '.join(COMMANDS)}")
+    return _guarded(command, arguments[1:])
+
+
+def usage() -> str:
+    """The text of ``splat --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {_bold(name.ljust(width))}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: splat COMMAND [OPTIONS]",
+            "",
+            "Turns photographs into 3D Gaussian clouds, and works on those clouds.",
+            "",
+            *lines,
+            "",
+            "splat COMMAND --help explains a command; splat --version prints the version.",
+        ]
+    )
+
+
+def _guarded(command: str, arguments: list[str]) -> int:
+    """Run ``command``; the only place where exceptions become exit codes."""
+    try:
+        import_module(f"splat.cli.{command}").run(arguments)
+        sys.stdout.flush()
+    except InputError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt as interrupt:
+        print(f"\nsplat: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`splat info x | head`); keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print(
+            f"\nsplat {__version__} has met a defect of its own. Please report the lines above, with your command"
+            " and the output of: splat doctor",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _refuse(sentence: str) -> int:
+    """Print ``sentence`` on stderr in one piece; return exit code 2."""
+    red, plain = ("\033[31m", "\033[0m") if _coloured(sys.stderr) else ("", "")
+    print(f"{red}splat:{plain} {sentence}", file=sys.stderr)
+    return 2
+
+
+def _bold(text: str) -> str:
+    return f"\033[1m{text}\033[0m" if _coloured(sys.stdout) else text
+
+
+def _coloured(stream) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,107 @@
+"""What all commands print with: one console, tables of one look, and the parser."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from splat.errors import InputError
+from splat.files import write_json
+
+T = TypeVar("T")
+
+console = Console(highlight=False, soft_wrap=False)
+
+registry = tyro.constructors.ConstructorRegistry()
+
+
+@registry.primitive_rule
+def _whole_numbers(type_info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Whole numbers may be written as 300k or 1.5M."""
+    if type_info.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda texts: whole_number(texts[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def whole_number(text: str) -> int:
+    """The integer that ``text`` says, with an optional factor k (thousand) or M (million)."""
+    factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
+    digits = text[:-1] if factor > 1 else text
+    try:
+        return int(digits) * factor
+    except ValueError:
+        value = float(digits) * factor
+        if value != int(value):
+            raise ValueError(f"'{text}' is not a whole number") from None
+        return int(value)
+
+
+def parse(command: str, into: Callable[..., T], arguments: Sequence[str], **options: Any) -> T:
+    """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 and a hint if they do not fit."""
+    with registry:
+        return tyro.cli(into, prog=f"splat {command}", args=list(arguments), **options)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = ()) -> Table:
+    """A table in the common look; the columns in ``numeric`` are flushed right."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    right = set(numeric)
+    for index, column in enumerate(columns):
+        result.add_column(column, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values in two columns without a heading row."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    result.add_column(style="dim", no_wrap=True)
+    result.add_column(overflow="fold")
+    for name, value in rows:
+        result.add_row(name, value)
+    return result
+
+
+def emit_json(value: Any, target: Path) -> None:
+    """Write ``value`` to the file ``target``, or to standard output if that is ``-``."""
+    if str(target) == "-":
+        print(json.dumps(value, indent=2))
+    else:
+        write_json(target, value)
+
+
+def amount(value: float) -> str:
+    """Bytes for people: 1536 → '1.5 kB' (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 75 → '1 min 15 s'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def require(path: Path, what: str) -> Path:
+    """``path`` if it exists; InputError otherwise."""
+    if not path.exists():
+        raise InputError(f"{path}: no such {what}; check the path")
+    return path

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Makes .venv beside pyproject.toml with splat and everything its tests need. Done already? Then it returns at once.
+# PYTHON=python3.12 chooses the interpreter, CXX=clang++ the compiler.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+fail() { printf '[setup] %s\n' "$*" >&2; exit 1; }
+
+find_python() {
+    local name
+    for name in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
+        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+    fail "no Python 3.10 or newer found; install one (Debian, Ubuntu: sudo apt install python3 python3-venv) or set PYTHON"
+}
+
+# What the environment was made from: a change of any of it makes it anew. Python files are not among it, because
+# they are used from this folder directly.
+fingerprint() {
+    { "$python" --version; pwd; find pyproject.toml constraints.txt CMakeLists.txt tools/setup.sh cpu cuda -type f |
+        LC_ALL=C sort | xargs cat; } | cksum
+}
+
+python=$(find_python)
+stamp=.venv/.setup-done
+print=$(fingerprint)
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$print" ]; then
+    exit 0
+fi
+
+command -v "${CXX:-c++}" >/dev/null ||
+    fail "no C++ compiler (${CXX:-c++}) found; install one (Debian, Ubuntu: sudo apt install g++) or set CXX"
+
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    say "making .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv ||
+        fail "$python cannot make virtual environments; install that part (Debian, Ubuntu: sudo apt install python3-venv)"
+fi
+rm -f "$stamp"
+pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+
+if [ "$(uname)" = Linux ] && ! nvidia-smi -L >/dev/null 2>&1; then
+    # The CPU build is a tenth of the size of the default one. Where its index cannot be reached, pip goes on without.
+    say "installing PyTorch (CPU build: there is no NVIDIA GPU)"
+    pip install --quiet --no-deps --retries 1 --timeout 30 --constraint constraints.txt \
+        --extra-index-url https://download.pytorch.org/whl/cpu torch
+fi
+say "installing build tools"
+pip install --quiet 'scikit-build-core>=0.10' 'cmake>=3.20' 'ninja>=1.11'
+say "compiling the C++ core and installing splat with its dependencies"
+pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[video,dev]'
+echo "$print" >"$stamp"
+say "done"
