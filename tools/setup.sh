@@ -21,7 +21,7 @@ find_python() {
 # What the environment was made from: a change of any of it makes it anew. Python files are not among it, because
 # they are used from this folder directly.
 fingerprint() {
-    { "$python" --version; pwd; find pyproject.toml constraints.txt CMakeLists.txt tools/setup.sh cpu cuda -type f |
+    { "$python" --version; pwd; find pyproject.toml constraints.txt CMakeLists.txt tools/setup.sh cpu -type f |
         LC_ALL=C sort | xargs cat; } | cksum
 }
 

@@ -48,7 +48,7 @@ def whole_number(text: str) -> int:
 
 
 def parse(command: str, into: Callable[..., T], arguments: Sequence[str], **options: Any) -> T:
-    """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 and a hint if they do not fit."""
+    """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 if they do not fit."""
     with registry:
         return tyro.cli(into, prog=f"splat {command}", args=list(arguments), **options)
 
