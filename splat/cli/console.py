@@ -64,13 +64,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], num
     return result
 
 
-def facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
-    """Names and values in two columns without a heading row."""
+def grid(title: str, rows: Iterable[Sequence[str]]) -> Table:
+    """Rows without a heading; the last column takes the room that is left and folds."""
+    rows = list(rows)
     result = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
-    result.add_column(style="dim", no_wrap=True)
-    result.add_column(overflow="fold")
-    for name, value in rows:
-        result.add_row(name, value)
+    for index in range(len(rows[0]) if rows else 0):
+        last = index == len(rows[0]) - 1
+        result.add_column(style=None if last else "cyan", no_wrap=not last, overflow="fold")
+    for row in rows:
+        result.add_row(*row)
     return result
 
 
