@@ -1,0 +1,8 @@
+"""Scenes: photographs with their cameras and sparse points, from whatever the user has."""
+
+from splat.scene.cache import ImageCache
+from splat.scene.images import Photo
+from splat.scene.load import load
+from splat.scene.scene import Points, Scene, View
+
+__all__ = ["ImageCache", "Photo", "Points", "Scene", "View", "load"]

@@ -1,0 +1,270 @@
+"""From what a loader read (cameras, poses, points, file names) to a checked `Scene` at the wanted resolution."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from splat.camera import Camera
+from splat.errors import InputError
+from splat.scene.images import ImageHeader, ImageSource, read_header
+from splat.scene.masks import find_masks
+from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
+from splat.scene.undistort import Lens, Pinhole
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What `load` was asked for (see there)."""
+
+    downscale: float = 1.0
+    max_side: int | None = None
+    test_every: int = 8
+    alpha: str = "auto"
+    masks: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class RawView:
+    """One photo as a loader found it.
+
+    Attributes:
+        name: relative name, forward slashes.
+        path: image file.
+        lens: intrinsics as calibrated.
+        group: camera id.
+        world_to_camera: (4, 4) float64.
+        ids, xy: rows of the points seen (K,) and where (K, 2), pixels of ``lens``.
+        held_out: None lets the every-8th rule decide.
+    """
+
+    name: str
+    path: Path
+    lens: Lens
+    group: int
+    world_to_camera: np.ndarray
+    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    xy: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+    held_out: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RawScene:
+    """What a loader hands over; ``points`` None asks for random ones."""
+
+    root: Path
+    kind: str
+    image_root: Path
+    views: list[RawView]
+    xyz: np.ndarray | None = None
+    rgb: np.ndarray | None = None
+    error: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    transparent_background: bool = False
+    shrunk: int = 1  # the images are copies shrunk by this factor (images_2, …)
+    origin: str = ""  # the file to name in errors about cameras
+
+
+def build(raw: RawScene, options: LoadOptions) -> Scene:
+    """Check everything that can be checked without decoding, and put the scene together. Raises InputError."""
+    views = sorted(raw.views, key=lambda view: view.name)
+    origin = raw.origin or str(raw.root)
+    _check_poses(views, origin)
+    headers = _read_headers(views)
+    lenses = _match_sizes(views, headers)
+    notes = list(raw.notes)
+    masks = find_masks(raw.image_root, [view.name for view in views]) if options.masks else {}
+    if masks and len(masks) < len(views):
+        notes.append(f"{len(masks)} of {len(views)} images have a mask; the others are used whole")
+    mode = options.alpha
+    if mode == "auto":
+        mode = "composite" if raw.transparent_background else "mask"
+    built: list[View] = []
+    for index, (view, header, (lens, turn)) in enumerate(zip(views, headers, lenses, strict=True)):
+        target = lens.pinhole()
+        width, height = _target_size(target, raw.shrunk, options)
+        camera = _camera(target, view.world_to_camera).resized(width, height)
+        source = ImageSource(
+            view.path,
+            turn,
+            lens if lens.distorts else None,
+            width,
+            height,
+            masks.get(view.name),
+            mode if header.has_alpha else "none",
+        )
+        _check_mask_size(source, header)
+        ids, xy = _keypoints(view, lens, target, camera)
+        held_out = view.held_out
+        if held_out is None:
+            held_out = options.test_every > 0 and len(views) > 1 and index % options.test_every == 0
+        built.append(View(view.name, camera, source, held_out, ids, xy, view.group))
+    _check_spread(built, raw, origin)
+    points = _points(raw, built, notes)
+    root = raw.root.resolve()
+    name = root.stem if root.is_file() else root.name
+    return Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes))
+
+
+def _camera(pinhole: Pinhole, pose: np.ndarray) -> Camera:
+    p = pinhole
+    return Camera(p.fx, p.fy, p.cx, p.cy, p.width, p.height, torch.from_numpy(np.array(pose, np.float64)))
+
+
+def _check_poses(views: Sequence[RawView], origin: str) -> None:
+    if len(views) == 0:
+        raise InputError(f"{origin} holds no image with a known pose; run structure from motion on the photos again")
+    if len(views) == 1:
+        raise InputError(
+            f"{origin} holds a single image ({views[0].name}), but a scene needs at least two from different places; "
+            "add more photos"
+        )
+    for view in views:
+        if not np.isfinite(view.world_to_camera).all():
+            raise InputError(
+                f"the pose of {view.name} in {origin} contains NaN or infinity; remove that image from the model or "
+                "run structure from motion again"
+            )
+        rotation = view.world_to_camera[:3, :3]
+        if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+            raise InputError(
+                f"the pose of {view.name} in {origin} has a matrix that is no rotation; write poses as a rotation "
+                "(orthonormal, determinant +1) and a translation"
+            )
+        lens = view.lens
+        if not np.isfinite(lens.params).all() or lens.width < 1 or lens.height < 1 or lens.params[0] <= 0:
+            raise InputError(
+                f"the camera of {view.name} in {origin} has the size {lens.width}×{lens.height} and the parameters "
+                f"{list(lens.params)}, but sizes and focal lengths must be positive and all numbers finite; calibrate it again"
+            )
+
+
+def _read_headers(views: Sequence[RawView]) -> list[ImageHeader]:
+    missing = [view for view in views if not view.path.is_file()]
+    if missing:
+        others = f" and {len(missing) - 1} of the other {len(views) - 1}" if len(missing) > 1 else ""
+        raise InputError(
+            f"the image {missing[0].path}{others} named in the scene does not exist; put the images there, or remove "
+            "them from the model"
+        )
+    return [read_header(view.path) for view in views]
+
+
+def _match_sizes(views: Sequence[RawView], headers: Sequence[ImageHeader]) -> list[tuple[Lens, bool]]:
+    """Per view the lens scaled to its image, and whether the EXIF orientation applies.
+
+    A folder of images all shrunk by one factor is accepted, a single image that differs from the others is not.
+    """
+    result: list[tuple[Lens, bool]] = []
+    ratios: dict[int, dict[float, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, (view, header) in enumerate(zip(views, headers, strict=True)):
+        lens = view.lens
+        stored = (header.width, header.height)
+        turn = stored != header.turned and not _scales(stored, lens) and _scales(header.turned, lens)
+        size = header.turned if turn else stored
+        if not _scales(size, lens):
+            raise InputError(_size_message(view, size))
+        # Rounding moves the ratio by up to half a pixel; 1 % separates any two deliberate factors.
+        ratios[view.group][round(np.log(size[0] / lens.width) / 0.01)].append(index)
+        result.append((lens.for_image(*size) if size != (lens.width, lens.height) else lens, turn))
+    for per_group in ratios.values():
+        if len(per_group) > 1:
+            odd = min(per_group.values(), key=len)[0]
+            lens = result[odd][0]
+            size = (lens.image_width or lens.width, lens.image_height or lens.height)
+            raise InputError(_size_message(views[odd], size) + " (other images of this camera have another size)")
+    return result
+
+
+def _scales(size: tuple[int, int], lens: Lens) -> bool:
+    """Whether ``size`` is the calibrated size times one factor, give or take rounding to whole pixels."""
+    if size == (lens.width, lens.height):
+        return True
+    long = 0 if lens.width >= lens.height else 1
+    calibrated = (lens.width, lens.height)
+    factor = size[long] / calibrated[long]
+    return abs(size[1 - long] - calibrated[1 - long] * factor) <= 1.0
+
+
+def _size_message(view: RawView, size: tuple[int, int]) -> str:
+    return (
+        f"the image {view.path} is {size[0]}×{size[1]} pixels but its camera is {view.lens.width}×{view.lens.height}; "
+        "give it the camera's size, or shrink all images by one factor"
+    )
+
+
+def _check_mask_size(source: ImageSource, header: ImageHeader) -> None:
+    if source.mask_path is None:
+        return
+    mask = read_header(source.mask_path)
+    size = header.turned if source.turn else (header.width, header.height)
+    if size not in ((mask.width, mask.height), mask.turned if source.turn else None):
+        raise InputError(
+            f"the mask {source.mask_path} is {mask.width}×{mask.height} pixels but its image {source.path} is "
+            f"{size[0]}×{size[1]}; make them the same size or remove the mask"
+        )
+
+
+def _target_size(pinhole: Pinhole, shrunk: int, options: LoadOptions) -> tuple[int, int]:
+    """Size to deliver: the full-size image over the factor asked for, never larger than the image at hand."""
+    width, height = pinhole.width * shrunk, pinhole.height * shrunk
+    factor = options.downscale
+    if options.max_side:
+        factor = max(factor, max(width, height) / options.max_side)
+    return (
+        min(max(1, round(width / factor)), pinhole.width),
+        min(max(1, round(height / factor)), pinhole.height),
+    )
+
+
+def _keypoints(view: RawView, lens: Lens, target: Pinhole, camera: Camera) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keypoints moved into the loaded image; those that fell outside its crop are dropped."""
+    sx, sy = lens.scale
+    xy = view.xy * (sx, sy)
+    if lens.distorts and len(xy):
+        xy = lens.undistort_pixels(xy)
+    xy = xy * (camera.width / target.width, camera.height / target.height)
+    inside = np.isfinite(xy).all(1) & (xy >= 0).all(1) & (xy <= (camera.width, camera.height)).all(1)
+    return torch.from_numpy(view.ids[inside].astype(np.int64)), torch.from_numpy(xy[inside].astype(np.float32))
+
+
+def _check_spread(views: Sequence[View], raw: RawScene, origin: str) -> None:
+    """All views in one place give no depth: nothing can be reconstructed."""
+    centres = np.stack([view.camera.position.numpy() for view in views])
+    middle = centres.mean(0)
+    reach = np.abs(centres).max()
+    if raw.xyz is not None and len(raw.xyz):
+        reach = max(reach, float(np.median(np.linalg.norm(raw.xyz - middle, axis=1))))
+    if np.linalg.norm(centres - middle, axis=1).max() <= 1e-6 * max(reach, 1e-6):
+        raise InputError(
+            f"all {len(views)} views of {origin} stand in one place, so nothing fixes depth; take photos from different places"
+        )
+
+
+def _points(raw: RawScene, views: list[View], notes: list[str]) -> Points:
+    if raw.xyz is None:
+        from splat.scene.initial_points import random_points
+
+        points, note = random_points(views)
+        notes.append(note)
+        return points
+    bad = ~np.isfinite(raw.xyz).all(1)
+    if bad.any():
+        raise InputError(
+            f"{int(bad.sum())} of {len(bad)} points of {raw.origin or raw.root} have NaN or infinite coordinates; "
+            "run structure from motion again"
+        )
+    count = len(raw.xyz)
+    offsets, owners = tracks_from_keypoints(views, count)
+    error = raw.error if raw.error is not None else np.full(count, np.nan)
+    rgb = raw.rgb if raw.rgb is not None else np.full((count, 3), 128, np.uint8)
+    return Points(
+        torch.from_numpy(np.ascontiguousarray(raw.xyz, np.float64)),
+        torch.from_numpy(np.ascontiguousarray(rgb, np.uint8)),
+        torch.from_numpy(np.ascontiguousarray(error, np.float64)),
+        offsets,
+        owners,
+    )

@@ -1,0 +1,99 @@
+"""Structural check of COLMAP model files before pycolmap reads them.
+
+pycolmap takes a truncated cameras.bin for a valid one and asks for absurd amounts of memory on other damage, so the
+binary files are walked here first (layout: COLMAP documentation, "Output format").
+"""
+
+import struct
+from pathlib import Path
+
+from splat.errors import InputError
+from splat.scene.undistort import MODELS
+
+# Number of parameters per camera model id (COLMAP, src/colmap/sensor/models.h); -1 and others are unknown.
+_MODEL_PARAMETERS = {0: 3, 1: 4, 2: 4, 3: 5, 4: 8, 5: 8, 6: 12, 7: 5, 8: 4, 9: 5, 10: 12, 11: 16}
+_NEED = ("cameras", "images", "points3D")
+
+
+def check_model(folder: Path) -> None:
+    """Raise InputError naming the file when a model in ``folder`` is incomplete, truncated, or of an unknown camera model."""
+    kind = "bin" if (folder / "cameras.bin").is_file() or (folder / "images.bin").is_file() else "txt"
+    for stem in _NEED:
+        path = folder / f"{stem}.{kind}"
+        if not path.is_file():
+            raise InputError(
+                f"the COLMAP model {folder} lacks {path.name}, but needs cameras, images and points3D of one kind; copy the missing file"
+            )
+    if kind == "txt":
+        _check_text_cameras(folder / "cameras.txt")
+        return
+    for stem, walk in (("cameras", _walk_cameras), ("images", _walk_images), ("points3D", _walk_points)):
+        path = folder / f"{stem}.bin"
+        data = path.read_bytes()
+        try:
+            end = walk(data, path)
+        except (struct.error, IndexError, ValueError) as error:
+            raise _truncated(path, data) from error
+        if end != len(data):
+            raise _truncated(path, data)
+
+
+def _truncated(path: Path, data: bytes) -> InputError:
+    count = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else "?"
+    return InputError(
+        f"{path} is truncated or damaged: it has {len(data)} bytes, which do not hold the {count} entries it announces; "
+        "copy it again or run COLMAP again"
+    )
+
+
+def _walk_cameras(data: bytes, path: Path) -> int:
+    (count,), at = struct.unpack_from("<Q", data), 8
+    for _ in range(count):
+        identifier, model, _, _ = struct.unpack_from("<IiQQ", data, at)
+        if model not in _MODEL_PARAMETERS:
+            raise _unknown(path, identifier, f"number {model}")
+        at += 24 + 8 * _MODEL_PARAMETERS[model]
+        if at > len(data):
+            raise ValueError
+    return at
+
+
+def _walk_images(data: bytes, path: Path) -> int:
+    (count,), at = struct.unpack_from("<Q", data), 8
+    for _ in range(count):
+        at = data.index(b"\0", at + 64) + 1  # id, quaternion, translation, camera id: 64 bytes, then the name
+        (points,) = struct.unpack_from("<Q", data, at)
+        at += 8 + 24 * points
+        if at > len(data):
+            raise ValueError
+    return at
+
+
+def _walk_points(data: bytes, path: Path) -> int:
+    (count,), at = struct.unpack_from("<Q", data), 8
+    length = struct.Struct("<Q").unpack_from
+    for _ in range(count):
+        at += 51 + 8 * length(data, at + 43)[0]  # id, xyz, rgb, error, track length, track
+    if at > len(data):
+        raise ValueError
+    return at
+
+
+def _check_text_cameras(path: Path) -> None:
+    for line in path.read_text(errors="replace").splitlines():
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) < 5:
+            raise InputError(
+                f"{path} has the line '{line.strip()}', expected: id, model, width, height, parameters; export it again"
+            )
+        if words[1] not in MODELS:
+            raise _unknown(path, words[0], words[1])
+
+
+def _unknown(path: Path, identifier: object, model: str) -> InputError:
+    return InputError(
+        f"camera {identifier} in {path} has the camera model {model}, which is not one of {', '.join(MODELS)}; undistort the "
+        "images with COLMAP's image_undistorter first"
+    )

@@ -1,0 +1,162 @@
+"""From an image file to the pixels training sees: decode, orient, undistort, resize, mask."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from splat.errors import InputError
+from splat.scene.undistort import Lens
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+Image.MAX_IMAGE_PIXELS = None  # the user's own gigapixel panoramas are not decompression bombs
+_ORIENTATION = 0x0112  # EXIF tag
+_KEEP = 128  # a mask or alpha value from here on keeps its pixel
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """Decoded pixels of one view.
+
+    Attributes:
+        rgb: (H, W, 3) uint8, sRGB, straight (not premultiplied by alpha).
+        mask: (H, W) bool, False where a pixel must not enter any loss or statistic; None when all count.
+        alpha: (H, W) uint8, only for scenes whose transparency means "background visible here" (Blender's synthetic
+            sets): composite rgb·alpha + background·(1 − alpha) before comparing. None for all others.
+    """
+
+    rgb: Tensor
+    mask: Tensor | None = None
+    alpha: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (self.rgb, self.mask, self.alpha) if t is not None)
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """Size (pixels, as stored), EXIF orientation (1 = upright) and whether there is an alpha channel."""
+
+    width: int
+    height: int
+    orientation: int
+    has_alpha: bool
+
+    @property
+    def turned(self) -> tuple[int, int]:
+        """(width, height) once the EXIF orientation is applied."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Facts about an image without decoding it. Raises InputError when it is missing or no image."""
+    try:
+        with Image.open(path) as image:
+            has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            return ImageHeader(*image.size, int(image.getexif().get(_ORIENTATION, 1) or 1), has_alpha)
+    except FileNotFoundError:
+        raise InputError(f"the image {path} does not exist; put it there or remove it from the scene") from None
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise InputError(f"the image {path} cannot be read ({error}); replace it with an intact copy") from error
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """How the pixels of one view come to be.
+
+    Attributes:
+        path: image file.
+        turn: apply the EXIF orientation.
+        lens: distortion to remove; None where the image is a pinhole image already.
+        width, height: size to deliver, pixels.
+        mask_path: image whose dark pixels are excluded, or None.
+        alpha: ``mask`` (transparent pixels are excluded), ``composite`` (delivered as `Photo.alpha`) or ``none``.
+    """
+
+    path: Path
+    turn: bool
+    lens: Lens | None
+    width: int
+    height: int
+    mask_path: Path | None = None
+    alpha: str = "none"
+
+    @property
+    def has_mask(self) -> bool:
+        return self.mask_path is not None or self.alpha == "mask"
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.alpha == "composite"
+
+    def load(self) -> Photo:
+        """Decode, undistort, resize. Raises InputError for a broken image, or a mask of another size."""
+        pixels = decode(self.path, self.turn, keep_alpha=self.alpha != "none")
+        rgb, alpha = np.ascontiguousarray(pixels[..., :3]), pixels[..., 3] if pixels.shape[2] == 4 else None
+        keep = decode_mask(self.mask_path, rgb.shape[:2], self.turn, self.path) if self.mask_path else None
+        if self.alpha == "mask" and alpha is not None:
+            keep = alpha >= _KEEP if keep is None else keep & (alpha >= _KEEP)
+            alpha = None
+        if self.lens is not None:
+            rgb = self.lens.undistort(rgb)
+            alpha = None if alpha is None else self.lens.undistort(np.ascontiguousarray(alpha))
+            keep = None if keep is None else self.lens.undistort(keep.astype(np.uint8), nearest=True) > 0
+        rgb, alpha, keep = self._resize(rgb, alpha, keep)
+        if keep is not None and self.lens is None and rgb.shape[:2] != keep.shape:
+            raise InputError(f"mask and image of {self.path} disagree in size after loading")
+        return Photo(
+            torch.from_numpy(np.ascontiguousarray(rgb)),
+            None if keep is None else torch.from_numpy(np.ascontiguousarray(keep)),
+            None if alpha is None else torch.from_numpy(np.ascontiguousarray(alpha)),
+        )
+
+    def _resize(self, rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None):
+        """Shrink by averaging areas; a pixel stays in the mask only if all it averages was kept."""
+        size = (self.width, self.height)
+        if (rgb.shape[1], rgb.shape[0]) == size:
+            return rgb, alpha, keep
+        if alpha is None:
+            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        else:  # average premultiplied colours, else the invisible colour behind transparent pixels bleeds in
+            weight = alpha.astype(np.float32) / 255
+            mean = cv2.resize(rgb * weight[..., None], size, interpolation=cv2.INTER_AREA)
+            weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+            rgb = np.clip(mean / np.maximum(weight, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
+            alpha = (weight * 255 + 0.5).astype(np.uint8)
+        if keep is not None:
+            keep = cv2.resize(keep.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
+        return rgb, alpha, keep
+
+
+def decode(path: Path, turn: bool, keep_alpha: bool) -> np.ndarray:
+    """(H, W, 3 or 4) uint8 pixels of any image Pillow reads; raises InputError when it is missing or broken."""
+    try:
+        with Image.open(path) as image:
+            if turn:
+                image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip 16 bit at 255
+                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            return np.asarray(image.convert("RGBA" if transparent and keep_alpha else "RGB"))
+    except FileNotFoundError:
+        raise InputError(f"the image {path} does not exist; put it there or remove it from the scene") from None
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise InputError(f"the image {path} cannot be decoded ({error}); replace it with an intact copy") from error
+
+
+def decode_mask(path: Path, shape: tuple[int, int], turn: bool, image: Path) -> np.ndarray:
+    """(H, W) bool, True = keep: bright pixels of the mask file. Raises InputError unless it has ``shape``."""
+    pixels = decode(path, turn=False, keep_alpha=False)
+    if turn and pixels.shape[:2] != shape:
+        pixels = decode(path, turn=True, keep_alpha=False)
+    if pixels.shape[:2] != shape:
+        raise InputError(
+            f"the mask {path} is {pixels.shape[1]}×{pixels.shape[0]} pixels but its image {image} is "
+            f"{shape[1]}×{shape[0]}; make them the same size or remove the mask"
+        )
+    return pixels.max(axis=2) >= _KEEP

@@ -1,0 +1,35 @@
+"""Finding the user's masks: white keeps a pixel, black excludes it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from splat.scene.images import IMAGE_SUFFIXES
+
+FOLDERS = ("masks", "mask")
+
+
+def find_masks(image_root: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Masks of the images ``names`` (relative to ``image_root``), for those that have one.
+
+    They lie in ``masks/`` (or ``mask/``) beside the image folder, under the image's relative name with any image suffix
+    (``a/b.jpg`` → ``a/b.png``) or with one added, as COLMAP has it (``a/b.jpg.png``).
+    """
+    for name in FOLDERS:
+        folder = image_root.parent / name
+        if folder != image_root and folder.is_dir():
+            return _match(folder, names)
+    return {}
+
+
+def _match(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    exact = {path.relative_to(folder).as_posix(): path for path in files}
+    stems = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(files)}
+    found: dict[str, Path] = {}
+    for name in names:
+        stem = Path(name).with_suffix("").as_posix()
+        # 'b.jpg.png' has the stem 'b.jpg', so the COLMAP style is a look-up of the full name among the stems.
+        path = stems.get(name) or exact.get(name) or stems.get(stem)
+        if path is not None:
+            found[name] = path
+    return found

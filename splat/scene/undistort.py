@@ -1,0 +1,155 @@
+"""Lens distortion: every perspective camera model of COLMAP, removed once when a photo is loaded.
+
+The models' equations are COLMAP's (https://colmap.github.io/cameras.html, `src/colmap/sensor/models.h`), evaluated by
+pycolmap; OPENCV, FULL_OPENCV and OPENCV_FISHEYE are the models of `cv2.undistort` and `cv2.fisheye`.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
+import pycolmap
+
+from splat.errors import InputError
+
+PINHOLE_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE"})
+UNSUPPORTED_MODELS = frozenset({"EQUIRECTANGULAR", "INVALID"})
+MODELS = tuple(name for name in pycolmap.CameraModelId.__members__ if name not in UNSUPPORTED_MODELS)
+_MAX_HALF_ANGLE = math.radians(60)  # a pinhole image wider than 120° is mostly stretched border
+_BORDER_SAMPLES = 200  # per side, when looking for the rectangle without invalid pixels
+
+
+@dataclass(frozen=True)
+class Pinhole:
+    """Intrinsics without distortion: focal lengths, principal point (pixels, centres at +0.5) and size."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Intrinsics with distortion, and the image they apply to.
+
+    Attributes:
+        model: COLMAP's name.
+        params: in COLMAP's order, pixels of a ``width`` × ``height`` image.
+        width, height: size the parameters were calibrated for.
+        image_width, image_height: size of the image at hand (the same scene, resampled); 0 means the same.
+    """
+
+    model: str
+    params: tuple[float, ...]
+    width: int
+    height: int
+    image_width: int = 0
+    image_height: int = 0
+
+    def for_image(self, width: int, height: int) -> "Lens":
+        """The same lens for a resampled image."""
+        return Lens(self.model, self.params, self.width, self.height, width, height)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Image pixels per calibration pixel, along x and y."""
+        return (self.image_width or self.width) / self.width, (self.image_height or self.height) / self.height
+
+    @property
+    def distorts(self) -> bool:
+        """False for a pinhole, also one written as a distorted model with zero coefficients."""
+        camera = _camera(self)
+        if self.model in PINHOLE_MODELS:
+            return False
+        fisheye = "FISHEYE" in self.model or self.model in ("FOV", "EUCM")
+        return fisheye or any(self.params[i] != 0 for i in camera.extra_params_idxs())
+
+    def distort(self, rays: np.ndarray) -> np.ndarray:
+        """Pixels (M, 2) of the image at which camera-frame directions x/z, y/z (M, 2) appear; NaN where they do not."""
+        rays = np.concatenate([rays, np.ones((len(rays), 1))], axis=1)
+        return np.asarray(_camera(self).img_from_cam(rays)) * self.scale
+
+    def rays(self, pixels: np.ndarray) -> np.ndarray:
+        """Directions x/z, y/z (M, 2) seen at pixels (M, 2) of the image; NaN where the model gives none."""
+        return np.asarray(_camera(self).cam_from_img(np.asarray(pixels, np.float64) / self.scale))
+
+    def pinhole(self) -> Pinhole:
+        """Pinhole intrinsics of `undistort`'s result: same focal length, cropped so that no pixel is invalid."""
+        return _pinhole(self)
+
+    def undistort_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Positions (M, 2) in the undistorted image of positions in the original; NaN where there is none."""
+        target = self.pinhole()
+        return self.rays(pixels) * (target.fx, target.fy) + (target.cx, target.cy)
+
+    def undistort(self, image: np.ndarray, nearest: bool = False) -> np.ndarray:
+        """The pinhole image (h, w[, 3]) of an (image_height, image_width[, 3]) uint8 image."""
+        x, y = _maps(self)
+        kind = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
+        return cv2.remap(image, x, y, kind, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=256)
+def _camera(lens: Lens) -> pycolmap.Camera:
+    return pycolmap.Camera(model=lens.model, width=lens.width, height=lens.height, params=list(lens.params))
+
+
+@lru_cache(maxsize=4096)
+def _pinhole(lens: Lens) -> Pinhole:
+    """Largest rectangle around the optical axis whose border the original image still covers.
+
+    Each side of the image, undistorted, is a curve; the side's innermost point bounds the crop (as in
+    cv2.getOptimalNewCameraMatrix with alpha = 0). The crop is aligned to the original pixel grid.
+    """
+    camera, (sx, sy) = _camera(lens), lens.scale
+    fx, fy = camera.focal_length_x * sx, camera.focal_length_y * sy
+    cx, cy = camera.principal_point_x * sx, camera.principal_point_y * sy
+    if not lens.distorts:
+        return Pinhole(fx, fy, cx, cy, lens.image_width or lens.width, lens.image_height or lens.height)
+    width, height = lens.image_width or lens.width, lens.image_height or lens.height
+    along = np.linspace(0, 1, _BORDER_SAMPLES)
+    limit = math.tan(_MAX_HALF_ANGLE)
+
+    def side(x: np.ndarray, y: np.ndarray, axis: int, sign: int) -> float:
+        """How far the crop may reach towards this side, as x/z or y/z."""
+        reach = _rays_or_limit(lens, np.stack([x, y], axis=1), limit)[:, axis] * sign
+        return float(reach.min())
+
+    full_x, full_y = along * width, along * height
+    left, right = (side(np.full_like(along, x), full_y, 0, s) for x, s in ((0.0, -1), (float(width), 1)))
+    top, bottom = (side(full_x, np.full_like(along, y), 1, s) for y, s in ((0.0, -1), (float(height), 1)))
+    left, right, top, bottom = (min(value, limit) for value in (left, right, top, bottom))
+    # One pixel inside the border, so that interpolation reads real pixels only.
+    x0, x1 = math.ceil(cx - left * fx), math.floor(cx + right * fx)
+    y0, y1 = math.ceil(cy - top * fy), math.floor(cy + bottom * fy)
+    if x1 - x0 < 8 or y1 - y0 < 8:
+        raise InputError(
+            f"a {lens.model} camera with parameters {list(lens.params)} leaves no usable image after undistortion; "
+            "check its calibration"
+        )
+    return Pinhole(fx, fy, cx - x0, cy - y0, x1 - x0, y1 - y0)
+
+
+def _rays_or_limit(lens: Lens, pixels: np.ndarray, limit: float) -> np.ndarray:
+    """`Lens.rays`, with border pixels that look sideways or backwards (fisheye) moved to ``limit`` in their direction."""
+    rays = lens.rays(pixels)
+    middle = np.array([_camera(lens).principal_point_x, _camera(lens).principal_point_y]) * lens.scale
+    direction = np.sign(pixels - middle) * limit
+    return np.where(np.isfinite(rays), rays, direction)
+
+
+@lru_cache(maxsize=4)
+def _maps(lens: Lens) -> tuple[np.ndarray, np.ndarray]:
+    """For every pixel of the pinhole image, where to read in the original (cv2 counts centres from 0)."""
+    target = lens.pinhole()
+    x = (np.arange(target.width) + 0.5 - target.cx) / target.fx
+    y = (np.arange(target.height) + 0.5 - target.cy) / target.fy
+    rays = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    pixels = (lens.distort(rays) - 0.5).astype(np.float32).reshape(target.height, target.width, 2)
+    return np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])
