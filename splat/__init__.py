@@ -21,7 +21,7 @@ _PUBLIC = {
     "write": "splat.formats",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = list(_PUBLIC) + ["__version__"]
 
 
 def __getattr__(name: str):
