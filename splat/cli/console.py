@@ -1,6 +1,8 @@
 """What all commands print with: one console, tables of one look, and the parser."""
 
 import json
+import types
+import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,30 +23,35 @@ registry = tyro.constructors.ConstructorRegistry()
 
 
 @registry.primitive_rule
-def _whole_numbers(type_info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-    """Whole numbers may be written as 300k or 1.5M."""
-    if type_info.type is not int:
+def _values(type_info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Whole numbers may be written as 300k or 1.5M, and options that may be left out are shown without "None"."""
+    options = typing.get_args(type_info.type) or (type_info.type,)
+    readers = {int: whole_number, float: float, str: str, Path: Path}
+    kinds = [option for option in options if option is not types.NoneType]
+    if len(kinds) != 1 or kinds[0] not in readers or typing.get_origin(type_info.type) is tuple:
         return None
+    kind = kinds[0]
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
-        metavar="INT",
-        instance_from_str=lambda texts: whole_number(texts[0]),
-        is_instance=lambda value: isinstance(value, int),
-        str_from_instance=lambda value: [str(value)],
+        metavar={int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}[kind],
+        instance_from_str=lambda texts: readers[kind](texts[0]),
+        is_instance=lambda value: (
+            isinstance(value, kind) or (kind is float and isinstance(value, int)) or value is None
+        ),
+        str_from_instance=lambda value: ["none" if value is None else f"{value:g}" if kind is float else str(value)],
     )
 
 
 def whole_number(text: str) -> int:
     """The integer that ``text`` says, with an optional factor k (thousand) or M (million)."""
     factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
-    digits = text[:-1] if factor > 1 else text
     try:
-        return int(digits) * factor
-    except ValueError:
-        value = float(digits) * factor
-        if value != int(value):
-            raise ValueError(f"'{text}' is not a whole number") from None
-        return int(value)
+        value = float(text[:-1] if factor > 1 else text) * factor
+        if value == int(value):
+            return int(value)
+    except (ValueError, OverflowError):
+        pass  # said below, in the same words as for a fraction
+    raise ValueError(f"'{text}' is not a whole number such as 30000, 300k or 1.5M")
 
 
 def parse(command: str, into: Callable[..., T], arguments: Sequence[str], **options: Any) -> T:

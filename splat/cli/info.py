@@ -1,0 +1,225 @@
+"""``splat info``: says what is in a cloud, a scene or a run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.markup import escape
+
+from splat.cli.console import amount, console, duration, emit_json, grid, parse, table
+from splat.cli.inputs import kind_of
+
+QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what is in a cloud (any format), a scene, or a run: counts, sizes, bounds, statistics."""
+
+    path: tyro.conf.Positional[Path]
+    """File or folder to look at."""
+    json: Path | None = None
+    """Write the same facts to this file; - is standard output, without the tables."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``splat info``."""
+    options = parse("info", Info, arguments)
+    describe, show = {
+        "cloud": (cloud_facts, show_cloud),
+        "scene": (scene_facts, show_scene),
+        "run": (run_facts, show_run),
+    }[kind_of(options.path)]
+    facts = describe(options.path)
+    if options.json is not None:
+        emit_json(facts, options.json)
+    if str(options.json) != "-":
+        show(facts)
+
+
+# ---- clouds ----
+
+
+def cloud_facts(path: Path) -> dict[str, Any]:
+    """What a cloud file holds. Statistics leave non-finite Gaussians out."""
+    from splat import formats
+
+    found = formats.recognise(path)
+    cloud = formats.read(path)
+    good = cloud.select(cloud.finite())
+    size = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+    facts: dict[str, Any] = {
+        "kind": "cloud",
+        "path": str(path),
+        "format": found.name,
+        "format_description": found.description,
+        "bytes": size,
+        "gaussians": len(cloud),
+        "sh_degree": cloud.sh_degree,
+        "antialiased": bool(found.function("antialiased")(path)),
+        "not_finite": len(cloud) - len(good),
+        "extras": {name: list(tensor.shape[1:]) for name, tensor in cloud.extras.items()},
+        "statistics": {},
+    }
+    if len(good):
+        low, high = good.bounds()
+        facts["bounds"] = {"min": low.tolist(), "max": high.tolist()}
+        facts["statistics"] = cloud_statistics(good)
+        facts["faint"] = int((good.opacities < 1 / 255).sum())
+    return facts
+
+
+def cloud_statistics(cloud: Any) -> dict[str, list[float]]:
+    """Quantiles (as in QUANTILES) of what makes the shape of a cloud."""
+    import numpy as np
+
+    scales = cloud.scales.sort(1).values
+    columns = {
+        "x": cloud.means[:, 0],
+        "y": cloud.means[:, 1],
+        "z": cloud.means[:, 2],
+        "opacity": cloud.opacities,
+        "longest axis": scales[:, 2],
+        "middle axis": scales[:, 1],
+        "shortest axis": scales[:, 0],
+        "longest : shortest": scales[:, 2] / scales[:, 0].clamp_min(1e-30),
+    }
+    return {name: np.quantile(values.double().numpy(), QUANTILES).tolist() for name, values in columns.items()}
+
+
+def show_cloud(facts: dict[str, Any]) -> None:
+    """Print `cloud_facts`."""
+    each = f" ({facts['bytes'] / facts['gaussians']:.1f} bytes each)" if facts["gaussians"] else ""
+    rows = [
+        ("format", facts["format_description"]),
+        ("size", amount(facts["bytes"]) + each),
+        ("Gaussians", f"{facts['gaussians']:,}"),
+        ("SH degree", str(facts["sh_degree"])),
+        ("anti-aliased", "yes" if facts["antialiased"] else "no"),
+    ]
+    if facts["extras"]:
+        rows.append(
+            ("extras", ", ".join(name + (f" {shape}" if shape else "") for name, shape in facts["extras"].items()))
+        )
+    if facts["not_finite"]:
+        rows.append(("not finite", f"[red]{facts['not_finite']:,}[/] (left out below)"))
+    if facts.get("faint"):
+        rows.append(("invisible", f"{facts['faint']:,} with an opacity below 1/255"))
+    console.print(grid(escape(facts["path"]), rows))
+    if facts["statistics"]:
+        console.print()
+        body = [(name, *(f"{value:.4g}" for value in values)) for name, values in facts["statistics"].items()]
+        console.print(table("", ("", "min", "1 %", "median", "99 %", "max"), body, numeric=range(1, 6)))
+
+
+# ---- scenes ----
+
+
+def scene_facts(path: Path) -> dict[str, Any]:
+    """What a scene holds."""
+    from splat.scene import Scene
+
+    scene = Scene.load(path)
+    points, cameras = scene.points, {}
+    for view in scene.views:
+        size = (view.camera.width, view.camera.height)
+        cameras.setdefault((*size, round(view.camera.fx, 1), round(view.camera.fy, 1)), []).append(view.name)
+    return {
+        "kind": "scene",
+        "path": str(path),
+        "layout": scene.kind,
+        "photos": len(scene.views),
+        "train": len(scene.train_views),
+        "held_out": len(scene.test_views),
+        "masked": sum(view.source.has_mask for view in scene.views),
+        "bytes_decoded": scene.nbytes,
+        "cameras": [
+            {"width": w, "height": h, "fx": fx, "fy": fy, "photos": len(names)}
+            for (w, h, fx, fy), names in cameras.items()
+        ],
+        "points": len(points),
+        "points_measured": points.measured,
+        "views_per_point": float(points.track_lengths.double().mean()) if len(points) else 0.0,
+        "extent": scene.extent,
+        "center": scene.center.tolist(),
+        "up": scene.up.tolist(),
+        "notes": list(scene.notes),
+    }
+
+
+def show_scene(facts: dict[str, Any]) -> None:
+    """Print `scene_facts`."""
+    seen = f", each seen in {facts['views_per_point']:.1f} photos" if facts["views_per_point"] else ""
+    rows = [
+        ("layout", facts["layout"]),
+        ("photos", f"{facts['photos']} ({facts['train']} to train on, {facts['held_out']} held out)"),
+        (
+            "points",
+            f"{facts['points']:,}{seen}" if facts["points_measured"] else f"{facts['points']:,} drawn at random",
+        ),
+        ("extent", f"{facts['extent']:.4g} world units around ({', '.join(f'{x:.4g}' for x in facts['center'])})"),
+        ("decoded", amount(facts["bytes_decoded"])),
+    ]
+    if facts["masked"]:
+        rows.insert(2, ("masks", f"on {facts['masked']} photos"))
+    for camera in facts["cameras"][:6]:
+        size, focal = f"{camera['width']}×{camera['height']}", f"{camera['fx']:g} × {camera['fy']:g}"
+        text = f"{size}, focal {focal} px, {camera['photos']} photos"
+        rows.append(("camera", text))
+    if len(facts["cameras"]) > 6:
+        rows.append(("camera", f"and {len(facts['cameras']) - 6} more"))
+    rows += [("note", escape(note)) for note in facts["notes"]]
+    console.print(grid(escape(facts["path"]), rows))
+
+
+# ---- runs ----
+
+
+def run_facts(path: Path) -> dict[str, Any]:
+    """What a run was asked for, and what came out."""
+    import json
+
+    from splat.training import config as settings
+
+    config = settings.read(path / "config.toml")
+    facts: dict[str, Any] = {
+        "kind": "run",
+        "path": str(path),
+        "settings": settings.differences(config, settings.TrainConfig()),
+        "metrics": None,
+        "cloud": None,
+    }
+    if (path / "metrics.json").is_file():
+        metrics = json.loads((path / "metrics.json").read_text())
+        facts["metrics"] = {name: value for name, value in metrics.items() if not isinstance(value, (list, dict))}
+    if (path / "cloud.ply").is_file():
+        facts["cloud"] = cloud_facts(path / "cloud.ply")
+    return facts
+
+
+def show_run(facts: dict[str, Any]) -> None:
+    """Print `run_facts`."""
+    rows = [(name, escape(str(value))) for name, value in facts["settings"].items()]
+    for name, value in (facts["metrics"] or {}).items():
+        rows.append((name, metric_text(name, value)))
+    if facts["metrics"] is None:
+        rows.append(("state", f"unfinished; go on with: splat train --out {facts['path']} --resume"))
+    console.print(grid(escape(facts["path"]), rows))
+    if facts["cloud"]:
+        console.print()
+        show_cloud(facts["cloud"])
+
+
+def metric_text(name: str, value: Any) -> str:
+    """A metric of ``metrics.json`` for people."""
+    if value is None:
+        return "not computed"
+    if name == "seconds":
+        return duration(value)
+    if name.endswith("bytes"):
+        return amount(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if name != "psnr" else f"{value:.2f} dB"
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))

@@ -1,0 +1,87 @@
+"""What a path given on the command line is: a run, a scene, or a cloud in any file format."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from splat.cli.console import require
+from splat.errors import InputError
+
+if TYPE_CHECKING:
+    from splat.cloud import GaussianCloud
+    from splat.scene import Scene
+    from splat.training.config import TrainConfig
+
+
+def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
+    """Tell runs, scenes and clouds apart. Raises InputError when ``path`` does not exist."""
+    require(path, "file or folder")
+    if path.is_dir() and (path / "config.toml").is_file():
+        return "run"
+    from splat import formats
+
+    try:
+        formats.recognise(path)
+    except InputError:
+        if path.is_dir():
+            return "scene"
+        video = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+        if path.suffix.lower() in video or path.name.startswith("transforms"):
+            return "scene"
+        raise
+    return "cloud"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A cloud to look at, and how it wants to be drawn.
+
+    Attributes:
+        cloud: the Gaussians.
+        file: where they were read from.
+        run: folder of the training run that made them, or None.
+        config: settings of that run, or None.
+        antialiased: whether the cloud was trained with the anti-aliased opacity factor.
+        background: RGB it was trained on.
+    """
+
+    cloud: "GaussianCloud"
+    file: Path
+    run: Path | None
+    config: "TrainConfig | None"
+    antialiased: bool
+    background: tuple[float, float, float]
+
+
+def open_subject(path: Path) -> Subject:
+    """The cloud of a run, or of a file. Raises InputError when ``path`` is neither."""
+    from splat import formats
+
+    kind = kind_of(path)
+    if kind == "scene":
+        raise InputError(
+            f"{path} is neither a run (no config.toml) nor a cloud; train first: splat train {path} --out RUN"
+        )
+    if kind == "cloud":
+        antialiased = bool(formats.recognise(path).function("antialiased")(path))
+        return Subject(formats.read(path), path, None, None, antialiased, (0.0, 0.0, 0.0))
+    from splat.training import config as settings
+
+    file = path / "cloud.ply"
+    if not file.is_file():
+        raise InputError(f"{path} has no cloud.ply yet; finish the run with: splat train --out {path} --resume")
+    config = settings.read(path / "config.toml")
+    return Subject(formats.read(file), file, path, config, config.antialiased, config.background)
+
+
+def open_scene(subject: Subject, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
+    """The scene named on the command line, or the one that the run was trained on, at the run's size unless told."""
+    from splat.scene import Scene
+
+    trained = subject.config.scene if subject.config is not None else None
+    if scene is None and (trained is None or not trained.path):
+        raise InputError(f"{subject.file} does not say which photos it belongs to; name them with --scene FOLDER")
+    if trained is not None and downscale is None and max_side is None:
+        downscale, max_side = trained.downscale, trained.max_side
+    path = require(scene if scene is not None else Path(trained.path), "scene")
+    return Scene.load(path, downscale=downscale, max_side=max_side)
