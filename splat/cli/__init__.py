@@ -6,6 +6,7 @@ Only the module of the command that was asked for is imported, so that ``splat -
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -57,6 +58,7 @@ def usage() -> str:
 
 def _guarded(command: str, arguments: list[str]) -> int:
     """Run ``command``; the only place where exceptions become exit codes."""
+    warnings.showwarning = _note
     try:
         import_module(f"splat.cli.{command}").run(arguments)
         sys.stdout.flush()
@@ -89,6 +91,13 @@ def _refuse(sentence: str) -> int:
     red, plain = ("\033[31m", "\033[0m") if _coloured(sys.stderr) else ("", "")
     print(f"{red}splat:{plain} {sentence}", file=sys.stderr)
     return 2
+
+
+def _note(message: Warning | str, category: type[Warning], *_where) -> None:
+    """Print what splat warns of as a note; what libraries tell their developers stays silent."""
+    if issubclass(category, UserWarning):
+        dim, plain = ("\033[2m", "\033[0m") if _coloured(sys.stderr) else ("", "")
+        print(f"{dim}note: {message}{plain}", file=sys.stderr)
 
 
 def _bold(text: str) -> str:

@@ -3,13 +3,16 @@
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from splat.errors import InputError
@@ -60,9 +63,9 @@ def parse(command: str, into: Callable[..., T], arguments: Sequence[str], **opti
         return tyro.cli(into, prog=f"splat {command}", args=list(arguments), **options)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = ()) -> Table:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = ()) -> Table:
     """A table in the common look; the columns in ``numeric`` are flushed right."""
-    result = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
     right = set(numeric)
     for index, column in enumerate(columns):
         result.add_column(column, justify="right" if index in right else "left", overflow="fold")
@@ -71,16 +74,21 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], num
     return result
 
 
-def grid(title: str, rows: Iterable[Sequence[str]]) -> Table:
+def grid(rows: Iterable[Sequence[str]]) -> Table:
     """Rows without a heading; the last column takes the room that is left and folds."""
     rows = list(rows)
-    result = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    result = Table(box=None, show_header=False, pad_edge=False)
     for index in range(len(rows[0]) if rows else 0):
         last = index == len(rows[0]) - 1
         result.add_column(style=None if last else "cyan", no_wrap=not last, overflow="fold")
     for row in rows:
         result.add_row(*row)
     return result
+
+
+def heading(text: str) -> None:
+    """Print ``text``, which may hold anything, in bold."""
+    console.print(escape(text), style="bold", soft_wrap=True)
 
 
 def emit_json(value: Any, target: Path) -> None:
@@ -114,3 +122,12 @@ def require(path: Path, what: str) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such {what}; check the path")
     return path
+
+
+@contextmanager
+def counter(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; the function that it yields takes (done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from splat.cli.console import console, emit_json, grid, parse
+from splat.cli.console import console, emit_json, grid, heading, parse
 
 MARKS = {"ok": "[green]✓[/]", "absent": "[yellow]–[/]", "broken": "[red]✗[/]"}
 
@@ -34,5 +34,6 @@ def run(arguments: Sequence[str]) -> None:
         for finding in found:
             remedy = f"\n[dim]to change that:[/] {escape(finding.remedy)}" if finding.remedy else ""
             rows.append((MARKS[finding.state], finding.name, escape(finding.detail) + remedy))
-        console.print(grid(title, rows))
+        heading(title)
+        console.print(grid(rows))
         console.print()

@@ -8,7 +8,7 @@ from typing import Any
 import tyro
 from rich.markup import escape
 
-from splat.cli.console import amount, console, duration, emit_json, grid, parse, table
+from splat.cli.console import amount, console, duration, emit_json, grid, heading, parse, table
 from splat.cli.inputs import kind_of
 
 QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
@@ -107,11 +107,12 @@ def show_cloud(facts: dict[str, Any]) -> None:
         rows.append(("not finite", f"[red]{facts['not_finite']:,}[/] (left out below)"))
     if facts.get("faint"):
         rows.append(("invisible", f"{facts['faint']:,} with an opacity below 1/255"))
-    console.print(grid(escape(facts["path"]), rows))
+    heading(facts["path"])
+    console.print(grid(rows))
     if facts["statistics"]:
         console.print()
         body = [(name, *(f"{value:.4g}" for value in values)) for name, values in facts["statistics"].items()]
-        console.print(table("", ("", "min", "1 %", "median", "99 %", "max"), body, numeric=range(1, 6)))
+        console.print(table(("", "min", "1 %", "median", "99 %", "max"), body, numeric=range(1, 6)))
 
 
 # ---- scenes ----
@@ -171,7 +172,8 @@ def show_scene(facts: dict[str, Any]) -> None:
     if len(facts["cameras"]) > 6:
         rows.append(("camera", f"and {len(facts['cameras']) - 6} more"))
     rows += [("note", escape(note)) for note in facts["notes"]]
-    console.print(grid(escape(facts["path"]), rows))
+    heading(facts["path"])
+    console.print(grid(rows))
 
 
 # ---- runs ----
@@ -206,7 +208,8 @@ def show_run(facts: dict[str, Any]) -> None:
         rows.append((name, metric_text(name, value)))
     if facts["metrics"] is None:
         rows.append(("state", f"unfinished; go on with: splat train --out {facts['path']} --resume"))
-    console.print(grid(escape(facts["path"]), rows))
+    heading(facts["path"])
+    console.print(grid(rows))
     if facts["cloud"]:
         console.print()
         show_cloud(facts["cloud"])

@@ -85,3 +85,11 @@ def open_scene(subject: Subject, scene: Path | None, downscale: float | None, ma
         downscale, max_side = trained.downscale, trained.max_side
     path = require(scene if scene is not None else Path(trained.path), "scene")
     return Scene.load(path, downscale=downscale, max_side=max_side)
+
+
+def on_device(cloud: "GaussianCloud", backend: str) -> "GaussianCloud":
+    """``cloud`` where ``backend`` draws it: on the graphics card if that works here and was not ruled out."""
+    from splat.rendering import check_backend
+
+    wanted = "cuda" if backend == "auto" else backend
+    return cloud.to("cuda") if wanted in ("cuda", "gsplat") and check_backend(wanted) is None else cloud
