@@ -48,7 +48,18 @@ class Format:
         return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
 
 
-FORMATS = (Format("ply", (".ply",), "ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept"),)
+FORMATS = (
+    Format("ply", (".ply",), "ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept"),
+    Format(
+        "compressed-ply",
+        (".compressed.ply",),
+        "compressed_ply",
+        "PlayCanvas compressed .ply: 16 bytes a Gaussian, SH 3",
+    ),
+    Format("splat", (".splat",), "antimatter", "antimatter15 .splat: 32 bytes a Gaussian, no SH"),
+    Format("ksplat", (".ksplat",), "ksplat", "mkkellogg .ksplat: levels 0, 1 and 2, SH 2"),
+    Format("spz", (".spz",), "spz", "Niantic .spz: versions 1 to 4 read, 2 to 4 written, SH 4"),
+)
 
 
 def find(name: str) -> Format:

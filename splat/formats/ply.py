@@ -1,8 +1,8 @@
 """The `.ply` of the original 3D Gaussian Splatting code: uncompressed, lossless, read by everything.
 
-Layout (Kerbl et al. 2023, released code): little-endian float32 per Gaussian: x y z nx ny nz f_dc_0..2 f_rest_* opacity
-scale_0..2 rot_0..3; f_rest is channel-major; opacity is a logit, scale a natural logarithm, rot is w x y z. Frame: the training
-cameras' (x right, y down, z forward). Properties this package does not know are kept as extras.
+Layout (Kerbl et al. 2023, released code): little-endian float32 per Gaussian: x y z nx ny nz f_dc_0..2 f_rest_*
+opacity scale_0..2 rot_0..3; f_rest is channel-major; opacity is a logit, scale a natural logarithm, rot is w x y z.
+Frame: the training cameras' (x right, y down, z forward). Properties this package does not know are kept as extras.
 """
 
 import re
@@ -69,7 +69,8 @@ def _main_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
     rest = sum(f"f_rest_{i}" in have for i in range(72))
     if rest not in (0, 9, 24, 45, 72):
         raise InputError(
-            f"{path}: the PLY has {rest} f_rest properties, expected 0, 9, 24, 45 or 72 (SH degree 0 to 4); export it again"
+            f"{path}: the PLY has {rest} f_rest properties, expected 0, 9, 24, 45 or 72 (SH degree 0 to 4); "
+            "export it again"
         )
     columns = {
         "means": ["x", "y", "z"],
@@ -87,7 +88,7 @@ def _main_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def _taker(block: np.ndarray):
-    """A function of column names → (rows, columns) values of the structured ``block``; all-float32 tables take a fast path."""
+    """A function of column names → (rows, columns) values of ``block``; all-float32 tables take a fast path."""
     names = block.dtype.names
     if all(block.dtype[name] == np.dtype("<f4") for name in names):
         matrix = block.view("<f4").reshape(len(block), len(names))
@@ -227,7 +228,7 @@ def _ply_array(tensor: torch.Tensor, name: str, path: Path) -> np.ndarray:
         if array.dtype.kind in "iu" and np.array_equal(array, array.astype(kind).astype(array.dtype)):
             return array.astype(kind)
     raise InputError(
-        f"{path}: the extra '{name}' is {tensor.dtype}, which PLY cannot hold exactly; convert it to float32 or int32 first"
+        f"{path}: the extra '{name}' is {tensor.dtype}, which PLY cannot hold exactly; make it float32 or int32 first"
     )
 
 

@@ -9,11 +9,14 @@ import numpy as np
 from splat.errors import InputError
 
 TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
-    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
+    "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
+    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
+    "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
 NAMES = {
-    "i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint", "f4": "float", "f8": "double",
+    "i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort",
+    "i4": "int", "u4": "uint", "f4": "float", "f8": "double",
 }  # fmt: skip
 
 # A real header has some dozens of lines; more than this is not a header.
@@ -54,7 +57,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Parse the header of ``path``. Raises InputError when it is no PLY file or claims more rows than the file holds."""
+    """Parse the header of ``path``. Raises InputError when it is no PLY file or claims more than it holds."""
     with open(path, "rb") as file:
         start = file.read(MAX_HEADER)
     if not start.startswith(b"ply"):
@@ -118,7 +121,7 @@ def _check_claim(path: Path, header: Header) -> None:
         # The last newline of an ASCII file may be absent.
         if have + 1 < need or (header.encoding != "ascii" and have < need):
             raise InputError(
-                f"{path}: the header claims {element.count:,} rows of '{element.name}' ({need:,} bytes so far) but only "
+                f"{path}: the header claims {element.count:,} rows of '{element.name}' ({need:,} bytes) but only "
                 f"{have:,} bytes follow; the file is truncated or damaged, make or copy it again"
             )
 

@@ -1,0 +1,193 @@
+"""PlayCanvas' compressed `.ply`: 16 bytes a Gaussian (plus one per SH value), quantized within chunks of 256.
+
+Layout (PlayCanvas developer manual, "Compressed PLY"; splat-transform 3.7): element `chunk` holds the float ranges of
+position, ln-scale and colour; element `vertex` packs 11-10-11-bit position and scale, a 2+10+10+10-bit quaternion and
+8-bit RGBA; element `sh` one byte per f_rest value. Same frame as the training cameras.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from splat.cloud import GaussianCloud
+from splat.errors import InputError
+from splat.files import atomic_path
+from splat.formats.order import morton
+from splat.formats.ply_table import CHUNK, Header, read_header, read_rows
+from splat.formats.quantize import (
+    SQRT2,
+    alphas,
+    from_smallest_three,
+    logits,
+    prepare,
+    smallest_three,
+    to_uint,
+    unit_quats,
+    without_zero_bands,
+)
+from splat.sh import C0
+
+ROWS = 256  # Gaussians per chunk
+RANGES = tuple(f"{end}_{axis}" for end in ("min", "max") for axis in "xyz")
+SCALES = tuple(f"{end}_scale_{axis}" for end in ("min", "max") for axis in "xyz")
+COLORS = tuple(f"{end}_{channel}" for end in ("min", "max") for channel in "rgb")
+PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
+MAX_LOG_SCALE = 20.0  # the reference encoder's limit
+
+
+def is_compressed(header: Header) -> bool:
+    """Whether the PLY holds a cloud in this layout."""
+    vertex = header.element("vertex")
+    return header.element("chunk") is not None and vertex is not None and set(PACKED) <= set(vertex.names)
+
+
+def read(path: Path) -> GaussianCloud:
+    """Read ``path``. The older layout without colour ranges is read too."""
+    header = read_header(path)
+    if not is_compressed(header):
+        raise InputError(
+            f"{path}: the PLY has no chunks of packed Gaussians; it is no compressed .ply, read it as plain .ply"
+        )
+    low, span = _read_ranges(path, header)
+    n = header.element("vertex").count
+    if len(low) * ROWS < n:
+        raise InputError(
+            f"{path}: {len(low):,} chunks cannot serve {n:,} Gaussians; the file is damaged, make it again"
+        )
+    sh = _read_sh(path, header, n)
+    means, log_scales = np.empty((n, 3), np.float32), np.empty((n, 3), np.float32)
+    quats, logit = np.empty((n, 4), np.float32), np.empty(n, np.float32)
+    for first, block in read_rows(path, header, "vertex"):
+        rows = slice(first, first + len(block))
+        chunk = np.arange(first, first + len(block)) // ROWS
+        position, rotation, scale, color = (block[name].astype(np.uint32) for name in PACKED)
+        means[rows] = low[chunk, 0:3] + _unpack_11_10_11(position) * span[chunk, 0:3]
+        log_scales[rows] = low[chunk, 3:6] + _unpack_11_10_11(scale) * span[chunk, 3:6]
+        three = np.stack([rotation >> 20 & 1023, rotation >> 10 & 1023, rotation & 1023], 1)
+        quats[rows] = from_smallest_three(
+            (rotation >> 30).astype(np.intp), (three / np.float32(1023) - 0.5) * np.float32(SQRT2)
+        )
+        rgb = np.stack([color >> 24, color >> 16 & 255, color >> 8 & 255], 1) / np.float32(255)
+        sh[rows, 0] = (low[chunk, 6:9] + rgb * span[chunk, 6:9] - np.float32(0.5)) / np.float32(C0)
+        logit[rows] = logits((color & 255) / np.float32(255))
+    return GaussianCloud(*(torch.from_numpy(array) for array in (means, log_scales, quats, logit, sh)))
+
+
+def _read_ranges(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
+    """Lows and spans (chunks, 9) of position, ln-scale and colour."""
+    chunk = header.element("chunk")
+    if not set(RANGES + SCALES) <= set(chunk.names):
+        raise InputError(f"{path}: the chunks lack position or scale ranges; the file is damaged, make it again")
+    table = [
+        np.stack([block[name].astype(np.float32) for name in chunk.names], 1)
+        for _, block in read_rows(path, header, "chunk")
+    ]
+    values = np.concatenate(table) if table else np.zeros((0, len(chunk.names)), np.float32)
+    place = {name: i for i, name in enumerate(chunk.names)}
+    colored = set(COLORS) <= set(chunk.names)
+    lows, highs = [], []
+    for group in (RANGES, SCALES, COLORS if colored else ()):
+        lows.append(values[:, [place[name] for name in group[:3]]])
+        highs.append(values[:, [place[name] for name in group[3:]]])
+    if not colored:
+        lows[2], highs[2] = np.zeros((len(values), 3), np.float32), np.ones((len(values), 3), np.float32)
+    low, high = np.concatenate(lows, 1), np.concatenate(highs, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return low, high - low
+
+
+def _read_sh(path: Path, header: Header, n: int) -> np.ndarray:
+    """(N, K, 3) SH with the DC still to be filled in."""
+    element = header.element("sh")
+    rest = len(element.properties) if element else 0
+    if rest not in (0, 9, 24, 45) or (rest and element.count != n):
+        raise InputError(
+            f"{path}: element 'sh' has {rest} values for {element.count:,} of {n:,} Gaussians; make the file again"
+        )
+    sh = np.zeros((n, 1 + rest // 3, 3), np.float32)
+    if rest:
+        # Bytes 0 and 255 stand for the ends of the range, the others for the middle of their bin.
+        table = (((np.arange(256) + 0.5) / 256 - 0.5) * 8).astype(np.float32)
+        table[0], table[255] = -4, 4
+        for first, block in read_rows(path, header, "sh"):
+            codes = np.stack(
+                [
+                    block[f"f_rest_{i}"] if f"f_rest_{i}" in element.names else block[element.names[i]]
+                    for i in range(rest)
+                ],
+                1,
+            )
+            sh[first : first + len(block), 1:] = (
+                table[codes.astype(np.uint8)].reshape(len(block), 3, -1).transpose(0, 2, 1)
+            )
+    return sh
+
+
+def _unpack_11_10_11(code: np.ndarray) -> np.ndarray:
+    return np.stack(
+        [(code >> 21) / np.float32(2047), (code >> 11 & 1023) / np.float32(1023), (code & 2047) / np.float32(2047)], 1
+    )
+
+
+def write(cloud: GaussianCloud, path: Path, *, reorder: bool = True) -> None:
+    """Write ``cloud`` (SH up to degree 3).
+
+    Args:
+        reorder: sort along a space-filling curve first, which makes chunks small and the ranges tight; the quality of
+            an unsorted file is poor.
+    """
+    cloud = without_zero_bands(prepare(cloud, path, max_degree=3))
+    if reorder:
+        cloud = cloud.permute(torch.from_numpy(morton(cloud.means.numpy())))
+    n, rest = len(cloud), 3 * (cloud.sh.shape[1] - 1)
+    lines = ["ply", "format binary_little_endian 1.0", "comment generated by splat", f"element chunk {-(-n // ROWS)}"]
+    lines += [f"property float {name}" for name in RANGES + SCALES + COLORS]
+    lines += [f"element vertex {n}", *(f"property uint {name}" for name in PACKED)]
+    if rest:
+        lines += [f"element sh {n}", *(f"property uchar f_rest_{i}" for i in range(rest))]
+    blocks = [_encode(cloud.select(slice(first, first + CHUNK))) for first in range(0, n, CHUNK)]
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write("\n".join([*lines, "end_header", ""]).encode())
+        for part in range(3 if rest else 2):
+            for block in blocks:
+                block[part].tofile(file)
+
+
+def _encode(cloud: GaussianCloud) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Chunk ranges (C, 18) float32, packed words (N, 4) uint32 and SH bytes (N, 3(K-1)) of whole chunks."""
+    n = len(cloud)
+    values = np.concatenate(
+        [
+            cloud.means.numpy(),
+            np.clip(cloud.log_scales.numpy(), -MAX_LOG_SCALE, MAX_LOG_SCALE),
+            cloud.sh[:, 0].numpy() * np.float32(C0) + np.float32(0.5),
+        ],
+        1,
+    )
+    chunks = np.pad(values, ((0, -n % ROWS), (0, 0)), mode="edge").reshape(-1, ROWS, 9)
+    low, high = chunks.min(1), chunks.max(1)
+    span = (high - low).astype(np.float64)
+    part = ((chunks - low[:, None]) / np.where(span > 0, span, 1)[:, None]).reshape(-1, 9)[:n]
+    index, three = smallest_three(unit_quats(cloud))
+    words = np.empty((n, 4), "<u4")
+    words[:, 0] = _pack_11_10_11(part[:, 0:3])
+    quat = to_uint((three / SQRT2 + 0.5) * 1023, 1023, np.uint32)
+    words[:, 1] = index.astype(np.uint32) << 30 | quat[:, 0] << 20 | quat[:, 1] << 10 | quat[:, 2]
+    words[:, 2] = _pack_11_10_11(part[:, 3:6])
+    rgb, alpha = to_uint(part[:, 6:9] * 255, 255, np.uint32), to_uint(alphas(cloud) * 255, 255, np.uint32)
+    words[:, 3] = rgb[:, 0] << 24 | rgb[:, 1] << 16 | rgb[:, 2] << 8 | alpha
+    # Readers decode to the middle of the bin, so that rounding down is rounding to the nearest.
+    codes = np.clip(np.floor((cloud.sh[:, 1:].numpy() / 8 + 0.5) * 256), 0, 255).astype(np.uint8)
+    ranges = np.concatenate([low[:, :3], high[:, :3], low[:, 3:6], high[:, 3:6], low[:, 6:], high[:, 6:]], 1)
+    return ranges.astype("<f4"), words, codes.transpose(0, 2, 1).reshape(n, -1)
+
+
+def _pack_11_10_11(part: np.ndarray) -> np.ndarray:
+    code = [to_uint(part[:, i] * top, top, np.uint32) for i, top in enumerate((2047, 1023, 2047))]
+    return code[0] << 21 | code[1] << 11 | code[2]
+
+
+def antialiased(path: Path) -> bool:
+    """The format has no such mark."""
+    return False

@@ -1,0 +1,217 @@
+"""`.ksplat` v0.1 (mkkellogg's GaussianSplats3D): Gaussians at compression level 0, 1 or 2, SH up to degree 2.
+
+Layout: a 4096-byte header, 1024 bytes per section header, then each section's bucket tables and records. Level 0 holds
+floats; levels 1 and 2 hold half floats and centres as 16-bit offsets from bucket centres; level 2 holds SH as bytes.
+Same frame as the training cameras.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from splat.cloud import GaussianCloud
+from splat.errors import InputError
+from splat.files import atomic_path
+from splat.formats.antimatter import decode, encode_rgba
+from splat.formats.limits import check_claim
+from splat.formats.order import morton
+from splat.formats.quantize import prepare, unit_quats
+
+HEADER = np.dtype(
+    {
+        "names": [
+            "major",
+            "minor",
+            "max_sections",
+            "sections",
+            "max_count",
+            "count",
+            "level",
+            "center",
+            "min_sh",
+            "max_sh",
+        ],
+        "formats": ["u1", "u1", "<u4", "<u4", "<u4", "<u4", "<u2", ("<f4", 3), "<f4", "<f4"],
+        "offsets": [0, 1, 4, 8, 12, 16, 20, 24, 36, 40],
+        "itemsize": 4096,
+    }
+)
+SECTION = np.dtype(
+    {
+        "names": [
+            "count", "max_count", "bucket_size", "buckets", "block",
+            "bucket_bytes", "range", "bytes", "full", "partial", "degree",
+        ],
+        "formats": ["<u4", "<u4", "<u4", "<u4", "<f4", "<u2", "<u4", "<u4", "<u4", "<u4", "<u2"],
+        "offsets": [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40],
+        "itemsize": 1024,
+    }
+)  # fmt: skip
+BUCKET = 256  # Gaussians per bucket
+BLOCK = 5.0  # edge of the largest cube that a bucket's Gaussians may lie in, world units
+RANGE = 32767  # 16-bit offsets run from -RANGE to RANGE over a block
+DEFAULT_SH = 1.5  # range of 8-bit SH when the header gives none
+_TYPES = (("<f4", "<f4", "<f4"), ("<u2", "<f2", "<f2"), ("<u2", "<f2", "u1"))  # centre, other values, SH; by level
+
+
+def _record(level: int, degree: int) -> np.dtype:
+    center, value, sh = _TYPES[level]
+    fields = [("center", center, 3), ("scale", value, 3), ("quat", value, 4), ("rgba", "u1", 4)]
+    rest = 3 * ((degree + 1) ** 2 - 1)
+    return np.dtype(fields + ([("sh", sh, rest)] if rest else []))
+
+
+def _sh_columns(degree: int) -> np.ndarray:
+    """(K-1, 3) place in a record of coefficient k, channel c: band by band, channel by channel."""
+    places, start = [], 0
+    for band in range(1, degree + 1):
+        width = 2 * band + 1
+        places += [[start + channel * width + i for channel in range(3)] for i in range(width)]
+        start += 3 * width
+    return np.array(places, np.intp).reshape(-1, 3)
+
+
+def read(path: Path) -> GaussianCloud:
+    """Read ``path`` at any compression level."""
+    data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
+    if len(data) < HEADER.itemsize:
+        raise InputError(f"{path}: {len(data):,} bytes is less than the 4,096-byte .ksplat header; copy the file again")
+    header = data[: HEADER.itemsize].view(HEADER)[0]
+    if (header["major"], header["minor"]) != (0, 1) or header["level"] > 2:
+        raise InputError(
+            f"{path}: version {header['major']}.{header['minor']} at level {header['level']} is unknown; "
+            "expected .ksplat version 0.1 at level 0 to 2"
+        )
+    sections, spare = int(header["sections"]), int(header["max_sections"])
+    start = HEADER.itemsize + SECTION.itemsize * spare
+    if sections > spare or start > len(data):
+        raise InputError(
+            f"{path}: {sections:,} sections do not fit {len(data):,} bytes; the file is damaged, copy it again"
+        )
+    table = data[HEADER.itemsize : HEADER.itemsize + SECTION.itemsize * sections].view(SECTION)
+    clouds = []
+    for section in table:
+        cloud, start = _read_section(path, data, start, header, section)
+        clouds.append(cloud)
+    clouds = [cloud for cloud in clouds if len(cloud)]
+    return GaussianCloud.concat(clouds) if clouds else GaussianCloud.empty()
+
+
+def _read_section(path: Path, data: np.ndarray, start: int, header, section) -> tuple[GaussianCloud, int]:
+    level, degree, count = int(header["level"]), int(section["degree"]), int(section["count"])
+    if degree > 2 or count > section["max_count"]:
+        raise InputError(f"{path}: a section claims SH degree {degree} for {count:,} Gaussians; the file is damaged")
+    record = _record(level, degree)
+    partial, buckets = int(section["partial"]), int(section["buckets"])
+    tables = 4 * partial + buckets * int(section["bucket_bytes"])
+    records = start + tables
+    end = records + int(section["max_count"]) * record.itemsize
+    if end > len(data):
+        raise InputError(
+            f"{path}: a section needs {end - start:,} bytes but {len(data) - start:,} follow; the file is truncated"
+        )
+    check_claim(path, count, degree, record.itemsize, len(data))
+    rows = np.array(data[records : records + count * record.itemsize]).view(record)
+    center = rows["center"].astype(np.float32)
+    if level:
+        center = _dequantize(path, data[start:records], section, center)
+    quats = rows["quat"].astype(np.float32)
+    cloud = decode(center, rows["scale"], rows["rgba"], quats)
+    if degree:
+        sh = rows["sh"].astype(np.float32)
+        if level == 2:
+            low, high = float(header["min_sh"]) or -DEFAULT_SH, float(header["max_sh"]) or DEFAULT_SH
+            sh = low + sh / 255 * (high - low)
+        rest = torch.from_numpy(sh[:, _sh_columns(degree)].astype(np.float32))
+        cloud = cloud.replace(sh=torch.cat([cloud.sh, rest], 1))
+    return cloud, end
+
+
+def _dequantize(path: Path, tables: np.ndarray, section, center: np.ndarray) -> np.ndarray:
+    """Bucket centre plus offset. ``tables`` are the partial buckets' lengths and the bucket centres."""
+    partial, buckets, size = int(section["partial"]), int(section["buckets"]), int(section["bucket_size"])
+    lengths = np.array(tables[: 4 * partial]).view("<u4").astype(np.int64)
+    stride = int(section["bucket_bytes"])
+    count, full = len(center), int(section["full"])
+    spread = np.concatenate([np.full(min(full, buckets), size, np.int64), lengths])
+    if stride < 12 or len(spread) > buckets or spread.sum() < count or full > buckets:
+        raise InputError(
+            f"{path}: the bucket table does not cover the {count:,} Gaussians; the file is damaged, copy it again"
+        )
+    bucket = np.searchsorted(np.cumsum(spread), np.arange(count), side="right")
+    centers = np.array(tables[4 * partial :]).reshape(buckets, stride)[:, :12].copy().view("<f4")
+    reach = int(section["range"]) or RANGE
+    return centers[bucket] + (center - reach) * np.float32(float(section["block"]) / 2 / reach)
+
+
+def write(cloud: GaussianCloud, path: Path, *, level: int = 0) -> None:
+    """Write ``cloud`` (SH up to degree 2) as one section.
+
+    Args:
+        level: 0 keeps floats; 1 halves the size; 2 also stores SH as bytes. The base colour is 8-bit at every level.
+    """
+    if level not in (0, 1, 2):
+        raise InputError(f"{path}: .ksplat has no compression level {level}; choose 0, 1 or 2")
+    cloud = prepare(cloud, path, max_degree=2)
+    if level:
+        cloud, bucket, centers, block = _buckets(cloud)
+    n, degree = len(cloud), cloud.sh_degree
+    rows = np.zeros(n, _record(level, degree))
+    rows["quat"], rows["rgba"] = unit_quats(cloud), encode_rgba(cloud)
+    limit = np.finfo(np.float16 if level else np.float32).max
+    with np.errstate(over="ignore"):
+        rows["scale"] = np.minimum(np.exp(cloud.log_scales.numpy()), limit)
+    rest = cloud.sh[:, 1:].numpy()
+    low, high = (float(rest.min()), float(rest.max())) if rest.size else (0.0, 0.0)
+    low, high = min(low, -1e-6), max(high, 1e-6)  # a header value of 0 means "not given"
+    if degree:
+        values = np.rint((rest - low) / (high - low) * 255) if level == 2 else np.clip(rest, -limit, limit)
+        rows["sh"][:, _sh_columns(degree)] = values
+
+    header, section = np.zeros(1, HEADER), np.zeros(1, SECTION)
+    header["minor"] = header["max_sections"] = header["sections"] = 1
+    header["max_count"] = header["count"] = section["max_count"] = section["count"] = n
+    header["level"], header["min_sh"], header["max_sh"], section["degree"] = level, low, high, degree
+    tables = b""
+    if level:
+        rows["center"] = np.clip(
+            np.rint((cloud.means.numpy() - centers[bucket]) * (2 * RANGE / block)) + RANGE, 0, 2 * RANGE
+        )
+        lengths = np.bincount(bucket, minlength=len(centers)).astype("<u4")
+        tables = lengths.tobytes() + centers.astype("<f4").tobytes()
+        section["bucket_size"], section["bucket_bytes"], section["block"], section["range"] = BUCKET, 12, block, RANGE
+        section["buckets"] = section["partial"] = len(centers)
+    else:
+        rows["center"] = cloud.means.numpy()
+    section["bytes"] = len(tables) + rows.nbytes
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        for part in (header.tobytes(), section.tobytes(), tables, rows.tobytes()):
+            file.write(part)
+
+
+def _buckets(cloud: GaussianCloud) -> tuple[GaussianCloud, np.ndarray, np.ndarray, float]:
+    """The cloud sorted into blocks, each Gaussian's bucket, the bucket centres (B, 3), and the block size."""
+    means = cloud.means.numpy().astype(np.float64)
+    cells = np.floor((means - (means.min(0) if len(means) else 0)) / BLOCK)
+    order = np.lexsort((np.argsort(morton(cloud.means.numpy())), cells[:, 2], cells[:, 1], cells[:, 0]))
+    cloud, cells = cloud.permute(torch.from_numpy(order)), cells[order]
+    new_cell = np.ones(len(cells), bool)
+    new_cell[1:] = (cells[1:] != cells[:-1]).any(1)
+    cell = np.cumsum(new_cell) - 1
+    first = np.flatnonzero(new_cell)
+    rank = np.arange(len(cells)) - first[cell] if len(cells) else np.zeros(0, np.int64)
+    new_bucket = new_cell | (rank % BUCKET == 0)
+    starts = np.flatnonzero(new_bucket)
+    bucket = np.cumsum(new_bucket) - 1
+    sorted_means = cloud.means.numpy()
+    if not len(starts):
+        return cloud, bucket, np.zeros((0, 3), np.float32), BLOCK
+    low, high = np.minimum.reduceat(sorted_means, starts), np.maximum.reduceat(sorted_means, starts)
+    # A tight block makes the 16-bit steps finer than the usual block of 5 units would.
+    return cloud, bucket, ((low + high) / 2).astype(np.float32), max(float((high - low).max()), 1e-6)
+
+
+def antialiased(path: Path) -> bool:
+    """The format has no such mark."""
+    return False

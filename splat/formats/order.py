@@ -1,0 +1,32 @@
+"""Row orders: neighbours in space next to each other (Morton), or the most visible first."""
+
+import numpy as np
+
+from splat.cloud import GaussianCloud
+
+
+def morton(means: np.ndarray) -> np.ndarray:
+    """(N,) order of finite centres (N, 3) along the Z-order curve of their bounding box, 21 bits an axis."""
+    if len(means) == 0:
+        return np.zeros(0, np.int64)
+    low = means.min(0).astype(np.float64)
+    extent = means.max(0) - low
+    cells = ((means - low) * (((1 << 21) - 1) / np.where(extent > 0, extent, 1))).astype(np.uint64)
+    code = np.zeros(len(means), np.uint64)
+    for axis in range(3):
+        code |= _spread(cells[:, axis]) << np.uint64(axis)
+    return np.argsort(code, kind="stable")
+
+
+def _spread(bits: np.ndarray) -> np.ndarray:
+    """Move bit i of 21-bit integers to bit 3i (Baert 2013, "Morton encoding: magic bits")."""
+    masks = (0x1F00000000FFFF, 0x1F0000FF0000FF, 0x100F00F00F00F00F, 0x10C30C30C30C30C3, 0x1249249249249249)
+    for shift, mask in zip((32, 16, 8, 4, 2), masks, strict=True):
+        bits = (bits | bits << np.uint64(shift)) & np.uint64(mask)
+    return bits
+
+
+def visibility(cloud: GaussianCloud) -> np.ndarray:
+    """(N,) order with the largest volume times opacity first: what progressive viewers should get early."""
+    score = cloud.log_scales.double().sum(1) + cloud.logit_opacities.double().sigmoid().clamp_min(1e-30).log()
+    return np.argsort(-score.numpy(), kind="stable")
