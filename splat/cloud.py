@@ -167,7 +167,8 @@ class GaussianCloud:
         """(N,) mask of rows without NaN or infinity in any main tensor."""
         good = torch.ones(len(self), dtype=torch.bool, device=self.device)
         for name in FIELDS:
-            good &= getattr(self, name).reshape(len(self), -1).isfinite().all(1)
+            finite = getattr(self, name).isfinite()
+            good &= finite if finite.ndim == 1 else finite.flatten(1).all(1)
         return good
 
     # ---- geometry ----
