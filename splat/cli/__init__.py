@@ -16,7 +16,6 @@ from splat.errors import InputError
 COMMANDS = {
     "train": "turn photos or a COLMAP scene into a Gaussian cloud",
     "eval": "measure a run or a cloud on the held-out photos",
-    "render": "draw a run or a cloud: held-out views, an orbit, or a camera path",
     "info": "say what is in a cloud, a scene or a run",
     "convert": "write clouds in another file format",
     "demo": "make a small scene, train on it and show the result",
@@ -36,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = arguments[0]
     if command not in COMMANDS:
         return _refuse(f"there is no command '{command}'; expected one of {', '.join(COMMANDS)}")
-    return _guarded(command, arguments[1:])
+    with warnings.catch_warnings():
+        warnings.showwarning = _note
+        return _guarded(command, arguments[1:])
 
 
 def usage() -> str:
@@ -58,7 +59,6 @@ def usage() -> str:
 
 def _guarded(command: str, arguments: list[str]) -> int:
     """Run ``command``; the only place where exceptions become exit codes."""
-    warnings.showwarning = _note
     try:
         import_module(f"splat.cli.{command}").run(arguments)
         sys.stdout.flush()

@@ -86,9 +86,14 @@ def grid(rows: Iterable[Sequence[str]]) -> Table:
     return result
 
 
+def say(text: str, style: str = "none") -> None:
+    """Print one line, which may hold anything and is not broken."""
+    console.print(escape(text), style=style, soft_wrap=True)
+
+
 def heading(text: str) -> None:
-    """Print ``text``, which may hold anything, in bold."""
-    console.print(escape(text), style="bold", soft_wrap=True)
+    """Print ``text`` in bold."""
+    say(text, "bold")
 
 
 def emit_json(value: Any, target: Path) -> None:

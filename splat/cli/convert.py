@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from splat.cli.console import amount, console, parse
+from splat.cli.console import amount, parse, say
 from splat.cli.inputs import open_subject
 from splat.errors import InputError
 
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> None:
         cloud = cloud.with_sh_degree(min(options.sh_degree, cloud.sh_degree))
     formats.write(cloud, target, format=options.format, **values)
     size = sum(file.stat().st_size for file in target.rglob("*")) if target.is_dir() else target.stat().st_size
-    console.print(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}")
+    say(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}")
 
 
 def format_option(chosen: Any, text: str) -> tuple[str, Any]:

@@ -1,15 +1,20 @@
 """``splat train``: turns photos or a COLMAP scene into a Gaussian cloud."""
 
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from splat.cli.console import registry
+from splat.cli.console import console, grid, heading, parse, registry, require, say
+from splat.errors import InputError
+from splat.training import config as settings
 from splat.training.config import SceneConfig, TrainConfig
 
-DEFAULT_PRESET = "default"
+if TYPE_CHECKING:
+    from splat.training import TrainResult
 
 
 @registry.struct_rule
@@ -28,11 +33,11 @@ class Train:
     scene: tyro.conf.Positional[Path | None] = None
     """Folder with a COLMAP model, transforms.json or photos; or a video file. Not needed with --resume."""
     out: Path | None = None
-    """Folder of the run, for all results. By default runs/<name of the scene>."""
-    resume: bool = False
-    """Go on with an interrupted run where its last checkpoint was."""
+    """Folder for all results; by default runs/ and the name of the scene."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with an interrupted run from its last checkpoint."""
     preset: str | None = None
-    """Start from the settings of this file in configs/; other options override it."""
+    """Start from the settings of this preset; other options override it."""
     downscale: float | None = None
     """Divide the photos' sides by this."""
     max_side: int | None = None
@@ -40,3 +45,88 @@ class Train:
     cache_megabytes: int | None = None
     """Memory for decoded photos; the rest stays on disk."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``splat train``."""
+    first = parse("train", Train, arguments)
+    out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
+    stored = out / "config.toml"
+    if first.preset is not None:
+        base = settings.preset(first.preset)
+    elif first.resume and stored.is_file():
+        base = settings.read(stored)
+    else:
+        base = TrainConfig()
+    options = parse("train", Train, arguments, default=Train(config=base))
+    train_and_show(with_scene(options), out, options.resume)
+
+
+def with_scene(options: Train) -> TrainConfig:
+    """The settings with what `Train` says of the scene."""
+    changes = {name: getattr(options, name) for name in ("downscale", "max_side", "cache_megabytes")}
+    if options.scene is not None:
+        changes["path"] = str(options.scene.resolve())
+    elif not options.config.scene.path:
+        raise InputError("no scene was given; name the folder of one: splat train SCENE --out RUN")
+    known = {name: value for name, value in changes.items() if value is not None}
+    return replace(options.config, scene=replace(options.config.scene, **known))
+
+
+def train_and_show(config: TrainConfig, out: Path, resume: bool = False) -> "TrainResult":
+    """Train on the scene that ``config`` names, show how it goes, and print what came out.
+
+    Raises KeyboardInterrupt, with the command that goes on, when Ctrl-C was pressed.
+    """
+    from splat.cli.progress import training_display
+    from splat.scene import Scene
+    from splat.training import train
+
+    path = require(Path(config.scene.path), "scene")
+    scene = Scene.load(path, downscale=config.scene.downscale, max_side=config.scene.max_side)
+    camera = scene.views[0].camera
+    say(
+        f"{scene.name}: {len(scene.train_views)} photos to train on, {len(scene.test_views)} held out,"
+        f" {camera.width}×{camera.height}, {len(scene.points):,} points"
+    )
+    for note in scene.notes:
+        say(f"note: {note}", "dim")
+    try:
+        with training_display() as progress:
+            result = train(scene, config, out, resume=resume, progress=progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what_now(path, out)) from None
+    show_result(result)
+    return result
+
+
+def what_now(scene: Path, out: Path) -> str:
+    """What somebody who interrupted a run should know."""
+    checkpoints = sorted((out / "checkpoints").glob("step_*.pt"))
+    if not checkpoints:
+        return f"there is no checkpoint in {out} yet"
+    command = shlex.join(["splat", "train", str(scene), "--out", str(out), "--resume"])
+    return f"the checkpoint is {checkpoints[-1]}; go on with: {command}"
+
+
+def show_result(result: "TrainResult") -> None:
+    """Print the metrics and where the results are."""
+    from splat.cli.info import metric_text
+
+    names = {
+        "steps": "steps",
+        "seconds": "time",
+        "gaussians": "Gaussians",
+        "psnr": "PSNR",
+        "ssim": "SSIM",
+        "lpips": "LPIPS",
+        "peak_memory_bytes": "peak memory",
+    }
+    rows = [(text, metric_text(name, result.metrics[name])) for name, text in names.items()]
+    console.print()
+    heading("Held-out photos")
+    console.print(grid(rows))
+    if result.out is not None:
+        console.print()
+        for name, text in (("cloud.ply", "cloud"), ("report.html", "report"), ("renders", "pictures")):
+            say(f"{text:<8} {result.out / name}")

@@ -1,0 +1,69 @@
+"""``splat demo``: makes a small scene, trains on it and shows the result."""
+
+import os
+import sys
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from splat.cli.console import counter, parse, say
+
+PRESET = "demo"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Make a small scene with the computer alone (no download), train on it, and show the result."""
+
+    out: Path = Path("demo")
+    """Folder for the scene (scene/) and the run (run/)."""
+    views: int = 64
+    """Number of photos."""
+    width: int | None = None
+    """Width of the photos, pixels."""
+    steps: int | None = None
+    """Number of training steps."""
+    no_browser: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Do not open the report, just say where it is."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``splat demo``."""
+    options = parse("demo", Demo, arguments)
+    from splat.cli.train import train_and_show
+    from splat.scene import demo
+    from splat.training import config as settings
+
+    scene = options.out / "scene"
+    size = {} if options.width is None else {"width": options.width}
+    with counter("making the scene") as progress:
+        demo.make(scene, views=options.views, progress=progress, **size)
+    config = settings.preset(PRESET)
+    config = replace(config, scene=replace(config.scene, path=str(scene.resolve())))
+    if options.steps is not None:
+        config = replace(config, steps=options.steps)
+    result = train_and_show(config, free_folder(options.out / "run"))
+    if result.out is not None and not options.no_browser:
+        show_report(result.out / "report.html")
+
+
+def free_folder(path: Path) -> Path:
+    """``path``, or with the first number behind it that is not taken: a demo never overwrites an earlier one."""
+    number, chosen = 1, path
+    while chosen.exists():
+        number += 1
+        chosen = path.with_name(f"{path.name}{number}")
+    return chosen
+
+
+def show_report(report: Path) -> None:
+    """Open ``report`` in a browser where there is a screen to show it on."""
+    screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if screen and webbrowser.open(report.resolve().as_uri()):
+        say("The report is open in your browser.")
+    else:
+        say(f"Open the report in a browser: {report.resolve().as_uri()}")

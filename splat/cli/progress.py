@@ -1,0 +1,83 @@
+"""How a training run shows itself while it goes on: a live display on a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from splat.cli.console import console, duration
+
+if TYPE_CHECKING:
+    from splat.training import Progress as TrainProgress
+
+LINE_SECONDS = 10.0  # between two lines in a log file
+LIVE_SECONDS = 0.2  # between two changes of the live display
+
+
+@contextmanager
+def training_display(target: Console = console) -> Iterator[Callable[["TrainProgress"], None]]:
+    """Show a training run on ``target``; the function that it yields is the trainer's progress callback."""
+    show = _live(target) if target.is_terminal else _lines(target)
+    with show as update:
+        yield update
+
+
+@contextmanager
+def _live(target: Console) -> Iterator[Callable[["TrainProgress"], None]]:
+    bar = Progress(
+        TextColumn("training"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]left[/]"),
+        TimeRemainingColumn(),
+        console=target,
+        expand=True,
+    )
+    task, line, shown = bar.add_task("", total=1.0), Text(), 0.0
+    with Live(Group(bar, line), console=target, refresh_per_second=4) as live:
+
+        def update(now: "TrainProgress") -> None:
+            nonlocal shown
+            if now.fraction < 1 and time.monotonic() - shown < LIVE_SECONDS:
+                return
+            shown = time.monotonic()
+            bar.update(task, completed=now.fraction)
+            live.update(Group(bar, Text(facts(now), overflow="ellipsis", no_wrap=True)))
+
+        yield update
+
+
+@contextmanager
+def _lines(target: Console) -> Iterator[Callable[["TrainProgress"], None]]:
+    shown = time.monotonic() - LINE_SECONDS
+    tested = None
+
+    def update(now: "TrainProgress") -> None:
+        nonlocal shown, tested
+        if now.fraction < 1 and now.eval_psnr == tested and time.monotonic() - shown < LINE_SECONDS:
+            return
+        shown, tested = time.monotonic(), now.eval_psnr
+        left = now.seconds * (1 - now.fraction) / max(now.fraction, 1e-9)
+        target.print(f"{now.fraction:4.0%}  {facts(now)}  {duration(left)} left", soft_wrap=True)
+
+    yield update
+
+
+def facts(now: "TrainProgress") -> str:
+    """One line on the state of a run."""
+    held_out = "" if now.eval_psnr is None else f"  held-out {now.eval_psnr:.2f} dB"
+    return (
+        f"step {now.step:,}/{now.steps:,}  loss {now.loss:.4f}  PSNR {now.psnr:.2f} dB{held_out}"
+        f"  {count(now.gaussians)} Gaussians  {now.steps_per_second:.1f} steps/s"
+    )
+
+
+def count(number: int) -> str:
+    """A count in a few characters: 83500 → '83.5k'."""
+    return str(number) if number < 1000 else f"{number / 1000:.1f}k" if number < 1e6 else f"{number / 1e6:.2f}M"
