@@ -110,7 +110,7 @@ class ImageSource:
         if keep is not None and self.lens is None and rgb.shape[:2] != keep.shape:
             raise InputError(f"mask and image of {self.path} disagree in size after loading")
         return Photo(
-            torch.from_numpy(np.ascontiguousarray(rgb)),
+            torch.from_numpy(np.require(rgb, requirements=("C", "W"))),  # PyTorch warns of read-only memory
             None if keep is None else torch.from_numpy(np.ascontiguousarray(keep)),
             None if alpha is None else torch.from_numpy(np.ascontiguousarray(alpha)),
         )
