@@ -5,7 +5,7 @@ from importlib import import_module
 _PUBLIC = {
     "train": "splat.training.run",
     "TrainResult": "splat.training.run",
-    "Progress": "splat.training.trainer",
+    "Progress": "splat.training.run",
     "TrainConfig": "splat.training.config",
     "evaluate": "splat.training.evaluation",
 }

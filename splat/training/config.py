@@ -271,28 +271,17 @@ def differences(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:
 
 def to_toml(config: TrainConfig) -> str:
     """All settings as TOML; those that are None are left out."""
-    lines: list[str] = []
-    section = ""
-    for name, value in flatten(config).items():
-        if value is None:
-            continue
-        head, _, key = name.rpartition(".")
-        if head != section:
-            section = head
-            lines += ["", f"[{head}]"]
-        lines.append(f"{key} = {_toml_value(value)}")
-    return "\n".join(lines) + "\n"
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(dataclasses.asdict(config)))
 
 
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
-    if isinstance(value, (tuple, list)):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return repr(value)
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if value is not None
+    }
 
 
 def write(config: TrainConfig, path: str | Path) -> None:

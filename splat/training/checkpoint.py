@@ -1,0 +1,73 @@
+"""Checkpoints: everything a run needs to go on bit for bit, in one file that appears whole or not at all."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from splat.cloud import FIELDS, GaussianCloud
+from splat.errors import InputError
+from splat.files import atomic_path
+from splat.training.edit import Population
+from splat.training.optimizer import AdamState
+
+VERSION = 1
+KEEP = 2
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write ``state`` (tensors, numbers, strings, and lists and dicts of them) as the newest checkpoint in ``folder``.
+
+    Keeps the last two. Raises InputError when it cannot be written; older checkpoints are untouched then.
+    """
+    path = folder / f"step_{step:08d}.pt"
+    with atomic_path(path) as temporary:
+        torch.save({"version": VERSION, "step": step, **state}, temporary)
+    for old in _all(folder)[:-KEEP]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """The newest readable checkpoint in ``folder`` or None; warns where it passes over a broken one."""
+    found = _all(folder)
+    for path in reversed(found):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # PyTorch raises many kinds for broken files
+            warnings.warn(f"the checkpoint {path} cannot be read ({error}); trying the one before", stacklevel=2)
+            continue
+        if state.get("version") != VERSION:
+            raise InputError(
+                f"the checkpoint {path} has version {state.get('version')}, expected {VERSION}; "
+                "resume with the splat that wrote it, or start anew in another folder"
+            )
+        return state
+    if found:
+        raise InputError(f"none of the checkpoints in {folder} can be read; start anew in another folder")
+    return None
+
+
+def _all(folder: Path) -> list[Path]:
+    """Checkpoints in ``folder``, oldest first."""
+    return sorted(folder.glob("step_*.pt"))
+
+
+def pack_population(population: Population) -> dict[str, Any]:
+    """``population`` as plain dicts of tensors."""
+    cloud, adam = population.cloud, population.adam
+    return {
+        "cloud": {name: getattr(cloud, name) for name in FIELDS},
+        "extras": dict(cloud.extras),
+        "m": dict(adam.m),
+        "v": dict(adam.v),
+        "statistics": dict(population.statistics),
+    }
+
+
+def unpack_population(state: dict[str, Any], device: torch.device) -> Population:
+    """The inverse of `pack_population`, on ``device``."""
+    moved = {part: {name: tensor.to(device) for name, tensor in tensors.items()} for part, tensors in state.items()}
+    cloud = GaussianCloud(**moved["cloud"], extras=moved["extras"])
+    return Population(cloud, AdamState(moved["m"], moved["v"]), moved["statistics"])

@@ -1,0 +1,155 @@
+"""What a training picture should look like: the loss of one rendering and its gradients.
+
+The path of every run is one fused kernel on the rendered picture. Corrections of colour and the depth term are small
+autograd graphs on the picture, built only when they are switched on.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from splat.camera import Camera
+from splat.metrics import ssim_map
+from splat.rendering.types import ImageGradients, Rendering
+from splat.scene.images import Photo
+from splat.training import appearance
+from splat.training.config import TrainConfig
+from splat.training.depth_loss import disparity_loss
+from splat.training.image_loss import ImageLoss, image_loss
+from splat.training.per_photo import PhotoParameters
+
+
+@dataclass(frozen=True)
+class PictureLoss:
+    """Attributes:
+    loss: everything that was minimised, except the regularisers of the cloud.
+    mse: mean squared error of the picture, from which PSNR follows.
+    gradients: of ``loss`` with respect to the rendering.
+    """
+
+    loss: float
+    mse: float
+    gradients: ImageGradients
+
+
+@dataclass
+class Corrections:
+    """The per-photo colour corrections in use; None where one is switched off."""
+
+    exposures: PhotoParameters | None
+    grids: PhotoParameters | None
+
+    @staticmethod
+    def of(config: TrainConfig, photos: int, device: torch.device | str = "cpu") -> "Corrections":
+        """Neutral corrections for ``photos`` photos."""
+        on = config.appearance
+        exposures = PhotoParameters(photos, 3, 4).to(device) if on.exposure else None
+        grids = PhotoParameters(photos, *appearance.GRID).to(device) if on.bilateral_grid else None
+        return Corrections(exposures, grids)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One photo and what it takes to compare a rendering with it.
+
+    Attributes:
+        index: of the photo among the training photos.
+        photo: its pixels.
+        camera: through which the rendering was made.
+        background: behind the rendering.
+        points, pixels: (M, 3) sparse points and (M, 2) where the photo shows them, for the depth term; else None.
+    """
+
+    index: int
+    photo: Photo
+    camera: Camera
+    background: tuple[float, float, float]
+    points: Tensor | None = None
+    pixels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class When:
+    """Step number (from 0), share of the run done, and size of the scene in world units."""
+
+    step: int
+    fraction: float
+    extent: float
+
+
+def picture_loss(
+    rendering: Rendering, shot: Shot, config: TrainConfig, corrections: Corrections, when: When
+) -> PictureLoss:
+    """Loss of ``rendering`` against the photo; also lets the photo's corrections make one step of their own."""
+    target = composite(shot.photo, shot.background)
+    if corrections.exposures is None and corrections.grids is None:
+        found = compare(rendering.rgb, target, shot.photo.mask, config.loss.ssim)
+        loss, gradient = found.loss, found.grad
+    else:
+        found, loss, gradient = _corrected(rendering.rgb, target, shot, config, corrections, when)
+    depth_gradient = None
+    if shot.points is not None and rendering.depth is not None:
+        depth = rendering.depth.detach().requires_grad_()
+        error = disparity_loss(depth, shot.camera, shot.points, shot.pixels, shot.photo.mask)
+        error = config.loss.depth * when.extent * error
+        error.backward()
+        loss, depth_gradient = loss + float(error.detach()), depth.grad
+    return PictureLoss(loss, found.mse, ImageGradients(rgb=gradient, depth=depth_gradient))
+
+
+def _corrected(
+    rgb: Tensor, target: Tensor, shot: Shot, config: TrainConfig, corrections: Corrections, when: When
+) -> tuple[ImageLoss, float, Tensor]:
+    """Parts and value of the loss of the corrected picture, and its gradient with respect to the uncorrected one."""
+    look = config.appearance
+    leaf = rgb.detach().requires_grad_()
+    picture, penalty = leaf, leaf.new_zeros(())
+    grid = exposure = None
+    if corrections.grids is not None:
+        grid = corrections.grids.row(shot.index)
+        picture = appearance.apply_grid(picture, grid)
+        penalty = look.grid_smoothness * appearance.total_variation(grid)
+    if corrections.exposures is not None:
+        exposure = corrections.exposures.row(shot.index)
+        picture = appearance.expose(picture, exposure)
+    found = compare(picture.detach().contiguous(), target, shot.photo.mask, config.loss.ssim)
+    ((picture * found.grad).sum() + penalty).backward()
+    if not math.isfinite(found.loss):  # the trainer stops on it; the corrections stay as they were
+        return found, found.loss, leaf.grad
+    if grid is not None:
+        rate = appearance.grid_rate(look.grid_rate, when.step, when.fraction)
+        corrections.grids.step(shot.index, grid, rate)
+    if exposure is not None:
+        corrections.exposures.step(shot.index, exposure, look.exposure_rate * 0.1**when.fraction)
+    return found, found.loss + float(penalty.detach()), leaf.grad
+
+
+def compare(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float) -> ImageLoss:
+    """(1 − λ)·L1 + λ·(1 − SSIM) with its gradient: by the C++ core in main memory, by PyTorch on a GPU.
+
+    Args and result as in `splat.training.image_loss.image_loss`; ``target`` and ``mask`` may be on another device.
+    """
+    if rgb.device.type == "cpu":
+        return image_loss(rgb, target, mask, ssim_weight)
+    leaf = rgb.detach().requires_grad_()
+    goal = target.to(rgb.device).to(rgb.dtype) / 255
+    keep = torch.ones_like(rgb[..., 0]) if mask is None else mask.to(rgb)
+    count = keep.sum().clamp_min(1)
+    shown, goal = leaf * keep[..., None], goal * keep[..., None]
+    l1 = (shown - goal).abs().sum() / (3 * count)
+    ssim = (ssim_map(shown, goal) * keep[..., None]).sum() / (3 * count)
+    loss = (1 - ssim_weight) * l1 + ssim_weight * (1 - ssim)
+    loss.backward()
+    mse = ((shown.detach().clamp(0, 1) - goal) ** 2).sum() / (3 * count)
+    return ImageLoss(float(loss.detach()), float(l1.detach()), float(ssim.detach()), float(mse), int(count), leaf.grad)
+
+
+def composite(photo: Photo, background: tuple[float, float, float]) -> Tensor:
+    """(H, W, 3) uint8 picture to compare with: the photo, on ``background`` where it is transparent by design."""
+    if photo.alpha is None:
+        return photo.rgb
+    weight = photo.alpha[..., None].to(torch.float32) / 255
+    mixed = photo.rgb * weight + 255 * torch.tensor(background, device=weight.device) * (1 - weight)
+    return mixed.add_(0.5).clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,332 @@
+"""`train`: a whole training run, from a scene to a folder of results."""
+
+import contextlib
+import json
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import splat
+from splat import formats
+from splat.cloud import GaussianCloud
+from splat.errors import InputError, NonFiniteError
+from splat.files import write_json
+from splat.scene import Scene
+from splat.training import checkpoint, trainer
+from splat.training import config as settings
+from splat.training.config import TrainConfig
+from splat.training.evaluation import Evaluation, evaluate, options_of
+from splat.training.schedules import Plan, crossed
+from splat.training.trainer import Setup, State
+
+# Settings that may differ between a run and its resumption, because the result does not depend on them.
+_FREE = ("checkpoint_seconds", "eval_every", "scene.path", "scene.cache_megabytes")
+_WRITING_SECONDS = 3.0  # what writing cloud, pictures and report takes at the end of a run, about
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback learns after every step.
+
+    Attributes:
+        step, steps: done and in all (an estimate when the run has a number of minutes).
+        fraction: share of the run that is done.
+        loss, psnr: running means over training photos; psnr in dB.
+        gaussians: count.
+        steps_per_second, seconds: speed lately, and time spent.
+        eval_psnr: newest mean over the held-out photos, dB; None before the first evaluation.
+        cloud: the Gaussians as they are now; they go on changing.
+    """
+
+    step: int
+    steps: int
+    fraction: float
+    loss: float
+    psnr: float
+    gaussians: int
+    steps_per_second: float
+    seconds: float
+    eval_psnr: float | None
+    cloud: GaussianCloud
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Attributes:
+    cloud: trained, in the frame of the scene's cameras.
+    metrics: content of metrics.json; without scores if the run was stopped early.
+    finished: False if `stop` ended the run early.
+    out: folder of results, or None.
+    """
+
+    cloud: GaussianCloud
+    metrics: dict[str, Any]
+    finished: bool
+    out: Path | None
+
+
+def train(
+    scene: Scene,
+    config: TrainConfig | None = None,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainResult:
+    """Train Gaussians on the photos of ``scene`` that are not held out, and evaluate them on those that are.
+
+    Args:
+        config: settings; the defaults if None.
+        out: folder for settings, cloud, scores, report, pictures and checkpoints; None writes nothing.
+        resume: go on from the newest checkpoint in ``out``, to the same result bit for bit on the CPU.
+        progress: called after every step.
+        stop: asked after every step; True ends the run with a checkpoint.
+        clock: seconds, for tests.
+
+    Raises:
+        InputError: for a scene without training photos, an unusable ``out``, settings unlike those of a resumed run.
+        NonFiniteError: when a NaN or infinity appears, after a checkpoint of the last good state.
+        KeyboardInterrupt: on Ctrl-C, after a checkpoint.
+    """
+    config = config or TrainConfig()
+    out = None if out is None else Path(out)
+    plan = Plan(config.steps, config.minutes, clock)
+    packed = _open_folder(out, config, resume)
+    if packed == "finished":
+        return _finished(out)
+    setup = trainer.set_up(scene, config)
+    try:
+        if packed is None:
+            state = trainer.begin(setup, plan)
+        else:
+            _check_same_photos(packed, scene, out)
+            state = trainer.unpack(setup, packed, plan)
+        complete = _loop(setup, state, out, progress, stop)
+    finally:
+        setup.cache.close()
+    if not complete:
+        return TrainResult(state.cloud, _facts(setup, state), False, out)
+    return _finish(setup, state, out)
+
+
+def _loop(
+    setup: Setup,
+    state: State,
+    out: Path | None,
+    progress: Callable[[Progress], None] | None,
+    stop: Callable[[], bool] | None,
+) -> bool:
+    """Steps until the plan is finished; False when `stop` ended it before."""
+    config, plan = setup.config, state.plan
+    saved = plan.seconds
+    speed = Speed()
+    eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
+    with interrupts() as interrupted:
+        while not plan.finished:
+            try:
+                trainer.step(setup, state)
+            except NonFiniteError:
+                _save(setup, state, out)
+                raise
+            if crossed(config.eval_every, plan.before, plan.fraction) and not plan.finished:
+                eval_psnr = _look(setup, state)
+                _record(state, eval_psnr)
+            elif crossed(0.01, plan.before, plan.fraction) and not plan.finished:
+                _record(state)
+            if progress is not None:
+                rate = speed.after(plan.seconds)
+                progress(
+                    Progress(
+                        plan.step,
+                        plan.steps,
+                        plan.fraction,
+                        state.loss,
+                        state.psnr,
+                        len(state.cloud),
+                        rate,
+                        plan.seconds,
+                        eval_psnr,
+                        state.cloud,
+                    )  # fmt: skip
+                )
+            ending = interrupted() or (stop is not None and stop())
+            if ending or plan.finished or 0 < config.checkpoint_seconds <= plan.seconds - saved:
+                _save(setup, state, out)
+                saved = plan.seconds
+            if interrupted():
+                raise KeyboardInterrupt
+            if ending and not plan.finished:
+                return False
+    return True
+
+
+class Speed:
+    """Steps per second over the last second or so."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._steps = 0
+        self._rate = 0.0
+
+    def after(self, seconds: float) -> float:
+        """Count one step that ended at ``seconds``."""
+        if self._since is None:
+            self._since = seconds
+            return 0.0
+        self._steps += 1
+        elapsed = seconds - self._since
+        if elapsed > 1.0 or (self._rate == 0.0 and elapsed > 0):
+            self._rate = self._steps / elapsed
+            if elapsed > 1.0:
+                self._since, self._steps = seconds, 0
+        return self._rate
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C was pressed, so that no step is torn; a second one is let through."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    pressed = False
+
+    def remember(number: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# ---- looking and writing ----
+
+
+def _look(setup: Setup, state: State) -> float | None:
+    """Mean PSNR over the held-out photos, dB. Also learns what the final evaluation will take."""
+    views, options = setup.scene.test_views, options_of(setup.config)
+    psnr = evaluate(state.cloud, setup.scene, setup.name, options, views, full=False).psnr
+    if setup.config.minutes is not None and views:
+        start = state.plan.seconds
+        evaluate(state.cloud, setup.scene, setup.name, options, views[:1])
+        state.plan.reserve = (state.plan.seconds - start) * len(views) + _WRITING_SECONDS
+    return psnr
+
+
+def _record(state: State, psnr: float | None = None) -> None:
+    """Add an entry to the history."""
+    entry = {
+        "step": state.plan.step,
+        "seconds": round(state.plan.seconds, 3),
+        "loss": state.loss,
+        "gaussians": len(state.cloud),
+    }
+    state.history.append(entry | ({} if psnr is None else {"psnr": psnr}))
+
+
+def _save(setup: Setup, state: State, out: Path | None) -> None:
+    if out is not None:
+        names = [view.name for view in setup.views]
+        checkpoint.save(out / "checkpoints", state.plan.step, trainer.pack(state) | {"photos": names})
+
+
+def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
+    """Evaluate, and write everything but the checkpoints."""
+    renders = None if out is None else out / "renders"
+    scores = evaluate(state.cloud, setup.scene, setup.name, options_of(setup.config), save=renders)
+    _record(state, scores.psnr)
+    metrics = _facts(setup, state, scores)
+    if out is not None:
+        formats.write(state.cloud.to("cpu"), out / "cloud.ply")
+        metrics["seconds"] = round(state.plan.seconds, 3)
+        write_json(out / "metrics.json", metrics)
+        from splat.report import write_report
+
+        write_report(out)
+    return TrainResult(state.cloud, metrics, True, out)
+
+
+def _facts(setup: Setup, state: State, scores: Evaluation | None = None) -> dict[str, Any]:
+    """The content of metrics.json."""
+    camera = setup.views[0].camera
+    scored = scores.as_dict() if scores else {"psnr": None, "ssim": None, "lpips": None, "views": []}
+    return {
+        "steps": state.plan.step,
+        "seconds": round(state.plan.seconds, 3),
+        "gaussians": len(state.cloud),
+        **{name: scored[name] for name in ("psnr", "ssim", "lpips")},
+        "peak_memory_bytes": peak_memory(),
+        "protocol": {
+            "scene": setup.scene.name,
+            "photos": {"training": len(setup.views), "held_out": len(setup.scene.test_views)},
+            "first_photo_size": [camera.width, camera.height],
+            "resize": "area",
+            "lpips": "vgg, range [-1, 1]",
+            "strategy": setup.config.strategy,
+            "backend": setup.name,
+            "version": splat.__version__,
+        },
+        "views": scored["views"],
+        "history": state.history,
+    }
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+# ---- the folder ----
+
+
+def _open_folder(out: Path | None, config: TrainConfig, resume: bool) -> dict[str, Any] | str | None:
+    """Prepare ``out``; the checkpoint to go on from, "finished" if there is nothing left to do, else None."""
+    if out is None:
+        if resume:
+            raise InputError("there is no folder to resume from; give the one of the interrupted run")
+        return None
+    stored = out / "config.toml"
+    if stored.exists() and not resume:
+        raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
+    if stored.exists():
+        changed = [name for name in settings.differences(config, settings.read(stored)) if name not in _FREE]
+        if changed:
+            raise InputError(
+                f"{stored} has other settings than those given ({', '.join(changed)}); "
+                "resume with the same ones, or start anew in another folder"
+            )
+        if (out / "metrics.json").exists():
+            return "finished"
+        return checkpoint.load(out / "checkpoints")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, expected a folder for the results; choose another place")
+    settings.write(config, stored)
+    return None
+
+
+def _check_same_photos(packed: dict[str, Any], scene: Scene, out: Path | None) -> None:
+    names = [view.name for view in scene.train_views]
+    if packed["photos"] != names:
+        raise InputError(
+            f"{out} was trained on {len(packed['photos'])} photos, {scene.root} has {len(names)} or other ones; "
+            "resume with the same scene, or start anew in another folder"
+        )
+
+
+def _finished(out: Path) -> TrainResult:
+    """The result of a run that has nothing left to do."""
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    return TrainResult(formats.read(out / "cloud.ply"), metrics, True, out)

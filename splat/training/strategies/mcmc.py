@@ -1,0 +1,71 @@
+"""3D Gaussian splatting as Markov chain Monte Carlo: Kheradmand et al. 2024.
+
+Departures from the released code, each a known defect of it: the moments of relocated rows are forgotten together
+with those of their sources; draws work beyond 2²⁴ rows; a cap below the number of initial points holds.
+"""
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from splat.cloud import GaussianCloud
+from splat.training import edit
+from splat.training import mcmc_kernels as kernels
+from splat.training.config import McmcConfig
+from splat.training.edit import Population
+from splat.training.randomness import draw
+from splat.training.strategies import Moment, Strategy
+
+
+def strategy(config: McmcConfig) -> Strategy:
+    """MCMC with the settings ``config``."""
+    return Strategy(config, (), functools.partial(refine, config), config.noise)
+
+
+def refine(config: McmcConfig, population: Population, moment: Moment) -> None:
+    """Relocate dead Gaussians and grow, every ``config.every`` steps."""
+    if moment.step % config.every == 0 and config.start < moment.fraction <= config.stop:
+        relocate(population, config.min_opacity, moment.generator("relocate"))
+        count = target_count(config, len(population), moment)
+        grow(population, count - len(population), config.min_opacity, moment.generator("grow"))
+
+
+def target_count(config: McmcConfig, count: int, moment: Moment) -> int:
+    """How many Gaussians there should be after this change, given ``count`` now.
+
+    The paper's growth of 5 % a time, or as much more as it takes to reach the cap by ``config.full`` of the run.
+    """
+    changes = (moment.step / moment.fraction) * (config.full - moment.fraction) / config.every  # still to come
+    needed = (moment.cap / count) ** (1 / (1 + max(changes, 0.0))) - 1
+    return min(moment.cap, math.floor((1 + max(config.growth, needed)) * count))
+
+
+def relocate(population: Population, min_opacity: float, source: torch.Generator) -> None:
+    """Move every Gaussian of opacity ≤ ``min_opacity`` onto one that lives, drawn by opacity (§4.2)."""
+    opacities = population.cloud.opacities
+    dead = opacities <= min_opacity
+    count = int(dead.sum())
+    if count == 0 or count == len(population):
+        return
+    chosen = draw(torch.where(dead, 0, opacities), count, source)
+    shared = _share(population, chosen, min_opacity)
+    edit.replace(population, dead.nonzero()[:, 0], shared)
+
+
+def grow(population: Population, count: int, min_opacity: float, source: torch.Generator) -> None:
+    """Add ``count`` Gaussians by sharing ones drawn by opacity."""
+    if count > 0 and len(population) > 0:
+        chosen = draw(population.cloud.opacities, count, source)
+        edit.append(population, _share(population, chosen, min_opacity))
+
+
+def _share(population: Population, chosen: Tensor, min_opacity: float) -> GaussianCloud:
+    """Shrink the rows ``chosen`` (M,), once for all their copies; return the M copies."""
+    times = torch.bincount(chosen, minlength=len(population))
+    sources = times.nonzero()[:, 0]
+    rows = population.cloud.select(sources)
+    logits, log_scales = kernels.relocate(rows.logit_opacities, rows.log_scales, times[sources] + 1, min_opacity)
+    edit.replace(population, sources, rows.replace(logit_opacities=logits, log_scales=log_scales))
+    return population.cloud.select(chosen)

@@ -1,0 +1,226 @@
+"""The training loop: draw, compare, step, now and then change the rows."""
+
+import math
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splat.camera import Camera
+from splat.cloud import FIELDS, GaussianCloud
+from splat.errors import NonFiniteError
+from splat.rendering import RenderOptions, get_backend
+from splat.rendering.backends import choose_backend
+from splat.rendering.cpu import AdamHyper
+from splat.scene import ImageCache, Scene, View
+from splat.training import pose, schedules
+from splat.training.checkpoint import pack_population, unpack_population
+from splat.training.config import TrainConfig
+from splat.training.edit import Population, populate
+from splat.training.evaluation import check_views
+from splat.training.initialize import initialize
+from splat.training.losses import Corrections, Shot, When, picture_loss
+from splat.training.mcmc_kernels import add_noise
+from splat.training.per_photo import PhotoParameters
+from splat.training.randomness import generator, photo_at, stream
+from splat.training.strategies import Moment, Strategy, strategy_of
+from splat.training.update import update
+
+SMOOTHING = 0.02  # weight of the newest step in the running means of loss and error
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What stays the same over a run."""
+
+    scene: Scene
+    config: TrainConfig
+    strategy: Strategy
+    backend: ModuleType
+    cache: ImageCache  # of the training views
+    keypoints: tuple[tuple[Tensor | None, Tensor | None], ...]  # points and pixels of each training view
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        return self.cache.views
+
+    @property
+    def name(self) -> str:
+        """Name of the backend."""
+        return self.backend.__name__.rpartition(".")[2]
+
+
+@dataclass
+class State:
+    """What changes over a run; all of it goes into a checkpoint.
+
+    Attributes:
+        population: the Gaussians with their optimiser.
+        plan: step and position in the schedules.
+        corrections, poses: per-photo parameters that are switched on.
+        loss, mse: running means over steps; NaN before the first.
+        history: one entry per hundredth of the run, as in metrics.json.
+    """
+
+    population: Population
+    plan: schedules.Plan
+    corrections: Corrections
+    poses: PhotoParameters | None
+    loss: float = math.nan
+    mse: float = math.nan
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def cloud(self) -> GaussianCloud:
+        return self.population.cloud
+
+    @property
+    def psnr(self) -> float:
+        """Running mean over training photos, dB."""
+        return -10 * math.log10(max(self.mse, 1e-12)) if math.isfinite(self.mse) else math.nan
+
+
+def set_up(scene: Scene, config: TrainConfig) -> Setup:
+    """Check the scene, choose the backend, and gather what the loop needs. Raises InputError, BackendError."""
+    check_views(scene)
+    if config.backend == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        backend = choose_backend(GaussianCloud.empty(device=device))
+    else:
+        backend = get_backend(config.backend)
+    cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
+    keypoints = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
+    seen = tuple((None, None) if found is None else (scene.points.xyz[found[0]], found[1]) for found in keypoints)
+    return Setup(scene, config, strategy_of(config), backend, cache, seen)
+
+
+def begin(setup: Setup, plan: schedules.Plan) -> State:
+    """The state before the first step."""
+    config, strategy = setup.config, setup.strategy
+    own = strategy.config
+    cloud = initialize(setup.scene, config.gaussians, own.init_opacity, own.init_scale, config.sh_degree, config.seed)
+    population = populate(cloud.to(device_of(setup.backend)), strategy.statistics)
+    return State(population, plan, *_photo_parameters(setup))
+
+
+def _photo_parameters(setup: Setup) -> tuple[Corrections, PhotoParameters | None]:
+    """Neutral colour and pose corrections, where they are switched on."""
+    photos = len(setup.views)
+    poses = PhotoParameters(photos, 6) if setup.config.pose.refine else None
+    return Corrections.of(setup.config, photos, device_of(setup.backend)), poses
+
+
+def device_of(backend: ModuleType) -> torch.device:
+    """Where clouds live that ``backend`` trains."""
+    on_gpu = backend.__name__.endswith((".cuda", ".gsplat"))
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def step(setup: Setup, state: State) -> None:
+    """One photo: draw it, compare, move the Gaussians; then let the strategy change the rows.
+
+    Raises NonFiniteError; the state is then still that before this step.
+    """
+    config, plan, strategy = setup.config, state.plan, setup.strategy
+    now = plan.step
+    index = photo_at(config.seed, now, len(setup.views))
+    photo = setup.cache.get(index, upcoming=photo_at(config.seed, now + 1, len(setup.views)))
+    camera, correction, matrix = _camera(setup, state, index)
+    options = RenderOptions(
+        background=_background(config, now),
+        sh_degree=schedules.sh_degree(config, plan.fraction),
+        antialiased=config.antialiased,
+        depth=config.loss.depth > 0,
+    )
+    rendering, context = setup.backend.forward(state.cloud, camera, options)
+    shot = Shot(index, photo, camera, options.background, *setup.keypoints[index])
+    when = When(now, plan.fraction, setup.scene.extent)
+    found = picture_loss(rendering, shot, config, state.corrections, when)
+    if not math.isfinite(found.loss):
+        raise NonFiniteError(_fault(state.cloud, now + 1))
+
+    rates = schedules.rates(config.rates, setup.scene.extent, plan.fraction)
+    hyper = AdamHyper(
+        step=now + 1,
+        **vars(rates),
+        visible_only=config.rates.visible_only,
+        opacity_reg=strategy.config.opacity_weight,
+        scale_reg=strategy.config.scale_weight,
+    )
+    gradient = update(setup.backend, context, rendering, found.gradients, state.population, hyper)
+    if correction is not None:
+        matrix.backward(gradient.to(matrix))
+        state.poses.step(index, correction, config.pose.rate * 0.01**plan.fraction)
+    if strategy.noise > 0:
+        add_noise(state.cloud, strategy.noise * rates.means, stream(config.seed, "noise"), now)
+    state.loss, state.mse = _smooth(state.loss, found.loss), _smooth(state.mse, found.mse)
+    plan.advance()
+    strategy.refine(
+        state.population,
+        Moment(plan.step, plan.fraction, plan.before, setup.scene.extent, config.gaussians, config.seed),
+    )
+
+
+def _camera(setup: Setup, state: State, index: int) -> tuple[Camera, Tensor | None, Tensor | None]:
+    """The camera of a training view; with pose refinement also the leaf of its correction and the pose made from it."""
+    camera = setup.views[index].camera
+    if state.poses is None:
+        return camera, None, None
+    correction = state.poses.row(index)
+    matrix = pose.refined(camera.world_to_camera, correction, setup.scene.extent)
+    return camera.replace(world_to_camera=matrix.detach()), correction, matrix
+
+
+def _background(config: TrainConfig, step: int) -> tuple[float, float, float]:
+    if not config.random_background:
+        return config.background
+    return tuple(torch.rand(3, generator=generator(config.seed, "background", step)).tolist())
+
+
+def _smooth(mean: float, value: float) -> float:
+    return value if math.isnan(mean) else mean + SMOOTHING * (value - mean)
+
+
+def _fault(cloud: GaussianCloud, step: int) -> str:
+    """What to say when the loss is not finite."""
+    faulty = [name for name in FIELDS if not bool(getattr(cloud, name).isfinite().all())]
+    where = f"{', '.join(faulty)} of the cloud" if faulty else "the rendered picture"
+    return (
+        f"a value that is not finite appeared in {where} at step {step}; resume from the last checkpoint with a lower "
+        "learning rate, or report the scene"
+    )
+
+
+# ---- the state as plain data ----
+
+
+def pack(state: State) -> dict[str, Any]:
+    """Everything of ``state``, for a checkpoint."""
+    rows = {
+        "exposures": state.corrections.exposures,
+        "grids": state.corrections.grids,
+        "poses": state.poses,
+    }
+    return {
+        "population": pack_population(state.population),
+        "fraction": state.plan.fraction,
+        "seconds": state.plan.seconds,
+        "photo_parameters": {name: value.state() for name, value in rows.items() if value is not None},
+        "loss": state.loss,
+        "mse": state.mse,
+        "history": state.history,
+    }
+
+
+def unpack(setup: Setup, packed: dict[str, Any], plan: schedules.Plan) -> State:
+    """The state that `pack` saw, going on in ``plan``."""
+    population = unpack_population(packed["population"], device_of(setup.backend))
+    state = State(population, plan, *_photo_parameters(setup))
+    rows = {"exposures": state.corrections.exposures, "grids": state.corrections.grids, "poses": state.poses}
+    for name, values in packed["photo_parameters"].items():
+        rows[name].restore(values)
+    plan.resume(packed["step"], packed["fraction"], packed["seconds"])
+    state.loss, state.mse, state.history = packed["loss"], packed["mse"], packed["history"]
+    return state
