@@ -11,7 +11,6 @@ import torch
 from splat.camera import Camera
 from splat.errors import InputError
 from splat.scene.images import ImageHeader, ImageSource, read_header
-from splat.scene.masks import find_masks
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
 from splat.scene.undistort import Lens, Pinhole
 
@@ -39,6 +38,7 @@ class RawView:
         world_to_camera: (4, 4) float64.
         ids, xy: rows of the points seen (K,) and where (K, 2), pixels of ``lens``.
         held_out: None lets the every-8th rule decide.
+        mask: mask file, if there is one.
     """
 
     name: str
@@ -49,6 +49,7 @@ class RawView:
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     xy: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     held_out: bool | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,6 @@ class RawScene:
 
     root: Path
     kind: str
-    image_root: Path
     views: list[RawView]
     xyz: np.ndarray | None = None
     rgb: np.ndarray | None = None
@@ -76,9 +76,9 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     headers = _read_headers(views)
     lenses = _match_sizes(views, headers)
     notes = list(raw.notes)
-    masks = find_masks(raw.image_root, [view.name for view in views]) if options.masks else {}
-    if masks and len(masks) < len(views):
-        notes.append(f"{len(masks)} of {len(views)} images have a mask; the others are used whole")
+    masked = sum(view.mask is not None for view in views) if options.masks else 0
+    if 0 < masked < len(views):
+        notes.append(f"{masked} of {len(views)} images have a mask; the others are used whole")
     mode = options.alpha
     if mode == "auto":
         mode = "composite" if raw.transparent_background else "mask"
@@ -93,7 +93,7 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
             lens if lens.distorts else None,
             width,
             height,
-            masks.get(view.name),
+            view.mask if options.masks else None,
             mode if header.has_alpha else "none",
         )
         _check_mask_size(source, header)
@@ -138,7 +138,8 @@ def _check_poses(views: Sequence[RawView], origin: str) -> None:
         if not np.isfinite(lens.params).all() or lens.width < 1 or lens.height < 1 or lens.params[0] <= 0:
             raise InputError(
                 f"the camera of {view.name} in {origin} has the size {lens.width}×{lens.height} and the parameters "
-                f"{list(lens.params)}, but sizes and focal lengths must be positive and all numbers finite; calibrate it again"
+                f"{list(lens.params)}, but sizes and focal lengths must be positive and all numbers finite; "
+                "calibrate it again"
             )
 
 
@@ -240,7 +241,8 @@ def _check_spread(views: Sequence[View], raw: RawScene, origin: str) -> None:
         reach = max(reach, float(np.median(np.linalg.norm(raw.xyz - middle, axis=1))))
     if np.linalg.norm(centres - middle, axis=1).max() <= 1e-6 * max(reach, 1e-6):
         raise InputError(
-            f"all {len(views)} views of {origin} stand in one place, so nothing fixes depth; take photos from different places"
+            f"all {len(views)} views of {origin} stand in one place, so nothing fixes depth; "
+            "take photos from different places"
         )
 
 

@@ -40,7 +40,7 @@ class ImageCache:
         return sum(view.nbytes for view in self.views) <= self.max_bytes
 
     def get(self, index: int, upcoming: int | None = None) -> Photo:
-        """The photo of ``views[index]``; ``upcoming`` is fetched in the background. Raises InputError if it is broken."""
+        """The photo of ``views[index]``; ``upcoming`` is decoded in the background. Raises InputError if broken."""
         photo = self._get(index)
         if upcoming is not None:
             self.prefetch(upcoming)

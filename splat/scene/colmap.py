@@ -10,6 +10,7 @@ from splat.errors import InputError
 from splat.scene.build import RawScene, RawView
 from splat.scene.colmap_files import check_model
 from splat.scene.image_folder import find_image_folder, resolve, shrunk_folder
+from splat.scene.masks import find_masks
 from splat.scene.undistort import Lens
 
 PLACES = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "distorted/sparse/0", "")
@@ -44,13 +45,15 @@ def read_colmap(root: Path, model: Path, downscale: float = 1.0, images: Path | 
         raise InputError(f"the COLMAP model {model} has no image with a pose; run the mapper again")
     if reconstruction.num_points3D() == 0:
         raise InputError(
-            f"the COLMAP model {model} has no 3D points, but training starts from them; run COLMAP's point_triangulator or mapper"
+            f"the COLMAP model {model} has no 3D points, but training starts from them; "
+            "run COLMAP's point_triangulator or mapper"
         )
     point_ids = np.array(sorted(reconstruction.points3D), np.uint64)
     points = [reconstruction.points3D[int(i)] for i in point_ids]
     names = [image.name.replace("\\", "/") for image in registered]
     folder = images or find_image_folder(root, names)
     shrunk, note = shrunk_folder(folder, names, downscale)
+    masks = find_masks(folder, names)
     views = []
     for image, name in zip(registered, names, strict=True):
         camera = reconstruction.cameras[image.camera_id]
@@ -61,7 +64,8 @@ def read_colmap(root: Path, model: Path, downscale: float = 1.0, images: Path | 
         pose = np.eye(4)
         pose[:3] = image.cam_from_world().matrix()
         path = resolve(shrunk.path, name) if shrunk.factor > 1 else None
-        views.append(RawView(name, path or folder / name, lens, image.camera_id, pose, ids.astype(np.int64), xy))
+        path = path or folder / name
+        views.append(RawView(name, path, lens, image.camera_id, pose, ids.astype(np.int64), xy, mask=masks.get(name)))
     notes = [] if note is None else [note]
     if len(registered) < reconstruction.num_images():
         notes.append(
@@ -70,7 +74,6 @@ def read_colmap(root: Path, model: Path, downscale: float = 1.0, images: Path | 
     return RawScene(
         root,
         "colmap",
-        folder,
         views,
         xyz=np.array([point.xyz for point in points], np.float64).reshape(-1, 3),
         rgb=np.array([point.color for point in points], np.uint8).reshape(-1, 3),

@@ -7,22 +7,30 @@ binary files are walked here first (layout: COLMAP documentation, "Output format
 import struct
 from pathlib import Path
 
-from splat.errors import InputError
-from splat.scene.undistort import MODELS
+import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
+import pycolmap
 
-# Number of parameters per camera model id (COLMAP, src/colmap/sensor/models.h); -1 and others are unknown.
-_MODEL_PARAMETERS = {0: 3, 1: 4, 2: 4, 3: 5, 4: 8, 5: 8, 6: 12, 7: 5, 8: 4, 9: 5, 10: 12, 11: 16}
+from splat.errors import InputError
+from splat.scene.undistort import MODELS, unknown_model
+
+# Camera model id → (name, number of parameters).
+_MODELS = {
+    int(value): (name, len(pycolmap.Camera.create_from_model_id(1, value, 1.0, 2, 2).params))
+    for name, value in pycolmap.CameraModelId.__members__.items()
+    if name != "INVALID"
+}
 _NEED = ("cameras", "images", "points3D")
 
 
 def check_model(folder: Path) -> None:
-    """Raise InputError naming the file when a model in ``folder`` is incomplete, truncated, or of an unknown camera model."""
+    """Raise InputError naming the file of the model in ``folder`` that is missing, truncated or of unknown model."""
     kind = "bin" if (folder / "cameras.bin").is_file() or (folder / "images.bin").is_file() else "txt"
     for stem in _NEED:
         path = folder / f"{stem}.{kind}"
         if not path.is_file():
             raise InputError(
-                f"the COLMAP model {folder} lacks {path.name}, but needs cameras, images and points3D of one kind; copy the missing file"
+                f"the COLMAP model {folder} lacks {path.name}, but needs cameras, images and points3D of one kind; "
+                "copy the missing file"
             )
     if kind == "txt":
         _check_text_cameras(folder / "cameras.txt")
@@ -41,8 +49,8 @@ def check_model(folder: Path) -> None:
 def _truncated(path: Path, data: bytes) -> InputError:
     count = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else "?"
     return InputError(
-        f"{path} is truncated or damaged: it has {len(data)} bytes, which do not hold the {count} entries it announces; "
-        "copy it again or run COLMAP again"
+        f"{path} is truncated or damaged: it has {len(data)} bytes, which do not hold the {count} entries it "
+        "announces; copy it again or run COLMAP again"
     )
 
 
@@ -50,9 +58,10 @@ def _walk_cameras(data: bytes, path: Path) -> int:
     (count,), at = struct.unpack_from("<Q", data), 8
     for _ in range(count):
         identifier, model, _, _ = struct.unpack_from("<IiQQ", data, at)
-        if model not in _MODEL_PARAMETERS:
-            raise _unknown(path, identifier, f"number {model}")
-        at += 24 + 8 * _MODEL_PARAMETERS[model]
+        name, parameters = _MODELS.get(model, (f"number {model}", 0))
+        if name not in MODELS:
+            raise unknown_model(f"camera {identifier} in {path}", name)
+        at += 24 + 8 * parameters
         if at > len(data):
             raise ValueError
     return at
@@ -89,11 +98,4 @@ def _check_text_cameras(path: Path) -> None:
                 f"{path} has the line '{line.strip()}', expected: id, model, width, height, parameters; export it again"
             )
         if words[1] not in MODELS:
-            raise _unknown(path, words[0], words[1])
-
-
-def _unknown(path: Path, identifier: object, model: str) -> InputError:
-    return InputError(
-        f"camera {identifier} in {path} has the camera model {model}, which is not one of {', '.join(MODELS)}; undistort the "
-        "images with COLMAP's image_undistorter first"
-    )
+            raise unknown_model(f"camera {words[0]} in {path}", words[1])

@@ -43,7 +43,7 @@ def find_image_folder(root: Path, names: Sequence[str]) -> Path:
 
 
 def shrunk_folder(folder: Path, names: Sequence[str], downscale: float) -> tuple[ImageFolder, str | None]:
-    """The most shrunk copy ``<folder>_N`` with N ≤ ``downscale`` that holds all images, and a note when one was skipped."""
+    """The most shrunk copy ``<folder>_N``, N ≤ ``downscale``, that holds all images, and a note if one was skipped."""
     note = None
     found: list[ImageFolder] = []
     for path in folder.parent.iterdir():

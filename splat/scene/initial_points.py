@@ -16,8 +16,8 @@ def random_points(views: Sequence[View], count: int = COUNT, seed: int = 0) -> t
     """``count`` grey points in the volume that the views share, and the sentence that says so.
 
     Candidates lie on rays through random pixels of random views, at depths around the distance of the point the cameras
-    look at (of twice the cameras' spread where there is none). Kept are those in sight of at least half as many views as
-    the best-seen tenth.
+    look at (of the cameras' spread where there is none). Kept are those in sight of at least half as many views as the
+    best-seen tenth.
     """
     generator = torch.Generator().manual_seed(seed)
     poses = stack_poses([view.camera for view in views])
@@ -47,7 +47,7 @@ def random_points(views: Sequence[View], count: int = COUNT, seed: int = 0) -> t
     )
     return (
         points,
-        f"the input has no sparse points, so training starts from {made} random ones in the cameras' common view volume",
+        f"the input has no sparse points, so training starts from {made} random ones in the cameras' common view",
     )
 
 

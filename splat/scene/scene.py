@@ -131,7 +131,7 @@ class Scene:
 
     @cached_property
     def extent(self) -> float:
-        """1.1 × the largest distance of a camera centre from their mean (Kerbl et al. 2023, released code), world units."""
+        """1.1 × the largest distance of a camera centre from their mean, world units (as in Kerbl et al. 2023)."""
         return 1.1 * float((self.positions - self.center).norm(dim=1).max())
 
     @cached_property

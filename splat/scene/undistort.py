@@ -19,7 +19,18 @@ PINHOLE_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE"})
 UNSUPPORTED_MODELS = frozenset({"EQUIRECTANGULAR", "INVALID"})
 MODELS = tuple(name for name in pycolmap.CameraModelId.__members__ if name not in UNSUPPORTED_MODELS)
 _MAX_HALF_ANGLE = math.radians(60)  # a pinhole image wider than 120° is mostly stretched border
+_ROUND_TRIP = 0.1  # pixels; a model inverted worse than this is outside its valid range there
 _BORDER_SAMPLES = 200  # per side, when looking for the rectangle without invalid pixels
+_SMALLEST = 8  # pixels a side that an undistorted image must keep
+
+
+def unknown_model(where: str, model: str) -> InputError:
+    """The error for a camera model that cannot be undistorted; ``where`` names the camera and file."""
+    if model == "EQUIRECTANGULAR":
+        advice = "cut the panoramas into perspective images first (COLMAP's panorama_sfm example does)"
+    else:
+        advice = "convert it to one of those, or undistort the images with COLMAP's image_undistorter first"
+    return InputError(f"{where} has the camera model {model}, which is not one of {', '.join(MODELS)}; {advice}")
 
 
 @dataclass(frozen=True)
@@ -64,11 +75,10 @@ class Lens:
     @property
     def distorts(self) -> bool:
         """False for a pinhole, also one written as a distorted model with zero coefficients."""
-        camera = _camera(self)
         if self.model in PINHOLE_MODELS:
             return False
-        fisheye = "FISHEYE" in self.model or self.model in ("FOV", "EUCM")
-        return fisheye or any(self.params[i] != 0 for i in camera.extra_params_idxs())
+        curved = "FISHEYE" in self.model or self.model in ("FOV", "EUCM")  # not a pinhole even with all zeros
+        return curved or any(self.params[i] != 0 for i in _camera(self).extra_params_idxs())
 
     def distort(self, rays: np.ndarray) -> np.ndarray:
         """Pixels (M, 2) of the image at which camera-frame directions x/z, y/z (M, 2) appear; NaN where they do not."""
@@ -76,8 +86,14 @@ class Lens:
         return np.asarray(_camera(self).img_from_cam(rays)) * self.scale
 
     def rays(self, pixels: np.ndarray) -> np.ndarray:
-        """Directions x/z, y/z (M, 2) seen at pixels (M, 2) of the image; NaN where the model gives none."""
-        return np.asarray(_camera(self).cam_from_img(np.asarray(pixels, np.float64) / self.scale))
+        """Directions x/z, y/z (M, 2) seen at pixels (M, 2) of the image; NaN where the model gives none before it.
+
+        A fisheye lens sees sideways and backwards, and a polynomial folds over beyond the angle it was fitted for; both
+        show in a direction that does not project back to its pixel.
+        """
+        rays = np.asarray(_camera(self).cam_from_img(np.asarray(pixels, np.float64) / self.scale))
+        miss = np.abs(self.distort(rays) - pixels).max(axis=1)
+        return np.where((miss < _ROUND_TRIP)[:, None], rays, np.nan)
 
     def pinhole(self) -> Pinhole:
         """Pinhole intrinsics of `undistort`'s result: same focal length, cropped so that no pixel is invalid."""
@@ -102,46 +118,51 @@ def _camera(lens: Lens) -> pycolmap.Camera:
 
 @lru_cache(maxsize=4096)
 def _pinhole(lens: Lens) -> Pinhole:
-    """Largest rectangle around the optical axis whose border the original image still covers.
-
-    Each side of the image, undistorted, is a curve; the side's innermost point bounds the crop (as in
-    cv2.getOptimalNewCameraMatrix with alpha = 0). The crop is aligned to the original pixel grid.
-    """
+    """The focal length of ``lens`` and the crop of `_inner_rectangle`, on the original pixel grid."""
     camera, (sx, sy) = _camera(lens), lens.scale
+    width, height = lens.image_width or lens.width, lens.image_height or lens.height
     fx, fy = camera.focal_length_x * sx, camera.focal_length_y * sy
     cx, cy = camera.principal_point_x * sx, camera.principal_point_y * sy
     if not lens.distorts:
-        return Pinhole(fx, fy, cx, cy, lens.image_width or lens.width, lens.image_height or lens.height)
-    width, height = lens.image_width or lens.width, lens.image_height or lens.height
-    along = np.linspace(0, 1, _BORDER_SAMPLES)
-    limit = math.tan(_MAX_HALF_ANGLE)
-
-    def side(x: np.ndarray, y: np.ndarray, axis: int, sign: int) -> float:
-        """How far the crop may reach towards this side, as x/z or y/z."""
-        reach = _rays_or_limit(lens, np.stack([x, y], axis=1), limit)[:, axis] * sign
-        return float(reach.min())
-
-    full_x, full_y = along * width, along * height
-    left, right = (side(np.full_like(along, x), full_y, 0, s) for x, s in ((0.0, -1), (float(width), 1)))
-    top, bottom = (side(full_x, np.full_like(along, y), 1, s) for y, s in ((0.0, -1), (float(height), 1)))
-    left, right, top, bottom = (min(value, limit) for value in (left, right, top, bottom))
-    # One pixel inside the border, so that interpolation reads real pixels only.
-    x0, x1 = math.ceil(cx - left * fx), math.floor(cx + right * fx)
-    y0, y1 = math.ceil(cy - top * fy), math.floor(cy + bottom * fy)
-    if x1 - x0 < 8 or y1 - y0 < 8:
+        return Pinhole(fx, fy, cx, cy, width, height)
+    left, top, right, bottom = _inner_rectangle(lens, width, height)
+    x0, x1 = math.ceil(cx + left * fx), math.floor(cx + right * fx)
+    y0, y1 = math.ceil(cy + top * fy), math.floor(cy + bottom * fy)
+    if x1 - x0 < _SMALLEST or y1 - y0 < _SMALLEST:
         raise InputError(
-            f"a {lens.model} camera with parameters {list(lens.params)} leaves no usable image after undistortion; "
-            "check its calibration"
+            f"a {lens.model} camera with the parameters {list(lens.params)} leaves {max(x1 - x0, 0)}×{max(y1 - y0, 0)} "
+            "pixels after undistortion, so it cannot be right; calibrate it again"
         )
     return Pinhole(fx, fy, cx - x0, cy - y0, x1 - x0, y1 - y0)
 
 
-def _rays_or_limit(lens: Lens, pixels: np.ndarray, limit: float) -> np.ndarray:
-    """`Lens.rays`, with border pixels that look sideways or backwards (fisheye) moved to ``limit`` in their direction."""
-    rays = lens.rays(pixels)
-    middle = np.array([_camera(lens).principal_point_x, _camera(lens).principal_point_y]) * lens.scale
-    direction = np.sign(pixels - middle) * limit
-    return np.where(np.isfinite(rays), rays, direction)
+def _inner_rectangle(lens: Lens, width: int, height: int) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom as x/z or y/z: a large rectangle around the axis that the image covers wholly.
+
+    Each side of the image, undistorted, is a curve, whose innermost point bounds the rectangle (as in
+    cv2.getOptimalNewCameraMatrix with alpha = 0). Where curves bend so strongly that this is not enough, it is shrunk.
+    """
+    along, limit = np.linspace(0, 1, _BORDER_SAMPLES), math.tan(_MAX_HALF_ANGLE)
+    x, y, far = along * width, along * height, np.ones_like(along)
+    sides = ((0 * far, y, 0, -1), (x, 0 * far, 1, -1), (width * far, y, 0, 1), (x, height * far, 1, 1))
+    bounds = []
+    for px, py, axis, sign in sides:
+        reach = lens.rays(np.stack([px, py], 1))[:, axis] * sign
+        bounds.append(sign * min(limit, float(np.where(np.isfinite(reach), reach, limit).min())))
+    rectangle = np.array(bounds)
+    for _ in range(100):
+        left, top, right, bottom = rectangle
+        if left >= right or top >= bottom:
+            break
+        u, v = left + along * (right - left), top + along * (bottom - top)
+        edges = ((left * far, v), (u, top * far), (right * far, v), (u, bottom * far))
+        rays = np.concatenate([np.stack(edge, 1) for edge in edges])
+        pixels = lens.distort(rays)
+        inside = (pixels >= -0.5).all(1) & (pixels <= (width + 0.5, height + 0.5)).all(1)
+        if (inside & (np.abs(lens.rays(pixels) - rays).max(1) < 1e-3)).all():
+            return left, top, right, bottom
+        rectangle = rectangle * 0.97
+    return 0.0, 0.0, 0.0, 0.0
 
 
 @lru_cache(maxsize=4)
