@@ -47,8 +47,8 @@ def write_scene(folder: Path) -> Path:
     (folder / "sparse" / "0").mkdir(parents=True)
     images = []
     for index, camera in enumerate(cameras):
-        picture = render(cloud, camera, backend="reference", background=(0.2, 0.2, 0.2)).rgb.clamp(0, 1)
-        Image.fromarray((picture * 255).to(torch.uint8).numpy()).save(folder / "images" / f"{index:02}.png")
+        picture = render(cloud, camera, backend="reference").rgb.clamp(0, 1)
+        Image.fromarray((picture * 255 + 0.5).to(torch.uint8).numpy()).save(folder / "images" / f"{index:02}.png")
         pose = camera.world_to_camera.double()
         numbers = [*matrix_to_quaternion(pose[:3, :3]).tolist(), *pose[:3, 3].tolist()]
         pixels = camera.project(cloud.means.double())[0]
