@@ -33,6 +33,28 @@ inline void pause_briefly() {
 
 thread_local bool inside_loop = false;
 
+// Denormal numbers count as zero inside loops: the Adam moments of Gaussians out of sight decay into them, and some
+// processors are a hundred times slower on them. Set on every thread alike, so results do not depend on the thread.
+class FlushDenormals {
+public:
+#if defined(__x86_64__)
+    FlushDenormals() : before_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(before_ | 0x8040); }
+    ~FlushDenormals() { __builtin_ia32_ldmxcsr(before_); }
+
+private:
+    unsigned before_;
+#elif defined(__aarch64__)
+    FlushDenormals() {
+        asm volatile("mrs %0, fpcr" : "=r"(before_));
+        asm volatile("msr fpcr, %0" ::"r"(before_ | (1ull << 24)));
+    }
+    ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
+
+private:
+    unsigned long long before_;
+#endif
+};
+
 struct Job {
     detail::Task task;
     void* context;
@@ -78,6 +100,7 @@ public:
 
 private:
     void serve(int worker) {
+        FlushDenormals flush;
         uint64_t seen = 0;
         while (true) {
             uint64_t round = seen;
@@ -215,6 +238,7 @@ void set_thread_count(int count) {
 void detail::run(int64_t count, int64_t chunk, bool fixed, Task task, void* context) {
     chunk = std::max<int64_t>(chunk, 1);
     if (count <= 0) return;
+    FlushDenormals flush;
     const bool nested = inside_loop;
     if (nested || count <= chunk || thread_count() == 1) {
         // The same chunks as with threads, so that sums kept per chunk are the same.

@@ -1,0 +1,175 @@
+// Stage 2: depth order of the visible Gaussians once per frame (radix sort), then a stable counting pass into tiles.
+// Both give the same result for any number of threads.
+#include <algorithm>
+#include <cmath>
+
+#include "rasterizer.h"
+#include "thread_pool.h"
+
+namespace splat {
+namespace {
+
+// Rounding must not drop a tile whose outermost pixel centre is just reached; blending tests every pixel again.
+float generous(float limit) { return limit * 1.0001f + 1e-4f; }
+
+float clamp(float value, float low, float high) { return std::min(std::max(value, low), high); }
+
+// Smallest u² + v² over the rectangle [x0, x1] × [y0, y1] of offsets from the centre. A convex form is least on the
+// rectangle's edges that face the centre (or at the centre).
+float nearest(const Whitening<float>& m, float x0, float x1, float y0, float y1) {
+    const float dx = clamp(0.0f, x0, x1), dy = clamp(0.0f, y0, y1);
+    const float y = clamp(-m.m11 * m.m12 / (m.m12 * m.m12 + m.m22 * m.m22) * dx, y0, y1);  // best on the vertical edge
+    const float x = clamp(-m.m12 / m.m11 * dy, x0, x1);                                    // on the horizontal one
+    const float u1 = m.m11 * dx + m.m12 * y, v1 = m.m22 * y;
+    const float u2 = m.m11 * x + m.m12 * dy, v2 = m.m22 * dy;
+    return std::min(u1 * u1 + v1 * v1, u2 * u2 + v2 * v2);
+}
+
+// Index of the first pixel whose centre is not left of `x`, clamped to [0, size]. NaN gives 0.
+int first_pixel(float x, int size) { return static_cast<int>(std::ceil(clamp(x - 0.5f, 0.0f, static_cast<float>(size)))); }
+// One past the last pixel whose centre is not right of `x`.
+int end_pixel(float x, int size) { return static_cast<int>(std::floor(clamp(x + 0.5f, 0.0f, static_cast<float>(size)))); }
+
+template <class Visit>
+void visit_tiles(const Record& r, int tiles_x, Visit&& visit) {
+    const int wide = r.tiles_wide, high = r.tiles_high;
+    if (wide * high <= 32) {
+        for (uint32_t rest = r.tile_mask; rest != 0; rest &= rest - 1) {
+            const int bit = __builtin_ctz(rest);
+            const int row = bit / wide;
+            visit((r.tile_y + row) * tiles_x + r.tile_x + bit - row * wide);
+        }
+        return;
+    }
+    for (int ty = r.tile_y; ty < r.tile_y + high; ++ty) {
+        int x0, x1;
+        row_span(r, ty, tiles_x, x0, x1);
+        for (int tx = x0; tx < x1; ++tx) visit(ty * tiles_x + tx);
+    }
+}
+
+}  // namespace
+
+__attribute__((noinline)) void row_span(const Record& r, int ty, int tiles_x, int& x0, int& x1) {
+    const auto& m = r.white;
+    const float limit = generous(m.peak - LOG2_ALPHA_MIN);
+    const float top = static_cast<float>(ty * TILE) + 0.5f - r.y;
+    const float reach = std::sqrt(limit) / m.m22;  // half height of the ellipse
+    const float low = std::max(top, -reach), high = std::min(top + TILE - 1, reach);
+    x0 = x1 = r.tile_x;
+    if (!(low <= high)) return;
+    // The ellipse is widest to the right at dy = turn, to the left at −turn; within the strip, at the nearest dy to that.
+    const float turn = -m.m12 * reach / std::sqrt(m.m12 * m.m12 + m.m22 * m.m22);
+    const float dy_right = clamp(turn, low, high), dy_left = clamp(-turn, low, high);
+    const float v_right = m.m22 * dy_right, v_left = m.m22 * dy_left;
+    const float right = (-m.m12 * dy_right + std::sqrt(std::max(0.0f, limit - v_right * v_right))) / m.m11;
+    const float left = (-m.m12 * dy_left - std::sqrt(std::max(0.0f, limit - v_left * v_left))) / m.m11;
+    const int begin = first_pixel(r.x + left - 0.01f, tiles_x * TILE), end = end_pixel(r.x + right + 0.01f, tiles_x * TILE);
+    if (begin >= end) return;
+    x0 = std::max<int>(r.tile_x, begin / TILE);
+    x1 = std::min<int>(r.tile_x + r.tiles_wide, (end + TILE - 1) / TILE);
+    if (x1 < x0) x1 = x0;
+}
+
+int64_t touch_tiles(Record& r, float extent_x, float extent_y, int tiles_x, int width, int height) {
+    const int left = first_pixel(r.x - extent_x - 0.01f, width), right = end_pixel(r.x + extent_x + 0.01f, width);
+    const int top = first_pixel(r.y - extent_y - 0.01f, height), bottom = end_pixel(r.y + extent_y + 0.01f, height);
+    r.tile_x = static_cast<int16_t>(left / TILE), r.tile_y = static_cast<int16_t>(top / TILE);
+    r.tiles_wide = r.tiles_high = 0;
+    r.tile_mask = 0;
+    if (left >= right || top >= bottom) return 0;  // between pixel centres
+    const int wide = (right + TILE - 1) / TILE - r.tile_x, high = (bottom + TILE - 1) / TILE - r.tile_y;
+    r.tiles_wide = static_cast<int16_t>(wide), r.tiles_high = static_cast<int16_t>(high);
+    if (wide * high == 1) {
+        r.tile_mask = 1;
+        return 1;
+    }
+    if (wide * high > 32) {
+        int64_t touched = 0;
+        for (int ty = r.tile_y; ty < r.tile_y + high; ++ty) {
+            int x0, x1;
+            row_span(r, ty, tiles_x, x0, x1);
+            touched += x1 - x0;
+        }
+        return touched;
+    }
+    const float limit = generous(r.white.peak - LOG2_ALPHA_MIN);
+    for (int y = 0; y < high; ++y) {
+        const float y0 = static_cast<float>((r.tile_y + y) * TILE) + 0.5f - r.y;
+        for (int x = 0; x < wide; ++x) {
+            const float x0 = static_cast<float>((r.tile_x + x) * TILE) + 0.5f - r.x;
+            if (nearest(r.white, x0, x0 + TILE - 1, y0, y0 + TILE - 1) <= limit) r.tile_mask |= 1u << (y * wide + x);
+        }
+    }
+    return __builtin_popcount(r.tile_mask);
+}
+
+void sort_by_depth(Workspace& w) {
+    constexpr int DIGIT = 11, BINS = 1 << DIGIT;
+    const int64_t n = w.visible;
+    const int64_t parts = std::clamp<int64_t>(n / 4096, 1, 2 * thread_count());
+    const int64_t part = (n + parts - 1) / parts;
+    uint32_t* counts = w.histogram.reserve(parts * BINS);
+    uint64_t *from = w.order.data(), *to = w.order_spare.data();
+    for (int shift = 32; shift < 64; shift += DIGIT) {
+        parallel_for(parts, 1, [&](int64_t p, int64_t, int) {
+            uint32_t* mine = counts + p * BINS;
+            std::fill_n(mine, BINS, 0u);
+            for (int64_t i = p * part; i < std::min(n, (p + 1) * part); ++i) ++mine[from[i] >> shift & (BINS - 1)];
+        });
+        uint32_t next = 0;
+        bool sorted = false;  // one digit for all: nothing to move
+        for (int bin = 0; bin < BINS; ++bin) {
+            const uint32_t start = next;
+            for (int64_t p = 0; p < parts; ++p) {
+                const uint32_t here = counts[p * BINS + bin];
+                counts[p * BINS + bin] = next;
+                next += here;
+            }
+            sorted |= next - start == n;
+        }
+        if (sorted) continue;
+        parallel_for(parts, 1, [&](int64_t p, int64_t, int) {
+            uint32_t* mine = counts + p * BINS;
+            for (int64_t i = p * part; i < std::min(n, (p + 1) * part); ++i) to[mine[from[i] >> shift & (BINS - 1)]++] = from[i];
+        });
+        std::swap(from, to);
+    }
+    if (from != w.order.data()) w.order.swap(w.order_spare);
+}
+
+void bin(Workspace& w) {
+    const int64_t tiles = static_cast<int64_t>(w.tiles_x) * w.tiles_y, n = w.visible;
+    const int64_t parts = std::clamp<int64_t>(n / 2048, 1, 2 * thread_count());
+    const int64_t part = (n + parts - 1) / parts;
+    // Where each part's entries of each tile go; 64-bit, because a large frame may have more than 2³² pairs.
+    int64_t* counts = w.tile_cursor.reserve(parts * tiles);
+    w.tile_first.reserve(tiles + 1);
+    w.entries.reserve(w.pairs);
+    parallel_for(parts, 1, [&](int64_t p, int64_t, int) {
+        int64_t* mine = counts + p * tiles;
+        std::fill_n(mine, tiles, int64_t{0});
+        for (int64_t i = p * part; i < std::min(n, (p + 1) * part); ++i)
+            visit_tiles(w.records[static_cast<uint32_t>(w.order[i])], w.tiles_x, [&](int tile) { ++mine[tile]; });
+    });
+    int64_t next = 0;
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        w.tile_first[tile] = next;
+        for (int64_t p = 0; p < parts; ++p) {
+            const int64_t here = counts[p * tiles + tile];
+            counts[p * tiles + tile] = next;
+            next += here;
+        }
+    }
+    w.tile_first[tiles] = next;
+    parallel_for(parts, 1, [&](int64_t p, int64_t, int) {
+        int64_t* mine = counts + p * tiles;
+        for (int64_t i = p * part; i < std::min(n, (p + 1) * part); ++i) {
+            const uint32_t g = static_cast<uint32_t>(w.order[i]);
+            uint32_t local = 0;
+            visit_tiles(w.records[g], w.tiles_x, [&](int tile) { w.entries[mine[tile]++] = {g, local++}; });
+        }
+    });
+}
+
+}  // namespace splat

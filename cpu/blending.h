@@ -1,0 +1,100 @@
+// One tile and its Gaussians: what the forward and the backward pass of blending have in common.
+//
+// A tile's 256 pixels lie in memory block by block; a block (4 × W/4 pixels) is one vector. For each Gaussian of the
+// tile's list `prepare` finds the blocks that its ellipse touches, and both passes visit just those.
+#pragma once
+
+#include <algorithm>
+
+#include "rasterizer.h"
+
+namespace splat {
+
+constexpr int BATCH = 64;  // Gaussians prepared at a time: 16 KB, in the first-level cache with the tile
+
+// A Gaussian as its tile sees it: (u, v) at a pixel = (lane part) + (block part).
+struct Local {
+    float m11, m12, m22, peak;
+    float colour[3], depth, normal[3];
+    uint32_t gaussian;
+    int64_t pair;
+    uint64_t blocks;                  // touched ones, as bits
+    alignas(64) float du[BLOCKS];     // u at the block's first pixel
+    float dv[BLOCK_ROWS];             // v there
+};
+
+// Offsets of a lane's pixel from the first pixel of its block.
+struct Lanes {
+    VF x, y;
+};
+SPLAT_INLINE Lanes lanes() {
+    const VI i = iota();
+    return {to_float(i & set1(BLOCK_W - 1)), to_float(i >> 2)};
+}
+
+// Fills `batch` from the entries [begin, end) (at most BATCH) of the tile whose first pixel is (x, y).
+void prepare(const Workspace& w, int64_t begin, int64_t end, float x, float y, Local* batch);
+
+// 2^q for −20 < q ≤ 0 with relative error below 2e-7; any finite number outside unless the lane is masked away, then 0.
+SPLAT_INLINE VF exp2_where(VM m, VF q) {
+#if defined(__AVX512F__)
+    // f = q − ⌊q⌋ in [0, 1); minimax polynomial of 2^f.
+    const __m512 f = _mm512_reduce_ps((__m512)q, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    VF p = set1(1.8775767e-3f);
+    p = fma(p, (VF)f, set1(8.9893397e-3f));
+    p = fma(p, (VF)f, set1(5.5826318e-2f));
+    p = fma(p, (VF)f, set1(2.4015361e-1f));
+    p = fma(p, (VF)f, set1(6.9315308e-1f));
+    p = fma(p, (VF)f, set1(9.9999994e-1f));
+    return (VF)_mm512_maskz_scalef_ps(m.k, (__m512)p, (__m512)q);
+#else
+    // Adding 1.5·2²³ rounds q to an integer and leaves it in the low bits.
+    const VF magic = set1(12582912.0f);
+    const VF z = q + magic;
+    const VF f = q - (z - magic);
+    VF p = set1(1.3276585e-3f);
+    p = fma(p, f, set1(9.6703738e-3f));
+    p = fma(p, f, set1(5.5507337e-2f));
+    p = fma(p, f, set1(2.4022121e-1f));
+    p = fma(p, f, set1(6.9314707e-1f));
+    p = fma(p, f, set1(1.0000000e0f));
+    return keep(m, from_bits(bits(p) + (bits(z) << 23)));
+#endif
+}
+
+// What one Gaussian does to one block. Both passes call this with the same numbers, so they take the same decisions.
+struct Shade {
+    VF u, v, raw, alpha;  // raw = o·e^{−σ}, 0 where below ALPHA_MIN; alpha = min(raw, ALPHA_MAX)
+    VF weight;            // alpha·T where blended, else 0
+    VF after;             // transmittance behind it, were it blended
+    VM blended;           // lanes that go on (those with alpha 0 included); the others are finished
+};
+
+SPLAT_INLINE Shade shade(const Local& g, VF lane_u, VF lane_v, int block, VF transmittance) {
+    Shade s;
+    s.u = lane_u + g.du[block];
+    s.v = lane_v + g.dv[block / BLOCK_COLUMNS];
+    const VF q = fma(-s.v, s.v, fma(-s.u, s.u, set1(g.peak)));
+    s.raw = exp2_where(ge(q, set1(LOG2_ALPHA_MIN)), q);
+    s.alpha = min(s.raw, set1(ALPHA_MAX));
+    s.after = fma(-s.alpha, transmittance, transmittance);
+    s.blended = gt(s.after, set1(TRANSMITTANCE_MIN));
+    s.weight = keep(s.blended, s.alpha * transmittance);
+    return s;
+}
+
+// The transmittance of a finished pixel is kept with the opposite sign, which no later Gaussian can blend onto.
+// `alive` has one bit per lane that is not finished.
+SPLAT_INLINE VF next_transmittance(const Shade& s, VF transmittance, uint32_t& alive, bool& died) {
+    const uint32_t on = to_bitmask(s.blended);
+    VF next = select(s.blended, s.after, transmittance);
+    const uint32_t finished = alive & ~on;
+    died = finished != 0;
+    if (__builtin_expect(died, 0)) {
+        next = select(s.blended, next, -abs(transmittance));
+        alive &= on;
+    }
+    return next;
+}
+
+}  // namespace splat

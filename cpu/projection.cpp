@@ -1,0 +1,156 @@
+// Stage 1: every Gaussian onto the image plane, W at a time; colours of the visible ones; how many tiles each touches.
+#include <algorithm>
+
+#include "columns.h"
+#include "rasterizer.h"
+#include "thread_pool.h"
+
+#include "math/sh.h"
+
+namespace splat {
+namespace {
+
+struct Chunk {
+    Workspace& w;
+    int64_t begin, end;
+    uint32_t ids[CHUNK];
+    int visible = 0;
+    int64_t pairs = 0;
+};
+
+// Writes records, radii, centres and pair counts of up to W Gaussians from `first` on.
+void project_group(Chunk& chunk, int64_t first) {
+    Workspace& w = chunk.w;
+    const Frame& f = w.frame;
+    const int n = static_cast<int>(std::min<int64_t>(W, chunk.end - first));
+    Gaussian<VF> g;
+    load_columns<3>(f.means + 3 * first, 3, n, g.mean);
+    load_columns<3>(f.log_scales + 3 * first, 3, n, g.log_scale);
+    load_columns<4>(f.quats + 4 * first, 4, n, g.quat);
+    g.logit = load_first(f.logits + first, n);
+    Geometry<VF> geometry;
+    Footprint<VF> print;
+    const VM drawn = project(g, w.view, geometry, print) & first_lanes(n);
+    const uint32_t bits = to_bitmask(drawn);
+
+    const VF radius = max(print.extent_x, print.extent_y);
+    const VF ceiling = -floor(-min(radius, set1(1e9f)));
+    if (f.radii != nullptr) {
+        alignas(64) int32_t radii[W];
+        store(radii, to_int(keep(drawn, ceiling)));
+        for (int lane = 0; lane < n; ++lane) f.radii[first + lane] = radii[lane];
+    }
+    if (f.means2d != nullptr) {
+        const VF centre[2] = {keep(drawn, print.x), keep(drawn, print.y)};
+        store_columns<2>(f.means2d + 2 * first, 2, n, centre);
+    }
+    for (int lane = 0; lane < n; ++lane) w.first_pair[first + lane] = 0;
+    if (bits == 0) return;
+
+    const Whitening<VF> white = whiten(print);
+    alignas(64) float x[W], y[W], m11[W], m12[W], m22[W], peak[W], depth[W], extent_x[W], extent_y[W], normal[3][W];
+    store(x, print.x), store(y, print.y);
+    store(m11, white.m11), store(m12, white.m12), store(m22, white.m22), store(peak, white.peak);
+    store(depth, print.depth), store(extent_x, print.extent_x), store(extent_y, print.extent_y);
+    if (f.with_normal) {
+        VF direction[3], axis[3], sign;
+        find_normal(g, w.view, geometry, direction, axis, sign);
+        for (int i = 0; i < 3; ++i) store(normal[i], direction[i]);
+    } else {
+        for (int i = 0; i < 3; ++i) store(normal[i], zero());
+    }
+    for (uint32_t rest = bits; rest != 0; rest &= rest - 1) {
+        const int lane = __builtin_ctz(rest);
+        Record& r = w.records[first + lane];
+        r.x = x[lane], r.y = y[lane];
+        r.white = {m11[lane], m12[lane], m22[lane], peak[lane]};
+        r.depth = depth[lane];
+        for (int i = 0; i < 3; ++i) r.normal[i] = normal[i][lane];
+        const int64_t touched = touch_tiles(r, extent_x[lane], extent_y[lane], w.tiles_x, f.width, f.height);
+        w.first_pair[first + lane] = touched;
+        chunk.pairs += touched;
+        chunk.ids[chunk.visible++] = static_cast<uint32_t>(first + lane);
+    }
+}
+
+template <int DEGREE>
+void colour_group(Chunk& chunk, int start) {
+    constexpr int K = (DEGREE + 1) * (DEGREE + 1);
+    Workspace& w = chunk.w;
+    const Frame& f = w.frame;
+    const int n = std::min(W, chunk.visible - start);
+    const uint32_t* ids = chunk.ids + start;
+    VF mean[3], direction[3], basis[K], coefficients[3 * K];
+    gather_columns<3>(f.means, 3, ids, n, mean);
+    view_direction(mean, w.view, direction);
+    sh_basis<DEGREE>(direction[0], direction[1], direction[2], basis);
+    gather_columns<3 * K>(f.sh, 3 * static_cast<int64_t>(f.sh_bands), ids, n, coefficients);
+    alignas(64) float colour[3][W];
+    for (int c = 0; c < 3; ++c) {
+        VF value = set1(0.5f);
+        for (int k = 0; k < K; ++k) value = fma(basis[k], coefficients[3 * k + c], value);
+        store(colour[c], max(value, zero()));
+    }
+    for (int lane = 0; lane < n; ++lane)
+        for (int c = 0; c < 3; ++c) w.records[ids[lane]].colour[c] = colour[c][lane];
+}
+
+using ColourGroup = void (*)(Chunk&, int);
+constexpr ColourGroup COLOUR_GROUP[5] = {colour_group<0>, colour_group<1>, colour_group<2>, colour_group<3>, colour_group<4>};
+
+// Smaller depths give smaller keys, negative ones included.
+uint64_t depth_key(float depth) {
+    uint32_t bits;
+    std::memcpy(&bits, &depth, sizeof bits);
+    return bits ^ ((bits >> 31) != 0 ? 0xffffffffu : 0x80000000u);
+}
+
+}  // namespace
+
+void project_all(Workspace& w) {
+    const Frame& f = w.frame;
+    const int64_t chunks = (f.count + CHUNK - 1) / CHUNK;
+    w.records.reserve(f.count);
+    w.first_pair.reserve(f.count + 1);
+    w.chunk_visible.reserve(chunks + 1);
+    w.chunk_pairs.reserve(chunks + 1);
+    w.order.reserve(f.count);
+    w.order_spare.reserve(f.count);
+
+    parallel_for(chunks, 4, [&](int64_t begin, int64_t end, int) {
+        for (int64_t c = begin; c < end; ++c) {
+            Chunk chunk{w, c * CHUNK, std::min(f.count, (c + 1) * CHUNK), {}};
+            for (int64_t first = chunk.begin; first < chunk.end; first += W) project_group(chunk, first);
+            for (int start = 0; start < chunk.visible; start += W) COLOUR_GROUP[f.sh_degree](chunk, start);
+            for (int i = 0; i < chunk.visible; ++i)
+                w.order_spare[chunk.begin + i] = depth_key(w.records[chunk.ids[i]].depth) << 32 | chunk.ids[i];
+            w.chunk_visible[c] = chunk.visible;
+            w.chunk_pairs[c] = chunk.pairs;
+        }
+    });
+
+    // Counts become offsets.
+    int64_t visible = 0, pairs = 0;
+    for (int64_t c = 0; c < chunks; ++c) {
+        const int64_t v = w.chunk_visible[c], p = w.chunk_pairs[c];
+        w.chunk_visible[c] = visible, w.chunk_pairs[c] = pairs;
+        visible += v, pairs += p;
+    }
+    w.chunk_visible[chunks] = w.visible = visible;
+    w.chunk_pairs[chunks] = w.pairs = pairs;
+    w.first_pair[f.count] = pairs;
+    parallel_for(chunks, 16, [&](int64_t begin, int64_t end, int) {
+        for (int64_t c = begin; c < end; ++c) {
+            int64_t next = w.chunk_pairs[c];
+            for (int64_t i = c * CHUNK; i < std::min(f.count, (c + 1) * CHUNK); ++i) {
+                const int64_t touched = w.first_pair[i];
+                w.first_pair[i] = next;
+                next += touched;
+            }
+            const int64_t to = w.chunk_visible[c], number = w.chunk_visible[c + 1] - to;
+            std::copy_n(w.order_spare.data() + c * CHUNK, number, w.order.data() + to);
+        }
+    });
+}
+
+}  // namespace splat

@@ -1,0 +1,112 @@
+// The stages of one frame and what passes between them: projection → binning → blending → (blending backward →
+// Gaussian backward). One Workspace belongs to one frame at a time; frames on different workspaces are independent.
+#pragma once
+
+#include <cstdint>
+
+#include "buffer.h"
+#include "simd.h"
+
+#include "math/blending.h"
+#include "math/projection.h"
+
+namespace splat {
+
+// ---- what Python hands over (mirrored in splat/rendering/cpu_library.py, field by field) ----
+
+struct Frame {
+    int64_t count;                                              // Gaussians
+    const float *means, *log_scales, *quats, *logits, *sh;      // sh: (count, sh_bands, 3)
+    int32_t sh_bands, sh_degree;                                // functions stored; highest degree used
+    float rotation[9], translation[3];                          // world to camera
+    float fx, fy, cx, cy, near_plane;
+    int32_t width, height;
+    float background[3];
+    int32_t antialiased, with_depth, with_normal, with_weights;
+    // Outputs; those not asked for are null.
+    float *rgb, *alpha, *depth, *median_depth, *normal;         // (H, W[, 3])
+    int32_t* radii;                                             // (count)
+    float *means2d, *weights;                                   // (count, 2), (count)
+};
+
+// ∂L/∂pictures; null where the loss does not use one.
+struct PictureGradients {
+    const float *rgb, *alpha, *depth, *normal;
+};
+
+// ---- inside ----
+
+constexpr int BLOCK_W = 4, BLOCK_H = W / 4;      // pixels of a tile that share one vector
+constexpr int BLOCKS = TILE * TILE / W;          // per tile: 16, 32 or 64
+constexpr int BLOCK_COLUMNS = TILE / BLOCK_W;
+constexpr int BLOCK_ROWS = TILE / BLOCK_H;
+constexpr int PIXELS = TILE * TILE;
+constexpr int64_t CHUNK = 256;                   // Gaussians per unit of parallel work
+
+// A visible Gaussian on the image: one cache line.
+struct Record {
+    float x, y;                  // centre, pixels
+    Whitening<float> white;      // m11 m12 m22 peak
+    float colour[3], depth, normal[3];
+    int16_t tile_x, tile_y;      // first tile of its box
+    int16_t tiles_wide, tiles_high;
+    uint32_t tile_mask;          // touched tiles of the box, row by row, if the box has at most 32; else see row_span
+};
+static_assert(sizeof(Record) == 64, "one cache line");
+
+// An entry of a tile's list: which Gaussian, and the how many-th of its own tiles this is.
+struct Entry {
+    uint32_t gaussian, local;
+};
+
+// What blending adds up per (Gaussian, tile) in the backward pass, in this order.
+enum PairSum {
+    SUM_S, SUM_U, SUM_V, SUM_UU, SUM_UV, SUM_VV, SUM_RED, SUM_GREEN, SUM_BLUE,
+    SUM_ABS_X, SUM_ABS_Y, SUM_DEPTH, SUM_NORMAL_X, SUM_NORMAL_Y, SUM_NORMAL_Z,
+};
+constexpr int PAIR_FLOATS_SMALL = 12, PAIR_FLOATS_LARGE = 16;  // without and with depth and normal
+
+enum Stage { STAGE_PROJECTION, STAGE_SORT, STAGE_BINNING, STAGE_BLEND, STAGE_BLEND_BACKWARD, STAGE_GAUSSIAN_BACKWARD, STAGES };
+
+struct Workspace {
+    Frame frame;
+    View<float> view;
+    int tiles_x, tiles_y;
+    int64_t visible, pairs;
+
+    Buffer<Record> records;          // by Gaussian; only rows of visible ones are written
+    Buffer<int64_t> first_pair;      // by Gaussian, count + 1
+    Buffer<int64_t> chunk_visible, chunk_pairs;
+    Buffer<uint64_t> order, order_spare;   // depth key << 32 | Gaussian
+    Buffer<uint32_t> histogram;
+    Buffer<int64_t> tile_cursor;
+    Buffer<int64_t> tile_first;      // tiles + 1
+    Buffer<Entry> entries;           // by tile, nearest first
+    Buffer<float> weights;           // by pair
+    Buffer<float> finals;            // per tile: transmittance, then what was blended, PIXELS floats each
+    Buffer<float> pair_sums;         // by pair
+    Buffer<double> pose_sums;        // by chunk
+
+    double seconds[STAGES];          // added up since the last reset
+    int64_t bytes() const;
+    void release();
+};
+
+// Pictures blended: RGB; with depth one more, with normals three more after that.
+inline int blended_channels(const Frame& f) { return f.with_depth || f.with_normal ? 7 : 3; }
+inline int pair_floats(const Frame& f) { return f.with_depth || f.with_normal ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL; }
+
+// projection.cpp: fills records, first_pair, order (unsorted), radii, means2d; sets visible and pairs.
+void project_all(Workspace& w);
+// binning.cpp: sorts by depth, fills tile_first and entries.
+void sort_by_depth(Workspace& w);
+void bin(Workspace& w);
+// Tiles [x0, x1) of tile row `ty` that the Gaussian touches. One compiled function, so that every pass agrees.
+void row_span(const Record& r, int ty, int tiles_x, int& x0, int& x1);
+// Writes tile box and mask into the record and returns how many tiles are touched.
+int64_t touch_tiles(Record& r, float extent_x, float extent_y, int tiles_x, int width, int height);
+// blending.cpp
+void blend(Workspace& w);
+void blend_backward(Workspace& w, const PictureGradients& gradients, bool with_abs);
+
+}  // namespace splat
