@@ -35,8 +35,10 @@ def check_model(folder: Path) -> None:
     if kind == "txt":
         _check_text_cameras(folder / "cameras.txt")
         return
-    for stem, walk in (("cameras", _walk_cameras), ("images", _walk_images), ("points3D", _walk_points)):
+    for stem, walk in _WALKS.items():
         path = folder / f"{stem}.bin"
+        if stem not in _NEED and not path.is_file():
+            continue  # models older than COLMAP 3.12 have no rigs and frames
         data = path.read_bytes()
         try:
             end = walk(data, path)
@@ -86,6 +88,33 @@ def _walk_points(data: bytes, path: Path) -> int:
     if at > len(data):
         raise ValueError
     return at
+
+
+def _walk_rigs(data: bytes, path: Path) -> int:
+    (count,), at = struct.unpack_from("<Q", data), 8
+    for _ in range(count):
+        (sensors,) = struct.unpack_from("<I", data, at + 4)
+        at += 8 + (8 if sensors else 0)  # ids, then the reference sensor
+        for _ in range(sensors - 1):
+            at += 9 + 56 * (data[at + 8] != 0)  # sensor, flag, and its pose if the flag is set
+    return at
+
+
+def _walk_frames(data: bytes, path: Path) -> int:
+    (count,), at = struct.unpack_from("<Q", data), 8
+    for _ in range(count):
+        at += 64  # frame id, rig id, pose
+        at += 4 + 16 * struct.unpack_from("<I", data, at)[0]
+    return at
+
+
+_WALKS = {
+    "cameras": _walk_cameras,
+    "images": _walk_images,
+    "points3D": _walk_points,
+    "rigs": _walk_rigs,
+    "frames": _walk_frames,
+}
 
 
 def _check_text_cameras(path: Path) -> None:

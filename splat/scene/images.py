@@ -58,7 +58,9 @@ def read_header(path: Path) -> ImageHeader:
     try:
         with Image.open(path) as image:
             has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            return ImageHeader(*image.size, int(image.getexif().get(_ORIENTATION, 1) or 1), has_alpha)
+            # Pillow decodes a whole PNG to look for EXIF behind its pixels, where nobody writes it.
+            exif = {} if image.format == "PNG" and "exif" not in image.info else image.getexif()
+            return ImageHeader(*image.size, int(exif.get(_ORIENTATION, 1) or 1), has_alpha)
     except FileNotFoundError:
         raise InputError(f"the image {path} does not exist; put it there or remove it from the scene") from None
     except Exception as error:  # Pillow raises many kinds for broken files
