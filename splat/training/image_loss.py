@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from splat import core
 
 _POINTER, _INT64, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_C1, _C2 = 0.01**2, 0.03**2
 _ARGUMENTS = [_POINTER, _POINTER, _POINTER, _INT64, _INT64, _FLOAT, _POINTER, _POINTER]
 
 
@@ -49,8 +51,8 @@ def image_loss(
     """Compare a rendering with a photo.
 
     Args:
-        rgb: (H, W, 3) float32 rendering, contiguous, on the CPU.
-        target: (H, W, 3) uint8 photo.
+        rgb: (H, W, 3) float32 rendering, contiguous. On other devices than the CPU the same equations run in PyTorch.
+        target: (H, W, 3) uint8 photo, on the same device.
         mask: (H, W) bool, True where a pixel counts; None counts all.
         ssim_weight: λ.
         gradient: also compute ∂loss/∂rgb.
@@ -60,6 +62,8 @@ def image_loss(
         BackendError: when the C++ core is not installed.
     """
     height, width = _check(rgb, target, mask)
+    if rgb.device.type != "cpu":
+        return _loss_torch(rgb, target, mask, ssim_weight, gradient)
     grad = torch.empty_like(rgb) if gradient else None
     result = (ctypes.c_double * 4)()
     core.function("splat_image_loss", _ARGUMENTS)(
@@ -96,6 +100,35 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
         return ctx.grad * upstream, None
+
+
+def _loss_torch(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, gradient: bool) -> ImageLoss:
+    """`image_loss` in PyTorch, on any device and in the dtype of ``rgb``."""
+    offsets = torch.arange(-5, 6, device=rgb.device, dtype=rgb.dtype)
+    line = torch.exp(-(offsets**2) / (2 * 1.5**2))
+    line = (line / line.sum()).expand(3, 1, 1, 11)
+
+    def blur(image: Tensor) -> Tensor:
+        channels = conv2d(image.permute(2, 0, 1)[None], line, padding=(0, 5), groups=3)
+        return conv2d(channels, line.transpose(2, 3), padding=(5, 0), groups=3)[0].permute(1, 2, 0)
+
+    valid = torch.ones(rgb.shape[:2], dtype=torch.bool, device=rgb.device) if mask is None else mask
+    pixels = int(valid.sum())
+    if pixels == 0:
+        return ImageLoss(0.0, 0.0, 1.0, 0.0, 0, torch.zeros_like(rgb) if gradient else None)
+    with torch.enable_grad():
+        leaf = rgb.detach().requires_grad_()
+        x = torch.where(valid[..., None], leaf, torch.zeros_like(leaf))
+        y = target.to(rgb.dtype) / 255 * valid[..., None]
+        mx, my, mixed = blur(x), blur(y), blur(x * y)
+        covariance, variances = mixed - mx * my, blur(x * x + y * y) - mx**2 - my**2
+        similar = (2 * mx * my + _C1) * (2 * covariance + _C2) / ((mx**2 + my**2 + _C1) * (variances + _C2))
+        l1, ssim = (x - y).abs()[valid].mean(), similar[valid].mean()
+        loss = (1 - ssim_weight) * l1 + ssim_weight * (1 - ssim)
+        grad = torch.autograd.grad(loss, leaf)[0] if gradient else None
+    mse = ((x.detach().clamp(0, 1) - y) ** 2)[valid].mean()
+    values = torch.stack([loss.detach(), l1.detach(), ssim.detach(), mse]).tolist()
+    return ImageLoss(*values, pixels, grad)
 
 
 def _check(rgb: Tensor, target: Tensor, mask: Tensor | None) -> tuple[int, int]:

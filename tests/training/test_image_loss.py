@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import conv2d
 
 from splat import core
-from splat.training.image_loss import differentiable_image_loss, image_loss
+from splat.training.image_loss import _loss_torch, differentiable_image_loss, image_loss
 
 VARIANTS = core.variants()
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="the CPU core is not built")
@@ -136,6 +136,15 @@ def test_autograd_passes_through_a_transform():
     (3 * loss).backward()
     _, _, _, _, grad = _reference(rgb * gain.detach(), target, None, 0.2)
     torch.testing.assert_close(gain.grad, 3 * (grad * rgb).sum((0, 1)).float(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_pytorch_loss_of_other_devices_agrees(masked):
+    rgb, target = _pictures(31, 45)
+    mask = torch.rand(31, 45, generator=torch.Generator().manual_seed(3)) < 0.7 if masked else None
+    _agree(_loss_torch(rgb.double(), target, mask, 0.2, True), _reference(rgb, target, mask, 0.2))
+    nothing = _loss_torch(rgb, target, torch.zeros(31, 45, dtype=torch.bool), 0.2, True)
+    assert (nothing.loss, nothing.ssim, nothing.pixels) == (0, 1, 0) and not nothing.grad.any()
 
 
 def test_wrong_shapes_are_refused():
