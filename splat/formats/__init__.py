@@ -50,6 +50,7 @@ class Format:
 
 FORMATS = (
     Format("ply", (".ply",), "ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept"),
+    Format("points", (".points.ply",), "points", "point cloud .ply: centres and colours only"),
     Format(
         "compressed-ply",
         (".compressed.ply",),
@@ -58,8 +59,27 @@ FORMATS = (
     ),
     Format("splat", (".splat",), "antimatter", "antimatter15 .splat: 32 bytes a Gaussian, no SH"),
     Format("ksplat", (".ksplat",), "ksplat", "mkkellogg .ksplat: levels 0, 1 and 2, SH 2"),
+    Format(
+        "sog",
+        (".sog", "meta.json"),
+        "sog",
+        "PlayCanvas SOG: bundle or folder; versions 1 and 2 read, 2 written, SH 3",
+    ),
     Format("spz", (".spz",), "spz", "Niantic .spz: versions 1 to 4 read, 2 to 4 written, SH 4"),
+    Format("gltf", (".glb", ".gltf"), "gltf", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3"),
+    Format("usd", (".usdc", ".usda", ".usdz", ".usd"), "usd", "OpenUSD ParticleField3DGaussianSplat, SH 4"),
 )
+
+
+# First bytes that only one format has.
+MAGIC = {
+    b"\x1f\x8b": "spz",
+    b"NGSP": "spz",
+    b"PK\x03\x04": "sog",
+    b"glTF": "gltf",
+    b"PXR-USDC": "usd",
+    b"#usda": "usd",
+}
 
 
 def find(name: str) -> Format:
@@ -81,7 +101,32 @@ def by_suffix(path: str | Path) -> Format:
 
 
 def recognise(path: str | Path) -> Format:
-    """The format of the existing file or folder ``path``, by content where that can tell, else by suffix."""
+    """The format of the existing file or folder ``path``, by content where that can tell, else by suffix.
+
+    Raises InputError when neither tells.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if (path / "meta.json").is_file():
+            return find("sog")
+        raise InputError(f"{path}: the folder holds no meta.json, so it is no SOG; give a file or another folder")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    if start.startswith(b"ply"):
+        from splat.formats import compressed_ply, ply
+        from splat.formats.ply_table import read_header
+
+        header = read_header(path)
+        if compressed_ply.is_compressed(header):
+            return find("compressed-ply")
+        return find("ply" if ply.is_cloud(header) else "points")
+    for magic, name in MAGIC.items():
+        if start.startswith(magic):
+            # A zip may be a SOG or a .usdz, whatever else it is called.
+            return find("usd") if name == "sog" and path.suffix.lower() == ".usdz" else find(name)
     return by_suffix(path)
 
 

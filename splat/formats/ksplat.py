@@ -83,15 +83,16 @@ def read(path: Path) -> GaussianCloud:
             f"{path}: version {header['major']}.{header['minor']} at level {header['level']} is unknown; "
             "expected .ksplat version 0.1 at level 0 to 2"
         )
-    sections, spare = int(header["sections"]), int(header["max_sections"])
-    start = HEADER.itemsize + SECTION.itemsize * spare
-    if sections > spare or start > len(data):
+    # Writers disagree on the count of sections in use; unused ones are empty.
+    sections = int(header["max_sections"])
+    start = HEADER.itemsize + SECTION.itemsize * sections
+    if start > len(data):
         raise InputError(
             f"{path}: {sections:,} sections do not fit {len(data):,} bytes; the file is damaged, copy it again"
         )
-    table = data[HEADER.itemsize : HEADER.itemsize + SECTION.itemsize * sections].view(SECTION)
+    table = data[HEADER.itemsize : start].view(SECTION)
     clouds = []
-    for section in table:
+    for section in table[table["max_count"] > 0]:
         cloud, start = _read_section(path, data, start, header, section)
         clouds.append(cloud)
     clouds = [cloud for cloud in clouds if len(cloud)]
@@ -179,9 +180,10 @@ def write(cloud: GaussianCloud, path: Path, *, level: int = 0) -> None:
             np.rint((cloud.means.numpy() - centers[bucket]) * (2 * RANGE / block)) + RANGE, 0, 2 * RANGE
         )
         lengths = np.bincount(bucket, minlength=len(centers)).astype("<u4")
-        tables = lengths.tobytes() + centers.astype("<f4").tobytes()
+        full = int((lengths == BUCKET).sum())
+        tables = lengths[full:].tobytes() + centers.astype("<f4").tobytes()
         section["bucket_size"], section["bucket_bytes"], section["block"], section["range"] = BUCKET, 12, block, RANGE
-        section["buckets"] = section["partial"] = len(centers)
+        section["buckets"], section["full"], section["partial"] = len(centers), full, len(centers) - full
     else:
         rows["center"] = cloud.means.numpy()
     section["bytes"] = len(tables) + rows.nbytes
@@ -201,15 +203,18 @@ def _buckets(cloud: GaussianCloud) -> tuple[GaussianCloud, np.ndarray, np.ndarra
     cell = np.cumsum(new_cell) - 1
     first = np.flatnonzero(new_cell)
     rank = np.arange(len(cells)) - first[cell] if len(cells) else np.zeros(0, np.int64)
-    new_bucket = new_cell | (rank % BUCKET == 0)
-    starts = np.flatnonzero(new_bucket)
-    bucket = np.cumsum(new_bucket) - 1
-    sorted_means = cloud.means.numpy()
-    if not len(starts):
+    bucket = np.cumsum(new_cell | (rank % BUCKET == 0)) - 1
+    if not len(bucket):
         return cloud, bucket, np.zeros((0, 3), np.float32), BLOCK
-    low, high = np.minimum.reduceat(sorted_means, starts), np.maximum.reduceat(sorted_means, starts)
+    # The format wants full buckets first.
+    lengths = np.bincount(bucket)
+    place = np.argsort(np.argsort(lengths != BUCKET, kind="stable"))
+    order = np.argsort(place[bucket], kind="stable")
+    cloud, bucket = cloud.permute(torch.from_numpy(order)), place[bucket][order]
+    means, starts = cloud.means.numpy(), np.flatnonzero(np.diff(bucket, prepend=-1))
+    low, high = np.minimum.reduceat(means, starts), np.maximum.reduceat(means, starts)
     # A tight block makes the 16-bit steps finer than the usual block of 5 units would.
-    return cloud, bucket, ((low + high) / 2).astype(np.float32), max(float((high - low).max()), 1e-6)
+    return cloud, bucket, (low + high) / 2, max(float((high - low).max()), 1e-6)
 
 
 def antialiased(path: Path) -> bool:

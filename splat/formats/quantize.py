@@ -22,7 +22,7 @@ def prepare(cloud: GaussianCloud, path: Path, max_degree: int = 4) -> GaussianCl
     cloud = cloud.detach().to("cpu", torch.float32)
     bad = torch.zeros(len(cloud), dtype=torch.bool)
     for tensor in (cloud.means, cloud.quats, cloud.sh):
-        bad |= ~tensor.reshape(len(cloud), -1).isfinite().all(1)
+        bad |= ~tensor.flatten(1).isfinite().all(1)
     bad |= cloud.logit_opacities.isnan() | cloud.log_scales.isnan().any(1) | (cloud.log_scales == torch.inf).any(1)
     if bad.any():
         raise InputError(

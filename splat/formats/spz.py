@@ -168,7 +168,7 @@ def write(
     Args:
         version: 2 (oldest readers; coarse rotations), 3 (most viewers today) or 4 (Zstandard; newest).
         antialiased: mark the cloud as trained with the antialiased (mip) blur.
-        frame: axes to store the numbers in; "RDF" as other tools do with a `.ply`, or "RUB" as SPZ's documentation says.
+        frame: axes to store the numbers in; "RDF" as other tools do with a `.ply`, or "RUB" as SPZ's README says.
         reorder: sort along a space-filling curve, which compresses better.
     """
     write_bytes(path, encode(cloud, path, version=version, antialiased=antialiased, frame=frame, reorder=reorder))

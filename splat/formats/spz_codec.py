@@ -31,7 +31,7 @@ def decode(blocks: Sequence[bytes], version: int, count: int, degree: int, fract
         means = _from_int24(center.reshape(count, 3, 3)) * np.float32(2.0**-fraction)
     log_scales = scale.reshape(count, 3) / np.float32(SCALE_STEPS) + np.float32(SCALE_FLOOR)
     dc = (color.reshape(count, 1, 3) / np.float32(255) - np.float32(0.5)) / np.float32(COLOR_SCALE)
-    rest = (sh.reshape(count, -1, 3) - np.float32(128)) / np.float32(128)
+    rest = (sh.reshape(count, (degree + 1) ** 2 - 1, 3) - np.float32(128)) / np.float32(128)
     quats = _first_three(quat.reshape(count, 3)) if version < 3 else _unpack_quats(quat.view("<u4"))
     arrays = (means, log_scales, quats, logits(alpha / 255), np.concatenate([dc, rest], 1) if degree else dc)
     return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays))
@@ -61,8 +61,8 @@ def _unpack_quats(code: np.ndarray) -> np.ndarray:
 def fraction_bits(cloud: GaussianCloud, path: Path) -> int:
     """Fractional bits of the centres: 12 as usual, more where the Gaussians are small, fewer where the scene is large.
 
-    A step is kept under a tenth of the smaller Gaussians' size (5th percentile of the largest axis); without that, small
-    scenes come out on a visible lattice. Centres that do not fit 24 bits wrap around in readers, so they bound it.
+    A step is kept under a tenth of the smaller Gaussians' size (5th percentile of the largest axis); without that,
+    small scenes come out on a lattice. Centres that do not fit 24 bits wrap around in readers, so they bound it.
     """
     if len(cloud) == 0:
         return 12
