@@ -17,6 +17,7 @@ from splat import formats
 from splat.cloud import GaussianCloud
 from splat.errors import InputError, NonFiniteError
 from splat.files import write_json
+from splat.report import write_report
 from splat.scene import Scene
 from splat.training import checkpoint, trainer
 from splat.training import config as settings
@@ -134,7 +135,8 @@ def _loop(
             try:
                 trainer.step(setup, state)
             except NonFiniteError:
-                _save(setup, state, out)
+                if trainer.intact(state):  # else the last checkpoint is the last good state
+                    _save(setup, state, out)
                 raise
             if crossed(config.eval_every, plan.before, plan.fraction) and not plan.finished:
                 eval_psnr = _look(setup, state)
@@ -252,8 +254,6 @@ def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
         formats.write(state.cloud.to("cpu"), out / "cloud.ply")
         metrics["seconds"] = round(state.plan.seconds, 3)
         write_json(out / "metrics.json", metrics)
-        from splat.report import write_report
-
         write_report(out)
     return TrainResult(state.cloud, metrics, True, out)
 
@@ -329,4 +329,6 @@ def _check_same_photos(packed: dict[str, Any], scene: Scene, out: Path | None) -
 def _finished(out: Path) -> TrainResult:
     """The result of a run that has nothing left to do."""
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    if not (out / "report.html").exists():  # killed in the last moment
+        write_report(out)
     return TrainResult(formats.read(out / "cloud.ply"), metrics, True, out)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
-from splat.cloud import FIELDS, GaussianCloud
+from splat.cloud import GaussianCloud
 from splat.errors import NonFiniteError
 from splat.rendering import RenderOptions, get_backend
 from splat.rendering.backends import choose_backend
@@ -20,9 +20,11 @@ from splat.training.checkpoint import pack_population, unpack_population
 from splat.training.config import TrainConfig
 from splat.training.edit import Population, populate
 from splat.training.evaluation import check_views
+from splat.training.finite import first_nonfinite
 from splat.training.initialize import initialize
 from splat.training.losses import Corrections, Shot, When, picture_loss
 from splat.training.mcmc_kernels import add_noise
+from splat.training.optimizer import parameters
 from splat.training.per_photo import PhotoParameters
 from splat.training.randomness import generator, photo_at, stream
 from splat.training.strategies import Moment, Strategy, strategy_of
@@ -121,7 +123,7 @@ def device_of(backend: ModuleType) -> torch.device:
 def step(setup: Setup, state: State) -> None:
     """One photo: draw it, compare, move the Gaussians; then let the strategy change the rows.
 
-    Raises NonFiniteError; the state is then still that before this step.
+    Raises NonFiniteError; unless a parameter was faulty before (see `intact`), no fault has entered the state then.
     """
     config, plan, strategy = setup.config, state.plan, setup.strategy
     now = plan.step
@@ -183,10 +185,15 @@ def _smooth(mean: float, value: float) -> float:
     return value if math.isnan(mean) else mean + SMOOTHING * (value - mean)
 
 
+def intact(state: State) -> bool:
+    """Whether every parameter is finite."""
+    return first_nonfinite(parameters(state.cloud)) is None
+
+
 def _fault(cloud: GaussianCloud, step: int) -> str:
     """What to say when the loss is not finite."""
-    faulty = [name for name in FIELDS if not bool(getattr(cloud, name).isfinite().all())]
-    where = f"{', '.join(faulty)} of the cloud" if faulty else "the rendered picture"
+    faulty = first_nonfinite(parameters(cloud))
+    where = f"{faulty[0]} of the cloud (row {faulty[1]})" if faulty else "the loss of the rendered picture"
     return (
         f"a value that is not finite appeared in {where} at step {step}; resume from the last checkpoint with a lower "
         "learning rate, or report the scene"

@@ -1,0 +1,103 @@
+"""Schedules stretch with the run, whether its length is given in steps or in minutes."""
+
+import pytest
+
+from splat.training import randomness, schedules
+from splat.training.config import RatesConfig, TrainConfig
+
+
+def test_position_rate_decays_log_linearly_times_extent():
+    config = RatesConfig(means=1.6e-4, means_final=1.6e-6)
+    assert schedules.rates(config, 5.0, 0.0).means == pytest.approx(8e-4)
+    assert schedules.rates(config, 5.0, 0.5).means == pytest.approx(8e-5)
+    assert schedules.rates(config, 5.0, 1.0).means == pytest.approx(8e-6)
+    assert schedules.rates(config, 5.0, 0.7).sh_dc == config.sh_dc
+
+
+def test_colour_bands_are_added_one_by_one():
+    config = TrainConfig(sh_every=0.2, sh_degree=3)
+    degrees = [schedules.sh_degree(config, step / 10) for step in range(11)]
+    assert degrees == [0, 0, 1, 1, 2, 2, 3, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("steps", [7, 10, 999, 7000, 30_000])
+def test_every_multiple_is_crossed_once(steps):
+    plan = schedules.Plan(steps, None, clock=lambda: 0.0)
+    events = 0
+    while not plan.finished:
+        plan.advance()
+        events += schedules.crossed(0.1, plan.before, plan.fraction)
+    assert plan.step == steps and plan.fraction == 1.0
+    assert events == min(10, steps)
+
+
+class Machine:
+    """A clock that only training moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def run_minutes(minutes: float, seconds_at, reserve: float = 0.0) -> tuple[schedules.Plan, list[float]]:
+    machine = Machine()
+    plan = schedules.Plan(7000, minutes, clock=machine)
+    plan.reserve = reserve
+    fractions = []
+    while not plan.finished:
+        machine.now += seconds_at(plan)
+        plan.advance()
+        fractions.append(plan.fraction)
+    return plan, fractions
+
+
+def test_a_time_budget_is_met_on_any_machine():
+    for speed in (0.003, 0.05, 0.9):
+        plan, fractions = run_minutes(3.0, lambda plan, speed=speed: speed)
+        assert plan.seconds == pytest.approx(180, abs=1.0)
+        assert plan.step == pytest.approx(180 / speed, rel=0.01)
+        assert fractions == sorted(fractions)
+
+
+def test_a_time_budget_is_met_when_steps_become_slower():
+    plan, fractions = run_minutes(2.0, lambda plan: 0.01 + 0.09 * plan.fraction, reserve=12.0)
+    assert plan.seconds == pytest.approx(108, abs=0.2)  # the reserve is left for evaluation and writing
+    assert max(b - a for a, b in zip(fractions, fractions[1:], strict=False)) < 0.002  # the schedule never jumps
+
+
+def test_steps_are_foretold_from_the_speed():
+    machine = Machine()
+    plan = schedules.Plan(7000, 1.0, clock=machine)
+    for _ in range(100):
+        machine.now += 0.1
+        plan.advance()
+    assert plan.steps == pytest.approx(600, rel=0.01)
+
+
+def test_a_resumed_budget_counts_what_was_spent_before():
+    machine = Machine()
+    plan = schedules.Plan(7000, 1.0, clock=machine)
+    plan.resume(step=300, fraction=0.5, seconds=30.0)
+    machine.now += 6.0
+    plan.advance()
+    assert plan.seconds == pytest.approx(36) and plan.fraction == pytest.approx(0.6) and plan.before == 0.5
+
+
+def test_each_epoch_shows_every_photo_once_in_another_order():
+    first = [randomness.photo_at(3, step, 12) for step in range(12)]
+    second = [randomness.photo_at(3, step, 12) for step in range(12, 24)]
+    assert sorted(first) == sorted(second) == list(range(12)) and first != second
+    assert first != [randomness.photo_at(4, step, 12) for step in range(12)]
+    assert second == [randomness.photo_at(3, step, 12) for step in range(12, 24)]
+
+
+def test_draws_follow_the_weights():
+    import torch
+
+    weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0])
+    rows = randomness.draw(weights, 40_000, torch.Generator().manual_seed(0))
+    counts = torch.bincount(rows, minlength=5).tolist()
+    assert counts[0] == counts[2] == counts[4] == 0
+    assert counts[3] / 40_000 == pytest.approx(0.75, abs=0.01)
