@@ -97,7 +97,8 @@ def lpips_missing(net: str = "vgg") -> str | None:
         return "install its network with: pip install lpips torchvision"
     weights = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONES[net]
     if not weights.is_file():
-        return f"put torchvision's {weights.name} (https://download.pytorch.org/models/{weights.name}) into {weights.parent}"
+        source = f"https://download.pytorch.org/models/{weights.name}"
+        return f"put torchvision's {source} into {weights.parent}"
     return None
 
 
