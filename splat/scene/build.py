@@ -39,6 +39,7 @@ class RawView:
         ids, xy: rows of the points seen (K,) and where (K, 2), pixels of ``lens``.
         held_out: None lets the every-8th rule decide.
         mask: mask file, if there is one.
+        turn: whether ``lens`` and pose belong to the image turned by its EXIF orientation; None lets the sizes tell.
     """
 
     name: str
@@ -50,6 +51,7 @@ class RawView:
     xy: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     held_out: bool | None = None
     mask: Path | None = None
+    turn: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +166,9 @@ def _match_sizes(views: Sequence[RawView], headers: Sequence[ImageHeader]) -> li
     for index, (view, header) in enumerate(zip(views, headers, strict=True)):
         lens = view.lens
         stored = (header.width, header.height)
-        turn = stored != header.turned and not _scales(stored, lens) and _scales(header.turned, lens)
+        turn = view.turn
+        if turn is None:
+            turn = stored != header.turned and not _scales(stored, lens) and _scales(header.turned, lens)
         size = header.turned if turn else stored
         if not _scales(size, lens):
             raise InputError(_size_message(view, size))

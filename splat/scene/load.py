@@ -1,16 +1,16 @@
 """`load`: from a path to a `Scene`, whatever lies there."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 from splat.errors import InputError
 from splat.scene.build import LoadOptions, RawScene, build
 from splat.scene.colmap import PLACES, find_model, read_colmap
+from splat.scene.photos import photo_folder, read_photos
+from splat.scene.progress import Report
 from splat.scene.scene import Scene
 from splat.scene.transforms_json import find_transforms, read_transforms
 
-Progress = Callable[[str, float], None]
 ALPHA_MODES = ("auto", "mask", "composite", "none")
 
 
@@ -18,7 +18,7 @@ def load(
     path: str | Path,
     downscale: float | None = None,
     max_side: int | None = None,
-    progress: Progress | bool = True,
+    progress: Report | bool = True,
     test_every: int = 8,
     alpha: str = "auto",
     masks: bool = True,
@@ -65,7 +65,7 @@ def _check_options(
     return LoadOptions(factor, max_side, test_every, alpha, masks)
 
 
-def _read(root: Path, options: LoadOptions, progress: Progress | bool) -> RawScene:
+def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene:
     """Pick the reader. Beside a transforms.json, only a model in the usual COLMAP places goes first."""
     if root.is_file():
         if root.suffix.lower() == ".json":
@@ -78,4 +78,10 @@ def _read(root: Path, options: LoadOptions, progress: Progress | bool) -> RawSce
     model = model or find_model(root, PLACES)
     if model is not None:
         return read_colmap(root, model, options.downscale)
-    raise InputError(f"{root} holds no COLMAP model and no transforms.json; give the folder of a scene")
+    photos = photo_folder(root)
+    if photos is not None:
+        return read_photos(root, photos, options.downscale, progress)
+    raise InputError(
+        f"{root} holds no scene: no COLMAP model (sparse/0, sparse, or cameras.bin), no transforms.json and no photos "
+        "(.jpg, .png, .webp, .tif); give a folder with one of them, or a video"
+    )

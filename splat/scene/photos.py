@@ -1,0 +1,181 @@
+"""A bare folder of photos: structure from motion finds cameras and points once, and the result is kept beside them."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
+import pycolmap
+
+from splat.errors import InputError
+from splat.files import write_json
+from splat.scene.build import RawScene
+from splat.scene.colmap import read_colmap
+from splat.scene.image_folder import list_images
+from splat.scene.masks import FOLDERS, find_masks
+from splat.scene.progress import Report, reporter
+from splat.scene.sfm_photos import SfmPhoto, prepare
+from splat.scene.upright import turn_upright
+
+HIDDEN = ".splat"
+_VERSION = 1  # of the reconstruction; results of other versions are made again
+_FEWEST = 3
+_HEAD = 1 << 16  # bytes of each file that enter the fingerprint
+
+
+def photo_folder(root: Path) -> Path | None:
+    """The folder with photos in ``root``: ``images`` or ``input`` there if it has some, else ``root``; else None."""
+    for folder in (root / "images", root / "input", root):
+        if folder.is_dir() and photo_names(folder):
+            return folder
+    return None
+
+
+def photo_names(folder: Path) -> list[str]:
+    """Photos below ``folder``; masks and shrunk copies beside them are left out."""
+    return [name for name in list_images(folder) if name.split("/")[0] not in FOLDERS or "/" not in name]
+
+
+def read_photos(
+    root: Path,
+    folder: Path,
+    downscale: float,
+    progress: Report | bool,
+    kind: str = "photos",
+    ordered: bool = False,
+    extra_notes: Sequence[str] = (),
+) -> RawScene:
+    """Cameras and points of the photos in ``folder``: kept ones, or by structure from motion. Raises InputError."""
+    names = photo_names(folder)
+    if len(names) < _FEWEST:
+        raise InputError(
+            f"{folder} holds {len(names)} photos, but structure from motion needs at least {_FEWEST}; 20 to 200 that "
+            "overlap by two thirds work well"
+        )
+    masks = find_masks(folder, names)
+    fingerprint = _fingerprint(folder, names, masks)
+    kept = _find_kept(folder, fingerprint)
+    if kept is None:
+        kept = _kept_folder(folder, fingerprint)
+        with reporter(progress) as report:
+            _reconstruct(folder, names, masks, fingerprint, kept, ordered, report)
+    record = json.loads((kept / "sfm.json").read_text())
+    raw = read_colmap(root, kept, downscale, images=folder)
+    views = [turn_upright(view, record["orientations"][view.name]) for view in raw.views]
+    notes = (*extra_notes, *record["notes"], *(note for note in raw.notes if "no pose" not in note))
+    return dataclasses.replace(raw, kind=kind, views=views, notes=notes)
+
+
+def _fingerprint(folder: Path, names: Sequence[str], masks: dict[str, Path]) -> str:
+    """Changes when a photo or mask is added, removed, renamed or edited."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(str(_VERSION).encode())
+    for name in names:
+        for path in (folder / name, masks.get(name)):
+            if path is None:
+                continue
+            with open(path, "rb") as file:
+                head = file.read(_HEAD)
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            digest.update(hashlib.blake2b(head).digest())
+    return digest.hexdigest()
+
+
+def _places(folder: Path, fingerprint: str) -> tuple[Path, Path]:
+    """Where a result is kept: beside the photos; where that cannot be written, in the user's cache folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / HIDDEN / "sfm", cache / "splat" / f"sfm-{fingerprint}"
+
+
+def _find_kept(folder: Path, fingerprint: str) -> Path | None:
+    for place in _places(folder, fingerprint):
+        try:
+            record = json.loads((place / "sfm.json").read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.get("fingerprint") == fingerprint:
+            return place
+    return None
+
+
+def _kept_folder(folder: Path, fingerprint: str) -> Path:
+    """The first place that can be written. Raises InputError if none can."""
+    places = _places(folder, fingerprint)
+    for place in places:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place.parent):
+                return place
+        except OSError:
+            continue
+    raise InputError(
+        f"neither {places[0].parent} nor {places[1].parent} can be written, where the cameras found are kept; free "
+        "some space or set XDG_CACHE_HOME to a folder you may write"
+    )
+
+
+def _reconstruct(
+    folder: Path,
+    names: Sequence[str],
+    masks: dict[str, Path],
+    fingerprint: str,
+    kept: Path,
+    ordered: bool,
+    report: Report,
+) -> None:
+    from splat.scene.sfm import reconstruct
+
+    work = Path(tempfile.mkdtemp(prefix="sfm-", dir=kept.parent))
+    try:
+        photos = prepare(folder, names, masks, work)
+        model, finding = reconstruct(work, photos, ordered, report)
+        placed = {image.name for image in model.images.values() if image.has_pose}
+        left_out = [photo.name for photo in photos if photo.alias not in placed]
+        if len(placed) < max(_FEWEST, len(photos) / 3):
+            raise InputError(
+                f"only {len(placed)} of the {len(photos)} photos in {folder} could be placed, so the scene would be a "
+                "fragment; take more photos in between, each overlapping its neighbours by two thirds"
+            )
+        real = {photo.alias: photo.name for photo in photos}
+        for image in model.images.values():
+            image.name = real[image.name]
+        result = work / "result"
+        result.mkdir()
+        model.write_binary(str(result))
+        record = {
+            "fingerprint": fingerprint,
+            "orientations": {photo.name: photo.header.orientation for photo in photos},
+            "notes": _notes(photos, model, finding, left_out),
+        }
+        write_json(result / "sfm.json", record)
+        if kept.exists():
+            shutil.rmtree(kept)
+        os.replace(result, kept)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _notes(photos: Sequence[SfmPhoto], model: pycolmap.Reconstruction, finding, left_out: Sequence[str]) -> list[str]:
+    """What the user should know about the model, in words."""
+    angles = sorted({round(angle) for angle in finding.angles})
+    seen = f"{angles[0]}°" if len(angles) == 1 else f"{angles[0]}° to {angles[-1]}°" if angles else ""
+    origin = "given by EXIF and refined" if all(photo.focal_known for photo in photos) else "estimated from the photos"
+    notes = [
+        f"structure from motion placed {finding.registered} of {len(photos)} photos with {finding.points} points at "
+        f"{finding.error:.2f} pixels" + (f"; field of view {seen}, {origin}" if seen else "")
+    ]
+    if left_out:
+        listed = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
+        notes.append(f"left out, because they could not be placed: {listed}")
+    doubts = [doubt for doubt in finding.doubts if "could be placed" not in doubt]
+    if doubts:
+        notes.append(
+            f"the cameras found may be wrong: {'; '.join(doubts)}; if the result looks folded or bent, take more "
+            "photos or give a COLMAP model"
+        )
+    return notes

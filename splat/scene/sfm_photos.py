@@ -1,0 +1,101 @@
+"""Preparing photos for structure from motion: plain names, formats pycolmap reads, and which ones share a camera."""
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from splat.errors import InputError
+from splat.scene.images import ImageHeader, decode, read_header
+
+_DIRECT = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}  # what pycolmap reads on every platform
+_MAKE, _MODEL, _EXIF = 0x010F, 0x0110, 0x8769
+_FOCAL_LENGTH, _FOCAL_LENGTH_35, _LENS_MODEL = 0x920A, 0xA405, 0xA434
+_SHARED_WITHOUT_EXIF = 5  # this many photos of one size, if they are also half of all, come from one camera
+
+
+@dataclass(frozen=True)
+class SfmPhoto:
+    """A photo under the plain name structure from motion knows it by.
+
+    Attributes:
+        name: in the user's folder, forward slashes.
+        alias: file name in the working folder.
+        header: size and EXIF orientation.
+        camera: photos with the same number share intrinsics.
+        focal_known: EXIF tells the focal length.
+    """
+
+    name: str
+    alias: str
+    header: ImageHeader
+    camera: int
+    focal_known: bool
+
+
+def prepare(folder: Path, names: Sequence[str], masks: dict[str, Path], work: Path) -> list[SfmPhoto]:
+    """Fill ``work``/images (and ``work``/masks) with links to the photos, or copies in a plainer format."""
+    headers = [read_header(folder / name) for name in names]
+    identities = [_identity(folder / name, header) for name, header in zip(names, headers, strict=True)]
+    cameras = _group(identities, headers)
+    (work / "images").mkdir(parents=True, exist_ok=True)
+    photos = []
+    for index, (name, header) in enumerate(zip(names, headers, strict=True)):
+        source = folder / name
+        suffix = _DIRECT.get(source.suffix.lower())
+        alias = f"{index:06d}{suffix or '.png'}"
+        if suffix and not header.has_alpha:
+            _link(source, work / "images" / alias)
+        else:
+            Image.fromarray(decode(source, turn=False, keep_alpha=False)).save(work / "images" / alias)
+        if name in masks:
+            (work / "masks").mkdir(exist_ok=True)
+            Image.open(masks[name]).convert("L").save(work / "masks" / f"{alias}.png")
+        photos.append(
+            SfmPhoto(name, alias, header, cameras[index], identities[index] is not None and identities[index][0])
+        )
+    return photos
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.symlink(source.resolve(), target)
+    except OSError:  # file systems and systems without links
+        shutil.copyfile(source, target)
+
+
+def _identity(path: Path, header: ImageHeader) -> tuple | None:
+    """(focal length known, what tells one camera at one zoom from another), or None without EXIF."""
+    try:
+        with Image.open(path) as image:
+            if image.format == "PNG" and "exif" not in image.info:
+                return None
+            top = image.getexif()
+            sub = top.get_ifd(_EXIF)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"the image {path} cannot be read ({error}); replace it with an intact copy") from error
+    focal, focal_35 = sub.get(_FOCAL_LENGTH), sub.get(_FOCAL_LENGTH_35)
+    if not top.get(_MODEL) and not focal:
+        return None
+    facts = (top.get(_MAKE), top.get(_MODEL), sub.get(_LENS_MODEL), focal, focal_35)
+    return bool(focal or focal_35), *(str(fact) for fact in facts), header.width, header.height
+
+
+def _group(identities: Sequence[tuple | None], headers: Sequence[ImageHeader]) -> list[int]:
+    """Camera number per photo. Photos without EXIF share one per size only where that size dominates, as in frames of a
+    video; a collection from the web gets one per photo."""
+    sizes: dict[tuple[int, int], int] = defaultdict(int)
+    for identity, header in zip(identities, headers, strict=True):
+        sizes[header.width, header.height] += identity is None
+    numbers: dict[object, int] = {}
+    result = []
+    for index, (identity, header) in enumerate(zip(identities, headers, strict=True)):
+        size = (header.width, header.height)
+        shared = sizes[size] >= min(_SHARED_WITHOUT_EXIF, len(headers)) and 2 * sizes[size] >= len(headers)
+        key: object = identity if identity is not None else size if shared else index
+        result.append(numbers.setdefault(key, len(numbers)))
+    return result
