@@ -43,21 +43,21 @@ SPLAT_INLINE VF exp2_where(VM m, VF q) {
     VF p = set1(1.8775767e-3f);
     p = fma(p, (VF)f, set1(8.9893397e-3f));
     p = fma(p, (VF)f, set1(5.5826318e-2f));
-    p = fma(p, (VF)f, set1(2.4015361e-1f));
-    p = fma(p, (VF)f, set1(6.9315308e-1f));
-    p = fma(p, (VF)f, set1(9.9999994e-1f));
+    p = fma(p, (VF)f, set1(2.4015362e-1f));
+    p = fma(p, (VF)f, set1(6.9315307e-1f));
+    p = fma(p, (VF)f, set1(9.9999993e-1f));
     return (VF)_mm512_maskz_scalef_ps(m.k, (__m512)p, (__m512)q);
 #else
     // Adding 1.5·2²³ rounds q to an integer and leaves it in the low bits.
     const VF magic = set1(12582912.0f);
     const VF z = q + magic;
     const VF f = q - (z - magic);
-    VF p = set1(1.3276585e-3f);
-    p = fma(p, f, set1(9.6703738e-3f));
-    p = fma(p, f, set1(5.5507337e-2f));
-    p = fma(p, f, set1(2.4022121e-1f));
-    p = fma(p, f, set1(6.9314707e-1f));
-    p = fma(p, f, set1(1.0000000e0f));
+    VF p = set1(1.3276472e-3f);
+    p = fma(p, f, set1(9.6755413e-3f));
+    p = fma(p, f, set1(5.5507133e-2f));
+    p = fma(p, f, set1(2.4022120e-1f));
+    p = fma(p, f, set1(6.9314697e-1f));
+    p = fma(p, f, set1(1.0000001e0f));
     return keep(m, from_bits(bits(p) + (bits(z) << 23)));
 #endif
 }

@@ -45,6 +45,7 @@ void project_group(Chunk& chunk, int64_t first) {
         store_columns<2>(f.means2d + 2 * first, 2, n, centre);
     }
     for (int lane = 0; lane < n; ++lane) w.first_pair[first + lane] = 0;
+    w.visible_bits[first / 64] |= static_cast<uint64_t>(bits) << (first % 64);
     if (bits == 0) return;
 
     const Whitening<VF> white = whiten(print);
@@ -112,6 +113,7 @@ void project_all(Workspace& w) {
     const int64_t chunks = (f.count + CHUNK - 1) / CHUNK;
     w.records.reserve(f.count);
     w.first_pair.reserve(f.count + 1);
+    w.visible_bits.reserve(chunks * (CHUNK / 64));
     w.chunk_visible.reserve(chunks + 1);
     w.chunk_pairs.reserve(chunks + 1);
     w.order.reserve(f.count);
@@ -120,6 +122,7 @@ void project_all(Workspace& w) {
     parallel_for(chunks, 4, [&](int64_t begin, int64_t end, int) {
         for (int64_t c = begin; c < end; ++c) {
             Chunk chunk{w, c * CHUNK, std::min(f.count, (c + 1) * CHUNK), {}};
+            std::fill_n(w.visible_bits.data() + c * (CHUNK / 64), CHUNK / 64, uint64_t{0});
             for (int64_t first = chunk.begin; first < chunk.end; first += W) project_group(chunk, first);
             for (int start = 0; start < chunk.visible; start += W) COLOUR_GROUP[f.sh_degree](chunk, start);
             for (int i = 0; i < chunk.visible; ++i)

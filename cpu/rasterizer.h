@@ -75,6 +75,7 @@ struct Workspace {
     int64_t visible, pairs;
 
     Buffer<Record> records;          // by Gaussian; only rows of visible ones are written
+    Buffer<uint64_t> visible_bits;   // by Gaussian, one bit each; whole chunks
     Buffer<int64_t> first_pair;      // by Gaussian, count + 1
     Buffer<int64_t> chunk_visible, chunk_pairs;
     Buffer<uint64_t> order, order_spare;   // depth key << 32 | Gaussian
@@ -87,9 +88,7 @@ struct Workspace {
     Buffer<float> pair_sums;         // by pair
     Buffer<double> pose_sums;        // by chunk
 
-    double seconds[STAGES];          // added up since the last reset
-    int64_t bytes() const;
-    void release();
+    double seconds[STAGES] = {};     // added up since the last reset
 };
 
 // Pictures blended: RGB; with depth one more, with normals three more after that.

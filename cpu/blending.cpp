@@ -1,0 +1,317 @@
+// Stage 3: front-to-back blending, tile by tile.
+#include <cstring>
+
+#include "blending.h"
+#include "reduce.h"
+#include "thread_pool.h"
+
+namespace splat {
+
+// ---- which blocks of its tile a Gaussian touches ----
+
+__attribute__((noinline)) void prepare(const Workspace& w, int64_t begin, int64_t end, float x, float y, Local* batch) {
+    VF block_x[BLOCKS / W], block_y[BLOCKS / W];  // first pixel centre of each block
+    for (int i = 0; i < BLOCKS / W; ++i) {
+        const VI index = iota() + set1(i * W);
+        block_x[i] = to_float((index & set1(BLOCK_COLUMNS - 1)) * BLOCK_W) + (x + 0.5f);
+        block_y[i] = to_float((index / BLOCK_COLUMNS) * BLOCK_H) + (y + 0.5f);
+    }
+    for (int64_t i = begin; i < end; ++i) {
+        if (i + 8 < end) __builtin_prefetch(&w.records[w.entries[i + 8].gaussian]);
+        const Entry entry = w.entries[i];
+        const Record& r = w.records[entry.gaussian];
+        Local& g = batch[i - begin];
+        const auto& m = r.white;
+        g.m11 = m.m11, g.m12 = m.m12, g.m22 = m.m22, g.peak = m.peak;
+        for (int c = 0; c < 3; ++c) g.colour[c] = r.colour[c], g.normal[c] = r.normal[c];
+        g.depth = r.depth;
+        g.gaussian = entry.gaussian;
+        g.pair = w.first_pair[entry.gaussian] + entry.local;
+
+        // Where u² + v² is least over the block's pixel centres, as in binning.cpp, with a little slack for rounding.
+        const float limit = (m.peak - LOG2_ALPHA_MIN) * 1.0001f + 1e-4f;
+        const float slope_x = -m.m12 / m.m11, slope_y = -m.m11 * m.m12 / (m.m12 * m.m12 + m.m22 * m.m22);
+        g.blocks = 0;
+        for (int k = 0; k < BLOCKS / W; ++k) {
+            const VF x0 = block_x[k] - r.x, y0 = block_y[k] - r.y;
+            const VF x1 = x0 + (BLOCK_W - 1.0f), y1 = y0 + (BLOCK_H - 1.0f);
+            const VF dx = max(min(zero(), x1), x0), dy = max(min(zero(), y1), y0);
+            const VF best_y = max(min(slope_y * dx, y1), y0), best_x = max(min(slope_x * dy, x1), x0);
+            const VF u1 = m.m11 * dx + m.m12 * best_y, v1 = m.m22 * best_y;
+            const VF u2 = m.m11 * best_x + m.m12 * dy, v2 = m.m22 * dy;
+            const VM touched = le(min(u1 * u1 + v1 * v1, u2 * u2 + v2 * v2), set1(limit));
+            g.blocks |= static_cast<uint64_t>(to_bitmask(touched)) << (k * W);
+            store(g.du + k * W, m.m11 * x0 + m.m12 * y0);
+        }
+        for (int row = 0; row < BLOCK_ROWS; ++row) g.dv[row] = m.m22 * (y + 0.5f + row * BLOCK_H - r.y);
+    }
+}
+
+namespace {
+
+struct Tile {
+    int index, x, y;        // first pixel
+    int width, height;      // pixels inside the image
+    int64_t begin, end;     // its entries
+};
+
+Tile find_tile(const Workspace& w, int index) {
+    const int x = index % w.tiles_x * TILE, y = index / w.tiles_x * TILE;
+    return {index, x, y, std::min(TILE, w.frame.width - x), std::min(TILE, w.frame.height - y), w.tile_first[index],
+            w.tile_first[index + 1]};
+}
+
+// Place of a tile's pixel in its block-by-block order.
+constexpr int place(int x, int y) {
+    return (y / BLOCK_H * BLOCK_COLUMNS + x / BLOCK_W) * W + y % BLOCK_H * BLOCK_W + x % BLOCK_W;
+}
+
+template <class Visit>
+void visit_pixels(const Tile& tile, int image_width, Visit&& visit) {
+    for (int y = 0; y < tile.height; ++y)
+        for (int x = 0; x < tile.width; ++x)
+            visit(place(x, y), static_cast<int64_t>(tile.y + y) * image_width + tile.x + x);
+}
+
+// Transmittance 1 inside the image; pixels outside are finished from the start.
+struct Canvas {
+    alignas(64) float transmittance[PIXELS];
+    uint32_t alive[BLOCKS];
+    uint64_t live = 0;  // blocks with any pixel alive
+
+    explicit Canvas(const Tile& tile) {
+        if (tile.width == TILE && tile.height == TILE) {
+            std::fill_n(transmittance, PIXELS, 1.0f);
+            std::fill_n(alive, BLOCKS, (1u << (W - 1)) * 2u - 1u);
+            live = BLOCKS == 64 ? ~uint64_t{0} : (uint64_t{1} << (BLOCKS % 64)) - 1;
+            return;
+        }
+        std::fill_n(transmittance, PIXELS, -1.0f);
+        std::fill_n(alive, BLOCKS, 0u);
+        for (int y = 0; y < tile.height; ++y)
+            for (int x = 0; x < tile.width; ++x) {
+                const int p = place(x, y);
+                transmittance[p] = 1.0f;
+                alive[p / W] |= 1u << (p % W);
+                live |= uint64_t{1} << (p / W);
+            }
+    }
+};
+
+// ---- forward ----
+
+// LARGE: depth and normals too.
+template <bool LARGE, bool WEIGHTS>
+void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
+    constexpr int CHANNELS = LARGE ? 7 : 3;
+    const Frame& f = w.frame;
+    const Lanes offset = lanes();
+    Canvas canvas(tile);
+    alignas(64) float blended[CHANNELS][PIXELS] = {};
+    alignas(64) float median[LARGE ? PIXELS : W] = {};
+
+    for (int64_t start = tile.begin; start < tile.end && canvas.live != 0; start += BATCH) {
+        const int64_t stop = std::min(tile.end, start + BATCH);
+        prepare(w, start, stop, static_cast<float>(tile.x), static_cast<float>(tile.y), batch);
+        for (int i = 0; i < stop - start; ++i) {
+            const Local& g = batch[i];
+            const VF lane_u = fma(set1(g.m11), offset.x, g.m12 * offset.y), lane_v = g.m22 * offset.y;
+            VF total = zero();
+            for (uint64_t blocks = g.blocks & canvas.live; blocks != 0; blocks &= blocks - 1) {
+                const int block = __builtin_ctzll(blocks), at = block * W;
+                const VF transmittance = load(canvas.transmittance + at);
+                const Shade s = shade(g, lane_u, lane_v, block, transmittance);
+                for (int c = 0; c < 3; ++c)
+                    store(blended[c] + at, fma(s.weight, set1(g.colour[c]), load(blended[c] + at)));
+                if (LARGE) {
+                    store(blended[3 % CHANNELS] + at, fma(s.weight, set1(g.depth), load(blended[3 % CHANNELS] + at)));
+                    for (int c = 0; c < 3; ++c) {
+                        float* normal = blended[(4 + c) % CHANNELS] + at;
+                        store(normal, fma(s.weight, set1(g.normal[c]), load(normal)));
+                    }
+                    const VM crosses = s.blended & lt(s.after, set1(0.5f)) & ge(transmittance, set1(0.5f));
+                    store(median + at, select(crosses, set1(g.depth), load(median + at)));
+                }
+                if (WEIGHTS) total += s.weight;
+                bool died;
+                store(canvas.transmittance + at, next_transmittance(s, transmittance, canvas.alive[block], died));
+                if (__builtin_expect(died && canvas.alive[block] == 0, 0)) canvas.live &= ~(uint64_t{1} << block);
+            }
+            if (WEIGHTS) w.weights[g.pair] = sum(total);
+        }
+    }
+
+    float* finals = w.finals.data() + static_cast<int64_t>(tile.index) * (1 + CHANNELS) * PIXELS;
+    for (int p = 0; p < PIXELS; p += W) store(finals + p, abs(load(canvas.transmittance + p)));
+    std::memcpy(finals + PIXELS, blended, sizeof blended);
+    visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
+        const float left = finals[p];
+        for (int c = 0; c < 3; ++c) f.rgb[3 * pixel + c] = blended[c][p] + left * f.background[c];
+        f.alpha[pixel] = 1.0f - left;
+        if (LARGE && f.with_depth) {
+            f.depth[pixel] = left < 1.0f ? blended[3 % CHANNELS][p] / (1.0f - left) : 0.0f;
+            f.median_depth[pixel] = median[LARGE ? p : 0];
+        }
+        if (LARGE && f.with_normal)
+            for (int c = 0; c < 3; ++c) f.normal[3 * pixel + c] = blended[(4 + c) % CHANNELS][p];
+    });
+}
+
+// ---- backward ----
+
+// What the loss wants of each pixel, and R = Σ gradient · (final − blended so far), the share of what lies behind.
+template <int CHANNELS>
+struct Upstream {
+    alignas(64) float gradient[CHANNELS][PIXELS] = {};
+    alignas(64) float behind[PIXELS] = {};
+
+    Upstream(const Workspace& w, const Tile& tile, const PictureGradients& in) {
+        const Frame& f = w.frame;
+        const float* finals = w.finals.data() + static_cast<int64_t>(tile.index) * (1 + CHANNELS) * PIXELS;
+        visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
+            const float left = finals[p];
+            float rest = in.alpha != nullptr ? -in.alpha[pixel] : 0.0f;  // ∂L/∂(final transmittance)
+            if (in.rgb != nullptr)
+                for (int c = 0; c < 3; ++c) {
+                    gradient[c][p] = in.rgb[3 * pixel + c];
+                    rest += gradient[c][p] * f.background[c];
+                }
+            if (CHANNELS > 3) {
+                // depth = Σ w z / Σ w, Σ w = 1 − left
+                if (in.depth != nullptr && left < 1.0f) {
+                    gradient[3 % CHANNELS][p] = in.depth[pixel] / (1.0f - left);
+                    rest += gradient[3 % CHANNELS][p] * finals[4 % (1 + CHANNELS) * PIXELS + p] / (1.0f - left);
+                }
+                if (in.normal != nullptr)
+                    for (int c = 0; c < 3; ++c) gradient[(4 + c) % CHANNELS][p] = in.normal[3 * pixel + c];
+            }
+            behind[p] = left * rest;
+            for (int c = 0; c < CHANNELS; ++c) behind[p] += gradient[c][p] * finals[(1 + c) * PIXELS + p];
+        });
+    }
+};
+
+// 1 / x for x in [0.01, 1], relative error below 1e-6.
+SPLAT_INLINE VF reciprocal(VF x) {
+#if defined(__AVX512F__)
+    const VF r = (VF)_mm512_rcp14_ps((__m512)x);
+    return fma(fma(-x, r, set1(1.0f)), r, r);
+#elif defined(__AVX2__)
+    const VF r = (VF)_mm256_rcp_ps((__m256)x);
+    return fma(fma(-x, r, set1(1.0f)), r, r);
+#else
+    return 1.0f / x;
+#endif
+}
+
+template <bool LARGE, bool ABS>
+void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients& in, Local* batch) {
+    constexpr int CHANNELS = LARGE ? 7 : 3;
+    constexpr int SUMS = LARGE ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL;
+    const Lanes offset = lanes();
+    Canvas canvas(tile);
+    Upstream<CHANNELS> up(w, tile, in);
+
+    int64_t start = tile.begin;
+    for (; start < tile.end && canvas.live != 0; start += BATCH) {
+        const int64_t stop = std::min(tile.end, start + BATCH);
+        prepare(w, start, stop, static_cast<float>(tile.x), static_cast<float>(tile.y), batch);
+        for (int i = 0; i < stop - start; ++i) {
+            const Local& g = batch[i];
+            float* out = w.pair_sums.data() + g.pair * SUMS;
+            uint64_t blocks = g.blocks & canvas.live;
+            if (blocks == 0) {
+                std::memset(out, 0, SUMS * sizeof(float));
+                continue;
+            }
+            const VF lane_u = fma(set1(g.m11), offset.x, g.m12 * offset.y), lane_v = g.m22 * offset.y;
+            VF total[16] = {};
+            for (; blocks != 0; blocks &= blocks - 1) {
+                const int block = __builtin_ctzll(blocks), at = block * W;
+                const VF transmittance = load(canvas.transmittance + at);
+                const Shade s = shade(g, lane_u, lane_v, block, transmittance);
+
+                VF shine = zero();  // gradient · this Gaussian's own colour
+                for (int c = 0; c < CHANNELS; ++c) {
+                    const VF gradient = load(up.gradient[c] + at);
+                    const float own = c < 3 ? g.colour[c % 3] : c == 3 ? g.depth : g.normal[(c + 2) % 3];
+                    shine = fma(gradient, set1(own), shine);
+                    const int slot = c < 3 ? SUM_RED + c : SUM_DEPTH + c - 3;
+                    total[slot % 16] = fma(s.weight, gradient, total[slot % 16]);
+                }
+                const VF behind = fma(-s.weight, shine, load(up.behind + at));
+                store(up.behind + at, behind);
+                // α ∂L/∂α = α (T·shine − behind / (1 − α)), where α is not clamped
+                const VF raise = fma(transmittance, shine, -(behind * reciprocal(1.0f - s.alpha)));
+                const VF share = keep(s.blended & le(s.raw, set1(ALPHA_MAX)), s.alpha * raise);
+                const VF share_u = share * s.u, share_v = share * s.v;
+                total[SUM_S] += share;
+                total[SUM_U] += share_u;
+                total[SUM_V] += share_v;
+                total[SUM_UU] = fma(share_u, s.u, total[SUM_UU]);
+                total[SUM_UV] = fma(share_u, s.v, total[SUM_UV]);
+                total[SUM_VV] = fma(share_v, s.v, total[SUM_VV]);
+                if (ABS) {
+                    total[SUM_ABS_X] += abs(share_u);
+                    total[SUM_ABS_Y] += abs(fma(set1(g.m12), share_u, g.m22 * share_v));
+                }
+                bool died;
+                store(canvas.transmittance + at, next_transmittance(s, transmittance, canvas.alive[block], died));
+                if (__builtin_expect(died && canvas.alive[block] == 0, 0)) canvas.live &= ~(uint64_t{1} << block);
+            }
+            sums<SUMS>(total, out);
+        }
+    }
+    // Behind finished pixels nothing counts.
+    for (; start < tile.end; ++start) {
+        const Entry e = w.entries[start];
+        std::memset(w.pair_sums.data() + (w.first_pair[e.gaussian] + e.local) * SUMS, 0, SUMS * sizeof(float));
+    }
+}
+
+}  // namespace
+
+void blend(Workspace& w) {
+    const Frame& f = w.frame;
+    const int tiles = w.tiles_x * w.tiles_y;
+    const bool large = blended_channels(f) > 3;
+    w.finals.reserve(static_cast<int64_t>(tiles) * (1 + blended_channels(f)) * PIXELS);
+    if (f.with_weights) {
+        float* weights = w.weights.reserve(w.pairs);
+        parallel_for(w.pairs, 1 << 16, [&](int64_t begin, int64_t end, int) { std::fill(weights + begin, weights + end, 0.0f); });
+    }
+    parallel_for(tiles, 1, [&](int64_t begin, int64_t end, int) {
+        alignas(64) Local batch[BATCH];
+        for (int64_t t = begin; t < end; ++t) {
+            const Tile tile = find_tile(w, static_cast<int>(t));
+            if (large) f.with_weights ? blend_tile<true, true>(w, tile, batch) : blend_tile<true, false>(w, tile, batch);
+            else f.with_weights ? blend_tile<false, true>(w, tile, batch) : blend_tile<false, false>(w, tile, batch);
+        }
+    });
+    if (f.with_weights)
+        parallel_for(f.count, 1 << 14, [&](int64_t begin, int64_t end, int) {
+            for (int64_t g = begin; g < end; ++g) {
+                float total = 0.0f;
+                for (int64_t p = w.first_pair[g]; p < w.first_pair[g + 1]; ++p) total += w.weights[p];
+                f.weights[g] = total;
+            }
+        });
+}
+
+void blend_backward(Workspace& w, const PictureGradients& in, bool with_abs) {
+    const int tiles = w.tiles_x * w.tiles_y;
+    const bool large = blended_channels(w.frame) > 3;
+    w.pair_sums.reserve(w.pairs * pair_floats(w.frame));
+    parallel_for(tiles, 1, [&](int64_t begin, int64_t end, int) {
+        alignas(64) Local batch[BATCH];
+        for (int64_t t = begin; t < end; ++t) {
+            const Tile tile = find_tile(w, static_cast<int>(t));
+            if (large)
+                with_abs ? blend_tile_backward<true, true>(w, tile, in, batch) : blend_tile_backward<true, false>(w, tile, in, batch);
+            else
+                with_abs ? blend_tile_backward<false, true>(w, tile, in, batch) : blend_tile_backward<false, false>(w, tile, in, batch);
+        }
+    });
+}
+
+}  // namespace splat

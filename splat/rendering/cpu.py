@@ -1,0 +1,315 @@
+"""The `cpu` backend: the C++ rasterizer on SIMD units and all cores. float32; other dtypes and devices are converted.
+
+`forward` and `backward` are the interface every backend has. `backward_adam` is the training step's own: gradients of a few
+Gaussians at a time go straight into Adam, so no gradient tensors exist (see docs/performance.md).
+"""
+
+import ctypes
+import weakref
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from splat import core
+from splat.camera import Camera
+from splat.cloud import FIELDS, GaussianCloud
+from splat.errors import BackendError, InputError
+from splat.rendering import cpu_library as library
+from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
+
+
+@dataclass(frozen=True)
+class AdamHyper:
+    """Settings of one Adam step.
+
+    Attributes:
+        step: number of this step, counted from 1, for the bias correction 1 − βᵗ.
+        means, log_scales, quats, logit_opacities, sh_dc, sh_rest: learning rates.
+        beta1, beta2, eps: Kingma & Ba 2015.
+        visible_only: touch only rows with radii > 0, without bias correction (selective Adam, Mallick et al. 2024).
+        opacity_reg: adds the gradient of λ·mean(sigmoid(logit_opacities)), over all rows.
+        scale_reg: adds the gradient of λ·mean(exp(log_scales)), over all rows and axes.
+    """
+
+    step: int
+    means: float
+    log_scales: float
+    quats: float
+    logit_opacities: float
+    sh_dc: float
+    sh_rest: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-15
+    visible_only: bool = False
+    opacity_reg: float = 0.0
+    scale_reg: float = 0.0
+
+
+@dataclass
+class Statistics:
+    """What densification strategies gather, (N,) float32 each, added to in place for rows with radii > 0; None is not gathered.
+
+    Attributes:
+        grad2d: += ‖∂L/∂(projected centre) · (W/2, H/2)‖, the gradient in normalised device coordinates.
+        grad2d_abs: the same of the per-pixel absolute sums (AbsGS, Ye et al. 2024).
+        count: += 1.
+        max_radius: largest radius so far, pixels.
+    """
+
+    grad2d: Tensor | None = None
+    grad2d_abs: Tensor | None = None
+    count: Tensor | None = None
+    max_radius: Tensor | None = None
+
+
+class Moments(Protocol):
+    """First and second moments by tensor name, float32 contiguous on the CPU, shapes of the cloud's tensors."""
+
+    m: dict[str, Tensor]
+    v: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a fused step leaves besides the updated cloud.
+
+    Attributes:
+        pose: (4, 4) ∂L/∂world_to_camera, float32, last row zero.
+        nonfinite: names of the tensors whose gradient was NaN or infinite in some row; those rows were not updated.
+    """
+
+    pose: Tensor
+    nonfinite: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What the backward pass needs of a `forward` call. Its workspace returns to the pool when the context is dropped."""
+
+    workspace: library.Workspace
+    cloud: GaussianCloud  # as the core read it: float32, contiguous, on the CPU
+    source: GaussianCloud
+    camera: Camera
+    options: RenderOptions
+    radii: Tensor
+
+
+def check() -> str | None:
+    """None when the core is installed and draws a test Gaussian right, else the sentence saying what is missing."""
+    from splat.rendering.backends import probe
+
+    try:
+        found = probe(_self(), "cpu")
+    except (BackendError, InputError) as error:
+        return str(error)
+    return None if found is None else f"the CPU core ({core.variant()}) does not work here: {found}"
+
+
+def _self() -> Any:
+    import sys
+
+    return sys.modules[__name__]
+
+
+def forward(
+    cloud: GaussianCloud,
+    camera: Camera,
+    options: RenderOptions,
+    pose: Tensor | None = None,
+    weights: bool = True,
+) -> tuple[Rendering, Context]:
+    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
+
+    A float32 contiguous cloud on the CPU is read in place: leave it alone until the backward pass is done.
+
+    Args:
+        weights: also sum each Gaussian's blending weights; without it `Rendering.weights` is None and the pass a little faster.
+    """
+    pose = (camera.world_to_camera if pose is None else pose).detach().to("cpu", torch.float64)
+    source, cloud = cloud, _readable(cloud)
+    n, bands = len(cloud), cloud.sh.shape[1]
+    degree = cloud.sh_degree if options.sh_degree is None else min(options.sh_degree, cloud.sh_degree)
+    shape = (camera.height, camera.width)
+    rgb, alpha = torch.empty(*shape, 3), torch.empty(shape)
+    depth, median = (torch.empty(shape), torch.empty(shape)) if options.depth else (None, None)
+    normal = torch.empty(*shape, 3) if options.normal else None
+    radii, means2d = torch.empty(n, dtype=torch.int32), torch.empty(n, 2)
+    sums = torch.empty(n) if weights else None
+    frame = library.Frame(
+        count=n,
+        **_pointers(cloud),
+        sh_bands=bands,
+        sh_degree=degree,
+        rotation=(ctypes.c_float * 9)(*pose[:3, :3].flatten().tolist()),
+        translation=(ctypes.c_float * 3)(*pose[:3, 3].tolist()),
+        fx=camera.fx,
+        fy=camera.fy,
+        cx=camera.cx,
+        cy=camera.cy,
+        near_plane=options.near,
+        width=camera.width,
+        height=camera.height,
+        background=(ctypes.c_float * 3)(*options.background),
+        antialiased=options.antialiased,
+        with_depth=options.depth,
+        with_normal=options.normal,
+        with_weights=weights,
+        rgb=core.pointer(rgb),
+        alpha=core.pointer(alpha),
+        depth=core.pointer(depth),
+        median_depth=core.pointer(median),
+        normal=core.pointer(normal),
+        radii=core.pointer(radii),
+        means2d=core.pointer(means2d),
+        weights=core.pointer(sums),
+    )
+    workspace = library.take()
+    try:
+        workspace.forward(frame)
+    except Exception:
+        library.give_back(workspace)
+        raise
+    context = Context(workspace, cloud, source, camera, options, radii)
+    weakref.finalize(context, library.give_back, workspace)
+    rendering = Rendering(rgb, alpha, depth, median, normal, radii, sums, means2d)
+    return _converted(rendering, source), context
+
+
+def backward(context: Context, grads: ImageGradients, absgrad: bool = True) -> CloudGradients:
+    """Gradients for every cloud tensor and the pose. May be called again on the same context.
+
+    Args:
+        absgrad: also sum absolute per-pixel shares; without it `CloudGradients.means2d_abs` stays zero.
+    """
+    cloud = context.cloud
+    out = {name: torch.empty_like(getattr(cloud, name)) for name in FIELDS}
+    means2d, means2d_abs = torch.zeros(len(cloud), 2), torch.zeros(len(cloud), 2)
+    step = library.Step(
+        **_pointers(GaussianCloud(**out)),
+        means2d=core.pointer(means2d),
+        means2d_abs=core.pointer(means2d_abs) if absgrad else None,
+    )
+    _run_backward(context, grads, step)
+    found = CloudGradients(**out, pose=_pose(step), means2d=means2d, means2d_abs=means2d_abs)
+    source = context.source
+    if source.dtype == torch.float32 and source.device.type == "cpu":
+        return found
+    return CloudGradients(**{name: tensor.to(source.means) for name, tensor in vars(found).items()})
+
+
+def backward_adam(
+    context: Context,
+    grads: ImageGradients,
+    moments: Moments,
+    hyper: AdamHyper,
+    statistics: Statistics | None = None,
+) -> StepResult:
+    """Backward pass and Adam step in one, in place on the cloud that was rendered, its moments and the statistics.
+
+    Once per context: afterwards the cloud is no longer the one that was rendered. The gradients are those of
+    Σ (picture · its gradient) plus the regularisers of ``hyper``. SH bands above the degree in use stay as they are.
+
+    Raises ValueError if the cloud's tensors are not float32 contiguous on the CPU, or another tensor has another shape.
+    """
+    cloud = context.source
+    if any(getattr(cloud, name).data_ptr() != getattr(context.cloud, name).data_ptr() for name in FIELDS):
+        raise ValueError("backward_adam updates in place: the cloud's tensors must be float32, contiguous and on the CPU")
+    statistics = statistics or Statistics()
+    for name, tensor in vars(statistics).items():
+        if tensor is not None and tensor.shape != (len(cloud),):
+            raise ValueError(f"statistics.{name} has shape {tuple(tensor.shape)}, expected ({len(cloud)},)")
+    for name in FIELDS:
+        for kind in ("m", "v"):
+            shape = getattr(moments, kind)[name].shape
+            if shape != getattr(cloud, name).shape:
+                raise ValueError(f"moment {kind}['{name}'] has shape {tuple(shape)}, its tensor {tuple(getattr(cloud, name).shape)}")
+    n = max(1, len(cloud))
+    rates = (hyper.means, hyper.log_scales, hyper.quats, hyper.logit_opacities, hyper.sh_dc, hyper.sh_rest)
+    step = library.Step(
+        fused=1,
+        visible_only=hyper.visible_only,
+        p=_five(getattr(cloud, name) for name in FIELDS),
+        m=_five(moments.m[name] for name in FIELDS),
+        v=_five(moments.v[name] for name in FIELDS),
+        rates=(ctypes.c_float * 6)(*rates),
+        beta1=hyper.beta1,
+        beta2=hyper.beta2,
+        eps=hyper.eps,
+        step=hyper.step,
+        opacity_weight=hyper.opacity_reg / n,
+        scale_weight=hyper.scale_reg / (3 * n),
+        **{name: core.pointer(tensor, torch.float32) for name, tensor in vars(statistics).items()},
+    )
+    _run_backward(context, grads, step)
+    names = tuple(name for i, name in enumerate(FIELDS) if step.nonfinite >> i & 1)
+    return StepResult(pose=_pose(step), nonfinite=names)
+
+
+def timings() -> dict[str, float]:
+    """Seconds per stage of all contexts dropped since `reset_timings`."""
+    return library.timings(reset=False)
+
+
+def reset_timings() -> None:
+    """Begin to count anew."""
+    library.timings(reset=True)
+
+
+def release() -> None:
+    """Free the memory of workspaces not in use."""
+    library.release()
+
+
+# ---- small things ----
+
+
+def _run_backward(context: Context, grads: ImageGradients, step: Any) -> None:
+    given = {"rgb": (3,), "alpha": (), "depth": (), "normal": (3,)}
+    keep, pointers = [], {}
+    for name, channels in given.items():
+        tensor = getattr(grads, name)
+        if tensor is None or (name in ("depth", "normal") and not getattr(context.options, name)):
+            continue
+        expected = (context.camera.height, context.camera.width, *channels)
+        if tensor.shape != expected:
+            raise ValueError(f"the gradient of {name} has shape {tuple(tensor.shape)}, expected {expected}")
+        keep.append(tensor.detach().to("cpu", torch.float32).contiguous())
+        pointers[name] = core.pointer(keep[-1])
+    context.workspace.backward(library.PictureGradients(**pointers), step)
+
+
+def _readable(cloud: GaussianCloud) -> GaussianCloud:
+    """The cloud as the core reads it; the same tensors where they are fit."""
+    return GaussianCloud(**{name: getattr(cloud, name).detach().to("cpu", torch.float32).contiguous() for name in FIELDS})
+
+
+def _pointers(cloud: GaussianCloud) -> dict[str, int | None]:
+    names = ("means", "log_scales", "quats", "logits", "sh")
+    return {name: core.pointer(getattr(cloud, field)) for name, field in zip(names, FIELDS, strict=True)}
+
+
+def _five(tensors: Any) -> Any:
+    return (ctypes.c_void_p * 5)(*(core.pointer(tensor, torch.float32) for tensor in tensors))
+
+
+def _pose(step: Any) -> Tensor:
+    pose = torch.zeros(4, 4)
+    values = torch.tensor(list(step.pose))
+    pose[:3, :3], pose[:3, 3] = values[:9].reshape(3, 3), values[9:]
+    return pose
+
+
+def _converted(rendering: Rendering, source: GaussianCloud) -> Rendering:
+    """Pictures in the dtype and on the device of the cloud that was given."""
+    if source.dtype == torch.float32 and source.device.type == "cpu":
+        return rendering
+
+    def convert(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        return tensor.to(source.device, source.dtype if tensor.is_floating_point() else tensor.dtype)
+
+    return Rendering(**{name: convert(tensor) for name, tensor in vars(rendering).items()})
