@@ -28,20 +28,38 @@ registry = tyro.constructors.ConstructorRegistry()
 @registry.primitive_rule
 def _values(type_info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
     """Whole numbers may be written as 300k or 1.5M, and options that may be left out are shown without "None"."""
-    options = typing.get_args(type_info.type) or (type_info.type,)
-    readers = {int: whole_number, float: float, str: str, Path: Path}
+    union = typing.get_origin(type_info.type) in (typing.Union, types.UnionType)
+    options = typing.get_args(type_info.type) if union else (type_info.type,)
     kinds = [option for option in options if option is not types.NoneType]
-    if len(kinds) != 1 or kinds[0] not in readers or typing.get_origin(type_info.type) is tuple:
+    if len(kinds) != 1:
         return None
-    kind = kinds[0]
+    items = typing.get_args(kinds[0]) if typing.get_origin(kinds[0]) is tuple else (kinds[0],)
+    if not all(item in READERS for item in items):
+        return None
+    several = typing.get_origin(kinds[0]) is tuple
+
+    def from_texts(texts: list[str]) -> Any:
+        values = tuple(READERS[item](text) for item, text in zip(items, texts, strict=True))
+        return values if several else values[0]
+
+    def to_texts(value: Any) -> list[str]:
+        if value is None:
+            return ["none"]
+        return [f"{item:g}" if isinstance(item, float) else str(item) for item in (value if several else (value,))]
+
     return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar={int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}[kind],
-        instance_from_str=lambda texts: readers[kind](texts[0]),
-        is_instance=lambda value: (
-            isinstance(value, kind) or (kind is float and isinstance(value, int)) or value is None
-        ),
-        str_from_instance=lambda value: ["none" if value is None else f"{value:g}" if kind is float else str(value)],
+        nargs=len(items),
+        metavar=" ".join(NAMES[item] for item in items),
+        instance_from_str=from_texts,
+        is_instance=lambda value: value is None or _fits(value if several else (value,), items),
+        str_from_instance=to_texts,
+    )
+
+
+def _fits(values: Any, items: Sequence[type]) -> bool:
+    """Whether ``values`` are one of each type in ``items``; whole numbers pass for fractions."""
+    return len(values) == len(items) and all(
+        isinstance(value, (int, float) if item is float else item) for value, item in zip(values, items, strict=True)
     )
 
 
@@ -55,6 +73,10 @@ def whole_number(text: str) -> int:
     except (ValueError, OverflowError):
         pass  # said below, in the same words as for a fraction
     raise ValueError(f"'{text}' is not a whole number such as 30000, 300k or 1.5M")
+
+
+READERS = {int: whole_number, float: float, str: str, Path: Path}
+NAMES = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 
 
 def parse(command: str, into: Callable[..., T], arguments: Sequence[str], **options: Any) -> T:

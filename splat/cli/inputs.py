@@ -1,5 +1,6 @@
 """What a path given on the command line is: a run, a scene, or a cloud in any file format."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,22 +15,27 @@ if TYPE_CHECKING:
 
 
 def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
-    """Tell runs, scenes and clouds apart. Raises InputError when ``path`` does not exist."""
+    """Tell runs, scenes and clouds apart. Raises InputError when ``path`` does not exist or is none of them."""
     require(path, "file or folder")
-    if path.is_dir() and (path / "config.toml").is_file():
-        return "run"
-    from splat import formats
+    if path.is_dir():
+        if (path / "config.toml").is_file():
+            return "run"
+        return "cloud" if _is_unbundled_sog(path) else "scene"
+    from splat.formats import recognise
+    from splat.scene.video import VIDEO_SUFFIXES
 
-    try:
-        formats.recognise(path)
-    except InputError:
-        if path.is_dir():
-            return "scene"
-        video = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-        if path.suffix.lower() in video or path.name.startswith("transforms"):
-            return "scene"
-        raise
+    if path.suffix.lower() in VIDEO_SUFFIXES or path.name.startswith("transforms"):
+        return "scene"
+    recognise(path)
     return "cloud"
+
+
+def _is_unbundled_sog(folder: Path) -> bool:
+    """Whether ``folder`` holds the loose files of a SOG; scenes may have a meta.json too."""
+    try:
+        return "means" in json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 @dataclass(frozen=True)
