@@ -1,0 +1,67 @@
+"""The kernel benchmark: its count of contributing pairs against the reference renderer, and a small run."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from splat import core
+from splat.rendering import RenderOptions, cpu, reference
+
+pytestmark = pytest.mark.skipif(not core.variants(), reason="the CPU core is not built")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    path = Path(__file__).parents[1] / "tools" / "bench_kernels.py"
+    spec = importlib.util.spec_from_file_location("bench_kernels", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _contributing(cloud, camera) -> int:
+    """Blended (Gaussian, pixel) pairs, by the float64 reference."""
+    projection = reference.project(cloud.to(dtype=torch.float64), camera, RenderOptions(), camera.world_to_camera)
+    total = 0
+    for block in reference.blocks(projection, camera):
+        means = projection.means2d[block.members].expand(len(block.xs), -1, -1)
+        weights, _ = reference.blend_weights(reference.falloffs(projection, block, means))
+        total += int((weights > 0).sum())
+    return total
+
+
+@pytest.mark.parametrize("variant", core.variants())
+def test_contributing_pairs_are_those_of_the_reference(bench, variant):
+    cloud, camera = bench.synthetic_cloud(700), bench.camera(61)
+    with core.use_variant(variant):
+        _, context = cpu.forward(cloud, camera, RenderOptions())
+        contributing, evaluated = bench.count_work(context)
+    expected = _contributing(cloud, camera)
+    assert contributing == pytest.approx(expected, rel=1e-3)  # float32 decides a few thresholds otherwise
+    assert contributing < evaluated < 20 * contributing
+
+
+def test_a_small_run(bench, tmp_path):
+    cloud = bench.synthetic_cloud(500)
+    row = bench.run(cloud, bench.camera(48), core.variant(), 1, repeats=2)
+    core.set_threads(0)
+    assert row["gaussians"] == 500 and row["visible"] > 100
+    assert row["seconds"]["step"] == pytest.approx(sum(row["seconds"].values()) - row["seconds"]["step"], rel=0.5)
+    assert 0 < row["outside_blending"] < 1
+    assert row["peak_lanes_per_second"] > 1e8
+    console = bench.Console(width=200, record=True)
+    bench.show([{**row, "sweep": "base"}], console)
+    assert "lanes/pair" in console.export_text()
+    rows = [{**row, "sweep": sweep} for sweep in ("count", "size")]
+    bench.plot(rows, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_a_cloud_needs_a_scene(bench):
+    with pytest.raises(bench.InputError, match="--scene"):
+        bench.cases(replace(bench.Options(), cloud=Path("cloud.ply")))
