@@ -1,0 +1,48 @@
+"""Numbers as people read them."""
+
+import math
+
+
+def count(value: float) -> str:
+    """12345 → '12 345' (with thin spaces)."""
+    return f"{round(value):,}".replace(",", "\u2009")
+
+
+def short(value: float) -> str:
+    """12345 → '12.3k', for axes."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def size(value: float) -> tuple[str, str]:
+    """Bytes → number and unit (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return (f"{value:.0f}" if unit == "B" else f"{value:.3g}" if value < 100 else f"{value:.0f}"), unit
+        value /= 1000
+    return f"{value:.3g}", "TB"
+
+
+def duration(seconds: float) -> str:
+    """75 → '1 min 15 s'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def clock(seconds: float) -> str:
+    """75 → '1:15', for axes."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def score(value: float | None, digits: int) -> str:
+    """A number with fixed digits, or a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if math.isfinite(value) else "∞" if value > 0 else "–"
