@@ -39,9 +39,8 @@ SPLAT_FN void moments_backward(const Moments<F>& m, const Whitening<F>& w, F opa
     const F a = c * w.m11, b = c * w.m12, d = c * w.m22;
     out.x = a * m.u;
     out.y = b * m.u + d * m.v;
-    out.xx = 0.5f * a * a * m.uu;
-    out.xy = a * (b * m.uu + d * m.uv);
-    out.yy = 0.5f * (b * b * m.uu + 2.0f * b * d * m.uv + d * d * m.vv);
+    out.k11 = a, out.k12 = b, out.k22 = d;
+    out.uu = m.uu, out.uv = m.uv, out.vv = m.vv;
     out.opacity = m.s / opacity;
 }
 

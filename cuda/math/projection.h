@@ -165,10 +165,13 @@ SPLAT_FN void find_normal(const Gaussian<F>& g, const View<S>& view, const Geome
     for (int i = 0; i < 3; ++i) normal[i] = normal[i] * sign;
 }
 
-// ∂L/∂footprint: centre, covariance (xy counted once: dL = xx·dΣxx + xy·dΣxy + yy·dΣyy), compensated opacity, depth, normal.
+// ∂L/∂footprint: centre, covariance, compensated opacity, depth, normal. That of the covariance stays in the factors
+// ½ KᵀQK, K = [k11 k12; 0 k22], Q = [uu uv; uv vv]: multiplied out, it would lose all digits of a long needle.
 template <class F>
 struct FootprintGradient {
-    F x, y, xx, xy, yy, opacity, depth, normal[3];
+    F x, y;
+    F k11, k12, k22, uu, uv, vv;
+    F opacity, depth, normal[3];
 };
 
 // ∂L/∂Gaussian, and this Gaussian's share of ∂L/∂pose (r: 3×3 row by row, t).
@@ -200,20 +203,23 @@ SPLAT_FN void project_backward(
     const F* a = o.u;
     const F* b = o.u + 3;
     const F* m = o.minor;
-    const F gxx = S(2) * (in.xx + blur_weight), gyy = S(2) * (in.yy + blur_weight), gd = S(2) * det_weight;
+    const F gb2 = S(2) * blur_weight, gd = S(2) * det_weight;
     F ga[3], gb[3];  // ∂L/∂(rows of U)
-    ga[0] = gxx * a[0] + in.xy * b[0] + gd * (b[1] * m[2] - b[2] * m[1]);
-    ga[1] = gxx * a[1] + in.xy * b[1] + gd * (b[2] * m[0] - b[0] * m[2]);
-    ga[2] = gxx * a[2] + in.xy * b[2] + gd * (b[0] * m[1] - b[1] * m[0]);
-    gb[0] = gyy * b[0] + in.xy * a[0] + gd * (m[1] * a[2] - m[2] * a[1]);
-    gb[1] = gyy * b[1] + in.xy * a[1] + gd * (m[2] * a[0] - m[0] * a[2]);
-    gb[2] = gyy * b[2] + in.xy * a[2] + gd * (m[0] * a[1] - m[1] * a[0]);
+    for (int k = 0; k < 3; ++k) {
+        const int k1 = (k + 1) % 3, k2 = (k + 2) % 3;
+        const F p = in.k11 * a[k] + in.k12 * b[k], r = in.k22 * b[k];  // K U
+        const F qp = in.uu * p + in.uv * r, qr = in.uv * p + in.vv * r;
+        const F other_a = gb2 * a[k] + gd * (b[k1] * m[k2] - b[k2] * m[k1]);
+        const F other_b = gb2 * b[k] + gd * (m[k1] * a[k2] - m[k2] * a[k1]);
+        ga[k] = in.k11 * qp + other_a;
+        gb[k] = in.k12 * qp + in.k22 * qr + other_b;
+        out.log_scale[k] = p * qp + r * qr + other_a * a[k] + other_b * b[k];
+    }
 
     // U = W Q diag(s), W = J R
     F wa[3], wb[3];  // ∂L/∂(rows of W)
     for (int j = 0; j < 3; ++j) wa[j] = F(), wb[j] = F();
     for (int k = 0; k < 3; ++k) {
-        out.log_scale[k] = ga[k] * a[k] + gb[k] * b[k];
         const F va = ga[k] * o.s[k], vb = gb[k] * o.s[k];
         for (int j = 0; j < 3; ++j) {
             rot[3 * j + k] = o.w[j] * va + o.w[3 + j] * vb;
