@@ -66,6 +66,20 @@ constexpr int place(int x, int y) {
     return (y / BLOCK_H * BLOCK_COLUMNS + x / BLOCK_W) * W + y % BLOCK_H * BLOCK_W + x % BLOCK_W;
 }
 
+// What the forward pass leaves for the backward pass at each pixel of a tile.
+struct Finals {
+    float* transmittance;
+    int32_t* stop;  // see Canvas
+    float* depth;   // Σ w z; null without depth and normals
+
+    Finals(Workspace& w, int tile) {
+        const int planes = final_planes(w.frame);
+        transmittance = w.finals.data() + static_cast<int64_t>(tile) * planes * PIXELS;
+        stop = reinterpret_cast<int32_t*>(transmittance + PIXELS);
+        depth = planes > 2 ? transmittance + 2 * PIXELS : nullptr;
+    }
+};
+
 template <class Visit>
 void visit_pixels(const Tile& tile, int image_width, Visit&& visit) {
     for (int y = 0; y < tile.height; ++y)
@@ -73,32 +87,44 @@ void visit_pixels(const Tile& tile, int image_width, Visit&& visit) {
             visit(place(x, y), static_cast<int64_t>(tile.y + y) * image_width + tile.x + x);
 }
 
-// Transmittance 1 inside the image; pixels outside are finished from the start.
+// ---- forward ----
+
+// A pixel's state while it is blended. A finished pixel's transmittance is kept with the opposite sign, which no later
+// Gaussian can blend onto; pixels outside the image are finished from the start.
 struct Canvas {
     alignas(64) float transmittance[PIXELS];
-    uint32_t alive[BLOCKS];
-    uint64_t live = 0;  // blocks with any pixel alive
+    alignas(64) int32_t stop[PIXELS];  // place in the tile's list of the Gaussian that finished it; past the end if none
+    uint32_t alive[BLOCKS];            // one bit per lane not finished
+    uint64_t live = 0;                 // blocks with any
 
     explicit Canvas(const Tile& tile) {
-        if (tile.width == TILE && tile.height == TILE) {
-            std::fill_n(transmittance, PIXELS, 1.0f);
-            std::fill_n(alive, BLOCKS, (1u << (W - 1)) * 2u - 1u);
-            live = BLOCKS == 64 ? ~uint64_t{0} : (uint64_t{1} << (BLOCKS % 64)) - 1;
-            return;
-        }
-        std::fill_n(transmittance, PIXELS, -1.0f);
-        std::fill_n(alive, BLOCKS, 0u);
-        for (int y = 0; y < tile.height; ++y)
+        const bool whole = tile.width == TILE && tile.height == TILE;
+        const uint32_t all = (1u << (W - 1)) * 2u - 1u;
+        std::fill_n(transmittance, PIXELS, whole ? 1.0f : -1.0f);
+        std::fill_n(stop, PIXELS, whole ? INT32_MAX : 0);
+        std::fill_n(alive, BLOCKS, whole ? all : 0u);
+        if (whole) live = BLOCKS == 64 ? ~uint64_t{0} : (uint64_t{1} << (BLOCKS % 64)) - 1;
+        for (int y = 0; y < tile.height && !whole; ++y)
             for (int x = 0; x < tile.width; ++x) {
                 const int p = place(x, y);
                 transmittance[p] = 1.0f;
+                stop[p] = INT32_MAX;
                 alive[p / W] |= 1u << (p % W);
                 live |= uint64_t{1} << (p / W);
             }
     }
-};
 
-// ---- forward ----
+    // Lanes of `block` outside `on` are finished by the Gaussian at `position`.
+    __attribute__((noinline)) void finish(int block, VM on, int position) {
+        const VI now = load(stop + block * W);
+        store(stop + block * W, select(on, now, (VI)min_int(now, set1(position))));
+        float* t = transmittance + block * W;
+        store(t, select(on, load(t), -abs(load(t))));
+        alive[block] &= to_bitmask(on);
+        if (alive[block] == 0) live &= ~(uint64_t{1} << block);
+    }
+    static VI min_int(VI a, VI b) { return select(lt(a, b), a, b); }
+};
 
 // LARGE: depth and normals too.
 template <bool LARGE, bool WEIGHTS>
@@ -119,33 +145,36 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
             VF total = zero();
             for (uint64_t blocks = g.blocks & canvas.live; blocks != 0; blocks &= blocks - 1) {
                 const int block = __builtin_ctzll(blocks), at = block * W;
-                const VF transmittance = load(canvas.transmittance + at);
-                const Shade s = shade(g, lane_u, lane_v, block, transmittance);
-                for (int c = 0; c < 3; ++c)
-                    store(blended[c] + at, fma(s.weight, set1(g.colour[c]), load(blended[c] + at)));
+                const Falloff s = falloff(g, lane_u, lane_v, block);
+                const VF before = load(canvas.transmittance + at);
+                const VF after = fma(-s.alpha, before, before);
+                const VM on = gt(after, set1(TRANSMITTANCE_MIN));  // where it is blended, or does nothing
+                const VF weight = keep(on, s.alpha * before);
+                for (int c = 0; c < 3; ++c) store(blended[c] + at, fma(weight, set1(g.colour[c]), load(blended[c] + at)));
                 if (LARGE) {
-                    store(blended[3 % CHANNELS] + at, fma(s.weight, set1(g.depth), load(blended[3 % CHANNELS] + at)));
+                    store(blended[3 % CHANNELS] + at, fma(weight, set1(g.depth), load(blended[3 % CHANNELS] + at)));
                     for (int c = 0; c < 3; ++c) {
                         float* normal = blended[(4 + c) % CHANNELS] + at;
-                        store(normal, fma(s.weight, set1(g.normal[c]), load(normal)));
+                        store(normal, fma(weight, set1(g.normal[c]), load(normal)));
                     }
-                    const VM crosses = s.blended & lt(s.after, set1(0.5f)) & ge(transmittance, set1(0.5f));
+                    const VM crosses = on & lt(after, set1(0.5f)) & ge(before, set1(0.5f));
                     store(median + at, select(crosses, set1(g.depth), load(median + at)));
                 }
-                if (WEIGHTS) total += s.weight;
-                bool died;
-                store(canvas.transmittance + at, next_transmittance(s, transmittance, canvas.alive[block], died));
-                if (__builtin_expect(died && canvas.alive[block] == 0, 0)) canvas.live &= ~(uint64_t{1} << block);
+                if (WEIGHTS) total += weight;
+                store(canvas.transmittance + at, select(on, after, before));
+                if (__builtin_expect((canvas.alive[block] & ~to_bitmask(on)) != 0, 0))
+                    canvas.finish(block, on, static_cast<int>(start - tile.begin) + i);
             }
             if (WEIGHTS) w.weights[g.pair] = sum(total);
         }
     }
 
-    float* finals = w.finals.data() + static_cast<int64_t>(tile.index) * (1 + CHANNELS) * PIXELS;
-    for (int p = 0; p < PIXELS; p += W) store(finals + p, abs(load(canvas.transmittance + p)));
-    std::memcpy(finals + PIXELS, blended, sizeof blended);
+    Finals finals(w, tile.index);
+    for (int p = 0; p < PIXELS; p += W) store(finals.transmittance + p, abs(load(canvas.transmittance + p)));
+    std::memcpy(finals.stop, canvas.stop, sizeof canvas.stop);
+    if (LARGE) std::memcpy(finals.depth, blended[3 % CHANNELS], sizeof blended[0]);
     visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
-        const float left = finals[p];
+        const float left = finals.transmittance[p];
         for (int c = 0; c < 3; ++c) f.rgb[3 * pixel + c] = blended[c][p] + left * f.background[c];
         f.alpha[pixel] = 1.0f - left;
         if (LARGE && f.with_depth) {
@@ -159,17 +188,17 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
 
 // ---- backward ----
 
-// What the loss wants of each pixel, and R = Σ gradient · (final − blended so far), the share of what lies behind.
+// What the loss wants of each pixel, and what lies behind the Gaussian at hand: Σ gradient · blended, beginning with the
+// background.
 template <int CHANNELS>
 struct Upstream {
     alignas(64) float gradient[CHANNELS][PIXELS] = {};
     alignas(64) float behind[PIXELS] = {};
 
-    Upstream(const Workspace& w, const Tile& tile, const PictureGradients& in) {
+    Upstream(const Workspace& w, const Tile& tile, const Finals& finals, const PictureGradients& in) {
         const Frame& f = w.frame;
-        const float* finals = w.finals.data() + static_cast<int64_t>(tile.index) * (1 + CHANNELS) * PIXELS;
         visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
-            const float left = finals[p];
+            const float left = finals.transmittance[p];
             float rest = in.alpha != nullptr ? -in.alpha[pixel] : 0.0f;  // ∂L/∂(final transmittance)
             if (in.rgb != nullptr)
                 for (int c = 0; c < 3; ++c) {
@@ -180,18 +209,17 @@ struct Upstream {
                 // depth = Σ w z / Σ w, Σ w = 1 − left
                 if (in.depth != nullptr && left < 1.0f) {
                     gradient[3 % CHANNELS][p] = in.depth[pixel] / (1.0f - left);
-                    rest += gradient[3 % CHANNELS][p] * finals[4 % (1 + CHANNELS) * PIXELS + p] / (1.0f - left);
+                    rest += gradient[3 % CHANNELS][p] * finals.depth[p] / (1.0f - left);
                 }
                 if (in.normal != nullptr)
                     for (int c = 0; c < 3; ++c) gradient[(4 + c) % CHANNELS][p] = in.normal[3 * pixel + c];
             }
             behind[p] = left * rest;
-            for (int c = 0; c < CHANNELS; ++c) behind[p] += gradient[c][p] * finals[(1 + c) * PIXELS + p];
         });
     }
 };
 
-// 1 / x for x in [0.01, 1], relative error below 1e-6.
+// 1 / x for x in [0.01, 1], relative error below 2e-7.
 SPLAT_INLINE VF reciprocal(VF x) {
 #if defined(__AVX512F__)
     const VF r = (VF)_mm512_rcp14_ps((__m512)x);
@@ -204,22 +232,39 @@ SPLAT_INLINE VF reciprocal(VF x) {
 #endif
 }
 
+// Back to front: transmittance is divided by 1 − α on the way, and `behind` only ever adds up. (Front to back with
+// behind = final − blended so far needs no stop places, but loses what is behind a nearly opaque pixel to rounding.)
 template <bool LARGE, bool ABS>
 void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients& in, Local* batch) {
     constexpr int CHANNELS = LARGE ? 7 : 3;
     constexpr int SUMS = LARGE ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL;
     const Lanes offset = lanes();
-    Canvas canvas(tile);
-    Upstream<CHANNELS> up(w, tile, in);
+    Finals finals(w, tile.index);
+    Upstream<CHANNELS> up(w, tile, finals, in);
+    alignas(64) float transmittance[PIXELS];
+    std::memcpy(transmittance, finals.transmittance, sizeof transmittance);
+    alignas(64) int32_t last_stop[BLOCKS];  // no pixel of the block looks at the list from here on
+    int32_t length = 0;
+    for (int b = 0; b < BLOCKS; ++b) {
+        last_stop[b] = *std::max_element(finals.stop + b * W, finals.stop + (b + 1) * W);
+        length = std::max(length, last_stop[b]);
+    }
+    length = static_cast<int32_t>(std::min<int64_t>(length, tile.end - tile.begin));
+    for (int64_t i = tile.begin + length; i < tile.end; ++i) {
+        const Entry e = w.entries[i];
+        std::memset(w.pair_sums.data() + (w.first_pair[e.gaussian] + e.local) * SUMS, 0, SUMS * sizeof(float));
+    }
 
-    int64_t start = tile.begin;
-    for (; start < tile.end && canvas.live != 0; start += BATCH) {
-        const int64_t stop = std::min(tile.end, start + BATCH);
-        prepare(w, start, stop, static_cast<float>(tile.x), static_cast<float>(tile.y), batch);
-        for (int i = 0; i < stop - start; ++i) {
-            const Local& g = batch[i];
+    for (int32_t start = (length - 1) / BATCH * BATCH; start >= 0; start -= BATCH) {
+        const int32_t stop = std::min(length, start + BATCH);
+        prepare(w, tile.begin + start, tile.begin + stop, static_cast<float>(tile.x), static_cast<float>(tile.y), batch);
+        for (int32_t position = stop - 1; position >= start; --position) {
+            const Local& g = batch[position - start];
             float* out = w.pair_sums.data() + g.pair * SUMS;
-            uint64_t blocks = g.blocks & canvas.live;
+            uint64_t live = 0;
+            for (int k = 0; k < BLOCKS; k += W)
+                live |= static_cast<uint64_t>(to_bitmask(lt(set1(position), load(last_stop + k)))) << k;
+            uint64_t blocks = g.blocks & live;
             if (blocks == 0) {
                 std::memset(out, 0, SUMS * sizeof(float));
                 continue;
@@ -228,8 +273,13 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
             VF total[16] = {};
             for (; blocks != 0; blocks &= blocks - 1) {
                 const int block = __builtin_ctzll(blocks), at = block * W;
-                const VF transmittance = load(canvas.transmittance + at);
-                const Shade s = shade(g, lane_u, lane_v, block, transmittance);
+                Falloff s = falloff(g, lane_u, lane_v, block);
+                const VM on = lt(set1(position), load(finals.stop + at));
+                const VF alpha = keep(on, s.alpha);
+                const VF inverse = reciprocal(1.0f - alpha);
+                const VF before = load(transmittance + at) * inverse;
+                store(transmittance + at, before);
+                const VF weight = alpha * before;
 
                 VF shine = zero();  // gradient · this Gaussian's own colour
                 for (int c = 0; c < CHANNELS; ++c) {
@@ -237,13 +287,13 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
                     const float own = c < 3 ? g.colour[c % 3] : c == 3 ? g.depth : g.normal[(c + 2) % 3];
                     shine = fma(gradient, set1(own), shine);
                     const int slot = c < 3 ? SUM_RED + c : SUM_DEPTH + c - 3;
-                    total[slot % 16] = fma(s.weight, gradient, total[slot % 16]);
+                    total[slot % 16] = fma(weight, gradient, total[slot % 16]);
                 }
-                const VF behind = fma(-s.weight, shine, load(up.behind + at));
-                store(up.behind + at, behind);
+                const VF behind = load(up.behind + at);
+                store(up.behind + at, fma(weight, shine, behind));
                 // α ∂L/∂α = α (T·shine − behind / (1 − α)), where α is not clamped
-                const VF raise = fma(transmittance, shine, -(behind * reciprocal(1.0f - s.alpha)));
-                const VF share = keep(s.blended & le(s.raw, set1(ALPHA_MAX)), s.alpha * raise);
+                const VF raise = fma(before, shine, -(behind * inverse));
+                const VF share = keep(le(s.raw, set1(ALPHA_MAX)), alpha * raise);
                 const VF share_u = share * s.u, share_v = share * s.v;
                 total[SUM_S] += share;
                 total[SUM_U] += share_u;
@@ -255,17 +305,9 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
                     total[SUM_ABS_X] += abs(share_u);
                     total[SUM_ABS_Y] += abs(fma(set1(g.m12), share_u, g.m22 * share_v));
                 }
-                bool died;
-                store(canvas.transmittance + at, next_transmittance(s, transmittance, canvas.alive[block], died));
-                if (__builtin_expect(died && canvas.alive[block] == 0, 0)) canvas.live &= ~(uint64_t{1} << block);
             }
             sums<SUMS>(total, out);
         }
-    }
-    // Behind finished pixels nothing counts.
-    for (; start < tile.end; ++start) {
-        const Entry e = w.entries[start];
-        std::memset(w.pair_sums.data() + (w.first_pair[e.gaussian] + e.local) * SUMS, 0, SUMS * sizeof(float));
     }
 }
 
@@ -275,7 +317,7 @@ void blend(Workspace& w) {
     const Frame& f = w.frame;
     const int tiles = w.tiles_x * w.tiles_y;
     const bool large = blended_channels(f) > 3;
-    w.finals.reserve(static_cast<int64_t>(tiles) * (1 + blended_channels(f)) * PIXELS);
+    w.finals.reserve(static_cast<int64_t>(tiles) * final_planes(f) * PIXELS);
     if (f.with_weights) {
         float* weights = w.weights.reserve(w.pairs);
         parallel_for(w.pairs, 1 << 16, [&](int64_t begin, int64_t end, int) { std::fill(weights + begin, weights + end, 0.0f); });

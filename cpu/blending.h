@@ -62,39 +62,19 @@ SPLAT_INLINE VF exp2_where(VM m, VF q) {
 #endif
 }
 
-// What one Gaussian does to one block. Both passes call this with the same numbers, so they take the same decisions.
-struct Shade {
+// One Gaussian at one block's pixels. Both passes call this with the same numbers, so they take the same decisions.
+struct Falloff {
     VF u, v, raw, alpha;  // raw = o·e^{−σ}, 0 where below ALPHA_MIN; alpha = min(raw, ALPHA_MAX)
-    VF weight;            // alpha·T where blended, else 0
-    VF after;             // transmittance behind it, were it blended
-    VM blended;           // lanes that go on (those with alpha 0 included); the others are finished
 };
 
-SPLAT_INLINE Shade shade(const Local& g, VF lane_u, VF lane_v, int block, VF transmittance) {
-    Shade s;
+SPLAT_INLINE Falloff falloff(const Local& g, VF lane_u, VF lane_v, int block) {
+    Falloff s;
     s.u = lane_u + g.du[block];
     s.v = lane_v + g.dv[block / BLOCK_COLUMNS];
     const VF q = fma(-s.v, s.v, fma(-s.u, s.u, set1(g.peak)));
     s.raw = exp2_where(ge(q, set1(LOG2_ALPHA_MIN)), q);
     s.alpha = min(s.raw, set1(ALPHA_MAX));
-    s.after = fma(-s.alpha, transmittance, transmittance);
-    s.blended = gt(s.after, set1(TRANSMITTANCE_MIN));
-    s.weight = keep(s.blended, s.alpha * transmittance);
     return s;
-}
-
-// The transmittance of a finished pixel is kept with the opposite sign, which no later Gaussian can blend onto.
-// `alive` has one bit per lane that is not finished.
-SPLAT_INLINE VF next_transmittance(const Shade& s, VF transmittance, uint32_t& alive, bool& died) {
-    const uint32_t on = to_bitmask(s.blended);
-    VF next = select(s.blended, s.after, transmittance);
-    const uint32_t finished = alive & ~on;
-    died = finished != 0;
-    if (__builtin_expect(died, 0)) {
-        next = select(s.blended, next, -abs(transmittance));
-        alive &= on;
-    }
-    return next;
 }
 
 }  // namespace splat

@@ -84,7 +84,7 @@ struct Workspace {
     Buffer<int64_t> tile_first;      // tiles + 1
     Buffer<Entry> entries;           // by tile, nearest first
     Buffer<float> weights;           // by pair
-    Buffer<float> finals;            // per tile: transmittance, then what was blended, PIXELS floats each
+    Buffer<float> finals;            // per tile: planes of PIXELS numbers, see blending.cpp
     Buffer<float> pair_sums;         // by pair
     Buffer<double> pose_sums;        // by chunk
 
@@ -93,6 +93,7 @@ struct Workspace {
 
 // Pictures blended: RGB; with depth one more, with normals three more after that.
 inline int blended_channels(const Frame& f) { return f.with_depth || f.with_normal ? 7 : 3; }
+inline int final_planes(const Frame& f) { return blended_channels(f) > 3 ? 3 : 2; }
 inline int pair_floats(const Frame& f) { return f.with_depth || f.with_normal ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL; }
 
 // projection.cpp: fills records, first_pair, order (unsorted), radii, means2d; sets visible and pairs.
