@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -12,17 +12,43 @@ from splat.cli.console import amount, parse, say
 from splat.cli.inputs import open_subject
 from splat.errors import InputError
 
+if TYPE_CHECKING:
+    from splat.cloud import GaussianCloud
+    from splat.formats import Format
+
+Vector = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class Convert:
-    """Write one cloud, or several joined into one, in the file format that OUT's ending names."""
+    """Write one cloud, or several joined into one, in the file format that OUT's ending names.
+
+    When IN is a folder of cloud files, each of them is converted into the folder OUT (name the format with --format).
+    Gaussians with NaN or infinite values are left out, and their number is said.
+    """
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
-    """IN… OUT: one or more clouds or runs to read, and last the file to write."""
+    """IN… OUT: one or more clouds, runs or folders to read, and last the file or folder to write."""
     format: str | None = None
     """Format to write, where the ending of OUT does not tell."""
-    sh_degree: int | None = None
+    max_sh: Annotated[int | None, tyro.conf.arg(aliases=["--sh-degree"])] = None
     """Cut the view-dependent colour to this band, 0 to 4."""
+    transform: Path | None = None
+    """Text file with a 4×4 matrix (rotation, translation, one scale) to apply first."""
+    scale: float | None = None
+    """Then multiply all sizes and distances by this."""
+    rotate: Vector | None = None
+    """Then turn by these degrees about x, then y, then z."""
+    translate: Vector | None = None
+    """Then move by this vector, world units."""
+    axes: str | None = None
+    """Then change axes, as FROM:TO, by where x, y and z point; RDF:RUB goes from right-down-front to right-up-back."""
+    crop: tuple[float, float, float, float, float, float] | None = None
+    """Keep centres in the box X0 Y0 Z0 X1 Y1 Z1, after the transforms."""
+    decimate: str | None = None
+    """Merge alike neighbours down to this many Gaussians: a number such as 200k, or a part such as 25%."""
+    spz_version: int | None = None
+    """Version of .spz to write: 2, 3 or 4."""
     option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=VALUE, an option of the format to write; may be given several times."""
 
@@ -32,21 +58,167 @@ def run(arguments: Sequence[str]) -> None:
     options = parse("convert", Convert, arguments)
     if len(options.paths) < 2:
         raise InputError("convert got one path; give what to read and then the file to write: splat convert IN OUT")
+    *sources, target = options.paths
+    if any(is_folder_of_clouds(source) for source in sources):
+        convert_folders(options, sources, target)
+        return
+    from splat import formats
+
+    chosen = formats.find(options.format) if options.format else formats.by_suffix(target)
+    convert(options, sources, target, chosen)
+
+
+def is_folder_of_clouds(path: Path) -> bool:
+    """Whether ``path`` is a folder that is neither a run nor an unbundled SOG."""
+    return path.is_dir() and not (path / "config.toml").is_file() and not (path / "meta.json").is_file()
+
+
+def convert_folders(options: Convert, sources: Sequence[Path], target: Path) -> None:
+    """Convert every cloud file below the folders ``sources`` to the same place below ``target``."""
+    from splat import formats
+
+    if options.format is None:
+        raise InputError(f"{target}: a folder of clouds is to be converted; name the format to write with --format")
+    chosen = formats.find(options.format)
+    failures, done, taken = [], 0, set()
+    for source in sources:
+        for file, place in clouds_below(source):
+            name = place.name[: -len(formats.ending(place))] + chosen.suffixes[0]
+            if place.parent / name in taken:  # a.ply and a.splat in one folder
+                name = place.name + chosen.suffixes[0]
+            taken.add(place.parent / name)
+            try:
+                convert(options, [file], target / place.parent / name, chosen)
+                done += 1
+            except InputError as error:
+                failures.append(str(error))
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise InputError(f"{done} files were converted, {len(failures)} were not: {failures[0]}{more}")
+    if not done:
+        raise InputError(f"{sources[0]}: no cloud file lies in this folder; check the path")
+
+
+def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
+    """(cloud file or SOG folder, its place relative to ``folder``), sorted."""
+    from splat import formats
+
+    if not is_folder_of_clouds(folder):
+        return [(folder, Path(folder.name))]
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and formats.ending(path):
+            unbundled = path.name == "meta.json"
+            source = path.parent if unbundled else path
+            place = source.relative_to(folder)
+            found.append((source, place.with_name(place.name + ".sog") if unbundled else place))
+    return found
+
+
+def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Format") -> None:
+    """Read, join, edit and write one cloud, and say what came out."""
     from splat import formats
     from splat.cloud import GaussianCloud
 
-    *sources, target = options.paths
-    chosen = formats.find(options.format) if options.format else formats.by_suffix(target)
     values = dict(format_option(chosen, text) for text in options.option)
-    clouds = [open_subject(source).cloud for source in sources]
-    cloud = clouds[0] if len(clouds) == 1 else GaussianCloud.concat(clouds)
-    if options.sh_degree is not None:
-        if not 0 <= options.sh_degree <= 4:
-            raise InputError(f"--sh-degree is {options.sh_degree}, expected 0 to 4")
-        cloud = cloud.with_sh_degree(min(options.sh_degree, cloud.sh_degree))
-    formats.write(cloud, target, format=options.format, **values)
-    size = sum(file.stat().st_size for file in target.rglob("*")) if target.is_dir() else target.stat().st_size
-    say(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}")
+    if options.spz_version is not None:
+        if "version" not in chosen.options:
+            raise InputError(f"--spz-version is for .spz files, but {target} is to be written as '{chosen.name}'")
+        values["version"] = options.spz_version
+    subjects = [open_subject(source) for source in sources]
+    if "antialiased" in chosen.options and "antialiased" not in values:
+        values["antialiased"] = any(subject.antialiased for subject in subjects)
+    clouds = [subject.cloud for subject in subjects]
+    del subjects  # so that joining does not hold everything twice
+    cloud = clouds.pop() if len(clouds) == 1 else GaussianCloud.concat(clouds)
+    clouds.clear()
+    cloud, dropped = edit(cloud, options)
+    formats.write(cloud, target, format=chosen.name, **values)
+    folder = target.parent if target.name == "meta.json" else target
+    size = sum(file.stat().st_size for file in folder.rglob("*")) if folder.is_dir() else target.stat().st_size
+    left_out = f"; {dropped:,} with NaN or infinite values left out" if dropped else ""
+    say(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
+
+
+def edit(cloud: "GaussianCloud", options: Convert) -> tuple["GaussianCloud", int]:
+    """Apply what the command line asks for; returns the cloud and how many broken Gaussians were left out."""
+    from splat.formats import frames
+    from splat.formats.decimate import decimate
+    from splat.formats.quantize import broken
+
+    if options.max_sh is not None:
+        if not 0 <= options.max_sh <= 4:
+            raise InputError(f"--max-sh is {options.max_sh}, expected 0 to 4")
+        cloud = cloud.with_sh_degree(min(options.max_sh, cloud.sh_degree))
+    bad = broken(cloud)
+    dropped = int(bad.sum())
+    if dropped:
+        cloud = cloud.select(~bad)
+    cloud = move(cloud, options)
+    if options.axes is not None:
+        source, _, target = options.axes.upper().partition(":")
+        if not (frames.is_frame(source) and frames.is_frame(target)):
+            raise InputError(f"--axes is '{options.axes}', expected FROM:TO such as RDF:RUB, of the letters LR UD FB")
+        cloud = frames.convert(cloud, source, target)
+    if options.crop is not None:
+        low, high = cloud.means.new_tensor(options.crop[:3]), cloud.means.new_tensor(options.crop[3:])
+        cloud = cloud.select(((cloud.means >= low) & (cloud.means <= high)).all(1))
+    if options.decimate is not None:
+        cloud = decimate(cloud, wanted_count(options.decimate, len(cloud)))
+    return cloud, dropped
+
+
+def move(cloud: "GaussianCloud", options: Convert) -> "GaussianCloud":
+    """Apply --transform, --scale, --rotate and --translate, in this order, as one similarity."""
+    import numpy as np
+    import torch
+    from scipy.spatial.transform import Rotation
+
+    pose = np.eye(4)
+    if options.transform is not None:
+        try:
+            pose = np.loadtxt(options.transform, delimiter=None).reshape(4, 4)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{options.transform}: no 4×4 matrix of numbers could be read ({error}); write four lines of four"
+            ) from error
+    if options.scale is not None:
+        pose = np.diag([options.scale] * 3 + [1.0]) @ pose
+    if options.rotate is not None:
+        turn = np.eye(4)
+        turn[:3, :3] = Rotation.from_euler("xyz", options.rotate, degrees=True).as_matrix()
+        pose = turn @ pose
+    if options.translate is not None:
+        pose[:3, 3] += options.translate
+    if np.array_equal(pose, np.eye(4)):
+        return cloud
+    scale = np.cbrt(np.linalg.det(pose[:3, :3]))
+    if not np.isfinite(pose).all() or scale <= 0 or not np.allclose(pose[3], (0, 0, 0, 1)):
+        raise InputError("the transform is no similarity: its scale must be positive and its last row 0 0 0 1")
+    try:
+        return cloud.transform(torch.from_numpy(pose[:3, :3] / scale), torch.from_numpy(pose[:3, 3]), float(scale))
+    except ValueError as error:
+        raise InputError(
+            f"the transform is no rotation with one scale ({error}); Gaussians cannot follow it"
+        ) from error
+
+
+def wanted_count(text: str, count: int) -> int:
+    """The number of Gaussians that ``--decimate`` asks for: '200k', or '25%' of ``count``."""
+    from splat.cli.console import whole_number
+
+    try:
+        if text.endswith("%"):
+            part = float(text[:-1]) / 100
+            if not 0 < part <= 1:
+                raise ValueError(text)
+            return max(1, round(part * count)) if count else 1
+        wanted = whole_number(text)
+        if wanted < 1:
+            raise ValueError(text)
+        return wanted
+    except ValueError as error:
+        raise InputError(f"--decimate is '{text}', expected a number such as 200k or a part such as 25%") from error
 
 
 def format_option(chosen: Any, text: str) -> tuple[str, Any]:
@@ -64,9 +236,9 @@ def format_option(chosen: Any, text: str) -> tuple[str, Any]:
         if value.lower() not in words:
             raise InputError(f"--option {name} is '{value}', expected yes or no")
         return name, words[value.lower()]
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue  # not a number of this kind: try the next, at last keep the text
-    return name, value
+    if isinstance(default, str):
+        return name, value
+    try:
+        return name, int(value)
+    except ValueError as error:
+        raise InputError(f"--option {name} is '{value}', expected a whole number") from error

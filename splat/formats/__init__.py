@@ -90,14 +90,19 @@ def find(name: str) -> Format:
     raise InputError(f"no format is called '{name}'; choose one of {', '.join(known.name for known in FORMATS)}")
 
 
+def ending(path: str | Path) -> str:
+    """The longest known ending of ``path``'s name, or ""."""
+    name = Path(path).name.lower()
+    return max((suffix for known in FORMATS for suffix in known.suffixes if name.endswith(suffix)), key=len, default="")
+
+
 def by_suffix(path: str | Path) -> Format:
     """The format that the ending of ``path`` stands for. Raises InputError naming the known endings."""
-    name = Path(path).name.lower()
-    matches = [(len(suffix), known) for known in FORMATS for suffix in known.suffixes if name.endswith(suffix)]
-    if not matches:
+    found = ending(path)
+    if not found:
         endings = ", ".join(suffix for known in FORMATS for suffix in known.suffixes)
         raise InputError(f"{path}: the file's ending is none that splat writes; use one of {endings}")
-    return max(matches, key=lambda match: match[0])[1]
+    return next(known for known in FORMATS if found in known.suffixes)
 
 
 def recognise(path: str | Path) -> Format:

@@ -10,6 +10,14 @@ HOME = "RDF"
 _AXES = {"R": (1, 0, 0), "L": (-1, 0, 0), "D": (0, 1, 0), "U": (0, -1, 0), "F": (0, 0, 1), "B": (0, 0, -1)}
 
 
+def is_frame(name: str) -> bool:
+    """Whether ``name`` has one letter for each of the three directions."""
+    return (
+        sorted(sum(name.count(letter) for letter in pair) for pair in ("LR", "UD", "FB")) == [1, 1, 1]
+        and len(name) == 3
+    )
+
+
 def change(source: str, target: str) -> Tensor:
     """(3, 3) float64 matrix that takes coordinates in frame ``source`` to frame ``target``."""
     home = [torch.tensor([_AXES[letter] for letter in frame], dtype=torch.float64) for frame in (source, target)]

@@ -3,6 +3,8 @@
 import io
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from splat.errors import InputError
@@ -35,6 +37,30 @@ def check_claim(path: Path, count: int, sh_degree: int, bytes_per_row: float, ha
             f"{path}: the header claims {count:,} Gaussians, {size / 1e9:.0f} GB in memory, but this machine has "
             f"{memory / 1e9:.0f} GB; use a larger machine, or get the file again if it is smaller than that"
         )
+
+
+@contextmanager
+def memory_limit(growth: int) -> Iterator[None]:
+    """Let this process take at most ``growth`` more bytes of address space; beyond, allocations raise MemoryError.
+
+    For C++ readers that allocate what a header claims. Does nothing where the system cannot limit memory (not Linux).
+    """
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    except (ImportError, OSError):
+        yield
+        return
+    wanted = pages * resource.getpagesize() + growth
+    if soft != resource.RLIM_INFINITY:
+        wanted = min(wanted, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def inflate_gzip(path: Path, data: bytes, size: int | None = None, at_least: int = 0) -> bytes:

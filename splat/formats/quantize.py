@@ -13,21 +13,29 @@ MIN_ALPHA = 1e-6
 SQRT2 = 2**0.5
 
 
+def broken(cloud: GaussianCloud) -> torch.Tensor:
+    """(N,) mask of Gaussians that mean nothing: NaN anywhere, or infinite where infinity has no sense.
+
+    Infinite opacity logits mean 0 and 1, and a log scale of -inf means flat, so that these are not broken.
+    """
+    bad = torch.zeros(len(cloud), dtype=torch.bool, device=cloud.device)
+    for tensor in (cloud.means, cloud.quats, cloud.sh):
+        bad |= ~tensor.flatten(1).isfinite().all(1)
+    bad |= cloud.logit_opacities.isnan() | cloud.log_scales.isnan().any(1)
+    return bad | (cloud.log_scales == torch.inf).any(1)
+
+
 def prepare(cloud: GaussianCloud, path: Path, max_degree: int = 4) -> GaussianCloud:
     """``cloud`` on the CPU in float32 with SH up to ``max_degree``, for a format that cannot hold NaN.
 
-    Infinite opacity logits are kept (they mean 0 and 1), and flat scales (-inf) too.
-    Raises InputError when anything else is not finite.
+    Raises InputError when Gaussians are ``broken``.
     """
     cloud = cloud.detach().to("cpu", torch.float32)
-    bad = torch.zeros(len(cloud), dtype=torch.bool)
-    for tensor in (cloud.means, cloud.quats, cloud.sh):
-        bad |= ~tensor.flatten(1).isfinite().all(1)
-    bad |= cloud.logit_opacities.isnan() | cloud.log_scales.isnan().any(1) | (cloud.log_scales == torch.inf).any(1)
-    if bad.any():
+    bad = int(broken(cloud).sum())
+    if bad:
         raise InputError(
-            f"{path}: {int(bad.sum()):,} of {len(cloud):,} Gaussians hold NaN or infinite values, which this format "
-            "cannot store; drop them with `splat convert` or cloud.select(cloud.finite())"
+            f"{path}: {bad:,} of {len(cloud):,} Gaussians hold NaN or infinite values, which this format cannot "
+            "store; drop them with `splat convert` or cloud.select(cloud.finite())"
         )
     return cloud.with_sh_degree(max_degree) if cloud.sh_degree > max_degree else cloud
 

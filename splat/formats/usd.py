@@ -14,7 +14,7 @@ from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats import frames
-from splat.formats.limits import check_claim
+from splat.formats.limits import check_claim, memory_limit
 from splat.formats.quantize import alphas, logits, prepare, unit_quats
 
 FRAMES = {"Y": "RUB", "Z": "RFU"}  # by the stage's up axis
@@ -54,21 +54,18 @@ def read(path: Path) -> GaussianCloud:
     """Read all Gaussian prims of the stage at its default time, joined into one cloud."""
     usd = _usd()
     try:
-        stage = usd.Usd.Stage.Open(str(path))
-        prims = [prim for prim in stage.Traverse() if prim.GetTypeName() == SCHEMA]
-        up = str(usd.UsdGeom.GetStageUpAxis(stage)).upper()
-    except (usd.Tf.ErrorException, RuntimeError) as error:
+        # usd-core believes the counts in a file; a damaged one could make it ask for all memory there is.
+        with memory_limit(16 * path.stat().st_size + (256 << 20)):
+            stage = usd.Usd.Stage.Open(str(path))
+            prims = [prim for prim in stage.Traverse() if prim.GetTypeName() == SCHEMA]
+            up = str(usd.UsdGeom.GetStageUpAxis(stage)).upper()
+            clouds = [_prim(usd, prim, path) for prim in prims]
+    except (usd.Tf.ErrorException, RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise InputError(
-            f"{path}: the USD stage cannot be opened ({_first_line(error)}); make or copy it again"
+            f"{path}: the USD stage cannot be read ({_first_line(error)}); make or copy it again"
         ) from error
     if not prims:
         raise InputError(f"{path}: the USD stage holds no {SCHEMA}, so no Gaussians; check the file")
-    try:
-        clouds = [_prim(usd, prim, path) for prim in prims]
-    except (usd.Tf.ErrorException, RuntimeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: the Gaussians cannot be read ({_first_line(error)}); make or copy it again"
-        ) from error
     return frames.convert(GaussianCloud.concat(clouds), FRAMES.get(up, FRAMES["Y"]), frames.HOME)
 
 
