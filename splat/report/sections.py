@@ -1,5 +1,6 @@
 """The parts of the page, each a function from data to HTML."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -82,7 +83,7 @@ def figure(
 ) -> str:
     """One quantity, once over steps and once over seconds; empty where fewer than two values are known."""
     entries = [e for e in history if e.get(key) is not None and "step" in e and "seconds" in e]
-    entries = [e for e in entries if not log or e[key] > 0]
+    entries = [e for e in entries if math.isfinite(e[key]) and (e[key] > 0 or not log)]
     if len(entries) < 2:
         return ""
     values = [float(e[key]) for e in entries]
@@ -109,21 +110,20 @@ def step_axis(last: float) -> Axis:
 # ---- views ----
 
 
-def viewer(views: Sequence[ViewFiles], pairs: Sequence[Pair], left_out: int) -> str:
+def viewer(views: Sequence[ViewFiles], pairs: Sequence[Pair], run: RunFolder) -> str:
     """Photo against render with a slider, and the map of their difference; one view at a time, chosen below."""
     if not pairs:
         return ""
-    stages = "".join(stage(i, view, pair) for i, (view, pair) in enumerate(zip(views, pairs, strict=True)))
+    places = ranks(run.views)
+    pictured = list(enumerate(zip(views, pairs, strict=True)))
+    stages = "".join(stage(i, view, pair, places.get(view.name, "")) for i, (view, pair) in pictured)
+    left_out = len(run.views) - len(pairs)
     buttons = "".join(
         f'<button type="button" data-view="{i}" title="{escape(view.name)}">'
         f'<img src="{pair.thumbnail}" alt=""><span>{wording.score(view.psnr, 1)}</span></button>'
-        for i, (view, pair) in enumerate(zip(views, pairs, strict=True))
+        for i, (view, pair) in pictured
     )
-    note = (
-        f'<p class="quiet">{left_out} more views are in the table only, to keep this file small.</p>'
-        if left_out
-        else ""
-    )
+    note = f'<p class="quiet">{left_out} more without pictures here: see the table.</p>' if left_out else ""
     strip = f'<div class="strip" role="group" aria-label="Held-out views">{buttons}</div>' if len(pairs) > 1 else ""
     return (
         '<section id="views"><header><h2>Views it has never seen</h2>'
@@ -132,28 +132,40 @@ def viewer(views: Sequence[ViewFiles], pairs: Sequence[Pair], left_out: int) -> 
     )
 
 
-def stage(index: int, view: ViewFiles, pair: Pair) -> str:
+def stage(index: int, view: ViewFiles, pair: Pair, rank: str) -> str:
     """One view at full size."""
-    scores = [f"{wording.score(view.psnr, 2)} dB"] if view.psnr is not None else []
-    scores += [f"SSIM {wording.score(view.ssim, 4)}"] if view.ssim is not None else []
-    scores += [f"LPIPS {wording.score(view.lpips, 4)}"] if view.lpips is not None else []
     shape = f"--w:{pair.width};--h:{pair.height}"
     difference = (
-        f'<figure class="frame difference" style="{shape}"><img src="{pair.difference}" alt="Difference map">'
-        f'<figcaption class="scale"><span>0</span><i></i><span>{round(100 * ERROR_LIMIT)} % difference</span>'
-        "</figcaption></figure>"
+        f'<figure class="frame" style="{shape}"><img src="{pair.difference}" alt="Difference map"></figure>'
+        f'<p class="scale"><span>0</span><i></i><span>{round(100 * ERROR_LIMIT)} % difference</span></p>'
         if pair.difference
         else '<p class="quiet">Photo and render have different sizes, so there is no difference map.</p>'
     )
+    scores = {
+        "PSNR": view.psnr is not None and f"{wording.score(view.psnr, 2)} dB",
+        "SSIM": view.ssim is not None and wording.score(view.ssim, 4),
+        "LPIPS": view.lpips is not None and wording.score(view.lpips, 4),
+        "Rank": rank,
+    }
+    rows = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in scores.items() if v)
     return (
-        f'<article class="stage" data-view="{index}"><h3>{escape(view.name)}<span>{" · ".join(scores)}</span></h3>'
+        f'<article class="stage" data-view="{index}"><h3>{escape(view.name)}</h3>'
         f'<div class="pair"><div class="frame slider" style="{shape};--cut:50%">'
         f'<img src="{pair.render}" alt="Render of {escape(view.name)}">'
         f'<img class="photo" src="{pair.photo}" alt="Photo {escape(view.name)}">'
-        '<b class="tag left">Photo</b><b class="tag right">Render</b><div class="handle"></div>'
+        '<b class="tag left">Photo</b><b class="tag right">Render</b><div class="handle">'
+        '<svg viewBox="0 0 40 40" aria-hidden="true"><path d="M16 14l-6 6 6 6M24 14l6 6-6 6"/></svg></div>'
         '<input type="range" min="0" max="100" step="0.1" value="50" aria-label="Share of the photo that is shown">'
-        f"</div>{difference}</div></article>"
+        f'</div><div class="difference" style="{shape}">{difference}<dl class="facts">{rows}</dl></div></div></article>'
     )
+
+
+def ranks(views: Sequence[ViewFiles]) -> dict[str, str]:
+    """Each view's place by PSNR, in words."""
+    ranked = sorted((v for v in views if v.psnr is not None), key=lambda v: -v.psnr)
+    last = len(ranked) - 1
+    words = {0: "best of", last: "worst of"} if last > 0 else {}
+    return {view.name: f"{words.get(i, f'{i + 1} of')} {len(ranked)}" for i, view in enumerate(ranked)}
 
 
 def table(views: Sequence[ViewFiles], shown: Sequence[ViewFiles]) -> str:
@@ -164,7 +176,7 @@ def table(views: Sequence[ViewFiles], shown: Sequence[ViewFiles]) -> str:
     columns = [c for c in columns if any(getattr(view, c[0]) is not None for view in views)]
     if not columns:
         return ""
-    known = [view.psnr for view in views if view.psnr is not None]
+    known = [view.psnr for view in views if view.psnr is not None and math.isfinite(view.psnr)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     rows = []
     for view in views:
@@ -173,7 +185,7 @@ def table(views: Sequence[ViewFiles], shown: Sequence[ViewFiles]) -> str:
             f"<td data-value={getattr(view, k) or 0:.6f}>{wording.score(getattr(view, k), d)}</td>"
             for k, _, d in columns
         )
-        share = 100 if high <= low or view.psnr is None else 12 + 88 * (view.psnr - low) / (high - low)
+        share = 100 if high <= low or view.psnr is None else 12 + 88 * (min(view.psnr, high) - low) / (high - low)
         bar = f'<td class="bar"><i style="width:{share if known else 0:.0f}%"></i></td>'
         rows.append(f'<tr{target}><th scope="row">{escape(view.name)}</th>{cells}{bar}</tr>')
     heads = "".join(f'<th scope="col"><button type="button">{label}</button></th>' for _, label, _ in columns)
@@ -186,10 +198,12 @@ def table(views: Sequence[ViewFiles], shown: Sequence[ViewFiles]) -> str:
 
 # ---- facts ----
 
+ACRONYMS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "sh": "SH", "lr": "learning rate"}
+
 
 def facts(title: str, values: dict[str, Any]) -> str:
     """A card of names and values."""
-    rows = "".join(f"<div><dt>{escape(str(k))}</dt><dd>{escape(plain(v))}</dd></div>" for k, v in values.items())
+    rows = "".join(f"<div><dt>{escape(heading(k))}</dt><dd>{escape(plain(v))}</dd></div>" for k, v in values.items())
     return f'<div class="card"><h3>{escape(title)}</h3><dl class="facts">{rows}</dl></div>' if rows else ""
 
 
@@ -197,33 +211,36 @@ def settings(config: dict[str, Any], machine: dict[str, str], protocol: dict[str
     """Machine, protocol and configuration."""
     top = {k: v for k, v in config.items() if not isinstance(v, dict)}
     groups = [facts("General", top)] + [facts(heading(k), v) for k, v in config.items() if isinstance(v, dict)]
-    measured = {heading(k): v for k, v in protocol.items()}
-    return (
+    here = (
         '<section id="facts"><header><h2>Where and how</h2></header>'
-        f'<div class="cards">{facts("Machine", machine)}{facts("Measured", measured)}</div></section>'
-        + (
-            f'<section id="config"><details open><summary><h2>Configuration</h2></summary>'
-            f'<div class="cards">{"".join(groups)}</div></details></section>'
-            if any(groups)
-            else ""
-        )
+        f'<div class="cards">{facts("Machine", machine)}{facts("Protocol", protocol)}</div></section>'
+    )
+    if not any(groups):
+        return here
+    return (
+        f'{here}<section id="config"><details open><summary><h2>Configuration</h2></summary>'
+        f'<div class="cards">{"".join(groups)}</div></details></section>'
     )
 
 
 def heading(key: str) -> str:
-    """'image_loss' → 'Image loss'."""
-    text = key.replace("_", " ")
-    return text[:1].upper() + text[1:]
+    """'sh_degree' → 'SH degree'; words that are not all lower case stay as they are."""
+    words = [ACRONYMS.get(word, word) for word in key.split("_")]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:] if "_" in key or key.islower() and key != "splat" else text
 
 
 def plain(value: Any) -> str:
     """A setting without programmer's punctuation."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int):
+        return wording.count(value) if abs(value) >= 10000 else str(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dict):
         return ", ".join(f"{k.replace('_', ' ')} {plain(v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(plain(v) for v in value)
+        whole = len(value) == 2 and all(isinstance(v, int) for v in value)
+        return (" × " if whole else ", ").join(plain(v) for v in value)
     return str(value)

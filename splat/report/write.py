@@ -33,13 +33,12 @@ def page(run: RunFolder) -> str:
     """The whole HTML document."""
     shown = pictured(run.views)
     pairs = [pair(view.photo, view.render) for view in shown]
-    able = sum(view.photo is not None and view.render is not None for view in run.views)
     protocol = dict(run.metrics.get("protocol") or {})
     here = run.metrics.get("machine") or machine.describe()
     name = scene_name(run)
     body = [
         sections.headline(run),
-        sections.viewer(shown, pairs, able - len(shown)),
+        sections.viewer(shown, pairs, run),
         sections.curves(run.metrics.get("history") or []),
         sections.table(run.views, shown),
         sections.settings(run.config, here, protocol),
@@ -50,7 +49,7 @@ def page(run: RunFolder) -> str:
         title=escape(f"{name} · splat report"),
         name=escape(name),
         subtitle=escape(subtitle(run)),
-        date=datetime.date.fromtimestamp(newest(run)).strftime("%-d %B %Y"),
+        date=date(run),
         style=(folder / "report.css").read_text(encoding="utf-8"),
         script=(folder / "report.js").read_text(encoding="utf-8"),
         body="\n".join(part for part in body if part),
@@ -90,7 +89,8 @@ def subtitle(run: RunFolder) -> str:
     return " · ".join(words)
 
 
-def newest(run: RunFolder) -> float:
-    """When the run ended: the time of its metrics, or of its folder."""
+def date(run: RunFolder) -> str:
+    """When the run ended: the day its metrics, or its folder, were written."""
     metrics = run.path / "metrics.json"
-    return (metrics if metrics.exists() else run.path).stat().st_mtime
+    day = datetime.date.fromtimestamp((metrics if metrics.exists() else run.path).stat().st_mtime)
+    return f"{day.day} {day:%B %Y}"
