@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from splat.scene.layout import camera_centres, meeting_point, stack_poses
 from splat.scene.scene import Points, View
 
 COUNT = 50_000
-_CANDIDATES = 8  # per point wanted
+_CANDIDATES = 5  # per point wanted
 _VIEWS_AT_ONCE = 64
 
 
@@ -28,7 +29,7 @@ def random_points(views: Sequence[View], count: int = COUNT, seed: int = 0) -> t
     else:
         distance = (focus - centres).norm(dim=1)
         near, far = 0.3 * distance, 1.7 * distance
-    candidates = _on_rays(views, poses, near.double(), far.double(), count * _CANDIDATES, generator)
+    candidates = _on_rays(views, near, far, -(-count * _CANDIDATES // len(views)), generator)
     seen = _times_seen(views, candidates)
     best = seen.sort(descending=True).values[len(seen) // 10]
     enough = max(2, int(best) // 2)
@@ -51,21 +52,19 @@ def random_points(views: Sequence[View], count: int = COUNT, seed: int = 0) -> t
     )
 
 
-def _on_rays(views, poses, near, far, count, generator) -> torch.Tensor:
-    """(count, 3) points behind random pixels, at depths uniform between ``near`` and ``far`` (V,) of their view."""
-    rays = torch.tensor(
-        [[c.fx, c.fy, c.cx, c.cy, c.width, c.height] for c in (v.camera for v in views)], dtype=torch.float64
-    )
-    pick = torch.randint(len(views), (count,), generator=generator)
-    u, v, w = torch.rand(3, count, generator=generator, dtype=torch.float64)
-    fx, fy, cx, cy, width, height = rays[pick].T
-    local = torch.stack([(u * width - cx) / fx, (v * height - cy) / fy, torch.ones_like(u)], 1)
-    local = local * (near[pick] + w * (far - near)[pick])[:, None]
-    rotation, translation = poses[pick, :3, :3], poses[pick, :3, 3]
-    return ((local - translation)[:, None, :] @ rotation)[:, 0]
+def _on_rays(views, near, far, per_view: int, generator: torch.Generator) -> Tensor:
+    """(V·per_view, 3) points behind random pixels of each view, at depths uniform between its ``near`` and ``far``."""
+    found = []
+    for view, low, high in zip(views, near.tolist(), far.tolist(), strict=True):
+        camera, pose = view.camera, view.camera.world_to_camera.to(torch.float64)
+        u, v, w = torch.rand(3, per_view, generator=generator, dtype=torch.float64)
+        x, y = (u * camera.width - camera.cx) / camera.fx, (v * camera.height - camera.cy) / camera.fy
+        local = torch.stack([x, y, torch.ones_like(x)], 1) * (low + w * (high - low))[:, None]
+        found.append((local - pose[:3, 3]) @ pose[:3, :3])
+    return torch.cat(found)
 
 
-def _times_seen(views: Sequence[View], points: torch.Tensor) -> torch.Tensor:
+def _times_seen(views: Sequence[View], points: Tensor) -> Tensor:
     """(M,) number of views whose picture contains each point; many views are sampled evenly."""
     step = max(1, len(views) // _VIEWS_AT_ONCE)
     seen = torch.zeros(len(points), dtype=torch.int32)

@@ -10,6 +10,7 @@ from splat.scene.photos import photo_folder, read_photos
 from splat.scene.progress import Report
 from splat.scene.scene import Scene
 from splat.scene.transforms_json import find_transforms, read_transforms
+from splat.scene.video import VIDEO_SUFFIXES, find_video, read_video
 
 ALPHA_MODES = ("auto", "mask", "composite", "none")
 
@@ -70,7 +71,11 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene
     if root.is_file():
         if root.suffix.lower() == ".json":
             return read_transforms(root, options.downscale)
-        raise InputError(f"{root} is a file, expected a folder with a scene; give its folder")
+        if root.suffix.lower() in VIDEO_SUFFIXES:
+            return read_video(root, options.downscale, progress)
+        raise InputError(
+            f"{root} is a file, expected a folder with a scene, a transforms.json or a video; give its folder"
+        )
     model = find_model(root, ("sparse/0", "sparse"))
     transforms = find_transforms(root)
     if model is None and transforms is not None:
@@ -81,6 +86,9 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene
     photos = photo_folder(root)
     if photos is not None:
         return read_photos(root, photos, options.downscale, progress)
+    video = find_video(root)
+    if video is not None:
+        return read_video(video, options.downscale, progress)
     raise InputError(
         f"{root} holds no scene: no COLMAP model (sparse/0, sparse, or cameras.bin), no transforms.json and no photos "
         "(.jpg, .png, .webp, .tif); give a folder with one of them, or a video"

@@ -2,27 +2,22 @@
 
 import dataclasses
 import hashlib
-import json
-import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
-import pycolmap
-
 from splat.errors import InputError
 from splat.files import write_json
+from splat.scene import kept
 from splat.scene.build import RawScene
 from splat.scene.colmap import read_colmap
 from splat.scene.image_folder import list_images
 from splat.scene.masks import FOLDERS, find_masks
 from splat.scene.progress import Report, reporter
+from splat.scene.sfm_check import Finding
 from splat.scene.sfm_photos import SfmPhoto, prepare
 from splat.scene.upright import turn_upright
 
-HIDDEN = ".splat"
 _VERSION = 1  # of the reconstruction; results of other versions are made again
 _FEWEST = 3
 _HEAD = 1 << 16  # bytes of each file that enter the fingerprint
@@ -59,13 +54,14 @@ def read_photos(
         )
     masks = find_masks(folder, names)
     fingerprint = _fingerprint(folder, names, masks)
-    kept = _find_kept(folder, fingerprint)
-    if kept is None:
-        kept = _kept_folder(folder, fingerprint)
+    places = kept.places(folder, "sfm", fingerprint)
+    place = kept.find(places, fingerprint)
+    if place is None:
+        place = kept.writable(places)
         with reporter(progress) as report:
-            _reconstruct(folder, names, masks, fingerprint, kept, ordered, report)
-    record = json.loads((kept / "sfm.json").read_text())
-    raw = read_colmap(root, kept, downscale, images=folder)
+            _reconstruct(folder, names, masks, fingerprint, place, ordered, report)
+    record = kept.read_record(place)
+    raw = read_colmap(root, place, downscale, images=folder)
     views = [turn_upright(view, record["orientations"][view.name]) for view in raw.views]
     notes = (*extra_notes, *record["notes"], *(note for note in raw.notes if "no pose" not in note))
     return dataclasses.replace(raw, kind=kind, views=views, notes=notes)
@@ -86,52 +82,19 @@ def _fingerprint(folder: Path, names: Sequence[str], masks: dict[str, Path]) -> 
     return digest.hexdigest()
 
 
-def _places(folder: Path, fingerprint: str) -> tuple[Path, Path]:
-    """Where a result is kept: beside the photos; where that cannot be written, in the user's cache folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return folder / HIDDEN / "sfm", cache / "splat" / f"sfm-{fingerprint}"
-
-
-def _find_kept(folder: Path, fingerprint: str) -> Path | None:
-    for place in _places(folder, fingerprint):
-        try:
-            record = json.loads((place / "sfm.json").read_text())
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, dict) and record.get("fingerprint") == fingerprint:
-            return place
-    return None
-
-
-def _kept_folder(folder: Path, fingerprint: str) -> Path:
-    """The first place that can be written. Raises InputError if none can."""
-    places = _places(folder, fingerprint)
-    for place in places:
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=place.parent):
-                return place
-        except OSError:
-            continue
-    raise InputError(
-        f"neither {places[0].parent} nor {places[1].parent} can be written, where the cameras found are kept; free "
-        "some space or set XDG_CACHE_HOME to a folder you may write"
-    )
-
-
 def _reconstruct(
     folder: Path,
     names: Sequence[str],
     masks: dict[str, Path],
     fingerprint: str,
-    kept: Path,
+    place: Path,
     ordered: bool,
     report: Report,
 ) -> None:
     from splat.scene.sfm import reconstruct
 
-    work = Path(tempfile.mkdtemp(prefix="sfm-", dir=kept.parent))
-    try:
+    with kept.filling(place) as result, tempfile.TemporaryDirectory(prefix="splat-sfm-") as scratch:
+        work = Path(scratch)
         photos = prepare(folder, names, masks, work)
         model, finding = reconstruct(work, photos, ordered, report)
         placed = {image.name for image in model.images.values() if image.has_pose}
@@ -144,23 +107,16 @@ def _reconstruct(
         real = {photo.alias: photo.name for photo in photos}
         for image in model.images.values():
             image.name = real[image.name]
-        result = work / "result"
-        result.mkdir()
         model.write_binary(str(result))
         record = {
             "fingerprint": fingerprint,
             "orientations": {photo.name: photo.header.orientation for photo in photos},
-            "notes": _notes(photos, model, finding, left_out),
+            "notes": _notes(photos, finding, left_out),
         }
-        write_json(result / "sfm.json", record)
-        if kept.exists():
-            shutil.rmtree(kept)
-        os.replace(result, kept)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        write_json(result / kept.RECORD, record)
 
 
-def _notes(photos: Sequence[SfmPhoto], model: pycolmap.Reconstruction, finding, left_out: Sequence[str]) -> list[str]:
+def _notes(photos: Sequence[SfmPhoto], finding: Finding, left_out: Sequence[str]) -> list[str]:
     """What the user should know about the model, in words."""
     angles = sorted({round(angle) for angle in finding.angles})
     seen = f"{angles[0]}°" if len(angles) == 1 else f"{angles[0]}° to {angles[-1]}°" if angles else ""

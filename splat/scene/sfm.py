@@ -65,9 +65,10 @@ def _extract(work: Path, database: Path, photos: Sequence[SfmPhoto], report: Rep
         cameras.setdefault(photo.camera, []).append(photo.alias)
 
     pycolmap.Database.open(database).close()  # makes the file
-    mode = pycolmap.CameraMode.SINGLE
-    for names in cameras.values():  # one camera each
-        pycolmap.import_images(database, work / "images", mode, names, reader)
+    for names in cameras.values():
+        pycolmap.import_images(database, work / "images", pycolmap.CameraMode.SINGLE, names, reader)
+    # From here on the cameras are known; SINGLE would now refuse photos of another size than the first.
+    mode = pycolmap.CameraMode.AUTO
     names = [photo.alias for photo in photos]
     step = 2 * _threads()
     for start in range(0, len(names), step):

@@ -50,11 +50,13 @@ def examine(model: pycolmap.Reconstruction, database: Path, photos: int) -> Find
     angles = []
     for camera_id, camera in model.cameras.items():
         users = sum(image.camera_id == camera_id for image in images)
-        if users < _FEW_SHARE:
+        if users == 0:
             continue
         longer = max(camera.width, camera.height)
         angle = 2 * math.degrees(math.atan(0.5 * longer / camera.mean_focal_length()))
         angles.append(angle)
+        if users < _FEW_SHARE:
+            continue
         if not _NARROW < angle < _WIDE:
             doubts.append(f"a field of view of {angle:.0f}° is implausible")
         if any(abs(camera.params[i]) > _DISTORTION for i in camera.extra_params_idxs()):

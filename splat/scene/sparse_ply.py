@@ -77,7 +77,7 @@ def _vertices(data: bytes) -> np.ndarray:
 def _from_colmap(model: Path, meta: dict[str, Any], path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """nerfstudio's poses are COLMAP's after ``applied_transform``; its points have to follow."""
     check_model(model)
-    points = list(pycolmap.Reconstruction(str(model)).points3D.values())
+    points = [point for _, point in sorted(pycolmap.Reconstruction(str(model)).points3D.items())]
     if not points:
         return None
     applied = np.array(meta.get("applied_transform", np.eye(4)), np.float64)
