@@ -1,0 +1,69 @@
+// What the forward blending keeps for the backward one.
+#pragma once
+
+#include "frame.h"
+
+namespace splat {
+
+constexpr int CHUNK = 256;  // list entries per block of the backward pass, and per load of the forward pass
+
+// Ids of Gaussians per tile, nearest first: ids[ranges[tile].x … ranges[tile].y). Chunks are numbered through all tiles,
+// every tile has at least one; chunk_ends[tile] is one past the number of the tile's last.
+struct Lists {
+    const int* ids;
+    const int2* ranges;
+    const int* chunk_ends;
+};
+
+// The Gaussians on the image: splats (N × 2), RGB and depth (N), normals (N, null where not asked for).
+struct Splats {
+    const float4 *splats, *features, *normals;
+};
+
+struct Screen {
+    int width, height, columns;  // pixels, pixels, tiles
+    float background[3];
+};
+
+// chunk_tiles (chunks): the tile of each chunk that some pixel reached, −1 elsewhere (set by the caller). states: per chunk
+// that is not a tile's first, and per pixel of its tile, transmittance and sums before it, one plane of 256 per value.
+// finals: transmittance and sums after all, 4 or 8 values per pixel of the image. last (H × W): entries up to the last one
+// blended. All null when no backward pass will follow.
+struct Kept {
+    int* chunk_tiles;
+    float *states, *finals;
+    int* last;
+};
+
+SPLAT_FN int chunks_of(int2 range) { return upper(1, (range.y - range.x + CHUNK - 1) / CHUNK); }
+
+// Where the state before chunk `slot` of `tile` is kept. Up to here, tile + 1 chunks were first ones and have none.
+SPLAT_FN int state_of(int slot, int tile) { return slot - tile - 1; }
+
+struct Pixel {
+    float x, y;  // centre
+    int index;
+    bool inside;
+};
+
+SPLAT_FN Pixel pixel_of(int tile, int thread, const Screen& screen) {
+    const int column = tile % screen.columns * TILE + thread % TILE, row = tile / screen.columns * TILE + thread / TILE;
+    const bool inside = column < screen.width && row < screen.height;
+    return {static_cast<float>(column) + 0.5f, static_cast<float>(row) + 0.5f, row * screen.width + column, inside};
+}
+
+template <int FEATURES>
+SPLAT_FN void keep_state(float* states, int slot, int thread, float transmittance, const float sums[FEATURES]) {
+    float* at = states + static_cast<i64>(slot) * (FEATURES + 1) * TILE_PIXELS + thread;
+    at[0] = transmittance;
+    for (int c = 0; c < FEATURES; ++c) at[(c + 1) * TILE_PIXELS] = sums[c];
+}
+
+template <int FEATURES>
+SPLAT_FN void keep_final(float* finals, int pixel, float transmittance, const float sums[FEATURES]) {
+    float* at = finals + static_cast<i64>(pixel) * (FEATURES + 1);
+    at[0] = transmittance;
+    for (int c = 0; c < FEATURES; ++c) at[c + 1] = sums[c];
+}
+
+}  // namespace splat

@@ -1,0 +1,42 @@
+// What every kernel file begins with: names for the few things that NVRTC and the emulation on a CPU spell differently.
+#pragma once
+
+#if defined(__CUDACC__)
+#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+#define SHARED(type, name, count) __shared__ type name[count]
+#else
+#include "emulation/emulation.h"
+#endif
+
+#include "math/base.h"
+
+namespace splat {
+
+using i64 = long long;
+using u64 = unsigned long long;
+
+constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr int WARP = 32;
+constexpr int TILE_PIXELS = TILE * TILE;  // and threads of a block that works on a tile
+
+SPLAT_FN int lower(int a, int b) { return a < b ? a : b; }
+SPLAT_FN int upper(int a, int b) { return a > b ? a : b; }
+SPLAT_FN int thread_of_grid() { return static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); }
+
+// Sum over the lanes of a warp, in every lane.
+SPLAT_FN float warp_sum(float value) {
+    for (int step = WARP / 2; step > 0; step /= 2) value += __shfl_xor_sync(ALL_LANES, value, step);
+    return value;
+}
+
+// The same for unsigned integers: one instruction since sm_80.
+SPLAT_FN unsigned warp_sum(unsigned value) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    return __reduce_add_sync(ALL_LANES, value);
+#else
+    for (int step = WARP / 2; step > 0; step /= 2) value += __shfl_xor_sync(ALL_LANES, value, step);
+    return value;
+#endif
+}
+
+}  // namespace splat

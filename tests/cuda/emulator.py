@@ -1,0 +1,74 @@
+"""Builds the kernels of ``cuda/`` with g++ for the emulation in ``cuda/emulation`` and launches them on CPU tensors."""
+
+import ctypes
+import functools
+import hashlib
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from splat import gpu
+from splat.files import packaged_folder
+
+CUDA = packaged_folder("cuda")
+FLAGS = ["-std=c++20", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-w"]
+# The kernels' launchers, each with the values' addresses as cuLaunchKernel takes them.
+GLUE = 'extern "C" const char* launch_{name}(unsigned blocks, unsigned threads, void** arguments) {{\n'
+GLUE += "    return emulation::launch({name}, {{blocks, 1, 1}}, {{threads, 1, 1}}, arguments);\n}}\n"
+
+
+def kernels(source: str) -> list[str]:
+    """Names of the kernels in CUDA source text, those behind macros (``PROJECTION(3)``) included."""
+    names = re.findall(r"^KERNEL\([\w:]+\) (\w+)\(", source, re.MULTILINE)
+    for macro, parameter, body in re.findall(r"#define (\w+)\((\w+)[^)]*\)((?:[^\n]*\\\n)+)", source):
+        patterns = re.findall(r"KERNEL\([\w:]+\) ([\w#]+)\(", body)
+        for value in re.findall(rf"^{macro}\((\w+)", source, re.MULTILINE):
+            names += [re.sub(rf"(##)?\b{parameter}\b", value, pattern) for pattern in patterns]
+    return names
+
+
+@functools.cache
+def build(path: Path) -> ctypes.CDLL:
+    """The file's kernels as a shared library; built once per content of the sources."""
+    text = path.read_text()
+    glue = "".join(GLUE.format(name=name) for name in kernels(text))
+    source = f'#include "device.h"\n#include "{path}"\n{glue}'
+    headers = [p for pattern in ("*.h", "*/*.h") for p in sorted(CUDA.glob(pattern))]
+    digest = hashlib.sha256("".join([source, text, *FLAGS, *(p.read_text() for p in headers)]).encode()).hexdigest()
+    library = Path(tempfile.gettempdir()) / f"splat-emulation-{digest[:24]}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            glued, built = Path(folder) / f"{path.stem}.cpp", Path(folder) / "built.so"
+            glued.write_text(source)
+            subprocess.run(["g++", *FLAGS, f"-I{CUDA}", str(glued), "-o", str(built)], check=True)
+            library.write_bytes(built.read_bytes())
+    return ctypes.CDLL(str(library))
+
+
+class EmulationError(AssertionError):
+    """A kernel did something that would go wrong on a GPU; the message says what and where."""
+
+
+class Emulator:
+    """A `splat.gpu.Launcher`. Remembers which kernels ran."""
+
+    def __init__(self, folder: Path = CUDA) -> None:
+        self.folder = folder
+        self.ran: set[str] = set()
+
+    def launch(self, file: str, kernel: str, blocks: int, threads: int, *arguments: gpu.Argument) -> None:
+        if blocks == 0:
+            return
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor):
+                assert argument.is_contiguous() and argument.device.type == "cpu"
+        function = build(self.folder / f"{file}.cu")[f"launch_{kernel}"]
+        function.restype = ctypes.c_char_p
+        addresses, _alive = gpu.pack(arguments)
+        problem = function(blocks, threads, addresses)
+        if problem:
+            raise EmulationError(f"{kernel}: {problem.decode()}")
+        self.ran.add(kernel)

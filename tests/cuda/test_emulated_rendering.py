@@ -1,0 +1,146 @@
+"""The CUDA kernels, run on the CPU by the emulation, against the float64 reference on the cases of every backend.
+
+Everything but the GPU is real: the kernels' source, the Python driver, the sort. Racy or out-of-bounds use of shared
+memory, reads before writes and diverging barriers fail here.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from emulator import Emulator
+
+from splat import gpu
+from splat.rendering import cuda
+from splat.rendering.types import ImageGradients, RenderOptions
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
+
+from cases import (  # noqa: E402
+    GRADIENTS,
+    PICTURES,
+    assert_gradients_match,
+    assert_rendering_matches,
+    camera,
+    case,
+    case_names,
+    expected,
+    random_cloud,
+)
+
+
+@pytest.fixture(autouse=True)
+def emulated():
+    emulator = Emulator()
+    with gpu.use(emulator):
+        yield emulator
+
+
+def single(upstream: ImageGradients) -> ImageGradients:
+    """``upstream`` in single precision."""
+    found = {name: getattr(upstream, name) for name in PICTURES}
+    return ImageGradients(**{name: None if tensor is None else tensor.float() for name, tensor in found.items()})
+
+
+@pytest.mark.parametrize("name", case_names)
+def test_kernels_agree_with_float64(name: str):
+    this = case(name)
+    rendering, context = cuda.forward(this.cloud.to(dtype=torch.float32), this.camera, this.options)
+    assert_rendering_matches(rendering, name)
+    assert_gradients_match(cuda.backward(context, single(expected(name).upstream)), name)
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_each_picture_alone_has_the_right_gradient(picture: str):
+    from splat.rendering import reference
+
+    this = case("plain")
+    upstream = ImageGradients(**{picture: getattr(expected("plain").upstream, picture)})
+    truth = reference.backward(reference.forward(this.cloud, this.camera, this.options)[1], upstream)
+    _, context = cuda.forward(this.cloud.to(dtype=torch.float32), this.camera, this.options)
+    found = cuda.backward(context, single(upstream))
+    for field in GRADIENTS:
+        value, wanted = getattr(found, field).double(), getattr(truth, field)
+        assert float((value - wanted).norm()) <= 1e-4 * float(wanted.norm()) + 1e-12, field
+
+
+def test_lists_longer_than_a_chunk_are_cut_and_continued(emulated):
+    # 600 faint Gaussians on one tile: three chunks, with the pixels' states kept between them.
+    cloud, view = random_cloud(600, 0, 31, scale=0.5, spread=0.3), camera(16, 16, seed=8)
+    cloud = cloud.replace(logit_opacities=cloud.logit_opacities * 0.05 - 4.2)
+    from splat.rendering import reference
+
+    options = RenderOptions(depth=True)
+    truth, true_context = reference.forward(cloud, view, options)
+    found, context = cuda.forward(cloud.to(dtype=torch.float32), view, options)
+    assert int(context.chunk_ends[-1]) == 3 and int(context.last.max()) > 512
+    # Where a Gaussian lies on the threshold of 1/255 either side is right; with 600, that is in every pixel.
+    assert float((found.rgb - truth.rgb).abs().max()) < 1e-3
+    upstream = ImageGradients(rgb=torch.ones_like(truth.rgb), depth=torch.ones_like(truth.alpha))
+    wanted = reference.backward(true_context, upstream)
+    got = cuda.backward(context, single(upstream))
+    for field in GRADIENTS:
+        value, right = getattr(got, field).double(), getattr(wanted, field)
+        assert float((value - right).norm()) <= 3e-3 * float(right.norm()), field
+
+
+def test_pose_may_lie_beside_the_cloud():
+    # A pose in device memory goes by address: in the emulation, by the same code as a pose on the CPU goes by value.
+    this = case("plain")
+    cloud = this.cloud.to(dtype=torch.float32)
+    frame = cuda._frame(this.camera, this.options, this.camera.world_to_camera.float())
+    assert frame.device_pose is None
+    by_value = cuda.forward(cloud, this.camera, this.options)[0]
+    original = cuda._frame
+
+    def by_address(view, options, pose):
+        made = original(view, options, pose)
+        made.pose = (cuda._float * 12)()
+        made.device_pose = pose.data_ptr()
+        return made
+
+    cuda._frame = by_address
+    try:
+        found = cuda.forward(cloud, this.camera, this.options)[0]
+    finally:
+        cuda._frame = original
+    assert torch.equal(by_value.rgb, found.rgb)
+
+
+def test_gaussians_over_many_tiles_are_written_by_a_whole_warp():
+    # 34 × 3 tiles of 16 pixels: huge Gaussians reach more than 32 of them, some more than 32 rows.
+    cloud, view = random_cloud(20, 0, 5, scale=1.0), camera(40, 16 * 34, seed=1, fov=100)
+    from splat.rendering import reference
+
+    truth = reference.forward(cloud, view, RenderOptions())[0]
+    found, context = cuda.forward(cloud.to(dtype=torch.float32), view, RenderOptions())
+    counts = torch.bincount(context.ids[: int(context.ranges.max())].long(), minlength=20)
+    assert int(counts.max()) > 32
+    assert float((found.rgb - truth.rgb).abs().max()) < 5e-3 and float((found.rgb - truth.rgb).abs().mean()) < 1e-6
+
+
+def test_lists_hold_exactly_the_tiles_that_the_ellipses_reach():
+    cloud, view = random_cloud(60, 0, 17, scale=0.3), camera(100, 80, seed=2)
+    _, context = cuda.forward(cloud.to(dtype=torch.float32), view, RenderOptions())
+    from splat.rendering import reference
+
+    projection = reference.project(cloud, view, RenderOptions(), view.world_to_camera)
+    columns = 7
+    for tile in range(columns * 5):
+        begin, end = context.ranges[tile].tolist()
+        listed = set(context.ids[begin:end].tolist())
+        ys, xs = torch.meshgrid(*(torch.arange(16) + 16 * i for i in divmod(tile, columns)), indexing="ij")
+        members = torch.arange(len(projection.rows))
+        block = reference.Block(ys.flatten(), xs.flatten(), members)
+        reach = reference.falloffs(projection, block, projection.means2d.expand(256, -1, -1)) * 255
+        needed = set(projection.rows[(reach > 1 + 1e-4).any(0)].tolist())
+        assert needed <= listed
+        # The continuous ellipse may touch the tile's square between pixel centres, but hardly more than that.
+        assert listed - needed <= set(projection.rows[(reach > 0.6).any(0)].tolist())
+
+
+def test_float64_clouds_and_clouds_off_the_gpu_are_refused():
+    this = case("single")
+    with pytest.raises(ValueError, match="float32"):
+        cuda.forward(this.cloud, this.camera, this.options)
