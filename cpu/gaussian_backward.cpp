@@ -104,8 +104,8 @@ void backward_group(const Span& span, const uint32_t* ids, int n, const Rows& ro
     add_statistics(span, ids, n, outer, two_ln2 * white.m11 * sum[SUM_ABS_X], two_ln2 * sum[SUM_ABS_Y], radius);
 
     GaussianGradient<VF> inner;
-    if (f.with_normal) project_backward<true>(g, w.view, geometry, outer, inner);
-    else project_backward<false>(g, w.view, geometry, outer, inner);
+    if (f.with_normal) project_backward<true>(g, w.view, geometry, white, outer, inner);
+    else project_backward<false>(g, w.view, geometry, white, outer, inner);
 
     VF direction[3], basis[K], coefficients[3 * K], along[K], turn[3], colour[3];
     const VF inverse = view_direction(g.mean, w.view, direction);

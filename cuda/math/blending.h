@@ -14,14 +14,8 @@ constexpr float LOG2_ALPHA_MIN = -7.99435343685885793f;   // log₂(1/255)
 constexpr float LOG2_ALPHA_MAX = -0.01449956969511509f;   // log₂(0.99)
 
 template <class F>
-struct Whitening {
-    F m11, m12, m22;
-    F peak;  // log₂ of the opacity
-};
-
-template <class F>
 SPLAT_FN Whitening<F> whiten(const Footprint<F>& f) {
-    constexpr float k = 0.849321800288019f;  // √(½ log₂e)
+    constexpr float k = WHITE;
     const F root_yy = sqrt(f.yy), root_det = sqrt(f.det);
     return {k * root_yy / root_det, -k * f.xy / (root_yy * root_det), k / root_yy, log(f.opacity) * LOG2_E};
 }
@@ -32,14 +26,12 @@ struct Moments {
     F s, u, v, uu, uv, vv;
 };
 
-// Adds to the gradients of centre, covariance and opacity. Source: Σ₂⁻¹ d = 2 ln 2 · Mᵀ (u, v).
+// ∂L/∂footprint, depth and normal excepted. Source: ∂L/∂centre = Σ s Σ₂⁻¹ d = 2 ln 2 · Mᵀ Σ s (u, v).
 template <class F>
 SPLAT_FN void moments_backward(const Moments<F>& m, const Whitening<F>& w, F opacity, FootprintGradient<F>& out) {
     constexpr float c = 2.0f * LN_2;
-    const F a = c * w.m11, b = c * w.m12, d = c * w.m22;
-    out.x = a * m.u;
-    out.y = b * m.u + d * m.v;
-    out.k11 = a, out.k12 = b, out.k22 = d;
+    out.x = c * w.m11 * m.u;
+    out.y = c * (w.m12 * m.u + w.m22 * m.v);
     out.uu = m.uu, out.uv = m.uv, out.vv = m.vv;
     out.opacity = m.s / opacity;
 }

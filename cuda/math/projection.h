@@ -50,6 +50,15 @@ struct Footprint {
     F extent_x, extent_y;  // half-size of the box outside which α < ALPHA_MIN, pixels
 };
 
+// The falloff around the centre: with d = pixel − centre and (u, v) = M d, M = [m11 m12; 0 m22], MᵀM = ½ log₂e · Σ₂⁻¹,
+// log₂ α = peak − (u² + v²).
+template <class F>
+struct Whitening {
+    F m11, m12, m22;
+    F peak;  // log₂ of the opacity
+};
+constexpr float WHITE = 0.849321800288019f;  // √(½ log₂e)
+
 // Everything both directions need.
 template <class F>
 struct Geometry {
@@ -165,13 +174,11 @@ SPLAT_FN void find_normal(const Gaussian<F>& g, const View<S>& view, const Geome
     for (int i = 0; i < 3; ++i) normal[i] = normal[i] * sign;
 }
 
-// ∂L/∂footprint: centre, covariance, compensated opacity, depth, normal. That of the covariance stays in the factors
-// ½ KᵀQK, K = [k11 k12; 0 k22], Q = [uu uv; uv vv]: multiplied out, it would lose all digits of a long needle.
+// ∂L/∂footprint. The covariance's part stays in whitened coordinates, as sums over pixels of s·(u², uv, v²) with
+// s = −∂L/∂σ = α ∂L/∂α: there ∂L/∂log(scale) of a long needle has no cancelling terms.
 template <class F>
 struct FootprintGradient {
-    F x, y;
-    F k11, k12, k22, uu, uv, vv;
-    F opacity, depth, normal[3];
+    F x, y, uu, uv, vv, opacity, depth, normal[3];
 };
 
 // ∂L/∂Gaussian, and this Gaussian's share of ∂L/∂pose (r: 3×3 row by row, t).
@@ -184,7 +191,8 @@ struct GaussianGradient {
 // The chain rule through `project` (and `find_normal` if WITH_NORMAL). Lanes that are not drawn give rubbish: mask them.
 template <bool WITH_NORMAL, class F, class S>
 SPLAT_FN void project_backward(
-    const Gaussian<F>& g, const View<S>& view, const Geometry<F>& o, const FootprintGradient<F>& in, GaussianGradient<F>& out) {
+    const Gaussian<F>& g, const View<S>& view, const Geometry<F>& o, const Whitening<F>& white, const FootprintGradient<F>& in,
+    GaussianGradient<F>& out) {
     const F z = o.inv_z;
     F rot[9];  // ∂L/∂Q
     for (int i = 0; i < 9; ++i) rot[i] = F(), out.pose_r[i] = F();
@@ -199,21 +207,22 @@ SPLAT_FN void project_backward(
         blur_weight = -per_ratio * ratio * S(BLUR);    // ∂L/∂(trace U Uᵀ)
     }
 
-    // Σ₂ = U Uᵀ + blur
+    // ∂L/∂Σ₂ = ½ c² Mᵀ S M with S the moments and c = 2 ln 2 (Σ₂⁻¹ d = c Mᵀ (u, v)), so ∂L/∂U = c² Mᵀ S P with P = M U.
+    // Its rows: p = WHITE/√(Σyy det)·(Σyy a − Σxy b), and Σyy a − Σxy b = BLUR·a + b × (a × b); q = WHITE/√Σyy·b.
     const F* a = o.u;
     const F* b = o.u + 3;
     const F* m = o.minor;
-    const F gb2 = S(2) * blur_weight, gd = S(2) * det_weight;
+    constexpr float squared = 4.0f * LN_2 * LN_2;
+    const F to_q = S(WHITE) / sqrt(o.yy), to_p = to_q / sqrt(o.det);
+    const F gd = S(2) * det_weight, gt = S(2) * blur_weight;
     F ga[3], gb[3];  // ∂L/∂(rows of U)
     for (int k = 0; k < 3; ++k) {
         const int k1 = (k + 1) % 3, k2 = (k + 2) % 3;
-        const F p = in.k11 * a[k] + in.k12 * b[k], r = in.k22 * b[k];  // K U
-        const F qp = in.uu * p + in.uv * r, qr = in.uv * p + in.vv * r;
-        const F other_a = gb2 * a[k] + gd * (b[k1] * m[k2] - b[k2] * m[k1]);
-        const F other_b = gb2 * b[k] + gd * (m[k1] * a[k2] - m[k2] * a[k1]);
-        ga[k] = in.k11 * qp + other_a;
-        gb[k] = in.k12 * qp + in.k22 * qr + other_b;
-        out.log_scale[k] = p * qp + r * qr + other_a * a[k] + other_b * b[k];
+        const F p = to_p * (S(BLUR) * a[k] + (b[k1] * m[k2] - b[k2] * m[k1])), q = to_q * b[k];
+        const F sp = S(squared) * (in.uu * p + in.uv * q), sq = S(squared) * (in.uv * p + in.vv * q);
+        ga[k] = white.m11 * sp + gd * (b[k1] * m[k2] - b[k2] * m[k1]) + gt * a[k];
+        gb[k] = white.m12 * sp + white.m22 * sq + gd * (m[k1] * a[k2] - m[k2] * a[k1]) + gt * b[k];
+        out.log_scale[k] = p * sp + q * sq + gd * (m[k1] * m[k1] + m[k2] * m[k2]) + gt * (a[k] * a[k] + b[k] * b[k]);
     }
 
     // U = W Q diag(s), W = J R
