@@ -23,11 +23,14 @@ from splat.training import checkpoint, trainer
 from splat.training import config as settings
 from splat.training.config import TrainConfig
 from splat.training.evaluation import Evaluation, evaluate, options_of
+from splat.training.finite import first_nonfinite
+from splat.training.optimizer import parameters
 from splat.training.schedules import Plan, crossed
 from splat.training.trainer import Setup, State
 
 # Settings that may differ between a run and its resumption, because the result does not depend on them.
 _FREE = ("checkpoint_seconds", "eval_every", "scene.path", "scene.cache_megabytes")
+_CHECK_EVERY = 50  # steps between two searches of all parameters for NaN and infinity
 _WRITING_SECONDS = 3.0  # what writing cloud, pictures and report takes at the end of a run, about
 
 
@@ -134,9 +137,11 @@ def _loop(
         while not plan.finished:
             try:
                 trainer.step(setup, state)
+                # A faulty gradient shows at once; a parameter that is out of every picture only here.
+                if plan.step % _CHECK_EVERY == 0 or plan.finished:
+                    trainer.check_finite(state)
             except NonFiniteError:
-                if trainer.intact(state):  # else the last checkpoint is the last good state
-                    _save(setup, state, out)
+                _save(setup, state, out)
                 raise
             if crossed(config.eval_every, plan.before, plan.fraction) and not plan.finished:
                 eval_psnr = _look(setup, state)
@@ -239,7 +244,8 @@ def _record(state: State, psnr: float | None = None) -> None:
 
 
 def _save(setup: Setup, state: State, out: Path | None) -> None:
-    if out is not None:
+    """Write a checkpoint, unless the state is faulty: then the one before stays the newest."""
+    if out is not None and first_nonfinite(parameters(state.cloud)) is None:
         names = [view.name for view in setup.views]
         checkpoint.save(out / "checkpoints", state.plan.step, trainer.pack(state) | {"photos": names})
 

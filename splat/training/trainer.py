@@ -123,7 +123,7 @@ def device_of(backend: ModuleType) -> torch.device:
 def step(setup: Setup, state: State) -> None:
     """One photo: draw it, compare, move the Gaussians; then let the strategy change the rows.
 
-    Raises NonFiniteError; unless a parameter was faulty before (see `intact`), no fault has entered the state then.
+    Raises NonFiniteError; unless a parameter was faulty before (see `check_finite`), the state is free of faults then.
     """
     config, plan, strategy = setup.config, state.plan, setup.strategy
     now = plan.step
@@ -136,12 +136,15 @@ def step(setup: Setup, state: State) -> None:
         antialiased=config.antialiased,
         depth=config.loss.depth > 0,
     )
-    rendering, context = setup.backend.forward(state.cloud, camera, options)
+    # Weight sums per Gaussian are for pruning methods; the core need not make them here.
+    spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
+    rendering, context = setup.backend.forward(state.cloud, camera, options, **spared)
     shot = Shot(index, photo, camera, options.background, *setup.keypoints[index])
     when = When(now, plan.fraction, setup.scene.extent)
     found = picture_loss(rendering, shot, config, state.corrections, when)
     if not math.isfinite(found.loss):
-        raise NonFiniteError(_fault(state.cloud, now + 1))
+        check_finite(state)
+        raise NonFiniteError(_fault("the rendered picture", now + 1))
 
     rates = schedules.rates(config.rates, setup.scene.extent, plan.fraction)
     hyper = AdamHyper(
@@ -185,15 +188,14 @@ def _smooth(mean: float, value: float) -> float:
     return value if math.isnan(mean) else mean + SMOOTHING * (value - mean)
 
 
-def intact(state: State) -> bool:
-    """Whether every parameter is finite."""
-    return first_nonfinite(parameters(state.cloud)) is None
+def check_finite(state: State) -> None:
+    """Raise NonFiniteError naming the first parameter tensor that holds a NaN or infinity."""
+    found = first_nonfinite(parameters(state.cloud))
+    if found is not None:
+        raise NonFiniteError(_fault(f"{found[0]} of the cloud (row {found[1]})", state.plan.step))
 
 
-def _fault(cloud: GaussianCloud, step: int) -> str:
-    """What to say when the loss is not finite."""
-    faulty = first_nonfinite(parameters(cloud))
-    where = f"{faulty[0]} of the cloud (row {faulty[1]})" if faulty else "the loss of the rendered picture"
+def _fault(where: str, step: int) -> str:
     return (
         f"a value that is not finite appeared in {where} at step {step}; resume from the last checkpoint with a lower "
         "learning rate, or report the scene"
