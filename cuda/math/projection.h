@@ -147,7 +147,9 @@ SPLAT_FN Mask<F> project(const Gaussian<F>& g, const View<S>& view, Geometry<F>&
     out.extent_x = sqrt(max(reach, F()) * o.xx);
     out.extent_y = sqrt(max(reach, F()) * o.yy);
     const F zero = F();
-    return ge(out.depth, view.near_plane + F()) & ge(out.opacity, S(ALPHA_MIN) + F()) & lt(out.det, S(1e37) + F()) &
+    // exp may turn NaN into a number, so what goes through it is looked at here.
+    const F numbers = g.log_scale[0] + g.log_scale[1] + g.log_scale[2] + g.logit;
+    return ge(numbers, numbers) & ge(out.depth, view.near_plane + F()) & ge(out.opacity, S(ALPHA_MIN) + F()) & lt(out.det, S(1e37) + F()) &
            gt(out.x + out.extent_x, zero) & lt(out.x - out.extent_x, view.width + F()) &
            gt(out.y + out.extent_y, zero) & lt(out.y - out.extent_y, view.height + F());
 }

@@ -216,7 +216,9 @@ def backward_adam(
     """
     cloud = context.source
     if any(getattr(cloud, name).data_ptr() != getattr(context.cloud, name).data_ptr() for name in FIELDS):
-        raise ValueError("backward_adam updates in place: the cloud's tensors must be float32, contiguous and on the CPU")
+        raise ValueError(
+            "backward_adam updates in place: the cloud's tensors must be float32, contiguous and on the CPU"
+        )
     statistics = statistics or Statistics()
     for name, tensor in vars(statistics).items():
         if tensor is not None and tensor.shape != (len(cloud),):
@@ -225,7 +227,9 @@ def backward_adam(
         for kind in ("m", "v"):
             shape = getattr(moments, kind)[name].shape
             if shape != getattr(cloud, name).shape:
-                raise ValueError(f"moment {kind}['{name}'] has shape {tuple(shape)}, its tensor {tuple(getattr(cloud, name).shape)}")
+                raise ValueError(
+                    f"moment {kind}['{name}'] has shape {tuple(shape)}, its tensor {tuple(getattr(cloud, name).shape)}"
+                )
     n = max(1, len(cloud))
     rates = (hyper.means, hyper.log_scales, hyper.quats, hyper.logit_opacities, hyper.sh_dc, hyper.sh_rest)
     step = library.Step(
@@ -283,7 +287,9 @@ def _run_backward(context: Context, grads: ImageGradients, step: Any) -> None:
 
 def _readable(cloud: GaussianCloud) -> GaussianCloud:
     """The cloud as the core reads it; the same tensors where they are fit."""
-    return GaussianCloud(**{name: getattr(cloud, name).detach().to("cpu", torch.float32).contiguous() for name in FIELDS})
+    return GaussianCloud(
+        **{name: getattr(cloud, name).detach().to("cpu", torch.float32).contiguous() for name in FIELDS}
+    )
 
 
 def _pointers(cloud: GaussianCloud) -> dict[str, int | None]:

@@ -104,7 +104,9 @@ def _raise_for(status: int) -> None:
     if status == 1:
         raise MemoryError("the CPU rasterizer ran out of memory; use fewer Gaussians or a smaller image")
     if status == 2:
-        raise BackendError("the CPU rasterizer takes at most 2³² Gaussians and 524,272 pixels a side; make the frame smaller")
+        raise BackendError(
+            "the CPU rasterizer takes at most 2³² Gaussians and 524,272 pixels a side; make the frame smaller"
+        )
 
 
 _lock = threading.RLock()
