@@ -46,7 +46,7 @@ def sample_cloud(count: int = 300, degree: int = 3, seed: int = 0) -> GaussianCl
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=random)
 
-    sh = 0.3 * normal(count, (degree + 1) ** 2, 3)
+    sh = (0.3 * normal(count, (degree + 1) ** 2, 3)).clamp(-0.9, 0.9)
     return GaussianCloud(normal(count, 3), normal(count, 3) - 4, normal(count, 4), 2 * normal(count), sh)
 
 

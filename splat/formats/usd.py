@@ -53,9 +53,11 @@ def _usd() -> Any:
 def read(path: Path) -> GaussianCloud:
     """Read all Gaussian prims of the stage at its default time, joined into one cloud."""
     usd = _usd()
+    # While it lives, usd-core's own messages go there and not to the terminal, thousands of lines for a damaged file.
+    silence = usd.UsdUtils.CoalescingDiagnosticDelegate()
     try:
         # usd-core believes the counts in a file; a damaged one could make it ask for all memory there is.
-        with memory_limit(16 * path.stat().st_size + (256 << 20)):
+        with memory_limit(16 * path.stat().st_size + (128 << 20)):
             stage = usd.Usd.Stage.Open(str(path))
             prims = [prim for prim in stage.Traverse() if prim.GetTypeName() == SCHEMA]
             up = str(usd.UsdGeom.GetStageUpAxis(stage)).upper()
@@ -64,13 +66,19 @@ def read(path: Path) -> GaussianCloud:
         raise InputError(
             f"{path}: the USD stage cannot be read ({_first_line(error)}); make or copy it again"
         ) from error
+    finally:
+        silence.TakeUncoalescedDiagnostics()
     if not prims:
         raise InputError(f"{path}: the USD stage holds no {SCHEMA}, so no Gaussians; check the file")
     return frames.convert(GaussianCloud.concat(clouds), FRAMES.get(up, FRAMES["Y"]), frames.HOME)
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
+    try:
+        text = str(error).strip()
+    except UnicodeDecodeError:  # usd-core quotes the damaged bytes
+        text = ""
+    return (text.splitlines() or [type(error).__name__])[-1].strip()[:200]
 
 
 def _prim(usd: Any, prim: Any, path: Path) -> GaussianCloud:
