@@ -1,7 +1,7 @@
 """The `cpu` backend: the C++ rasterizer on SIMD units and all cores. float32; other dtypes and devices are converted.
 
-`forward` and `backward` are the interface every backend has. `backward_adam` is the training step's own: gradients of a few
-Gaussians at a time go straight into Adam, so no gradient tensors exist (see docs/performance.md).
+`forward` and `backward` are the interface every backend has. `backward_adam` is the training step's own: gradients of
+a few Gaussians at a time go straight into Adam, so no gradient tensors exist (see docs/performance.md).
 """
 
 import ctypes
@@ -50,7 +50,7 @@ class AdamHyper:
 
 @dataclass
 class Statistics:
-    """What densification strategies gather, (N,) float32 each, added to in place for rows with radii > 0; None is not gathered.
+    """What densification strategies gather: (N,) float32 each, or None, added to in place for rows with radii > 0.
 
     Attributes:
         grad2d: += ‖∂L/∂(projected centre) · (W/2, H/2)‖, the gradient in normalised device coordinates.
@@ -87,7 +87,7 @@ class StepResult:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What the backward pass needs of a `forward` call. Its workspace returns to the pool when the context is dropped."""
+    """What the backward pass needs of a `forward` call. When dropped, its workspace returns to the pool."""
 
     workspace: library.Workspace
     cloud: GaussianCloud  # as the core read it: float32, contiguous, on the CPU
@@ -126,7 +126,7 @@ def forward(
     A float32 contiguous cloud on the CPU is read in place: leave it alone until the backward pass is done.
 
     Args:
-        weights: also sum each Gaussian's blending weights; without it `Rendering.weights` is None and the pass a little faster.
+        weights: also sum each Gaussian's blending weights; without, `Rendering.weights` is None and the pass faster.
     """
     pose = (camera.world_to_camera if pose is None else pose).detach().to("cpu", torch.float64)
     source, cloud = cloud, _readable(cloud)

@@ -1,8 +1,8 @@
 """The C side of the `cpu` backend as Python sees it: structures, functions, and the pool of workspaces.
 
 A workspace holds what one frame needs between its forward and its backward pass (projected Gaussians, tile lists, final
-transmittances, sums per Gaussian–tile pair). Workspaces are pooled, so that a training loop uses the same memory at every step
-and several threads may render at once.
+transmittances, sums per Gaussian–tile pair). Workspaces are pooled, so that a training loop uses the same memory at
+every step and several threads may render at once.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The `cpu` backend beyond agreement on the common cases: every build variant, determinism, the fused step, odd input."""
+"""The `cpu` backend beyond the common cases: every build variant, determinism, the fused step, odd input."""
 
 from dataclasses import dataclass
 
