@@ -85,7 +85,7 @@ class AdcConfig:
     opacity_weight: float = 0.0
     """Weight of the mean opacity in the loss."""
     scale_weight: float = 0.0
-    """Weight of the mean size, world units, in the loss."""
+    """Weight of the mean size, in scene extents, in the loss."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class McmcConfig:
     min_opacity: float = 0.005
     """Gaussians less opaque than this are relocated."""
     noise: float = 5e5
-    """Strength of the exploration noise on positions, times their learning rate."""
+    """Strength of the exploration noise on positions: times their learning rate, both in scene extents."""
     init_opacity: float = 0.5
     """Opacity of the first Gaussians."""
     init_scale: float = 0.1
@@ -113,7 +113,7 @@ class McmcConfig:
     opacity_weight: float = 0.01
     """Weight of the mean opacity in the loss."""
     scale_weight: float = 0.01
-    """Weight of the mean size, world units, in the loss."""
+    """Weight of the mean size, in scene extents, in the loss."""
 
 
 @dataclass(frozen=True)

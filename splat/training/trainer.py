@@ -126,7 +126,7 @@ def step(setup: Setup, state: State) -> None:
     Raises NonFiniteError; unless a parameter was faulty before (see `check_finite`), the state is free of faults then.
     """
     config, plan, strategy = setup.config, state.plan, setup.strategy
-    now = plan.step
+    now, extent = plan.step, setup.scene.extent
     index = photo_at(config.seed, now, len(setup.views))
     photo = setup.cache.get(index, upcoming=photo_at(config.seed, now + 1, len(setup.views)))
     camera, correction, matrix = _camera(setup, state, index)
@@ -140,31 +140,33 @@ def step(setup: Setup, state: State) -> None:
     spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
     rendering, context = setup.backend.forward(state.cloud, camera, options, **spared)
     shot = Shot(index, photo, camera, options.background, *setup.keypoints[index])
-    when = When(now, plan.fraction, setup.scene.extent)
+    when = When(now, plan.fraction, extent)
     found = picture_loss(rendering, shot, config, state.corrections, when)
     if not math.isfinite(found.loss):
         check_finite(state)
         raise NonFiniteError(_fault("the rendered picture", now + 1))
 
-    rates = schedules.rates(config.rates, setup.scene.extent, plan.fraction)
+    rates = schedules.rates(config.rates, extent, plan.fraction)
     hyper = AdamHyper(
         step=now + 1,
         **vars(rates),
         visible_only=config.rates.visible_only,
         opacity_reg=strategy.config.opacity_weight,
-        scale_reg=strategy.config.scale_weight,
+        scale_reg=strategy.config.scale_weight / extent,
     )
     gradient = update(setup.backend, context, rendering, found.gradients, state.population, hyper)
     if correction is not None:
         matrix.backward(gradient.to(matrix))
         state.poses.step(index, correction, config.pose.rate * 0.01**plan.fraction)
     if strategy.noise > 0:
-        add_noise(state.cloud, strategy.noise * rates.means, stream(config.seed, "noise"), now)
+        # Noise is a length and Σ a squared one: in units of the extent, scenes of every scale get the same.
+        strength = strategy.noise * rates.means / extent**2
+        add_noise(state.cloud, strength, stream(config.seed, "noise"), now)
     state.loss, state.mse = _smooth(state.loss, found.loss), _smooth(state.mse, found.mse)
     plan.advance()
     strategy.refine(
         state.population,
-        Moment(plan.step, plan.fraction, plan.before, setup.scene.extent, config.gaussians, config.seed),
+        Moment(plan.step, plan.fraction, plan.before, extent, config.gaussians, config.seed),
     )
 
 
