@@ -7,9 +7,9 @@
 //     ∂(Σ s)/∂x = G*(∂s/∂μx) + 2 x·G*(∂s/∂q) + y·G*(∂s/∂p)          (the window is symmetric)
 // Only the sum of the two variances is needed, so four blurs forward and three back suffice.
 //
-// The picture is cut into tiles; each walks down its rows and keeps just the last 11 blurred rows, which stay in cache.
-// Channels are interleaved, so a horizontal tap is 3 floats away. Tiles depend on the picture's size only, and their
-// sums are added in order: the result is the same for every number of threads.
+// The picture is cut into tiles; each walks down two rows at a time and keeps just the last 12 blurred rows, which stay in
+// cache (two, because the sum across rows is bound by loads, and both rows share 10 of their 11). Channels are interleaved, so a horizontal tap is 3 floats away. Tiles depend on the picture's size only, and their sums are added in
+// order: the result is the same for every number of threads.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -22,7 +22,7 @@
 namespace splat {
 namespace {
 
-constexpr int kTaps = 11, kRadius = 5;
+constexpr int kTaps = 11, kRadius = 5, kRing = kTaps + 1;
 constexpr float kWindow[kTaps] = {.00102838f, .00759876f, .03600077f, .10936069f, .21300553f, .26601172f,
                                   .21300553f, .10936069f, .03600077f, .00759876f, .00102838f};
 constexpr float kC1 = 1e-4f, kC2 = 9e-4f;
@@ -49,12 +49,12 @@ struct Picture {
 };
 
 struct alignas(64) Workspace {
-    float input[4][kIn];            // x, y, x² + y², x y of one row
-    float blurred[kTaps][4][kStat];  // those, blurred along the row
-    float slope[3][kStat];          // ∂s/∂μx, ∂s/∂q, ∂s/∂p of one row
-    float slopes[kTaps][3][kOut];   // those, blurred along the row
-    float ssim[kStat];
-    float valid[kStat];             // 1 or 0 per channel
+    float input[4][kIn];             // x, y, x² + y², x y of one row
+    float blurred[kRing][4][kStat];  // those, blurred along the row
+    float slope[2][4][kStat];        // ∂s/∂μx, ∂s/∂q, ∂s/∂p, and s itself, of two rows
+    float slopes[kRing][3][kOut];    // the first three, blurred along the row
+    float blended[2][3][kOut];       // and across rows
+    float valid[kStat];              // 1 or 0 per channel
     float x[kOut], y[kOut], own[kOut];
 };
 
@@ -101,33 +101,36 @@ SPLAT_INLINE void blur_along(const float* const (&in)[Maps], float* const (&out)
     }
 }
 
-// Weighted sum of the 11 rows rows[tap][map] at column j.
+// Weighted sums of the rows rows[0…10] and rows[1…11] at column j, for each map.
 template <int Maps, int Size>
-SPLAT_INLINE void blur_across(const float (*const (&rows)[kTaps])[Size], int j, VF (&out)[Maps]) {
-    for (int map = 0; map < Maps; ++map) out[map] = load(rows[0][map] + j) * kWindow[0];
-    for (int tap = 1; tap < kTaps; ++tap)
-        for (int map = 0; map < Maps; ++map) out[map] = fma(load(rows[tap][map] + j), set1(kWindow[tap]), out[map]);
+SPLAT_INLINE void blur_across(const float (*const (&rows)[kRing])[Size], int j, VF (&upper)[Maps], VF (&lower)[Maps]) {
+    for (int map = 0; map < Maps; ++map) {
+        upper[map] = load(rows[0][map] + j) * kWindow[0];
+        lower[map] = zero();
+    }
+    for (int tap = 1; tap < kRing; ++tap)
+        for (int map = 0; map < Maps; ++map) {
+            const VF value = load(rows[tap][map] + j);
+            if (tap < kTaps) upper[map] = fma(value, set1(kWindow[tap]), upper[map]);
+            lower[map] = fma(value, set1(kWindow[tap - 1]), lower[map]);
+        }
 }
 
-// SSIM and its three slopes for one row of statistics.
-void compare_row(Workspace& space, const float (*const (&rows)[kTaps])[kStat]) {
-    for (int j = 0; j < kStat; j += W) {
-        VF mean[4];
-        blur_across<4, kStat>(rows, j, mean);
-        const VF mx = mean[0], my = mean[1], q = mean[2], p = mean[3];
-        const VF mxy = mx * my, squares = fma(mx, mx, my * my);
-        const VF a = fma(mxy, set1(2.0f), set1(kC1));
-        const VF b = fma(p - mxy, set1(2.0f), set1(kC2));
-        const VF c = squares + kC1;
-        const VF d = (q - squares) + kC2;
-        const VF inverse = 1.0f / (c * d);
-        const VF s = a * b * inverse;
-        const VF over_c = d * inverse, over_d = c * inverse;
-        store(space.ssim + j, s);
-        store(space.slope[0] + j, 2.0f * (my * (b - a) * inverse - mx * s * (over_c - over_d)));
-        store(space.slope[1] + j, -s * over_d);
-        store(space.slope[2] + j, 2.0f * a * inverse);
-    }
+// SSIM and its three slopes from the blurred μx, μy, q, p.
+SPLAT_INLINE void compare(const VF (&mean)[4], float (*out)[kStat], int j) {
+    const VF mx = mean[0], my = mean[1], q = mean[2], p = mean[3];
+    const VF mxy = mx * my, squares = fma(mx, mx, my * my);
+    const VF a = fma(mxy, set1(2.0f), set1(kC1));
+    const VF b = fma(p - mxy, set1(2.0f), set1(kC2));
+    const VF c = squares + kC1;
+    const VF d = (q - squares) + kC2;
+    const VF inverse = 1.0f / (c * d);
+    const VF s = a * b * inverse;
+    const VF over_c = d * inverse, over_d = c * inverse;
+    store(out[0] + j, 2.0f * (my * (b - a) * inverse - mx * s * (over_c - over_d)));
+    store(out[1] + j, -s * over_d);
+    store(out[2] + j, 2.0f * a * inverse);
+    store(out[3] + j, s);
 }
 
 double sum_row(const float* p) {
@@ -136,97 +139,141 @@ double sum_row(const float* p) {
     return sum(total);
 }
 
-// Differences of one row: adds to the sums, and writes the gradient if there is one.
-void finish_row(const Picture& picture, Workspace& space, const float (*const (&rows)[kTaps])[kOut], int64_t row,
-                int64_t begin, int count, Sums& sums) {
-    read_row(picture, row, begin, begin + kOut, space.x, space.y, space.own);
-    VF l1 = zero(), square = zero();
-    float* grad = picture.grad ? picture.grad + row * 3 * picture.width + begin : nullptr;
-    for (int j = 0; j < kOut && j < count; j += W) {
-        const VF x = load(space.x + j), y = load(space.y + j);
-        const VF difference = x - y;
-        l1 += abs(difference);
-        const VF clamped = min(max(x, zero()), set1(1.0f)) - y;
-        square = fma(clamped, clamped, square);
-        if (!grad) continue;
-        VF slope[3];
-        blur_across<3, kOut>(rows, j, slope);
-        const VF structural = fma(x + x, slope[1], fma(y, slope[2], slope[0]));
-        const VF sign = keep(~eq(difference, zero()), copysign(set1(picture.l1_weight), difference));
-        VF g = fma(structural, set1(-picture.ssim_weight), sign);
-        if (picture.mask) g = keep(gt(load(space.own + j), zero()), g);
-        store_first(grad + j, g, count - j);
-    }
-    sums.l1 += sum(l1);
-    sums.square += sum(square);
-}
+// One tile: columns [begin, begin + count) in floats, rows [top, bottom).
+class Tile {
+public:
+    Tile(const Picture& picture, Workspace& space, int64_t column, int64_t top, int64_t bottom)
+        : picture_(picture), space_(space), begin_(3 * column), total_(3 * picture.width), top_(top), bottom_(bottom),
+          count_(static_cast<int>(std::min<int64_t>(kOut, total_ - begin_))), reach_(picture.grad ? kRadius : 0) {}
 
-// One tile: columns [3·column, 3·column + count) in floats, rows [top, bottom).
-Sums compare_tile(const Picture& picture, Workspace& space, int64_t column, int64_t top, int64_t bottom) {
-    const int64_t begin = 3 * column, total = 3 * picture.width;
-    const int count = static_cast<int>(std::min<int64_t>(kOut, total - begin));
-    const bool backward = picture.grad != nullptr;
-    const int reach = backward ? kRadius : 0;  // rows of statistics needed beyond the tile
-    Sums sums;
-    // Row r of the ring buffers holds picture row r mod 11 (shifted to stay positive).
-    auto slot = [](int64_t row) { return static_cast<int>((row + 2 * kTaps) % kTaps); };
-    for (int64_t row = top - reach - kRadius; row < bottom + reach + kRadius; ++row) {
-        float(*blurred)[kStat] = space.blurred[slot(row)];
-        if (row >= 0 && row < picture.height) {
-            read_row(picture, row, begin - 2 * kHalo, begin - 2 * kHalo + kIn, space.input[0], space.input[1], nullptr);
-            for (int j = 0; j < kIn; j += W) {
-                const VF x = load(space.input[0] + j), y = load(space.input[1] + j);
-                store(space.input[2] + j, fma(x, x, y * y));
-                store(space.input[3] + j, x * y);
-            }
-            const float* const in[4] = {space.input[0], space.input[1], space.input[2], space.input[3]};
-            float* const out[4] = {blurred[0], blurred[1], blurred[2], blurred[3]};
-            blur_along<4>(in, out, kStat);
-        } else {
-            std::fill(&blurred[0][0], &blurred[0][0] + 4 * kStat, 0.0f);
+    Sums run() {
+        const int64_t first = top_ - reach_ - kRadius, last = bottom_ + reach_ + kRadius;
+        for (int64_t row = first; row < last; row += 2) {
+            for (int64_t r = row; r < row + 2; ++r) read(r);
+            const int64_t middle = row - kRadius;  // statistics of this row and the next are complete now
+            if (middle < top_ - reach_) continue;
+            judge(middle);
+            const int64_t done = middle - reach_;
+            if (done < top_) continue;
+            if (picture_.grad) gather(done);
+            for (int64_t r = done; r < std::min(done + 2, bottom_); ++r) finish(r, space_.blended[r - done]);
         }
+        return sums_;
+    }
 
-        const int64_t middle = row - kRadius;  // this row's statistics are complete now
-        if (middle < top - reach) continue;
-        float(*slopes)[kOut] = space.slopes[slot(middle)];
-        if (middle >= 0 && middle < picture.height) {
-            const float(*rows[kTaps])[kStat];
-            for (int tap = 0; tap < kTaps; ++tap) rows[tap] = space.blurred[slot(middle - kRadius + tap)];
-            compare_row(space, rows);
-            // Outside the picture there is no SSIM; masked pixels have none either.
-            const int64_t first = std::max<int64_t>(0, kHalo - begin), last = std::min<int64_t>(kStat, total - begin + kHalo);
-            float* const maps[4] = {space.slope[0], space.slope[1], space.slope[2], space.ssim};
-            for (float* map : maps) {
-                std::fill(map, map + first, 0.0f);
-                std::fill(map + last, map + kStat, 0.0f);
+private:
+    // Ring slots; shifted to stay positive.
+    static int slot(int64_t row) { return static_cast<int>((row + 2 * kRing) % kRing); }
+
+    bool inside(int64_t row) const { return row >= 0 && row < picture_.height; }
+
+    // Reads a row and blurs it along itself; zeros outside the picture.
+    void read(int64_t row) {
+        float(*blurred)[kStat] = space_.blurred[slot(row)];
+        if (!inside(row)) {
+            std::fill(&blurred[0][0], &blurred[0][0] + 4 * kStat, 0.0f);
+            return;
+        }
+        const int64_t from = begin_ - 2 * kHalo;
+        float(*input)[kIn] = space_.input;
+        read_row(picture_, row, from, from + kIn, input[0], input[1], nullptr);
+        for (int j = 0; j < kIn; j += W) {
+            const VF x = load(input[0] + j), y = load(input[1] + j);
+            store(input[2] + j, fma(x, x, y * y));
+            store(input[3] + j, x * y);
+        }
+        const float* const in[4] = {input[0], input[1], input[2], input[3]};
+        float* const out[4] = {blurred[0], blurred[1], blurred[2], blurred[3]};
+        blur_along<4>(in, out, kStat);
+    }
+
+    // SSIM of two rows, and its slopes blurred along the rows.
+    void judge(int64_t middle) {
+        const float(*rows[kRing])[kStat];
+        for (int tap = 0; tap < kRing; ++tap) rows[tap] = space_.blurred[slot(middle - kRadius + tap)];
+        for (int j = 0; j < kStat; j += W) {
+            VF upper[4], lower[4];
+            blur_across<4, kStat>(rows, j, upper, lower);
+            compare(upper, space_.slope[0], j);
+            compare(lower, space_.slope[1], j);
+        }
+        for (int64_t row = middle; row < middle + 2; ++row) {
+            float(*slope)[kStat] = space_.slope[row - middle];
+            if (inside(row)) clear_invalid(row, slope);
+            if (row >= top_ && row < bottom_) {
+                float* s = slope[3] + kHalo;
+                std::fill(s + count_, slope[3] + kStat, 0.0f);
+                sums_.ssim += sum_row(s);
             }
-            if (picture.mask) {
-                const uint8_t* mask = picture.mask + middle * picture.width;
-                for (int64_t i = first; i < last; ++i) space.valid[i] = mask[(begin - kHalo + i) / 3] ? 1.0f : 0.0f;
-                for (float* map : maps)
-                    for (int64_t i = first; i < last; ++i) map[i] *= space.valid[i];
-            }
-            if (middle >= top && middle < bottom) {
-                std::fill(space.ssim + kHalo + count, space.ssim + std::min(kStat, kHalo + kOut), 0.0f);
-                sums.ssim += sum_row(space.ssim + kHalo);
-            }
-            if (backward) {
-                const float* const in[3] = {space.slope[0], space.slope[1], space.slope[2]};
+            if (!picture_.grad) continue;
+            float(*slopes)[kOut] = space_.slopes[slot(row)];
+            if (inside(row)) {
+                const float* const in[3] = {slope[0], slope[1], slope[2]};
                 float* const out[3] = {slopes[0], slopes[1], slopes[2]};
                 blur_along<3>(in, out, kOut);
+            } else {
+                std::fill(&slopes[0][0], &slopes[0][0] + 3 * kOut, 0.0f);
             }
-        } else {
-            std::fill(&slopes[0][0], &slopes[0][0] + 3 * kOut, 0.0f);
         }
-
-        const int64_t done = middle - reach;
-        if (done < top) continue;
-        const float(*rows[kTaps])[kOut];
-        for (int tap = 0; tap < kTaps; ++tap) rows[tap] = space.slopes[slot(done - kRadius + tap)];
-        finish_row(picture, space, rows, done, begin, count, sums);
     }
-    return sums;
-}
+
+    // Outside the picture there is no SSIM; masked pixels have none either.
+    void clear_invalid(int64_t row, float (*slope)[kStat]) {
+        const int64_t first = std::max<int64_t>(0, kHalo - begin_), last = std::min<int64_t>(kStat, total_ - begin_ + kHalo);
+        for (int map = 0; map < 4; ++map) {
+            std::fill(slope[map], slope[map] + first, 0.0f);
+            std::fill(slope[map] + last, slope[map] + kStat, 0.0f);
+        }
+        if (!picture_.mask) return;
+        const uint8_t* mask = picture_.mask + row * picture_.width;
+        for (int64_t i = first; i < last; ++i) space_.valid[i] = mask[(begin_ - kHalo + i) / 3] ? 1.0f : 0.0f;
+        for (int map = 0; map < 4; ++map)
+            for (int64_t i = first; i < last; ++i) slope[map][i] *= space_.valid[i];
+    }
+
+    // The slopes of two rows, blurred across rows.
+    void gather(int64_t done) {
+        const float(*rows[kRing])[kOut];
+        for (int tap = 0; tap < kRing; ++tap) rows[tap] = space_.slopes[slot(done - kRadius + tap)];
+        for (int j = 0; j < kOut; j += W) {
+            VF upper[3], lower[3];
+            blur_across<3, kOut>(rows, j, upper, lower);
+            for (int map = 0; map < 3; ++map) {
+                store(space_.blended[0][map] + j, upper[map]);
+                store(space_.blended[1][map] + j, lower[map]);
+            }
+        }
+    }
+
+    // Differences of one row: adds to the sums, and writes the gradient if there is one.
+    void finish(int64_t row, const float (*slope)[kOut]) {
+        read_row(picture_, row, begin_, begin_ + kOut, space_.x, space_.y, space_.own);
+        VF l1 = zero(), square = zero();
+        float* grad = picture_.grad ? picture_.grad + row * total_ + begin_ : nullptr;
+        for (int j = 0; j < count_; j += W) {
+            const VF x = load(space_.x + j), y = load(space_.y + j);
+            const VF difference = x - y;
+            l1 += abs(difference);
+            const VF clamped = min(max(x, zero()), set1(1.0f)) - y;
+            square = fma(clamped, clamped, square);
+            if (!grad) continue;
+            const VF structural = fma(x + x, load(slope[1] + j), fma(y, load(slope[2] + j), load(slope[0] + j)));
+            const VF sign = keep(~eq(difference, zero()), copysign(set1(picture_.l1_weight), difference));
+            VF g = fma(structural, set1(-picture_.ssim_weight), sign);
+            if (picture_.mask) g = keep(gt(load(space_.own + j), zero()), g);
+            store_first(grad + j, g, count_ - j);
+        }
+        sums_.l1 += sum(l1);
+        sums_.square += sum(square);
+    }
+
+    const Picture& picture_;
+    Workspace& space_;
+    const int64_t begin_, total_, top_, bottom_;
+    const int count_;
+    const int reach_;  // rows of statistics needed beyond the tile
+    Sums sums_;
+};
 
 }  // namespace
 }  // namespace splat
@@ -257,7 +304,7 @@ SPLAT_API void splat_image_loss(const float* rgb, const uint8_t* target, const u
         if (!space) space.reset(new Workspace());
         for (int64_t tile = begin; tile < end; ++tile) {
             const int64_t top = tile / columns * kTileHeight;
-            sums[tile] = compare_tile(picture, *space, tile % columns * kTileWidth, top, std::min(top + kTileHeight, height));
+            sums[tile] = Tile(picture, *space, tile % columns * kTileWidth, top, std::min(top + kTileHeight, height)).run();
         }
     });
     Sums total;
