@@ -384,6 +384,18 @@ T atomicAdd(const ::emulation::Reference<T>* element, std::common_type_t<T> valu
     return element->atomic_add(value);
 }
 
+template <class T>
+T atomicMin(T* address, T value) {
+    const T before = *address;
+    if (value < before) *address = value;
+    return before;
+}
+inline int atomicOr(int* address, int bits) {
+    const int before = *address;
+    *address = before | bits;
+    return before;
+}
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned __float_as_uint(float value) {
@@ -393,6 +405,11 @@ inline unsigned __float_as_uint(float value) {
 }
 inline float __fdividef(float a, float b) { return a / b; }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32); }
+inline void sincospif(float half_turns, float* sine, float* cosine) {
+    const double angle = 3.14159265358979323846 * half_turns;
+    *sine = static_cast<float>(std::sin(angle));
+    *cosine = static_cast<float>(std::cos(angle));
+}
 template <class T>
 T __ldg(const T* address) {
     return *address;

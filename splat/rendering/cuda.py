@@ -13,47 +13,16 @@ from torch import Tensor
 
 from splat import gpu
 from splat.camera import Camera
-from splat.cloud import GaussianCloud
+from splat.cloud import FIELDS, GaussianCloud
 from splat.gpu import blocks_for, pointer
+from splat.rendering import cuda_arguments as arguments
+from splat.rendering.cpu import AdamHyper, Moments, Statistics, StepResult
+from splat.rendering.cuda_arguments import FLOAT, fill
 from splat.rendering.types import TILE, CloudGradients, ImageGradients, Rendering, RenderOptions
 
 CHUNK = 256  # list entries, as in cuda/chunks.h
 SUMS = 16  # as in cuda/frame.h
 THREADS = 128  # of the kernels that are not per tile
-
-_float, _int, _pointer = ctypes.c_float, ctypes.c_int, ctypes.c_void_p
-
-
-def _structure(name: str, **fields) -> type[ctypes.Structure]:
-    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
-
-
-def _pointers(*names: str) -> dict[str, type]:
-    return dict.fromkeys(names, _pointer)
-
-
-# The structures that kernels take by value, field for field as in the CUDA sources.
-_Frame = _structure(
-    "Frame",
-    pose=_float * 12,
-    **dict.fromkeys(("fx", "fy", "cx", "cy", "width", "height", "near"), _float),
-    antialiased=_int,
-    device_pose=_pointer,
-)
-_Cloud = _structure("Cloud", **_pointers("means", "log_scales", "quats", "logits", "sh"), n=_int, bands=_int)
-_Projected = _structure(
-    "Projected", **_pointers("splats", "features", "normals", "depths", "means2d", "radii", "tiles")
-)
-_CloudGradient = _structure(
-    "CloudGradient",
-    **_pointers("means", "log_scales", "quats", "logits", "sh", "means2d", "means2d_abs", "pose"),
-)
-_Lists = _structure("Lists", **_pointers("ids", "ranges", "chunk_ends"))
-_Splats = _structure("Splats", **_pointers("splats", "features", "normals"))
-_Screen = _structure("Screen", width=_int, height=_int, columns=_int, background=_float * 3)
-_Pictures = _structure("Pictures", **_pointers("rgb", "alpha", "depth", "median", "normal", "weights"))
-_Kept = _structure("Kept", **_pointers("chunk_tiles", "states", "finals", "last"))
-_Upstream = _structure("Upstream", **_pointers("rgb", "alpha", "depth", "normal"))
 
 
 @dataclass(frozen=True)
@@ -61,7 +30,7 @@ class Context:
     """What `backward` needs of a `forward` call; all tensors stay on the GPU.
 
     Attributes:
-        device_pose: the pose where it lies on the GPU.
+        cloud: as the kernels read it; source: as it was given.
         radii, splats, features, normals: per Gaussian, as in cuda/projection.cu.
         ids, ranges, chunk_ends: lists per tile, as in cuda/chunks.h.
         chunk_tiles, states, finals, last: kept by the forward blending.
@@ -69,6 +38,7 @@ class Context:
     """
 
     cloud: GaussianCloud
+    source: GaussianCloud
     camera: Camera
     options: RenderOptions
     pose: Tensor
@@ -84,6 +54,11 @@ class Context:
     finals: Tensor
     last: Tensor
     chunks: int
+
+    @property
+    def everything(self) -> bool:
+        """Whether depth and normals are blended along with the colours."""
+        return self.options.depth or self.options.normal
 
 
 def check() -> str | None:
@@ -110,7 +85,7 @@ def forward(
     Raises ValueError for a cloud that is not float32, BackendError where there is no GPU, OutOfMemory.
     """
     with gpu.memory_errors():
-        return _forward(_prepared(cloud), camera, options, camera.world_to_camera if pose is None else pose)
+        return _forward(cloud, camera, options, camera.world_to_camera if pose is None else pose)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
@@ -119,10 +94,42 @@ def backward(context: Context, grads: ImageGradients) -> CloudGradients:
         return _backward(context, grads)
 
 
+def backward_adam(
+    context: Context,
+    grads: ImageGradients,
+    moments: Moments,
+    hyper: AdamHyper,
+    statistics: Statistics | None = None,
+) -> StepResult:
+    """Backward pass and Adam step in one, in place on the cloud that was rendered, its moments and the statistics.
+
+    No gradient tensors exist. Once per context: afterwards the cloud is no longer the one that was rendered. Rows whose
+    gradient is not finite are left alone; on a GPU `StepResult.nonfinite` names those of the step before, so that the
+    host need not wait for this one.
+
+    Raises ValueError if the cloud, a moment or a statistic is not float32, contiguous and of the right shape.
+    """
+    cloud = context.cloud
+    if any(getattr(context.source, name).data_ptr() != getattr(cloud, name).data_ptr() for name in FIELDS):
+        raise ValueError("backward_adam updates in place: the cloud's tensors must be float32 and contiguous")
+    for kind, tensors in (("m", moments.m), ("v", moments.v)):
+        for name in FIELDS:
+            expected = getattr(cloud, name)
+            if tensors[name].shape != expected.shape or tensors[name].device != expected.device:
+                raise ValueError(f"moment {kind}['{name}'] has another shape or device than its tensor")
+    statistics = statistics or Statistics()
+    for name, tensor in vars(statistics).items():
+        if tensor is not None and (tensor.shape != (len(cloud),) or tensor.device != cloud.device):
+            raise ValueError(f"statistics.{name} has shape {tuple(tensor.shape)} on {tensor.device}")
+    with gpu.memory_errors():
+        return _backward_adam(context, grads, moments, hyper, statistics)
+
+
 # ---- forward ----
 
 
 def _forward(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> tuple[Rendering, Context]:
+    source, cloud = cloud, _prepared(cloud)
     run = gpu.launcher(cloud.device).launch
     n, device, everything = len(cloud), cloud.device, options.depth or options.normal
     pose = pose.detach().to(torch.float32).contiguous()
@@ -130,8 +137,8 @@ def _forward(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose:
     normals = _floats(n, 4, device=device) if everything else None
     depths, means2d = _floats(n, device=device), _floats(n, 2, device=device)
     radii, tiles = _ints(n, device=device), _ints(n, device=device)
-    projected = _fill(
-        _Projected, splats=splats, features=features, normals=normals, depths=depths, means2d=means2d,
+    projected = fill(
+        arguments.Projected, splats=splats, features=features, normals=normals, depths=depths, means2d=means2d,
         radii=(radii, torch.int32), tiles=(tiles, torch.int32),
     )  # fmt: skip
     degree = _degree(cloud, options)
@@ -159,10 +166,12 @@ def _forward(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose:
     normal = _floats(height, width, 3, device=device) if options.normal else None
     weights = torch.zeros(n, device=device)
     context = Context(
-        cloud, camera, options, pose, radii, splats, features, normals, ids, ranges, chunk_ends,
+        cloud, source, camera, options, pose, radii, splats, features, normals, ids, ranges, chunk_ends,
         chunk_tiles, states, finals, last, chunks,
     )  # fmt: skip
-    pictures = _fill(_Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=weights)
+    pictures = fill(
+        arguments.Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=weights
+    )
     kernel = "blend_all" if everything else "blend_rgb"
     run("blending", kernel, columns * rows, TILE * TILE, *_lists_splats_screen(context), pictures, _kept(context))
     return Rendering(rgb, alpha, depth, median, normal, radii.clone(), weights, means2d), context
@@ -227,38 +236,88 @@ def _list_tiles(
 # ---- backward ----
 
 
-def _backward(context: Context, grads: ImageGradients) -> CloudGradients:
-    cloud, options = context.cloud, context.options
-    run = gpu.launcher(cloud.device).launch
-    n, device, everything = len(cloud), cloud.device, options.depth or options.normal
-    sums = torch.zeros(n, SUMS, device=device)
+def _sums(context: Context, grads: ImageGradients) -> Tensor:
+    """(N, 16) sums over pixels per Gaussian, as named in cuda/frame.h."""
+    device, everything = context.cloud.device, context.everything
+    sums = torch.zeros(len(context.cloud), SUMS, device=device)
     given = {name: _like(getattr(grads, name), device) for name in ("rgb", "alpha", "depth", "normal")}
     if any(tensor is not None for tensor in given.values()):
         kernel = "blend_backward_all" if everything else "blend_backward_rgb"
-        upstream = _fill(_Upstream, **given)
-        run(
-            "blending_backward", kernel, context.chunks, TILE * TILE,
-            *_lists_splats_screen(context), upstream, _kept(context), sums,
-        )  # fmt: skip
-    found = {
-        "means": torch.empty_like(cloud.means),
-        "log_scales": torch.empty_like(cloud.log_scales),
-        "quats": torch.empty_like(cloud.quats),
-        "logits": torch.empty_like(cloud.logit_opacities),
-        "sh": torch.empty_like(cloud.sh),
-        "means2d": _floats(n, 2, device=device),
-        "means2d_abs": _floats(n, 2, device=device),
-    }
-    shares = torch.zeros(12, dtype=torch.float64, device=device)
-    run(
-        "projection", f"project_backward_sh{_degree(cloud, options)}", blocks_for(n, THREADS), THREADS,
-        _cloud(cloud), _frame(context.camera, options, context.pose), context.radii, sums, int(everything),
-        _fill(_CloudGradient, **found, pose=(shares, torch.float64)),
+        pictures = (*_lists_splats_screen(context), fill(arguments.Upstream, **given), _kept(context))
+        gpu.launcher(device).launch("blending_backward", kernel, context.chunks, TILE * TILE, *pictures, sums)
+    return sums
+
+
+def _gaussian_backward(context: Context, grads: ImageGradients, kernel: str, target: ctypes.Structure) -> Tensor:
+    """Run ``kernel`` over all Gaussians; returns ∂L/∂pose (4, 4)."""
+    cloud = context.cloud
+    sums = _sums(context, grads)
+    shares = torch.zeros(12, dtype=torch.float64, device=cloud.device)
+    gpu.launcher(cloud.device).launch(
+        "gaussian_backward", f"{kernel}_sh{_degree(cloud, context.options)}", blocks_for(len(cloud), THREADS), THREADS,
+        _cloud(cloud), _frame(context.camera, context.options, context.pose), context.radii, sums,
+        int(context.everything), shares, target,
     )  # fmt: skip
-    pose = torch.zeros(4, 4, device=device)
+    pose = torch.zeros(4, 4, device=cloud.device)
     pose[:3, :3], pose[:3, 3] = shares[:9].reshape(3, 3), shares[9:]
-    found["logit_opacities"] = found.pop("logits")
+    return pose
+
+
+def _backward(context: Context, grads: ImageGradients) -> CloudGradients:
+    cloud = context.cloud
+    found = {name: torch.empty_like(getattr(cloud, name)) for name in FIELDS}
+    found |= {name: _floats(len(cloud), 2, device=cloud.device) for name in ("means2d", "means2d_abs")}
+    target = fill(
+        arguments.Gradients, **{"logits" if name == "logit_opacities" else name: found[name] for name in found}
+    )
+    pose = _gaussian_backward(context, grads, "gaussian_backward", target)
     return CloudGradients(**found, pose=pose)
+
+
+def _backward_adam(
+    context: Context, grads: ImageGradients, moments: Moments, hyper: AdamHyper, statistics: Statistics
+) -> StepResult:
+    cloud = context.cloud
+    n = max(1, len(cloud))
+    faults = torch.zeros(1, dtype=torch.int32, device=cloud.device)
+    step = fill(arguments.FusedAdam, **vars(statistics), nonfinite=(faults, torch.int32))
+    for name, tensors in (("p", vars(cloud)), ("m", moments.m), ("v", moments.v)):
+        setattr(step, name, (ctypes.c_void_p * 5)(*(pointer(tensors[field]) for field in FIELDS)))
+    step.rates = (FLOAT * 6)(
+        hyper.means, hyper.log_scales, hyper.quats, hyper.logit_opacities, hyper.sh_dc, hyper.sh_rest
+    )
+    step.adam = arguments.adam(hyper.step, hyper.beta1, hyper.beta2, hyper.eps, not hyper.visible_only)
+    step.visible_only = hyper.visible_only
+    step.opacity_weight, step.scale_weight = hyper.opacity_reg / n, hyper.scale_reg / (3 * n)
+    pose = _gaussian_backward(context, grads, "gaussian_backward_adam", step)
+    bits = _faults.exchange(faults)
+    return StepResult(pose, tuple(name for i, name in enumerate(FIELDS) if bits >> i & 1))
+
+
+class _Faults:
+    """Brings small flags from the GPU without waiting for it: each call returns the flags of the call before."""
+
+    def __init__(self) -> None:
+        self._before: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def exchange(self, flags: Tensor) -> int:
+        """Hand in the flags (1,) int32 of this step, get those of the last; at once what lies in main memory."""
+        if flags.device.type == "cpu":
+            return int(flags)
+        bits = 0
+        if self._before is not None:
+            copy, done = self._before
+            done.synchronize()  # long since reached: a whole forward pass lies between
+            bits = int(copy)
+        copy = torch.empty(1, dtype=torch.int32, pin_memory=True)
+        copy.copy_(flags, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record(torch.cuda.current_stream(flags.device))
+        self._before = (copy, done)
+        return bits
+
+
+_faults = _Faults()
 
 
 # ---- arguments ----
@@ -276,17 +335,17 @@ def _degree(cloud: GaussianCloud, options: RenderOptions) -> int:
 
 def _cloud(cloud: GaussianCloud) -> ctypes.Structure:
     tensors = (cloud.means, cloud.log_scales, cloud.quats, cloud.logit_opacities, cloud.sh)
-    return _Cloud(*(pointer(tensor) for tensor in tensors), len(cloud), cloud.sh.shape[1])
+    return arguments.Cloud(*(pointer(tensor) for tensor in tensors), len(cloud), cloud.sh.shape[1])
 
 
 def _frame(camera: Camera, options: RenderOptions, pose: Tensor) -> ctypes.Structure:
     """``pose`` goes along by value when it is in main memory, by address when it is on the GPU."""
-    frame = _Frame(
+    frame = arguments.Frame(
         fx=camera.fx, fy=camera.fy, cx=camera.cx, cy=camera.cy, width=camera.width, height=camera.height,
         near=options.near, antialiased=options.antialiased,
     )  # fmt: skip
     if pose.device.type == "cpu":
-        frame.pose = (_float * 12)(*pose[:3, :3].flatten().tolist(), *pose[:3, 3].tolist())
+        frame.pose = (FLOAT * 12)(*pose[:3, :3].flatten().tolist(), *pose[:3, 3].tolist())
     else:
         frame.device_pose = pointer(pose)
     return frame
@@ -296,21 +355,16 @@ def _lists_splats_screen(context: Context) -> tuple[ctypes.Structure, ...]:
     camera = context.camera
     lists = {name: (getattr(context, name), torch.int32) for name in ("ids", "ranges", "chunk_ends")}
     splats = {name: getattr(context, name) for name in ("splats", "features", "normals")}
-    background = (_float * 3)(*context.options.background)
-    screen = _Screen(camera.width, camera.height, blocks_for(camera.width, TILE), background)
-    return _fill(_Lists, **lists), _fill(_Splats, **splats), screen
+    background = (FLOAT * 3)(*context.options.background)
+    screen = arguments.Screen(camera.width, camera.height, blocks_for(camera.width, TILE), background)
+    return fill(arguments.Lists, **lists), fill(arguments.Splats, **splats), screen
 
 
 def _kept(context: Context) -> ctypes.Structure:
-    return _fill(
-        _Kept, chunk_tiles=(context.chunk_tiles, torch.int32), states=context.states, finals=context.finals,
+    return fill(
+        arguments.Kept, chunk_tiles=(context.chunk_tiles, torch.int32), states=context.states, finals=context.finals,
         last=(context.last, torch.int32),
     )  # fmt: skip
-
-
-def _fill(structure: type[ctypes.Structure], **fields: Tensor | tuple[Tensor, torch.dtype] | None) -> ctypes.Structure:
-    """A structure of pointers; tensors are float32 unless given with their dtype."""
-    return structure(**{k: pointer(*v) if isinstance(v, tuple) else pointer(v) for k, v in fields.items()})
 
 
 def _like(gradient: Tensor | None, device: torch.device) -> Tensor | None:

@@ -35,7 +35,7 @@ def build(path: Path) -> ctypes.CDLL:
     """The file's kernels as a shared library; built once per content of the sources."""
     text = path.read_text()
     glue = "".join(GLUE.format(name=name) for name in kernels(text))
-    source = f'#include "device.h"\n#include "{path}"\n{glue}'
+    source = f'#include "device.h"\n#include "{path}"\nusing namespace splat;\n{glue}'
     headers = [p for pattern in ("*.h", "*/*.h") for p in sorted(CUDA.glob(pattern))]
     digest = hashlib.sha256("".join([source, text, *FLAGS, *(p.read_text() for p in headers)]).encode()).hexdigest()
     library = Path(tempfile.gettempdir()) / f"splat-emulation-{digest[:24]}.so"

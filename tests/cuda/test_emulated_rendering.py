@@ -96,7 +96,7 @@ def test_pose_may_lie_beside_the_cloud():
 
     def by_address(view, options, pose):
         made = original(view, options, pose)
-        made.pose = (cuda._float * 12)()
+        made.pose = (cuda.FLOAT * 12)()
         made.device_pose = pose.data_ptr()
         return made
 

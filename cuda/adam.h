@@ -1,0 +1,32 @@
+// Adam (Kingma & Ba 2015), one parameter at a time.
+#pragma once
+
+#include "device.h"
+
+namespace splat {
+
+// Laid out as `_Adam` in splat/rendering/cuda_adam.py. rate_scale = 1 / (1 − β1ᵗ) and root_scale = 1 / √(1 − β2ᵗ); both 1
+// for selective Adam, which has no bias correction.
+struct Adam {
+    float keep1, add1, keep2, add2;  // β1, 1 − β1, β2, 1 − β2
+    float eps, rate_scale, root_scale;
+};
+
+SPLAT_FN void adam_update(const Adam& adam, float* p, float* m, float* v, i64 at, float gradient, float rate) {
+    const float first = adam.keep1 * m[at] + adam.add1 * gradient;
+    const float second = adam.keep2 * v[at] + adam.add2 * gradient * gradient;
+    m[at] = first;
+    v[at] = second;
+    p[at] -= rate * adam.rate_scale * first / (sqrt(second) * adam.root_scale + adam.eps);
+}
+
+SPLAT_FN bool finite(float value) { return fabsf(value) <= 3.402823466e38f; }
+
+// Slope of a regulariser weight · Σ sigmoid(p) or weight · Σ exp(p).
+SPLAT_FN float opacity_slope(float logit, float weight) {
+    const float o = sigmoid(logit);
+    return weight * o * (1.0f - o);
+}
+SPLAT_FN float scale_slope(float log_scale, float weight) { return weight * exp(log_scale); }
+
+}  // namespace splat
