@@ -1,0 +1,156 @@
+"""The `gsplat` backend: nerfstudio's CUDA rasterizer behind the same interface, for who wants it and as a peer.
+
+Imported only when chosen; written for gsplat 1.5.3. It has no median depth (None here), and caps α at its own value, so
+pictures differ from the other backends' by a few thousandths where a Gaussian is all but opaque.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module, util
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from splat.camera import Camera
+from splat.cloud import FIELDS, GaussianCloud
+from splat.errors import BackendError
+from splat.rendering import reference
+from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
+
+INSTALL = "install it with: pip install gsplat (it needs an NVIDIA GPU and the CUDA toolkit), or use --backend cpu"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What `backward` needs: gsplat's own autograd graph.
+
+    Attributes:
+        pictures: by name, with history.
+        leaves: the cloud's five tensors and the pose.
+        means2d: (1, N, 2) gsplat's projected centres, which get an attribute ``absgrad`` in the backward pass.
+    """
+
+    pictures: dict[str, Tensor]
+    leaves: list[Tensor]
+    means2d: Tensor
+
+
+def check() -> str | None:
+    """None when gsplat draws a test Gaussian right here, else what is missing."""
+    if util.find_spec("gsplat") is None:
+        return f"gsplat is not installed; {INSTALL}"
+    if not torch.cuda.is_available():
+        return "gsplat is installed but PyTorch sees no CUDA GPU; use --backend cpu"
+    from splat.rendering import gsplat as own
+    from splat.rendering.backends import probe
+
+    try:
+        wrong = probe(own, "cuda")
+    except (ImportError, RuntimeError, OSError, TypeError, BackendError) as error:
+        return f"gsplat is installed but does not run ({_first_line(error)}); {INSTALL}"
+    return None if wrong is None else f"gsplat is installed but {wrong}; {INSTALL}"
+
+
+def forward(
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None, weights: bool = True
+) -> tuple[Rendering, Context]:
+    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
+
+    Args:
+        weights: also sum each Gaussian's blending weights, at the price of another pass; else that is None.
+    """
+    pose = (camera.world_to_camera if pose is None else pose).detach().to(cloud.means).requires_grad_()
+    leaves = [getattr(cloud, name).detach().requires_grad_() for name in FIELDS]
+    with torch.enable_grad():
+        leafy = GaussianCloud(*leaves)
+        degree = cloud.sh_degree if options.sh_degree is None else min(options.sh_degree, cloud.sh_degree)
+        background = torch.tensor([options.background], dtype=cloud.dtype, device=cloud.device)
+        mode = "RGB+ED" if options.depth else "RGB"
+        drawn, alpha, facts = _draw(
+            leafy,
+            camera,
+            options,
+            pose,
+            leafy.sh,
+            sh_degree=degree,
+            backgrounds=background,
+            render_mode=mode,
+            absgrad=True,
+        )
+        pictures = {"rgb": drawn[0, ..., :3], "alpha": alpha[0, ..., 0]}
+        if options.depth:
+            pictures["depth"] = drawn[0, ..., 3]
+        if options.normal:
+            local = leafy.means @ pose[:3, :3].T + pose[:3, 3]
+            normals = reference.normals(leafy, local, pose[:3, :3])
+            pictures["normal"] = _draw(leafy, camera, options, pose, normals)[0][0]
+    means2d = facts["means2d"]
+    shape = (len(cloud),)
+    radii = (
+        facts["radii"].reshape(*shape, -1).amax(1).to(torch.int32)
+        if len(cloud)
+        else torch.zeros(shape, dtype=torch.int32)
+    )
+    rendering = Rendering(
+        rgb=pictures["rgb"].detach(),
+        alpha=pictures["alpha"].detach(),
+        depth=pictures["depth"].detach() if options.depth else None,
+        median_depth=None,
+        normal=pictures["normal"].detach() if options.normal else None,
+        radii=radii,
+        weights=_weights(cloud.detach(), camera, options, pose.detach()) if weights else None,
+        means2d=means2d.detach()[0] * (radii > 0)[:, None],
+    )
+    return rendering, Context(pictures, [*leaves, pose], means2d)
+
+
+def backward(context: Context, grads: ImageGradients) -> CloudGradients:
+    """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose. Once per context."""
+    asked = [name for name in context.pictures if getattr(grads, name) is not None]
+    wanted = [*context.leaves, context.means2d]
+    zeros = [torch.zeros_like(tensor) for tensor in wanted]
+    if asked:
+        outputs = [context.pictures[name] for name in asked]
+        upstream = [getattr(grads, name).to(outputs[0]) for name in asked]
+        found = torch.autograd.grad(outputs, wanted, upstream, allow_unused=True)
+        zeros = [zero if gradient is None else gradient for zero, gradient in zip(zeros, found, strict=True)]
+    absolute = getattr(context.means2d, "absgrad", torch.zeros_like(context.means2d))
+    return CloudGradients(*zeros[:6], means2d=zeros[6][0], means2d_abs=absolute[0])
+
+
+def _draw(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, colours: Tensor, **more):
+    intrinsics = [[camera.fx, 0.0, camera.cx], [0.0, camera.fy, camera.cy], [0.0, 0.0, 1.0]]
+    return _gsplat().rasterization(
+        means=cloud.means,
+        quats=cloud.quats,
+        scales=cloud.scales,
+        opacities=cloud.opacities,
+        colors=colours,
+        viewmats=pose[None],
+        Ks=torch.tensor([intrinsics], dtype=cloud.dtype, device=cloud.device),
+        width=camera.width,
+        height=camera.height,
+        near_plane=options.near,
+        packed=False,
+        rasterize_mode="antialiased" if options.antialiased else "classic",
+        **more,
+    )
+
+
+def _weights(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> Tensor:
+    """(N,) Σ αT over pixels: the gradient of the summed picture with respect to the colours."""
+    with torch.enable_grad():
+        ones = torch.ones(len(cloud), 3, dtype=cloud.dtype, device=cloud.device, requires_grad=True)
+        picture = _draw(cloud, camera, options, pose, ones)[0]
+        return torch.autograd.grad(picture[..., 0].sum(), ones)[0][:, 0]
+
+
+def _gsplat() -> ModuleType:
+    try:
+        return import_module("gsplat")
+    except ImportError as error:
+        raise BackendError(f"gsplat cannot be imported ({_first_line(error)}); {INSTALL}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
