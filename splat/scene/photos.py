@@ -99,10 +99,11 @@ def _reconstruct(
         model, finding = reconstruct(work, photos, ordered, report)
         placed = {image.name for image in model.images.values() if image.has_pose}
         left_out = [photo.name for photo in photos if photo.alias not in placed]
-        if len(placed) < max(_FEWEST, len(photos) / 3):
+        if len(placed) < max(_FEWEST, len(photos) / 2):
             raise InputError(
                 f"only {len(placed)} of the {len(photos)} photos in {folder} could be placed, so the scene would be a "
-                "fragment; take more photos in between, each overlapping its neighbours by two thirds"
+                "fragment; take more photos in between, each overlapping its neighbours by two thirds, and remove "
+                "photos of other places"
             )
         real = {photo.alias: photo.name for photo in photos}
         for image in model.images.values():

@@ -9,7 +9,7 @@ Python's sqlite3 meanwhile is no way: two SQLite libraries in one process break 
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,17 +105,20 @@ def _match(work: Path, database: Path, photos: Sequence[SfmPhoto], ordered: bool
 def _map_until_plausible(
     work: Path, database: Path, photos: Sequence[SfmPhoto], report: Report
 ) -> tuple[pycolmap.Reconstruction, Finding] | None:
-    """Map as the database stands; without EXIF focal lengths, again from others as long as the result looks wrong."""
+    """Map as COLMAP does; while the result looks wrong, again with less demanded and other focal lengths."""
+    attempts: list[tuple[Callable[[Path], bool] | None, bool]] = [(None, False), (None, True)]
+    if not all(photo.focal_known for photo in photos):
+        attempts += [(_calibrate_by_pairs, True), (_assume_wide, True)]
     best: tuple[pycolmap.Reconstruction, Finding] | None = None
-    unknown = not all(photo.focal_known for photo in photos)
-    for attempt, prepare in enumerate((None, _calibrate_by_pairs, _assume_wide) if unknown else (None,)):
+    for number, (prepare, lenient) in enumerate(attempts):
         source = database
         if prepare is not None:
-            source = work / f"database_{attempt}.db"
+            source = work / f"database_{number}.db"
             shutil.copyfile(database, source)
             if not prepare(source):
                 continue
-        for model in _map(work, source, len(photos), report, f"placing photos{', again' * bool(attempt)}"):
+        stage = f"placing photos, attempt {number + 1}" if number else "placing photos"
+        for model in _map(work, source, len(photos), lenient, report, stage):
             finding = examine(model, database, len(photos))
             if best is None or finding.score > best[1].score:
                 best = model, finding
@@ -124,10 +127,17 @@ def _map_until_plausible(
     return best
 
 
-def _map(work: Path, database: Path, count: int, report: Report, stage: str) -> list[pycolmap.Reconstruction]:
+def _map(
+    work: Path, database: Path, count: int, lenient: bool, report: Report, stage: str
+) -> list[pycolmap.Reconstruction]:
+    """All models that incremental mapping finds. ``lenient`` places a photo on fewer matches: sets with few photos
+    around an object need it (of 16 around a statue 16 are placed instead of 6); `examine` guards against the risk."""
     options = pycolmap.IncrementalPipelineOptions()
     options.num_threads, options.random_seed, options.min_model_size = _threads(), 0, 3
     options.max_num_models = 5
+    if lenient:
+        options.min_num_matches = 10
+        options.mapper.abs_pose_min_num_inliers, options.mapper.abs_pose_min_inlier_ratio = 15, 0.12
     placed = 2
 
     def one_more() -> None:
