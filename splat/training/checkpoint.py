@@ -23,7 +23,12 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """
     path = folder / f"step_{step:08d}.pt"
     with atomic_path(path) as temporary:
-        torch.save({"version": VERSION, "step": step, **state}, temporary)
+        try:
+            torch.save({"version": VERSION, "step": step, **state}, temporary)
+        except RuntimeError as error:  # PyTorch's writer hides the system's reason, such as a full disk
+            raise InputError(
+                f"cannot write {path}, perhaps the disk is full; free some space or choose another place"
+            ) from error
     for old in _all(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
     return path

@@ -106,19 +106,24 @@ def train(
     packed = _open_folder(out, config, resume)
     if packed == "finished":
         return _finished(out)
-    setup = trainer.set_up(scene, config)
     try:
-        if packed is None:
-            state = trainer.begin(setup, plan)
-        else:
-            _check_same_photos(packed, scene, out)
-            state = trainer.unpack(setup, packed, plan)
-        complete = _loop(setup, state, out, progress, stop)
-    finally:
-        setup.cache.close()
-    if not complete:
-        return TrainResult(state.cloud, _facts(setup, state), False, out)
-    return _finish(setup, state, out)
+        setup = trainer.set_up(scene, config)
+        try:
+            if packed is None:
+                state = trainer.begin(setup, plan)
+            else:
+                _check_same_photos(packed, scene, out)
+                state = trainer.unpack(setup, packed, plan)
+            complete = _loop(setup, state, out, progress, stop)
+        finally:
+            setup.cache.close()
+        if not complete:
+            return TrainResult(state.cloud, _facts(setup, state), False, out)
+        return _finish(setup, state, out)
+    except InputError:
+        if out is not None and packed is None:
+            _forget(out)
+        raise
 
 
 def _loop(
@@ -321,6 +326,16 @@ def _open_folder(out: Path | None, config: TrainConfig, resume: bool) -> dict[st
         raise InputError(f"{out} is a file, expected a folder for the results; choose another place")
     settings.write(config, stored)
     return None
+
+
+def _forget(out: Path) -> None:
+    """Remove what a run that failed before its first checkpoint has written: nothing of it is of use."""
+    if any((out / "checkpoints").glob("step_*.pt")):
+        return
+    (out / "config.toml").unlink(missing_ok=True)
+    for folder in (out / "checkpoints", out):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _check_same_photos(packed: dict[str, Any], scene: Scene, out: Path | None) -> None:
