@@ -10,7 +10,7 @@ namespace splat {
 // most 1 fit.
 constexpr float WEIGHT_UNIT = 8388608.0f;
 
-// Pictures, any of the last three null where not asked for; weights (N), added to.
+// Pictures, depth, median and normal null where not asked for; weights (N), added to, or null.
 struct Pictures {
     float *rgb, *alpha, *depth, *median, *normal, *weights;
 };
@@ -80,7 +80,7 @@ SPLAT_FN void blend(const Lists& lists, const Splats& splats, const Screen& scre
                     last = begin - range.x + j + 1;
                 }
             }
-            if (__any_sync(ALL_LANES, weight > 0.0f)) {
+            if (out.weights && __any_sync(ALL_LANES, weight > 0.0f)) {
                 const unsigned sum = warp_sum(static_cast<unsigned>(weight * WEIGHT_UNIT + 0.5f));
                 if (lane == 0) atomicAdd(&near_weight[j], sum);
             }

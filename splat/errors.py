@@ -9,5 +9,9 @@ class BackendError(InputError):
     """A rendering backend cannot run on this machine; the message says what to install or choose instead."""
 
 
+class OutOfMemory(BackendError):
+    """A GPU's memory is full; the message says how to need less. What was trained so far is intact."""
+
+
 class NonFiniteError(InputError):
     """A NaN or infinity appeared in training; the message names the tensor and the step."""

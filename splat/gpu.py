@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from splat import nvrtc
-from splat.errors import BackendError
+from splat.errors import BackendError, OutOfMemory
 
 Argument = Tensor | ctypes.Structure | int | float | None
 
@@ -29,10 +29,6 @@ class Launcher(Protocol):
 
         Arguments: tensors as pointers (None: null), int as 32-bit int, float as 32-bit float, structures by value.
         """
-
-
-class OutOfMemory(BackendError):
-    """The GPU's memory is full."""
 
 
 def pointer(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
@@ -187,6 +183,16 @@ def missing() -> str | None:
     except BackendError as error:
         return str(error)
     return None
+
+
+@functools.cache
+def _usable() -> bool:
+    return missing() is None
+
+
+def runs_on(tensor: Tensor) -> bool:
+    """Whether kernels can work on ``tensor``: float32 on a GPU, with NVRTC at hand."""
+    return tensor.device.type == "cuda" and tensor.dtype == torch.float32 and _usable()
 
 
 def _why_unavailable() -> str:

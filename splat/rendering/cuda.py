@@ -14,6 +14,7 @@ from torch import Tensor
 from splat import gpu
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
+from splat.errors import BackendError, OutOfMemory
 from splat.gpu import blocks_for, pointer
 from splat.rendering import cuda_arguments as arguments
 from splat.rendering.cpu import AdamHyper, Moments, Statistics, StepResult
@@ -63,7 +64,6 @@ class Context:
 
 def check() -> str | None:
     """None when a GPU, its driver and NVRTC are there and draw a test Gaussian right; else what is missing."""
-    from splat.errors import BackendError
     from splat.rendering import cuda
     from splat.rendering.backends import probe
 
@@ -78,14 +78,17 @@ def check() -> str | None:
 
 
 def forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None, weights: bool = True
 ) -> tuple[Rendering, Context]:
     """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
+
+    Args:
+        weights: also sum each Gaussian's blending weights; else `Rendering.weights` is None and the pass a bit faster.
 
     Raises ValueError for a cloud that is not float32, BackendError where there is no GPU, OutOfMemory.
     """
     with gpu.memory_errors():
-        return _forward(cloud, camera, options, camera.world_to_camera if pose is None else pose)
+        return _forward(cloud, camera, options, camera.world_to_camera if pose is None else pose, weights)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
@@ -128,7 +131,9 @@ def backward_adam(
 # ---- forward ----
 
 
-def _forward(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> tuple[Rendering, Context]:
+def _forward(
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, weights: bool
+) -> tuple[Rendering, Context]:
     source, cloud = cloud, _prepared(cloud)
     run = gpu.launcher(cloud.device).launch
     n, device, everything = len(cloud), cloud.device, options.depth or options.normal
@@ -164,17 +169,15 @@ def _forward(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose:
     depth = _floats(height, width, device=device) if options.depth else None
     median = _floats(height, width, device=device) if options.depth else None
     normal = _floats(height, width, 3, device=device) if options.normal else None
-    weights = torch.zeros(n, device=device)
+    sums = torch.zeros(n, device=device) if weights else None
     context = Context(
         cloud, source, camera, options, pose, radii, splats, features, normals, ids, ranges, chunk_ends,
         chunk_tiles, states, finals, last, chunks,
     )  # fmt: skip
-    pictures = fill(
-        arguments.Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=weights
-    )
+    pictures = fill(arguments.Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=sums)
     kernel = "blend_all" if everything else "blend_rgb"
     run("blending", kernel, columns * rows, TILE * TILE, *_lists_splats_screen(context), pictures, _kept(context))
-    return Rendering(rgb, alpha, depth, median, normal, radii.clone(), weights, means2d), context
+    return Rendering(rgb, alpha, depth, median, normal, radii.clone(), sums, means2d), context
 
 
 def _list_tiles(
@@ -189,7 +192,7 @@ def _list_tiles(
     ends = tiles[order].cumsum(0)
     pairs = int(ends[-1]) if n else 0  # the one place where the host waits for the GPU
     if pairs >= 2**31:
-        raise gpu.OutOfMemory(
+        raise OutOfMemory(
             f"{pairs:.1e} pairs of a Gaussian and a tile are too many for one picture; some Gaussians are huge: "
             "lower --gaussians, raise --downscale, or use --backend cpu"
         )

@@ -14,7 +14,8 @@ from splat.gpu import blocks_for
 from splat.rendering import cuda_arguments as arguments
 from splat.rendering.cuda_arguments import DOUBLE, FLOAT, INT, U64, fill, pointers, structure
 
-_NONE_BAD = 2**31 - 1
+NONE_BAD = 2**31 - 1  # what `adam_rows` reports when all rows are finite
+MAX_WIDTH = 256  # values per row that `adam_rows` takes
 TILE = 16
 
 # As in cuda/image_loss.cu, cuda/optimizer.cu and cuda/mcmc.cu.
@@ -106,10 +107,10 @@ def adam_rows(
         (1,) int32 on the GPU: the first row whose gradient is not finite, 2³¹ − 1 if there is none.
     """
     rows = len(tensor)
-    first_bad = torch.full((1,), _NONE_BAD, dtype=torch.int32, device=tensor.device)
+    first_bad = torch.full((1,), NONE_BAD, dtype=torch.int32, device=tensor.device)
     if tensor.numel() == 0:
         return first_bad
-    width, threads = tensor.numel() // rows, 256
+    width, threads = tensor.numel() // rows, MAX_WIDTH
     gradient = gradient.contiguous()
     step = fill(
         _Rows, p=tensor, m=moments[0], v=moments[1], g=gradient,

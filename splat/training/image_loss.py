@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from splat import core
+from splat import core, gpu
+from splat.training.gpu_kernels import compare_images
 
 _POINTER, _INT64, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _C1, _C2 = 0.01**2, 0.03**2
@@ -51,7 +52,8 @@ def image_loss(
     """Compare a rendering with a photo.
 
     Args:
-        rgb: (H, W, 3) float32 rendering, contiguous. On other devices than the CPU the same equations run in PyTorch.
+        rgb: (H, W, 3) float32 rendering, contiguous; on the CPU, on a GPU (kernels of ``cuda/`` where NVRTC is at
+            hand) or elsewhere (the same equations in PyTorch).
         target: (H, W, 3) uint8 photo, on the same device.
         mask: (H, W) bool, True where a pixel counts; None counts all.
         ssim_weight: λ.
@@ -62,6 +64,8 @@ def image_loss(
         BackendError: when the C++ core is not installed.
     """
     height, width = _check(rgb, target, mask)
+    if gpu.runs_on(rgb):
+        return _loss_gpu(rgb, target, mask, ssim_weight, gradient)
     if rgb.device.type != "cpu":
         return _loss_torch(rgb, target, mask, ssim_weight, gradient)
     grad = torch.empty_like(rgb) if gradient else None
@@ -100,6 +104,16 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
         return ctx.grad * upstream, None
+
+
+def _loss_gpu(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, gradient: bool) -> ImageLoss:
+    """`image_loss` by the CUDA kernels."""
+    sums, grad = compare_images(rgb, target, mask, ssim_weight, gradient)
+    l1, ssim, square, pixels = sums.tolist()
+    if pixels == 0:
+        return ImageLoss(0.0, 0.0, 1.0, 0.0, 0, grad)
+    l1, ssim, mse = (value / (3 * pixels) for value in (l1, ssim, square))
+    return ImageLoss((1 - ssim_weight) * l1 + ssim_weight * (1 - ssim), l1, ssim, mse, int(pixels), grad)
 
 
 def _loss_torch(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, gradient: bool) -> ImageLoss:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
-from splat.metrics import ssim_map
 from splat.rendering.types import ImageGradients, Rendering
 from splat.scene.images import Photo
 from splat.training import appearance
@@ -127,23 +126,12 @@ def _corrected(
 
 
 def compare(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float) -> ImageLoss:
-    """(1 − λ)·L1 + λ·(1 − SSIM) with its gradient: by the C++ core in main memory, by PyTorch on a GPU.
+    """(1 − λ)·L1 + λ·(1 − SSIM) with its gradient, on the device of ``rgb``.
 
     Args and result as in `splat.training.image_loss.image_loss`; ``target`` and ``mask`` may be on another device.
     """
-    if rgb.device.type == "cpu":
-        return image_loss(rgb, target, mask, ssim_weight)
-    leaf = rgb.detach().requires_grad_()
-    goal = target.to(rgb.device).to(rgb.dtype) / 255
-    keep = torch.ones_like(rgb[..., 0]) if mask is None else mask.to(rgb)
-    count = keep.sum().clamp_min(1)
-    shown, goal = leaf * keep[..., None], goal * keep[..., None]
-    l1 = (shown - goal).abs().sum() / (3 * count)
-    ssim = (ssim_map(shown, goal) * keep[..., None]).sum() / (3 * count)
-    loss = (1 - ssim_weight) * l1 + ssim_weight * (1 - ssim)
-    loss.backward()
-    mse = ((shown.detach().clamp(0, 1) - goal) ** 2).sum() / (3 * count)
-    return ImageLoss(float(loss.detach()), float(l1.detach()), float(ssim.detach()), float(mse), int(count), leaf.grad)
+    mask = None if mask is None else mask.to(rgb.device)
+    return image_loss(rgb, target.to(rgb.device, non_blocking=True), mask, ssim_weight)
 
 
 def composite(photo: Photo, background: tuple[float, float, float]) -> Tensor:

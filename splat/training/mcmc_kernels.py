@@ -8,8 +8,9 @@ import ctypes
 import torch
 from torch import Tensor
 
-from splat import core
+from splat import core, gpu
 from splat.cloud import GaussianCloud
+from splat.training import gpu_kernels
 
 MAX_RATIO = 51  # largest number of Gaussians one is turned into
 _POINTER, _INT64, _UINT64 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
@@ -29,6 +30,9 @@ def add_noise(cloud: GaussianCloud, strength: float, seed: int, step: int, min_o
         step: number of the training step.
         min_opacity: opacity at which the gate is one half.
     """
+    if gpu.runs_on(cloud.means):
+        gpu_kernels.mcmc_noise(cloud, strength, seed, step, min_opacity)
+        return
     if cloud.device.type != "cpu" or cloud.dtype != torch.float32:
         cloud.means.add_(_noise_torch(cloud, strength, seed, step, min_opacity))
         return
@@ -66,6 +70,8 @@ def relocate(
     if log_scales.shape != (*logit_opacities.shape, 3) or ratios.shape != logit_opacities.shape:
         shapes = [tuple(tensor.shape) for tensor in (logit_opacities, log_scales, ratios)]
         raise ValueError(f"logit_opacities, log_scales and ratios have shapes {shapes}, expected (M,), (M, 3) and (M,)")
+    if gpu.runs_on(logit_opacities):
+        return gpu_kernels.mcmc_relocate(logit_opacities, log_scales, ratios, min_opacity)
     inputs = [tensor.detach().to("cpu", torch.float32).contiguous() for tensor in (logit_opacities, log_scales)]
     counts = ratios.to("cpu", torch.int64).contiguous()
     outputs = [torch.empty_like(tensor) for tensor in inputs]

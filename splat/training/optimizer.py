@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from splat import core
+from splat import core, gpu
 from splat.cloud import FIELDS, GaussianCloud
+from splat.rendering.cuda_arguments import adam
+from splat.training import gpu_kernels
 
 if TYPE_CHECKING:
     from splat.rendering.cpu import AdamHyper
@@ -90,6 +92,8 @@ def adam_step(
             rates = (rate, rate)
         weight = {"logit_opacities": hyper.opacity_reg, "log_scales": hyper.scale_reg}.get(name, 0.0)
         update = _step_core if tensor.device.type == "cpu" and tensor.dtype == torch.float32 else _step_torch
+        if gpu.runs_on(tensor) and tensor[:1].numel() <= gpu_kernels.MAX_WIDTH:
+            update = _step_gpu
         first = update(
             name, tensor, gradients[name], state, hyper, rates, visible if hyper.visible_only else None, weight
         )
@@ -132,6 +136,28 @@ def _step_core(
         _REGULARISERS.get(name, 0) if weight else 0,
         weight / tensor.numel(),
     )
+
+
+def _step_gpu(
+    name: str,
+    tensor: Tensor,
+    gradient: Tensor,
+    state: AdamState,
+    hyper: "AdamHyper",
+    rates: tuple[float, float],
+    visible: Tensor | None,
+    weight: float,
+) -> int:
+    """The step by the CUDA kernel. Waits for the GPU, unlike the step fused with the backward pass."""
+    if tensor.numel() == 0:
+        return -1
+    constants = adam(hyper.step, hyper.beta1, hyper.beta2, hyper.eps, not hyper.visible_only)
+    columns = gpu_kernels.RowRates(3 if name == "sh" else tensor[:1].numel(), *rates)
+    kind = _REGULARISERS.get(name, 0) if weight else 0
+    moments = (state.m[name], state.v[name])
+    first = gpu_kernels.adam_rows(tensor, moments, gradient, columns, constants, visible, kind, weight / tensor.numel())
+    row = int(first)
+    return -1 if row == gpu_kernels.NONE_BAD else row
 
 
 def _step_torch(

@@ -8,7 +8,7 @@ import torch
 from emulator import CUDA, kernels
 
 from splat import gpu, nvrtc
-from splat.errors import BackendError
+from splat.errors import BackendError, OutOfMemory
 from splat.rendering import cuda
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
@@ -140,7 +140,7 @@ def test_no_nvrtc(monkeypatch):
 
 def test_full_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 8 << 30))
-    with pytest.raises(gpu.OutOfMemory) as caught, gpu.memory_errors():
+    with pytest.raises(OutOfMemory) as caught, gpu.memory_errors():
         raise torch.cuda.OutOfMemoryError
     sentence(str(caught.value), "7.0 of 8.0 GB", "--gaussians")
 
