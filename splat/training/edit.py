@@ -39,6 +39,12 @@ def populate(cloud: GaussianCloud, statistics: Iterable[str] = ()) -> Population
     return Population(cloud, AdamState.zeros(cloud), zeros)
 
 
+def aligned(population: Population) -> bool:
+    """Whether everything in ``population`` has the same number of rows; not so if an edit was cut short."""
+    tensors = [*_named(population.cloud).values(), *population.adam.m.values(), *population.adam.v.values()]
+    return all(len(tensor) == len(population) for tensor in [*tensors, *population.statistics.values()])
+
+
 def keep(population: Population, mask: Tensor) -> None:
     """Remove the rows where ``mask`` (N,) bool is false; the others keep their order."""
     _check_length(mask, len(population), "mask")

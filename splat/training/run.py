@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import splat
-from splat import formats
+from splat import formats, gpu
 from splat.cloud import GaussianCloud
-from splat.errors import InputError, NonFiniteError
+from splat.errors import InputError, NonFiniteError, OutOfMemory
 from splat.files import write_json
 from splat.report import write_report
 from splat.scene import Scene
-from splat.training import checkpoint, trainer
+from splat.training import checkpoint, edit, trainer
 from splat.training import config as settings
 from splat.training.config import TrainConfig
 from splat.training.evaluation import Evaluation, evaluate, options_of
@@ -98,6 +98,7 @@ def train(
     Raises:
         InputError: for a scene without training photos, an unusable ``out``, settings unlike those of a resumed run.
         NonFiniteError: when a NaN or infinity appears, after a checkpoint of the last good state.
+        OutOfMemory: when a GPU's memory is full, likewise.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint.
     """
     config = config or TrainConfig()
@@ -141,12 +142,14 @@ def _loop(
     with interrupts() as interrupted:
         while not plan.finished:
             try:
-                trainer.step(setup, state)
+                with gpu.memory_errors():
+                    trainer.step(setup, state)
                 # A faulty gradient shows at once; a parameter that is out of every picture only here.
                 if plan.step % _CHECK_EVERY == 0 or plan.finished:
                     trainer.check_finite(state)
-            except NonFiniteError:
-                _save(setup, state, out)
+            except (NonFiniteError, OutOfMemory):
+                if edit.aligned(state.population):  # memory may run out between two tensors of an edit
+                    _save(setup, state, out)
                 raise
             if crossed(config.eval_every, plan.before, plan.fraction) and not plan.finished:
                 eval_psnr = _look(setup, state)
