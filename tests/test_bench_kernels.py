@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,26 @@ def test_a_small_run(bench, tmp_path):
     rows = [{**row, "sweep": sweep} for sweep in ("count", "size")]
     bench.plot(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_nothing_is_faster_than_the_peak(bench):
+    """A peak below what a matrix product reaches was not one: its loop must have done something besides multiply-adds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    core.set_threads(1)
+    peaks = []
+    for name in core.variants():
+        with core.use_variant(name):
+            peaks.append(bench.fma_peak(0.1))
+    matrix = torch.rand(384, 384)
+    seconds = []
+    for _ in range(30):
+        start = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    core.set_threads(0)
+    assert max(peaks) > 384**3 / min(seconds)
 
 
 def test_a_cloud_needs_a_scene(bench):
