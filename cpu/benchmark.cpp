@@ -27,7 +27,7 @@ float spin(int64_t rounds) {
     VF s6 = set1(0.56f), s7 = set1(0.57f), s8 = set1(0.58f), s9 = set1(0.59f), s10 = set1(0.60f), s11 = set1(0.61f);
     const VF factor = set1(0.999f), offset = set1(0.001f);
     auto step = [&](VF& s) {
-        s = fma(s, factor, offset);
+        s = fma(factor, offset, s);  // ARM accumulates in place; so must this, or copies are measured there
         hold(s);
     };
     for (int64_t round = 0; round < rounds; ++round) {

@@ -64,7 +64,7 @@ def test_a_small_run(bench, tmp_path):
 
 
 def test_nothing_is_faster_than_the_peak(bench):
-    """A peak below what a matrix product reaches was not one: its loop must have done something besides multiply-adds."""
+    """A peak below what a matrix product reaches was not one: its loop did something else than multiply-adds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     core.set_threads(1)
