@@ -191,6 +191,7 @@ def spark(node: Node, folder: Path, cloud: GaussianCloud) -> Iterator[Row]:
         target = folder / f"spark-{Path(file).name}.spz"
         node.run("spark.mjs", folder / file, target)
         theirs, ours = formats.read(target), formats.read(folder / file)
+        ours = ours.replace(log_scales=ours.log_scales.clamp(-10, 5.9375))  # what SPZ can hold
         return compare(client, f"reads {file}", ours, theirs, SPARK)
 
     # Its headless decoder stops with an error at files of less than SH 3, other people's as well, and at SPZ version 4.

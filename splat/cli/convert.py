@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from splat.cli.console import amount, parse, say
+from splat.cli.console import amount, parse, require, say
 from splat.cli.inputs import open_subject
 from splat.errors import InputError
 
@@ -125,19 +125,27 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
         if "version" not in chosen.options:
             raise InputError(f"--spz-version is for .spz files, but {target} is to be written as '{chosen.name}'")
         values["version"] = options.spz_version
-    subjects = [open_subject(source) for source in sources]
+    read = [read_source(source) for source in sources]
     if "antialiased" in chosen.options and "antialiased" not in values:
-        values["antialiased"] = any(subject.antialiased for subject in subjects)
-    clouds = [subject.cloud for subject in subjects]
-    del subjects  # so that joining does not hold everything twice
-    cloud = clouds.pop() if len(clouds) == 1 else GaussianCloud.concat(clouds)
-    clouds.clear()
+        values["antialiased"] = any(antialiased for _, antialiased in read)
+    cloud = read[0][0] if len(read) == 1 else GaussianCloud.concat([cloud for cloud, _ in read])
+    del read  # the parts of a joined cloud are needed no more
     cloud, dropped = edit(cloud, options)
     formats.write(cloud, target, format=chosen.name, **values)
     folder = target.parent if target.name == "meta.json" else target
     size = sum(file.stat().st_size for file in folder.rglob("*")) if folder.is_dir() else target.stat().st_size
     left_out = f"; {dropped:,} with NaN or infinite values left out" if dropped else ""
     say(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
+
+
+def read_source(path: Path) -> tuple["GaussianCloud", bool]:
+    """A cloud, and whether it was trained with the antialiased blur, from a file, a SOG folder or a run."""
+    from splat import formats
+
+    if path.is_dir() and not (path / "meta.json").is_file():
+        subject = open_subject(path)
+        return subject.cloud, subject.antialiased
+    return formats.read(require(path, "file or folder")), bool(formats.recognise(path).function("antialiased")(path))
 
 
 def edit(cloud: "GaussianCloud", options: Convert) -> tuple["GaussianCloud", int]:
@@ -170,6 +178,8 @@ def edit(cloud: "GaussianCloud", options: Convert) -> tuple["GaussianCloud", int
 
 def move(cloud: "GaussianCloud", options: Convert) -> "GaussianCloud":
     """Apply --transform, --scale, --rotate and --translate, in this order, as one similarity."""
+    if all(value is None for value in (options.transform, options.scale, options.rotate, options.translate)):
+        return cloud
     import numpy as np
     import torch
     from scipy.spatial.transform import Rotation
@@ -190,8 +200,6 @@ def move(cloud: "GaussianCloud", options: Convert) -> "GaussianCloud":
         pose = turn @ pose
     if options.translate is not None:
         pose[:3, 3] += options.translate
-    if np.array_equal(pose, np.eye(4)):
-        return cloud
     scale = np.cbrt(np.linalg.det(pose[:3, :3]))
     if not np.isfinite(pose).all() or scale <= 0 or not np.allclose(pose[3], (0, 0, 0, 1)):
         raise InputError("the transform is no similarity: its scale must be positive and its last row 0 0 0 1")

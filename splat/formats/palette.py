@@ -32,6 +32,11 @@ def fit(points: Tensor, weights: Tensor, size: int, iterations: int = 4, seed: i
     return codes, chosen[label]
 
 
+def distinct_count(points: Tensor) -> int:
+    """How many different rows ``points`` (N, D) has."""
+    return len(_distinct_rows(points)[0])
+
+
 def _distinct_rows(points: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct rows, and for each point its row among them."""
     # Rows are told apart by one random projection; equal rows have equal projections, and unequal ones almost never.

@@ -9,6 +9,7 @@ import torch
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.formats import codebook, palette
+from splat.formats.importance import importance
 from splat.formats.order import morton
 from splat.formats.quantize import SQRT2, alphas, prepare, smallest_three, to_uint, unit_quats, without_zero_bands
 from splat.formats.sog import GENERATOR, PALETTE_COLUMNS
@@ -17,6 +18,10 @@ from splat.formats.webp import MAX_SIDE
 # ln-scale of what is flat or smaller than anything visible; a code for it would be lost on everything else.
 MIN_LOG_SCALE = -20.0
 MAX_PALETTE = 1 << 16
+# How far apart the weights of Gaussians may be (see importance.py). Few large ones make most of a picture, so that a
+# codebook that served all alike would spend its codes where nobody looks.
+CODEBOOK_SPREAD = 1e5
+PALETTE_SPREAD = 1e3
 
 
 def encode(
@@ -39,7 +44,8 @@ def encode(
     means_l, means_u, mins, maxs = _means(cloud.means.double().numpy())
     log_scales = np.maximum(cloud.log_scales.numpy(), MIN_LOG_SCALE)
     dc = cloud.sh[:, 0].numpy()
-    scale_codes, dc_codes = codebook.fit(log_scales), codebook.fit(dc)
+    weights = np.repeat(importance(cloud, CODEBOOK_SPREAD).numpy()[:, None], 3, 1)
+    scale_codes, dc_codes = codebook.fit(log_scales, weights), codebook.fit(dc, weights)
     pixels = {
         "means_l": _opaque(means_l),
         "means_u": _opaque(means_u),
@@ -91,18 +97,23 @@ def _short(codes: np.ndarray) -> list[float]:
     return [float(str(code)) for code in codes]
 
 
-def palette_size(count: int) -> int:
-    """Entries for ``count`` Gaussians."""
-    return min(MAX_PALETTE, max(1, count))
+def palette_size(points: torch.Tensor) -> int:
+    """Entries for the SH (N, D) of N Gaussians.
+
+    Values that came from a palette keep it, exactly. Otherwise six entries for ten Gaussians up to the format's limit:
+    fewer than other encoders use, as ours are placed where they are seen.
+    """
+    few = palette.distinct_count(points)
+    return few if few <= min(MAX_PALETTE, 0.75 * len(points)) else min(MAX_PALETTE, max(1, round(0.6 * len(points))))
 
 
 def _rest(cloud: GaussianCloud, path: Path, entries: int | None) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Metadata, centroid picture and label pixels of the SH beyond the base colour."""
-    entries = palette_size(len(cloud)) if entries is None else entries
+    points = cloud.sh[:, 1:].reshape(len(cloud), -1).contiguous()
+    entries = palette_size(points) if entries is None else entries
     if not 1 <= entries <= MAX_PALETTE:
         raise InputError(f"{path}: a palette of {entries:,} SH entries was asked for; SOG holds 1 to 65,536")
-    points = cloud.sh[:, 1:].reshape(len(cloud), -1).contiguous()
-    centers, label = palette.fit(points, _importance(cloud), entries)
+    centers, label = palette.fit(points, importance(cloud, PALETTE_SPREAD).float(), entries)
     centers = centers.numpy().reshape(len(centers), -1, 3)
     codes = codebook.fit(centers)
     rows = -(-len(centers) // PALETTE_COLUMNS)
@@ -118,11 +129,3 @@ def _rest(cloud: GaussianCloud, path: Path, entries: int | None) -> tuple[dict[s
         "files": ["shN_centroids.webp", "shN_labels.webp"],
     }
     return meta, picture.reshape(rows, -1, 4), pixels
-
-
-def _importance(cloud: GaussianCloud) -> torch.Tensor:
-    """(N,) weights: roughly the screen area a Gaussian can fill times its opacity, limited to a range of 1:1000."""
-    largest = cloud.log_scales.double().clamp(MIN_LOG_SCALE, 20).topk(2, dim=1).values.sum(1)
-    weight = (largest - largest.median()).clamp(-20, 20).exp() * cloud.logit_opacities.double().sigmoid()
-    middle = weight.median().clamp_min(1e-30)
-    return (weight / middle).clamp(0.03, 30).float()
