@@ -119,8 +119,13 @@ class Gpu:
     """One NVIDIA GPU: compiles kernel files at first use and keeps them loaded."""
 
     def __init__(self, index: int) -> None:
+        torch.cuda.synchronize(index)  # PyTorch makes the context of a device when it first uses it
         major, minor = torch.cuda.get_device_capability(index)
         self.index = index
+        self._context = ctypes.c_void_p()
+        device = ctypes.c_int()
+        _check(_driver().cuDeviceGet(ctypes.byref(device), index), "GPU")
+        _check(_driver().cuDevicePrimaryCtxRetain(ctypes.byref(self._context), device), "GPU")
         self.capability = 10 * major + minor
         self._modules: dict[str, ctypes.c_void_p] = {}
         self._functions: dict[tuple[str, str], ctypes.c_void_p] = {}
@@ -133,12 +138,13 @@ class Gpu:
         addresses, _alive = pack(arguments)
         with torch.cuda.device(self.index):
             stream = ctypes.c_void_p(torch.cuda.current_stream(self.index).cuda_stream)
+            _driver().cuCtxSetCurrent(self._context)  # a thread that has not used the GPU yet has none
             _check(_driver().cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, addresses, None), kernel)
 
     def _load(self, file: str, kernel: str) -> ctypes.c_void_p:
         with self._lock, torch.cuda.device(self.index):
             if file not in self._modules:
-                torch.cuda.current_stream(self.index).synchronize()  # PyTorch makes its context current only when used
+                _driver().cuCtxSetCurrent(self._context)
                 module = ctypes.c_void_p()
                 image = nvrtc.compiled(file, self.capability)
                 _check(_driver().cuModuleLoadData(ctypes.byref(module), image), file)

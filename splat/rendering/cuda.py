@@ -293,30 +293,30 @@ def _backward_adam(
     step.visible_only = hyper.visible_only
     step.opacity_weight, step.scale_weight = hyper.opacity_reg / n, hyper.scale_reg / (3 * n)
     pose = _gaussian_backward(context, grads, "gaussian_backward_adam", step)
-    bits = _faults.exchange(faults)
+    bits = _faults.exchange(faults, hyper.step)
     return StepResult(pose, tuple(name for i, name in enumerate(FIELDS) if bits >> i & 1))
 
 
 class _Faults:
-    """Brings small flags from the GPU without waiting for it: each call returns the flags of the call before."""
+    """Brings small flags from the GPU without waiting for it: each step gets the flags of the step before."""
 
     def __init__(self) -> None:
-        self._before: tuple[Tensor, torch.cuda.Event] | None = None
+        self._before: tuple[int, Tensor, torch.cuda.Event] | None = None
 
-    def exchange(self, flags: Tensor) -> int:
-        """Hand in the flags (1,) int32 of this step, get those of the last; at once what lies in main memory."""
+    def exchange(self, flags: Tensor, step: int) -> int:
+        """Hand in the flags (1,) int32 of ``step``, get those of the one before; at once if they are in main memory."""
         if flags.device.type == "cpu":
             return int(flags)
         bits = 0
-        if self._before is not None:
-            copy, done = self._before
+        if self._before is not None and self._before[0] == step - 1:
+            _, copy, done = self._before
             done.synchronize()  # long since reached: a whole forward pass lies between
             bits = int(copy)
         copy = torch.empty(1, dtype=torch.int32, pin_memory=True)
         copy.copy_(flags, non_blocking=True)
         done = torch.cuda.Event()
         done.record(torch.cuda.current_stream(flags.device))
-        self._before = (copy, done)
+        self._before = (step, copy, done)
         return bits
 
 
