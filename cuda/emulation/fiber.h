@@ -6,7 +6,9 @@
 #include <cstdlib>
 #include <vector>
 
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(EMULATION_PORTABLE)
+#define EMULATION_ASSEMBLY
+#else
 #include <ucontext.h>
 #endif
 
@@ -14,7 +16,7 @@ namespace emulation {
 
 constexpr std::size_t STACK_BYTES = 128 << 10;
 
-#if defined(__x86_64__)
+#if defined(EMULATION_ASSEMBLY)
 
 // Saves the registers that a call must preserve on the running stack, stores its pointer, and goes on from another.
 asm(R"(

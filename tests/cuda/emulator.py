@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from splat import gpu
 from splat.files import packaged_folder
 
 CUDA = packaged_folder("cuda")
+BUILT = Path(__file__).parents[2] / ".pytest_cache" / "emulation"
 FLAGS = ["-std=c++20", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-w"]
 # The kernels' launchers, each with the values' addresses as cuLaunchKernel takes them.
 GLUE = 'extern "C" const char* launch_{name}(unsigned blocks, unsigned threads, void** arguments) {{\n'
@@ -38,13 +40,14 @@ def build(path: Path) -> ctypes.CDLL:
     source = f'#include "device.h"\n#include "{path}"\nusing namespace splat;\n{glue}'
     headers = [p for pattern in ("*.h", "*/*.h") for p in sorted(CUDA.glob(pattern))]
     digest = hashlib.sha256("".join([source, text, *FLAGS, *(p.read_text() for p in headers)]).encode()).hexdigest()
-    library = Path(tempfile.gettempdir()) / f"splat-emulation-{digest[:24]}.so"
+    library = BUILT / f"{path.stem}-{digest[:24]}.so"
     if not library.exists():
-        with tempfile.TemporaryDirectory() as folder:
+        BUILT.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BUILT) as folder:
             glued, built = Path(folder) / f"{path.stem}.cpp", Path(folder) / "built.so"
             glued.write_text(source)
             subprocess.run(["g++", *FLAGS, f"-I{CUDA}", str(glued), "-o", str(built)], check=True)
-            library.write_bytes(built.read_bytes())
+            os.replace(built, library)  # at once, as several test processes may build it
     return ctypes.CDLL(str(library))
 
 

@@ -140,6 +140,27 @@ def test_lists_hold_exactly_the_tiles_that_the_ellipses_reach():
         assert listed - needed <= set(projection.rows[(reach > 0.6).any(0)].tolist())
 
 
+@pytest.mark.parametrize("name", ["degenerate", "opaque", "off_centre", "one_pixel"])
+def test_nothing_is_written_beside_the_buffers(name: str, monkeypatch):
+    # Every buffer of the driver lies between two margins, whose content must survive.
+    margin, mark, guarded = 64, 77, []
+
+    def guard(shape, dtype):
+        size = torch.Size(shape).numel()
+        whole = torch.full((size + 2 * margin,), mark, dtype=dtype)
+        guarded.append(whole)
+        return whole[margin : margin + size].view(shape)
+
+    monkeypatch.setattr(cuda, "_floats", lambda *shape, device: guard(shape, torch.float32))
+    monkeypatch.setattr(cuda, "_ints", lambda *shape, device: guard(shape, torch.int32))
+    this = case(name)
+    _, context = cuda.forward(this.cloud.to(dtype=torch.float32), this.camera, this.options)
+    cuda.backward(context, single(expected(name).upstream))
+    assert len(guarded) > 10
+    for whole in guarded:
+        assert bool((whole[:margin] == mark).all()) and bool((whole[-margin:] == mark).all())
+
+
 def test_float64_clouds_and_clouds_off_the_gpu_are_refused():
     this = case("single")
     with pytest.raises(ValueError, match="float32"):
