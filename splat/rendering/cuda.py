@@ -131,109 +131,103 @@ def backward_adam(
 # ---- forward ----
 
 
+@dataclass(frozen=True)
+class _Projected:
+    """What cuda/projection.cu leaves per Gaussian. Depths of Gaussians that reach no tile are huge."""
+
+    splats: Tensor
+    features: Tensor
+    normals: Tensor | None
+    depths: Tensor
+    means2d: Tensor
+    radii: Tensor
+    tiles: Tensor
+
+
 def _forward(
     cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, weights: bool
 ) -> tuple[Rendering, Context]:
     source, cloud = cloud, _prepared(cloud)
-    run = gpu.launcher(cloud.device).launch
-    n, device, everything = len(cloud), cloud.device, options.depth or options.normal
     pose = pose.detach().to(torch.float32).contiguous()
-    splats, features = _floats(n, 8, device=device), _floats(n, 4, device=device)
-    normals = _floats(n, 4, device=device) if everything else None
-    depths, means2d = _floats(n, device=device), _floats(n, 2, device=device)
-    radii, tiles = _ints(n, device=device), _ints(n, device=device)
-    projected = fill(
-        arguments.Projected, splats=splats, features=features, normals=normals, depths=depths, means2d=means2d,
-        radii=(radii, torch.int32), tiles=(tiles, torch.int32),
-    )  # fmt: skip
-    degree = _degree(cloud, options)
-    run(
-        "projection",
-        f"project_sh{degree}",
-        blocks_for(n, THREADS),
-        THREADS,
-        _cloud(cloud),
-        _frame(camera, options, pose),
-        projected,
-    )
+    seen = _project(cloud, camera, options, pose)
+    ids, ranges, chunk_ends, pairs = _list_tiles(camera, seen)
 
-    ids, ranges, chunk_ends, pairs = _list_tiles(run, camera, splats, tiles, depths)
-    height, width = camera.height, camera.width
-    columns, rows = blocks_for(width, TILE), blocks_for(height, TILE)
-    channels = 8 if everything else 4
-    chunks = columns * rows + pairs // CHUNK
-    chunk_tiles = torch.full((chunks,), -1, dtype=torch.int32, device=device)
-    states = _floats(_rounded(pairs // CHUNK), channels, TILE * TILE, device=device)
-    finals, last = _floats(height, width, channels, device=device), _ints(height, width, device=device)
+    height, width, device = camera.height, camera.width, cloud.device
+    tiles, everything = len(ranges), seen.normals is not None
+    channels, chunks = 8 if everything else 4, tiles + pairs // CHUNK
+    context = Context(
+        cloud, source, camera, options, pose, seen.radii, seen.splats, seen.features, seen.normals,
+        ids, ranges, chunk_ends,
+        chunk_tiles=torch.full((chunks,), -1, dtype=torch.int32, device=device),
+        states=_floats(_rounded(pairs // CHUNK), channels, TILE * TILE, device=device),
+        finals=_floats(height, width, channels, device=device),
+        last=_ints(height, width, device=device),
+        chunks=chunks,
+    )  # fmt: skip
     rgb, alpha = _floats(height, width, 3, device=device), _floats(height, width, device=device)
     depth = _floats(height, width, device=device) if options.depth else None
     median = _floats(height, width, device=device) if options.depth else None
     normal = _floats(height, width, 3, device=device) if options.normal else None
-    sums = torch.zeros(n, device=device) if weights else None
-    context = Context(
-        cloud, source, camera, options, pose, radii, splats, features, normals, ids, ranges, chunk_ends,
-        chunk_tiles, states, finals, last, chunks,
-    )  # fmt: skip
+    sums = torch.zeros(len(cloud), device=device) if weights else None
     pictures = fill(arguments.Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=sums)
     kernel = "blend_all" if everything else "blend_rgb"
-    run("blending", kernel, columns * rows, TILE * TILE, *_lists_splats_screen(context), pictures, _kept(context))
-    return Rendering(rgb, alpha, depth, median, normal, radii.clone(), sums, means2d), context
+    gpu.launcher(device).launch(
+        "blending", kernel, tiles, TILE * TILE, *_lists_splats_screen(context), pictures, _kept(context)
+    )
+    # The context keeps radii of its own, as the caller may change what he gets.
+    return Rendering(rgb, alpha, depth, median, normal, seen.radii.clone(), sums, seen.means2d), context
 
 
-def _list_tiles(
-    run, camera: Camera, splats: Tensor, tiles: Tensor, depths: Tensor
-) -> tuple[Tensor, Tensor, Tensor, int]:
+def _project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> _Projected:
+    n, device = len(cloud), cloud.device
+    seen = _Projected(
+        splats=_floats(n, 8, device=device),
+        features=_floats(n, 4, device=device),
+        normals=_floats(n, 4, device=device) if options.depth or options.normal else None,
+        depths=_floats(n, device=device),
+        means2d=_floats(n, 2, device=device),
+        radii=_ints(n, device=device),
+        tiles=_ints(n, device=device),
+    )
+    integers = {name: (getattr(seen, name), torch.int32) for name in ("radii", "tiles")}
+    target = fill(arguments.Projected, **(vars(seen) | integers))
+    kernel = f"project_sh{_degree(cloud, options)}"
+    _launch_each("projection", kernel, n, device, _cloud(cloud), _frame(camera, options, pose), target)
+    return seen
+
+
+def _list_tiles(camera: Camera, seen: _Projected) -> tuple[Tensor, Tensor, Tensor, int]:
     """Ids of Gaussians per tile nearest first, range (tiles, 2) of each tile's, end of its chunks, number of pairs."""
-    device, n = depths.device, len(depths)
+    device, n = seen.depths.device, len(seen.depths)
     columns, rows = blocks_for(camera.width, TILE), blocks_for(camera.height, TILE)
-    ranges = torch.zeros(columns * rows, 2, dtype=torch.int32, device=device)
-    counts = _ints(columns * rows, device=device)
-    order = torch.sort(depths, stable=True).indices
-    ends = tiles[order].cumsum(0)
+    tiles = columns * rows
+    order = torch.sort(seen.depths, stable=True).indices
+    ends = seen.tiles[order].cumsum(0)
     pairs = int(ends[-1]) if n else 0  # the one place where the host waits for the GPU
     if pairs >= 2**31:
         raise OutOfMemory(
             f"{pairs:.1e} pairs of a Gaussian and a tile are too many for one picture; some Gaussians are huge: "
             "lower --gaussians, raise --downscale, or use --backend cpu"
         )
-    ids = _ints(_rounded(pairs), device=device)
+    ids, counts = _ints(_rounded(pairs), device=device), _ints(tiles, device=device)
+    ranges = torch.zeros(tiles, 2, dtype=torch.int32, device=device)
     if pairs:
         # 16-bit keys halve the passes of the sort and suffice up to 4K.
-        kind, key_type = ("short", torch.int16) if columns * rows < 2**15 else ("int", torch.int32)
-        keys, unsorted = (
-            torch.empty(_rounded(pairs), dtype=key_type, device=device),
-            _ints(_rounded(pairs), device=device),
-        )
-        run(
-            "binning",
-            f"emit_{kind}",
-            blocks_for(n, THREADS),
-            THREADS,
-            splats,
-            tiles,
-            order,
-            ends,
-            n,
-            columns,
-            rows,
-            keys,
-            unsorted,
-        )
+        kind, key_type = ("short", torch.int16) if tiles < 2**15 else ("int", torch.int32)
+        keys = torch.empty(_rounded(pairs), dtype=key_type, device=device)
+        unsorted = _ints(_rounded(pairs), device=device)
+        grid = (n, columns, rows)
+        _launch_each("binning", f"emit_{kind}", n, device, seen.splats, seen.tiles, order, ends, *grid, keys, unsorted)
         keys, permutation = torch.sort(keys[:pairs], stable=True)
-        run(
-            "binning",
-            f"find_lists_{kind}",
-            blocks_for(pairs, THREADS),
-            THREADS,
-            keys,
-            permutation,
-            unsorted,
-            pairs,
-            ids,
-            ranges,
-        )
-    run("binning", "count_chunks", blocks_for(columns * rows, THREADS), THREADS, ranges, columns * rows, counts)
+        found = (keys, permutation, unsorted, pairs, ids, ranges)
+        _launch_each("binning", f"find_lists_{kind}", pairs, device, *found)
+    _launch_each("binning", "count_chunks", tiles, device, ranges, tiles, counts)
     return ids, ranges, counts.cumsum(0, dtype=torch.int32), pairs
+
+
+def _launch_each(file: str, kernel: str, count: int, device: torch.device, *arguments: gpu.Argument) -> None:
+    """Launch ``kernel`` with one thread for each of ``count`` items."""
+    gpu.launcher(device).launch(file, kernel, blocks_for(count, THREADS), THREADS, *arguments)
 
 
 # ---- backward ----
@@ -253,14 +247,13 @@ def _sums(context: Context, grads: ImageGradients) -> Tensor:
 
 def _gaussian_backward(context: Context, grads: ImageGradients, kernel: str, target: ctypes.Structure) -> Tensor:
     """Run ``kernel`` over all Gaussians; returns ∂L/∂pose (4, 4)."""
-    cloud = context.cloud
+    cloud, options = context.cloud, context.options
     sums = _sums(context, grads)
     shares = torch.zeros(12, dtype=torch.float64, device=cloud.device)
-    gpu.launcher(cloud.device).launch(
-        "gaussian_backward", f"{kernel}_sh{_degree(cloud, context.options)}", blocks_for(len(cloud), THREADS), THREADS,
-        _cloud(cloud), _frame(context.camera, context.options, context.pose), context.radii, sums,
-        int(context.everything), shares, target,
-    )  # fmt: skip
+    view = (_cloud(cloud), _frame(context.camera, options, context.pose), context.radii)
+    kernel = f"{kernel}_sh{_degree(cloud, options)}"
+    everything = int(context.everything)
+    _launch_each("gaussian_backward", kernel, len(cloud), cloud.device, *view, sums, everything, shares, target)
     pose = torch.zeros(4, 4, device=cloud.device)
     pose[:3, :3], pose[:3, 3] = shares[:9].reshape(3, 3), shares[9:]
     return pose
