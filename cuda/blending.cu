@@ -58,7 +58,7 @@ SPLAT_FN void blend(const Lists& lists, const Splats& splats, const Screen& scre
             const float power = log2_alpha(pixel.x, pixel.y, a.x, a.y, a.z, a.w, b.x, b.y, u, v);
             float weight = 0.0f;
             if (!done && power >= LOG2_ALPHA_MIN) {
-                const float alpha = min(exp2f(power), ALPHA_MAX);
+                const float alpha = min(fast_exp2(power), ALPHA_MAX);
                 const float next = transmittance * (1.0f - alpha);
                 if (next <= TRANSMITTANCE_MIN) {
                     done = true;

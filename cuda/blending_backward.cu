@@ -122,7 +122,7 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
             float u, v;
             const float power = log2_alpha(pixel.x, pixel.y, a.x, a.y, a.z, a.w, b.x, b.y, u, v);
             if (power >= LOG2_ALPHA_MIN) {
-                const float alpha = min(exp2f(power), ALPHA_MAX);
+                const float alpha = min(fast_exp2(power), ALPHA_MAX);
                 float features[FEATURES];
                 load_features<FEATURES>(near_feature, near_normal, j, features);
                 inside += alpha * transmittance * dot<FEATURES>(g, features);
@@ -174,8 +174,9 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
         float u, v;
         const float power = log2_alpha(left + static_cast<float>(q % TILE), top + static_cast<float>(q / TILE), a.x, a.y, a.z, a.w, b.x, b.y, u, v);
         if (power < LOG2_ALPHA_MIN) continue;
-        const float own = exp2f(power), alpha = min(own, ALPHA_MAX);
-        transmittance = __fdividef(transmittance, 1.0f - alpha);
+        const float own = fast_exp2(power), alpha = min(own, ALPHA_MAX);
+        const float inverse = fast_reciprocal(1.0f - alpha);
+        transmittance *= inverse;
         const float weight = alpha * transmittance;
         float g[FEATURES];
         for (int c = 0; c < FEATURES; ++c) {
@@ -183,7 +184,7 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
             total[RED + c] += weight * g[c];
         }
         const float value = dot<FEATURES>(g, features);
-        const float to_alpha = transmittance * value - __fdividef(behind, 1.0f - alpha);
+        const float to_alpha = transmittance * value - behind * inverse;
         behind += weight * value;
         if (own > ALPHA_MAX) continue;  // no gradient through the cap
         const float s = own * to_alpha, su = s * u, sv = s * v;

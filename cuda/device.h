@@ -39,4 +39,25 @@ SPLAT_FN unsigned warp_sum(unsigned value) {
 #endif
 }
 
+// 2^x and 1/x for arguments far from the ends of a float's range: one instruction each, to 2 and 1 units in the last place.
+SPLAT_FN float fast_exp2(float x) {
+#if defined(__CUDACC__)
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return exp2f(x);
+#endif
+}
+
+SPLAT_FN float fast_reciprocal(float x) {
+#if defined(__CUDACC__)
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return 1.0f / x;
+#endif
+}
+
 }  // namespace splat

@@ -320,16 +320,12 @@ const char* launch(void (*kernel)(A...), Index grid, Index size, void** argument
 #define blockDim (::emulation::block.size)
 #define gridDim (::emulation::block.grid)
 
-struct float2 {
-    float x, y;
-};
 struct int2 {
     int x, y;
 };
 struct float4 {
     float x, y, z, w;
 };
-inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 inline void __syncthreads() { ::emulation::meet_block("__syncthreads", 0); }
@@ -398,19 +394,9 @@ inline int atomicOr(int* address, int bits) {
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
-inline unsigned __float_as_uint(float value) {
-    unsigned bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-inline float __fdividef(float a, float b) { return a / b; }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32); }
 inline void sincospif(float half_turns, float* sine, float* cosine) {
     const double angle = 3.14159265358979323846 * half_turns;
     *sine = static_cast<float>(std::sin(angle));
     *cosine = static_cast<float>(std::cos(angle));
-}
-template <class T>
-T __ldg(const T* address) {
-    return *address;
 }
