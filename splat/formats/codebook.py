@@ -2,7 +2,7 @@
 
 import numpy as np
 
-ITERATIONS = 100
+ROUNDS, STEPS = 24, 12
 # Sorted values beyond this many are thinned evenly; quantiles of 2^20 samples are exact enough for 256 codes.
 MAX_SAMPLES = 1 << 20
 
@@ -10,8 +10,9 @@ MAX_SAMPLES = 1 << 20
 def fit(values: np.ndarray, weights: np.ndarray | None = None, size: int = 256) -> np.ndarray:
     """(size,) ascending float32 codes that minimise the squared error over finite ``values`` (any shape).
 
-    Lloyd's algorithm (1957) on sorted values, where a step costs only ``size`` look-ups in their running sum; it starts
-    from the asymptotically optimal density, the cube root of that of the values (Panter and Dite 1951).
+    Lloyd's algorithm (1957) on sorted values, where a step costs only ``size`` look-ups in running sums; it starts
+    from the asymptotically optimal density, the cube root of that of the values (Panter and Dite 1951), and moves codes
+    out of local optima.
     Values with at most ``size`` distinct numbers are kept exactly.
 
     Args:
@@ -29,21 +30,63 @@ def fit(values: np.ndarray, weights: np.ndarray | None = None, size: int = 256) 
         chosen = np.linspace(0, len(values) - 1, MAX_SAMPLES).astype(np.int64)
         values, weights = values[chosen], weights[chosen]
     values = values.astype(np.float64)
-    codes = _start(values, weights, size)
-    mass, moment = (np.concatenate([[0.0], np.cumsum(part)]) for part in (weights, weights * values))
-    for _ in range(ITERATIONS):
-        edges = np.searchsorted(values, (codes[1:] + codes[:-1]) / 2)
-        edges = np.concatenate([[0], edges, [len(values)]])
-        share = np.diff(mass[edges])
-        # A code that no value chose stays where it is until its neighbours move.
-        codes = np.where(np.diff(edges) > 0, np.diff(moment[edges]) / np.maximum(share, 1e-300), codes)
-        codes.sort()
+    sums = _Sums(values, weights)
+    codes = sums.lloyd(_start(values, weights, size))
+    for _ in range(ROUNDS):
+        moved = sums.lloyd(_relocate(sums, codes))
+        if sums.errors(moved)[0].sum() >= sums.errors(codes)[0].sum():
+            break
+        codes = moved
     return codes.astype(np.float32)
+
+
+class _Sums:
+    """Running sums of sorted values, which give the mass, mean and squared error of any cell by look-up."""
+
+    def __init__(self, values: np.ndarray, weights: np.ndarray) -> None:
+        self.values = values
+        moments = (weights, weights * values, weights * values**2)
+        self.sums = [np.concatenate([[0.0], np.cumsum(moment)]) for moment in moments]
+
+    def cells(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mass, first and second moment of each code's cell."""
+        edges = np.searchsorted(self.values, (codes[1:] + codes[:-1]) / 2)
+        edges = np.concatenate([[0], edges, [len(self.values)]])
+        return tuple(np.diff(total[edges]) for total in self.sums)
+
+    def lloyd(self, codes: np.ndarray) -> np.ndarray:
+        """Codes after some steps; one that no value chose stays where it is until its neighbours move."""
+        for _ in range(STEPS):
+            mass, moment, _ = self.cells(codes)
+            codes = np.sort(np.where(mass > 0, moment / np.maximum(mass, 1e-300), codes))
+        return codes
+
+    def errors(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Squared error and mass of each cell."""
+        mass, moment, square = self.cells(codes)
+        return np.maximum(square - 2 * codes * moment + codes**2 * mass, 0), mass
+
+
+def _relocate(sums: _Sums, codes: np.ndarray) -> np.ndarray:
+    """Move codes from where two could be one to where one should be two, as far as that gains."""
+    error, mass = sums.errors(codes)
+    gap = codes[1:] - codes[:-1]
+    price = mass[1:] * mass[:-1] / np.maximum(mass[1:] + mass[:-1], 1e-300) * gap**2
+    cheap, worst = np.argsort(price), np.argsort(-error)
+    # Halving a cell of even density saves three quarters of its error.
+    moves = [(i, j) for i, j in zip(cheap, worst, strict=False) if 0.75 * error[j] > price[i]][: len(codes) // 8]
+    codes = codes.copy()
+    width = np.sqrt(3 * error / np.maximum(mass, 1e-300)) / 2
+    for i, j in moves:
+        if i + 1 != j and i != j:
+            codes[i + 1] = codes[j] + width[j]
+            codes[j] -= width[j]
+    return np.sort(codes)
 
 
 def _start(values: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
     """Codes spread like the cube root of the weighted density of the sorted ``values``."""
-    mass, edges = np.histogram(values, 4096, weights=weights)
+    mass, edges = np.histogram(values, max(8, min(4096, len(values) // 16)), weights=weights)
     cumulative = np.concatenate([[0], np.cumsum(np.cbrt(mass))])
     at = (np.arange(size) + 0.5) / size * cumulative[-1]
     return np.interp(at, cumulative, edges)

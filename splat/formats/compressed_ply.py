@@ -42,6 +42,7 @@ def is_compressed(header: Header) -> bool:
     return header.element("chunk") is not None and vertex is not None and set(PACKED) <= set(vertex.names)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # ranges of a damaged file
 def read(path: Path) -> GaussianCloud:
     """Read ``path``. The older layout without colour ranges is read too."""
     header = read_header(path)
@@ -93,8 +94,7 @@ def _read_ranges(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
     if not colored:
         lows[2], highs[2] = np.zeros((len(values), 3), np.float32), np.ones((len(values), 3), np.float32)
     low, high = np.concatenate(lows, 1), np.concatenate(highs, 1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return low, high - low
+    return low, high - low
 
 
 def _read_sh(path: Path, header: Header, n: int) -> np.ndarray:

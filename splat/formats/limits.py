@@ -3,8 +3,6 @@
 import io
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from splat.errors import InputError
@@ -39,43 +37,22 @@ def check_claim(path: Path, count: int, sh_degree: int, bytes_per_row: float, ha
         )
 
 
-@contextmanager
-def memory_limit(growth: int) -> Iterator[None]:
-    """Let this process take at most ``growth`` more bytes of address space; beyond, allocations raise MemoryError.
-
-    For C++ readers that allocate what a header claims. Does nothing where the system cannot limit memory (not Linux).
-    """
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    except (ImportError, OSError):
-        yield
-        return
-    wanted = pages * resource.getpagesize() + growth
-    if soft != resource.RLIM_INFINITY:
-        wanted = min(wanted, soft)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def inflate_gzip(path: Path, data: bytes, size: int | None = None, at_least: int = 0) -> bytes:
+def inflate_gzip(path: Path, data: bytes, size: int, at_least: int, whole: bool = True) -> bytes:
     """The first ``size`` bytes of the gzip stream ``data``; all of it is never inflated.
 
-    Raises InputError when the stream is damaged or ends before ``at_least`` bytes.
+    Raises InputError when the stream is damaged or ends before ``at_least`` bytes, or without its checksum if ``data``
+    is ``whole``.
     """
     inflater = zlib.decompressobj(wbits=31)
     try:
-        out = inflater.decompress(data, size or 0)
+        out = inflater.decompress(data, size)
+        # One byte more: either there is one, or the checksum comes, or the file ends too soon.
+        more = b"" if inflater.eof else inflater.decompress(inflater.unconsumed_tail, 1)
     except zlib.error as error:
         raise InputError(f"{path}: the gzip data is damaged ({error}); make or copy the file again") from error
-    if len(out) < at_least:
+    if len(out) < at_least or (whole and not more and not inflater.eof):
         raise InputError(
-            f"{path}: the gzip data ends after {len(out):,} bytes, expected {at_least:,}; "
+            f"{path}: the gzip data ends after {len(out):,} bytes, expected {at_least:,} and a checksum; "
             "the file is truncated, make or copy it again"
         )
     return out

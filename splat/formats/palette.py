@@ -12,6 +12,7 @@ from torch import Tensor
 COARSE_SAMPLES = 1 << 16
 # Cells whose codes a vector may choose from in the refinement.
 PROBES = 6
+REFINEMENTS = 3
 
 
 def fit(points: Tensor, weights: Tensor, size: int, iterations: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -122,9 +123,9 @@ def _apportion(share: Tensor, limit: Tensor, total: int) -> Tensor:
 
 
 def _refine(points: Tensor, weights: Tensor, codes: Tensor, cell: Tensor, probes: int) -> tuple[Tensor, Tensor]:
-    """Two Lloyd steps in which a point sees the codes of the ``probes`` nearest cells; returns codes and choices."""
+    """Lloyd steps in which a point sees the codes of the ``probes`` nearest cells; returns codes and choices."""
     cells = int(cell.max()) + 1
-    for step in range(3):
+    for step in range(REFINEMENTS + 1):
         centers = _means(codes, torch.ones(len(codes)), cell, torch.full((cells, codes.shape[1]), 1e9))
         near = torch.cdist(centers, centers).topk(min(probes, cells), largest=False).indices
         home = _nearest(points, centers)[0]
@@ -135,6 +136,6 @@ def _refine(points: Tensor, weights: Tensor, codes: Tensor, cell: Tensor, probes
             if len(rows):
                 seen = torch.cat([torch.arange(starts[c], starts[c + 1]) for c in near[number].tolist()])
                 index[rows] = seen[_nearest(points[rows], codes[seen])[0]]
-        if step < 2:
+        if step < REFINEMENTS:
             codes = _means(points, weights, index, codes)
     return codes, index

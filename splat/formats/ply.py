@@ -118,8 +118,8 @@ def _group_extras(columns: Mapping[str, np.ndarray], comments: tuple[str, ...]) 
                 joined = np.stack([columns.pop(part) for part in parts], 1) if shape else columns.pop(name)
                 extras[name] = torch.from_numpy(joined).to(dtype).reshape(-1, *shape)
     with np.errstate(invalid="ignore"):
-        if all(name in columns and not columns[name].any() for name in NORMALS):
-            for name in NORMALS:
+        for name in NORMALS:
+            if name in columns and not columns[name].any():
                 del columns[name]
     for name, column in columns.items():
         extras[name] = torch.from_numpy(column)

@@ -20,7 +20,7 @@ MIN_LOG_SCALE = -20.0
 MAX_PALETTE = 1 << 16
 # How far apart the weights of Gaussians may be (see importance.py). Few large ones make most of a picture, so that a
 # codebook that served all alike would spend its codes where nobody looks.
-CODEBOOK_SPREAD = 1e5
+CODEBOOK_SPREAD, CODEBOOK_FLOOR = 1e5, 0.1  # the floor, in parts of the mean weight, keeps the small ones decent
 PALETTE_SPREAD = 1e3
 
 
@@ -44,7 +44,8 @@ def encode(
     means_l, means_u, mins, maxs = _means(cloud.means.double().numpy())
     log_scales = np.maximum(cloud.log_scales.numpy(), MIN_LOG_SCALE)
     dc = cloud.sh[:, 0].numpy()
-    weights = np.repeat(importance(cloud, CODEBOOK_SPREAD).numpy()[:, None], 3, 1)
+    weights = importance(cloud, CODEBOOK_SPREAD).numpy()
+    weights = np.maximum(weights, CODEBOOK_FLOOR * weights.mean() if n else 0)[:, None].repeat(3, 1)
     scale_codes, dc_codes = codebook.fit(log_scales, weights), codebook.fit(dc, weights)
     pixels = {
         "means_l": _opaque(means_l),

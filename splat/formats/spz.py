@@ -215,5 +215,5 @@ def antialiased(path: Path) -> bool:
     with open(path, "rb") as file:
         start = file.read(4096)
     if start[:2] == b"\x1f\x8b":
-        start = inflate_gzip(path, start, HEADER.size, HEADER.size)
+        start = inflate_gzip(path, start, HEADER.size, HEADER.size, whole=False)
     return len(start) >= HEADER.size and bool(HEADER.unpack_from(start)[5] & ANTIALIASED)

@@ -4,6 +4,9 @@ Attributes: positions, orientations (unit), linear scales, opacities, and SH wit
 written y-up: x right, y up, z back. Reading honours the stage's up axis and the prims' transforms.
 """
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,12 @@ from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats import frames
-from splat.formats.limits import check_claim, memory_limit
+from splat.formats.limits import check_claim
 from splat.formats.quantize import alphas, logits, prepare, unit_quats
+from splat.formats.usd_reader import ARRAYS, SCHEMA
 
 FRAMES = {"Y": "RUB", "Z": "RFU"}  # by the stage's up axis
 PRIM = "/World/Gaussians"
-SCHEMA = "ParticleField3DGaussianSplat"
 MIN_SCALE = 1e-30  # linear scales of 0 have no logarithm
 
 
@@ -52,81 +55,53 @@ def _usd() -> Any:
 
 def read(path: Path) -> GaussianCloud:
     """Read all Gaussian prims of the stage at its default time, joined into one cloud."""
-    usd = _usd()
-    # While it lives, usd-core's own messages go there and not to the terminal, thousands of lines for a damaged file.
-    silence = usd.UsdUtils.CoalescingDiagnosticDelegate()
-    try:
-        # usd-core believes the counts in a file; a damaged one could make it ask for all memory there is.
-        with memory_limit(16 * path.stat().st_size + (128 << 20)):
-            stage = usd.Usd.Stage.Open(str(path))
-            prims = [prim for prim in stage.Traverse() if prim.GetTypeName() == SCHEMA]
-            up = str(usd.UsdGeom.GetStageUpAxis(stage)).upper()
-            clouds = [_prim(usd, prim, path) for prim in prims]
-    except (usd.Tf.ErrorException, RuntimeError, ValueError, TypeError, MemoryError) as error:
-        raise InputError(
-            f"{path}: the USD stage cannot be read ({_first_line(error)}); make or copy it again"
-        ) from error
-    finally:
-        silence.TakeUncoalescedDiagnostics()
-    if not prims:
+    _usd()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "arrays.npz"
+        command = [sys.executable, "-m", "splat.formats.usd_reader", str(path.resolve()), str(out)]
+        # The working folder is where this package lies, so that the module is found however splat was started.
+        home = Path(__file__).parents[2]
+        done = subprocess.run(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if done.returncode:
+            said = done.stdout.decode("utf-8", "replace").strip() or f"usd-core ended with code {done.returncode}"
+            raise InputError(f"{path}: the USD stage cannot be read ({said}); make or copy it again")
+        with np.load(out) as arrays:
+            found = dict(arrays)
+    clouds = [_cloud(found, number, path) for number in range(sum(name.endswith("/pose") for name in found))]
+    if not clouds:
         raise InputError(f"{path}: the USD stage holds no {SCHEMA}, so no Gaussians; check the file")
-    return frames.convert(GaussianCloud.concat(clouds), FRAMES.get(up, FRAMES["Y"]), frames.HOME)
+    return frames.convert(GaussianCloud.concat(clouds), FRAMES.get(str(found["up"]), FRAMES["Y"]), frames.HOME)
 
 
-def _first_line(error: BaseException) -> str:
-    try:
-        text = str(error).strip()
-    except UnicodeDecodeError:  # usd-core quotes the damaged bytes
-        text = ""
-    return (text.splitlines() or [type(error).__name__])[-1].strip()[:200]
-
-
-def _prim(usd: Any, prim: Any, path: Path) -> GaussianCloud:
-    def values(name: str, width: int) -> np.ndarray:
-        """(N, width) float32 of an attribute, or of its half-precision twin."""
-        for candidate in (name, name + "h"):
-            array = prim.GetAttribute(candidate).Get()
-            if array is not None:
-                return np.array(array, np.float32).reshape(-1, width)
-        raise ValueError(f"'{prim.GetPath()}' has no {name}")
-
-    means, scales = values("positions", 3), values("scales", 3)
-    opacity = values("opacities", 1)[:, 0]
-    n = len(means)
-    quats = _quaternions(prim, n)
-    degree = int(prim.GetAttribute("radiance:sphericalHarmonicsDegree").Get())
+def _cloud(found: dict[str, np.ndarray], number: int, path: Path) -> GaussianCloud:
+    means, scales, opacity, sh = (found[f"{number}/{name}"] for name in ARRAYS)
+    n, degree = len(means), int(found[f"{number}/degree"])
     check_claim(path, n, degree, 0, 0)
-    sh = values("radiance:sphericalHarmonicsCoefficients", 3)
+    quats = found.get(f"{number}/orientations", np.tile(np.float32([0, 0, 0, 1]), (n, 1)))[:, [3, 0, 1, 2]]
     coefficients = (degree + 1) ** 2
     if len(scales) != n or len(opacity) != n or len(quats) != n or len(sh) != n * coefficients:
-        raise ValueError(f"'{prim.GetPath()}' has attributes of unequal lengths")
+        raise InputError(f"{path}: the attributes of a Gaussian prim have unequal lengths; make the file again")
+    quats = np.where((quats == 0).all(1, keepdims=True), np.float32([1, 0, 0, 0]), quats)
     with np.errstate(invalid="ignore"):
-        arrays = (means, np.log(np.maximum(scales, MIN_SCALE)), quats, logits(opacity), sh.reshape(n, coefficients, 3))
+        log_scales = np.log(np.maximum(scales, MIN_SCALE))
+        arrays = (means, log_scales, quats, logits(opacity[:, 0]), sh.reshape(n, coefficients, 3))
     cloud = GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays))
-    return _placed(usd, prim, cloud)
+    return _placed(cloud, found[f"{number}/pose"], path)
 
 
-def _quaternions(prim: Any, count: int) -> np.ndarray:
-    """(N, 4) w x y z; numpy sees USD quaternions as x y z w."""
-    for name in ("orientations", "orientationsh"):
-        array = prim.GetAttribute(name).Get()
-        if array is not None:
-            quats = np.array(array, np.float32).reshape(-1, 4)[:, [3, 0, 1, 2]]
-            return np.where((quats == 0).all(1, keepdims=True), np.float32([1, 0, 0, 0]), quats)
-    return np.tile(np.float32([1, 0, 0, 0]), (count, 1))
-
-
-def _placed(usd: Any, prim: Any, cloud: GaussianCloud) -> GaussianCloud:
-    pose = np.array(usd.UsdGeom.Xformable(prim).ComputeLocalToWorldTransform(usd.Usd.TimeCode.Default())).T
+def _placed(cloud: GaussianCloud, pose: np.ndarray, path: Path) -> GaussianCloud:
     if np.allclose(pose, np.eye(4), rtol=0, atol=1e-9):
         return cloud
     scale = np.linalg.norm(pose[:3, :3], axis=0)
     if not np.isfinite(pose).all() or scale.min() <= 0 or scale.max() > scale.min() * (1 + 1e-4):
-        raise ValueError(
-            f"'{prim.GetPath()}' scales its axes unequally, which Gaussians cannot follow exactly; apply it first"
+        raise InputError(
+            f"{path}: a prim scales its axes unequally, which Gaussians cannot follow exactly; apply it first"
         )
-    rotation = torch.from_numpy(pose[:3, :3] / scale)
-    return cloud.transform(rotation, torch.from_numpy(pose[:3, 3]), float(scale.mean()))
+    rotation, translation = torch.from_numpy(pose[:3, :3] / scale), torch.from_numpy(pose[:3, 3])
+    try:
+        return cloud.transform(rotation, translation, float(scale.mean()))
+    except ValueError as error:
+        raise InputError(f"{path}: a prim is sheared or mirrored, which Gaussians cannot follow; apply it") from error
 
 
 def write(cloud: GaussianCloud, path: Path) -> None:
