@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> None:
     config = settings.preset(PRESET)
     config = replace(config, scene=replace(config.scene, path=str(scene.resolve())))
     if options.steps is not None:
-        config = replace(config, steps=options.steps)
+        config = replace(config, steps=options.steps, minutes=None)
     result = train_and_show(config, free_folder(options.out / "run"))
     if result.out is not None and not options.no_browser:
         show_report(result.out / "report.html")
