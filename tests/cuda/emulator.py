@@ -37,9 +37,9 @@ def build(path: Path) -> ctypes.CDLL:
     """The file's kernels as a shared library; built once per content of the sources."""
     text = path.read_text()
     glue = "".join(GLUE.format(name=name) for name in kernels(text))
-    source = f'#include "device.h"\n#include "{path}"\nusing namespace splat;\n{glue}'
+    source = f'#include "device.h"\n#line 1 "{path.name}"\n{text}\nusing namespace splat;\n{glue}'
     headers = [p for pattern in ("*.h", "*/*.h") for p in sorted(CUDA.glob(pattern))]
-    digest = hashlib.sha256("".join([source, text, *FLAGS, *(p.read_text() for p in headers)]).encode()).hexdigest()
+    digest = hashlib.sha256("".join([source, *FLAGS, *(p.read_text() for p in headers)]).encode()).hexdigest()
     library = BUILT / f"{path.stem}-{digest[:24]}.so"
     if not library.exists():
         BUILT.mkdir(parents=True, exist_ok=True)
