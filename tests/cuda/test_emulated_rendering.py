@@ -167,6 +167,26 @@ def test_float64_clouds_and_clouds_off_the_gpu_are_refused():
         cuda.forward(this.cloud, this.camera, this.options)
 
 
+@pytest.mark.parametrize("field", ["means", "log_scales", "quats", "logit_opacities"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_rows_that_are_not_finite_do_no_harm(field: str, value: float):
+    cloud, view = random_cloud(100, 1, 3).to(dtype=torch.float32), camera()
+    rows = torch.arange(0, 100, 7)
+    keep = torch.ones(100, dtype=torch.bool)
+    keep[rows] = False
+    bad = cloud.clone()
+    getattr(bad, field)[rows] = value
+    rendering, context = cuda.forward(bad, view, RenderOptions())
+    found = cuda.backward(context, ImageGradients(rgb=torch.ones_like(rendering.rgb)))
+    assert bool(rendering.rgb.isfinite().all())
+    # An infinite logit or log-scale may stand for a limit; anything else is not drawn at all.
+    if value != value or field in ("means", "quats"):
+        assert not bool(rendering.visible[rows].any())
+        alone = cuda.forward(cloud.select(keep), view, RenderOptions())[0]
+        assert torch.equal(rendering.rgb, alone.rgb)
+        assert bool(found.means.isfinite().all()) and not found.means[rows].any()
+
+
 def test_a_larger_picture_equals_the_cpu_backends():
     # 15,000 Gaussians over 260 tiles, lists of up to three chunks: where the reference would take too long.
     cpu = pytest.importorskip("splat.rendering.cpu")

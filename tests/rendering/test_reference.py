@@ -236,6 +236,16 @@ def test_memory_stays_bounded_by_splitting_blocks(monkeypatch):
     assert torch.allclose(whole.rgb, split.rgb, atol=1e-13) and torch.allclose(whole.weights, split.weights, atol=1e-12)
 
 
+@pytest.mark.parametrize("field", ["means", "log_scales", "quats", "logit_opacities"])
+def test_rows_that_are_no_numbers_are_not_drawn(field: str):
+    cloud, view = random_cloud(20, 1, 3), camera(20, 15)
+    bad = cloud.clone()
+    getattr(bad, field)[::3] = math.nan
+    keep = torch.arange(20) % 3 != 0
+    found, alone = (render(drawn, view, "reference") for drawn in (bad, cloud.select(keep)))
+    assert torch.equal(found.rgb, alone.rgb) and not found.visible[::3].any()
+
+
 def test_empty_cloud_shows_the_background():
     cloud = GaussianCloud.empty(2, dtype=F64)
     cloud = cloud.replace(means=cloud.means.requires_grad_())
