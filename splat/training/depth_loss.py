@@ -22,7 +22,7 @@ def disparity_loss(depth: Tensor, camera: Camera, points: Tensor, pixels: Tensor
     column, row = pixels[:, 0].floor().long(), pixels[:, 1].floor().long()
     use = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     if mask is not None:
-        use &= mask[row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        use &= mask.to(use.device)[row.clamp(0, height - 1), column.clamp(0, width - 1)]
     if not use.any():
         return depth.sum() * 0
     place = pixels[use] / pixels.new_tensor([width, height]) * 2 - 1
