@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass
+from importlib import util
 from pathlib import Path
 
 from splat.errors import BackendError
@@ -33,20 +34,23 @@ class Compiled:
 
 
 def folders() -> list[Path]:
-    """Where pip puts NVRTC: ``nvidia/*/lib`` (Linux) or ``bin`` (Windows) in any place packages live."""
+    """Where NVRTC may lie: pip's ``nvidia/*/lib`` (Linux) or ``bin`` (Windows), PyTorch, conda, a CUDA toolkit."""
     found = []
     for place in dict.fromkeys(sys.path):
         root = Path(place or ".") / "nvidia"
         if root.is_dir():
             found += sorted(path for pattern in ("*/lib", "*/bin", "*/bin/x86_64") for path in root.glob(pattern))
-    return found
+    pytorch = util.find_spec("torch")
+    if pytorch is not None and pytorch.origin is not None:
+        found.append(Path(pytorch.origin).parent / "lib")
+    return [*found, Path(sys.prefix) / "lib", Path("/usr/local/cuda/lib64")]
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
     """NVRTC, loaded. Raises BackendError when there is none."""
     windows = sys.platform == "win32"
-    wanted = "nvrtc64_*.dll" if windows else "libnvrtc.so.*"
+    wanted = "nvrtc64_*.dll" if windows else "libnvrtc*.so.*"
     paths = [path for folder in folders() for path in folder.glob(wanted) if ".alt." not in path.name]
     paths = [path for path in paths if "builtins" not in path.name]
     for path in sorted(paths, key=_preference):
