@@ -19,15 +19,22 @@ from splat.scene.scene import Scene, View
 from splat.training.config import TrainConfig
 from splat.training.losses import composite
 
+SCORES = ("psnr", "ssim", "lpips", "corrected_psnr")
+
 
 @dataclass(frozen=True)
 class ViewScore:
-    """Scores of one view; `ssim` and `lpips` are None when they were not asked for or cannot be computed."""
+    """Scores of one view; None where they were not asked for or cannot be computed.
+
+    `corrected_psnr` is that of the render after the affine colour transform that fits the photo best: what counts for
+    scenes whose photos differ in exposure.
+    """
 
     name: str
     psnr: float
     ssim: float | None
     lpips: float | None
+    corrected_psnr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Evaluation:
     psnr: float | None
     ssim: float | None
     lpips: float | None
+    corrected_psnr: float | None
     views: tuple[ViewScore, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,13 +86,22 @@ def evaluate(
         rgb = render(cloud, view.camera, backend, options).rgb.clamp(0, 1).cpu()
         ssim = metrics.ssim(rgb, target, photo.mask) if full else None
         lpips = metrics.lpips(rgb, target, photo.mask) if full else None
-        scores.append(ViewScore(view.name, metrics.psnr(rgb, target, photo.mask), ssim, lpips))
+        corrected = metrics.psnr(match_colours(rgb, target, photo.mask), target, photo.mask) if full else None
+        scores.append(ViewScore(view.name, metrics.psnr(rgb, target, photo.mask), ssim, lpips, corrected))
         if save is not None:
             save_pictures(save, view.name, target, rgb)
         if progress is not None:
             progress(number + 1, len(views))
-    means = {name: _mean([getattr(score, name) for score in scores]) for name in ("psnr", "ssim", "lpips")}
+    means = {name: _mean([getattr(score, name) for score in scores]) for name in SCORES}
     return Evaluation(**means, views=tuple(scores))
+
+
+def match_colours(rgb: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``rgb`` after the affine colour transform that best fits ``target`` (both (H, W, 3)) where ``mask`` is True."""
+    known = torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1).double()
+    rows = slice(None) if mask is None else mask.flatten()
+    solution = torch.linalg.lstsq(known.reshape(-1, 4)[rows], target.reshape(-1, 3)[rows].double(), driver="gelsd")
+    return (known @ solution.solution).to(rgb.dtype).clamp(0, 1)
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -22,7 +22,7 @@ from splat.scene import Scene
 from splat.training import checkpoint, edit, trainer
 from splat.training import config as settings
 from splat.training.config import TrainConfig
-from splat.training.evaluation import Evaluation, evaluate, options_of
+from splat.training.evaluation import SCORES, Evaluation, evaluate, options_of
 from splat.training.finite import first_nonfinite
 from splat.training.optimizer import parameters
 from splat.training.schedules import Plan, crossed
@@ -275,12 +275,12 @@ def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
 def _facts(setup: Setup, state: State, scores: Evaluation | None = None) -> dict[str, Any]:
     """The content of metrics.json."""
     camera = setup.views[0].camera
-    scored = scores.as_dict() if scores else {"psnr": None, "ssim": None, "lpips": None, "views": []}
+    scored = scores.as_dict() if scores else dict.fromkeys(SCORES) | {"views": []}
     return {
         "steps": state.plan.step,
         "seconds": round(state.plan.seconds, 3),
         "gaussians": len(state.cloud),
-        **{name: scored[name] for name in ("psnr", "ssim", "lpips")},
+        **{name: scored[name] for name in SCORES},
         "peak_memory_bytes": peak_memory(),
         "protocol": {
             "scene": setup.scene.name,

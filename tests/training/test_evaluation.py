@@ -1,0 +1,40 @@
+"""Held-out scores against scores worked out here."""
+
+import math
+
+import pytest
+import torch
+from mini_scene import mini_scene, truth
+
+from splat.rendering import RenderOptions, render
+from splat.training.evaluation import evaluate, match_colours
+
+
+def test_scores_are_those_of_the_pictures(tmp_path):
+    scene = mini_scene()
+    worse = truth().replace(means=truth().means + 0.02)
+    options = RenderOptions(background=(0.1, 0.1, 0.1))
+    found = evaluate(worse, scene, "reference", options, save=tmp_path)
+    assert [view.name for view in found.views] == ["000.png", "008.png"]
+    for view, score in zip(scene.test_views, found.views, strict=True):
+        rgb = render(worse, view.camera, "reference", options).rgb.clamp(0, 1).double()
+        error = (rgb - view.load().rgb.double() / 255).square().mean()
+        assert score.psnr == pytest.approx(-10 * math.log10(error), abs=1e-3)
+        assert score.corrected_psnr >= score.psnr - 1e-6
+    assert found.psnr == pytest.approx(sum(score.psnr for score in found.views) / 2)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{view}_{kind}.jpg" for view in ("000", "008") for kind in ("photo", "render", "side_by_side")
+    }
+    best = evaluate(truth(), scene, "reference", options)
+    assert best.psnr > 50 and best.ssim > 0.999  # what is left is the rounding of the photos
+
+
+def test_an_affine_change_of_colour_is_found():
+    picture = torch.rand(8, 9, 3, generator=torch.Generator().manual_seed(0))
+    matrix = torch.tensor([[0.6, 0.1, 0.0], [0.05, 0.7, 0.1], [0.0, 0.0, 0.5]])
+    target = picture @ matrix.T + torch.tensor([0.1, 0.0, 0.2])
+    assert torch.allclose(match_colours(picture, target), target, atol=1e-5)
+    mask = torch.ones(8, 9, dtype=torch.bool)
+    mask[3:5, 2:6] = False
+    spoiled = torch.where(mask[..., None], target, torch.zeros(3))
+    assert torch.allclose(match_colours(picture, spoiled, mask), target, atol=1e-5)
