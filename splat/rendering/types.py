@@ -75,10 +75,12 @@ class Rendering:
         rgb: (H, W, 3) linear blend of the Gaussians' colours and the background.
         alpha: (H, W) opacity, 1 − transmittance.
         depth: (H, W) expected z-depth Σ wᵢ zᵢ / Σ wᵢ, world units, 0 where nothing is seen; None unless asked for.
-        median_depth: (H, W) z-depth of the Gaussian at which transmittance falls below ½, 0 where it never does. Not differentiable.
+        median_depth: (H, W) z-depth of the Gaussian at which transmittance falls below ½, 0 where it never does. Not
+            differentiable; None unless asked for, and from gsplat.
         normal: (H, W, 3) Σ wᵢ nᵢ in camera axes, not normalised: nᵢ is the Gaussian's shortest axis, facing the camera.
-        radii: (N,) radius in pixels of each Gaussian's drawn ellipse (its larger half-extent, rounded up), 0 where it is not visible. int32.
-        weights: (N,) Σ over pixels of the blending weights αT, no gradient.
+        radii: (N,) int32 radius in pixels of each Gaussian's drawn ellipse (its larger half-extent, rounded up), 0 where
+            it is not visible.
+        weights: (N,) Σ over pixels of the blending weights αT, no gradient; None where a backend was told to spare it.
         means2d: (N, 2) projected centres, pixels (0 where not visible), no gradient.
     """
 
@@ -88,7 +90,7 @@ class Rendering:
     median_depth: Tensor | None
     normal: Tensor | None
     radii: Tensor
-    weights: Tensor
+    weights: Tensor | None
     means2d: Tensor
 
     @property
