@@ -78,8 +78,8 @@ class Rendering:
         median_depth: (H, W) z-depth of the Gaussian at which transmittance falls below ½, 0 where it never does. Not
             differentiable; None unless asked for, and from gsplat.
         normal: (H, W, 3) Σ wᵢ nᵢ in camera axes, not normalised: nᵢ is the Gaussian's shortest axis, facing the camera.
-        radii: (N,) int32 radius in pixels of each Gaussian's drawn ellipse (its larger half-extent, rounded up), 0 where
-            it is not visible.
+        radii: (N,) int32 radius in pixels of each Gaussian's drawn ellipse (its larger half-extent, rounded up), 0
+            where it is not visible.
         weights: (N,) Σ over pixels of the blending weights αT, no gradient; None where a backend was told to spare it.
         means2d: (N, 2) projected centres, pixels (0 where not visible), no gradient.
     """
