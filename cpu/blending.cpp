@@ -9,6 +9,8 @@ namespace splat {
 
 // ---- which blocks of its tile a Gaussian touches ----
 
+constexpr int64_t AHEAD = 24;  // entries ahead at which records are asked for
+
 __attribute__((noinline)) void prepare(const Workspace& w, int64_t begin, int64_t end, float x, float y, Local* batch) {
     VF block_x[BLOCKS / W], block_y[BLOCKS / W];  // first pixel centre of each block
     for (int i = 0; i < BLOCKS / W; ++i) {
@@ -16,17 +18,19 @@ __attribute__((noinline)) void prepare(const Workspace& w, int64_t begin, int64_
         block_x[i] = to_float((index & set1(BLOCK_COLUMNS - 1)) * BLOCK_W) + (x + 0.5f);
         block_y[i] = to_float((index / BLOCK_COLUMNS) * BLOCK_H) + (y + 0.5f);
     }
+    const bool relief = blended_channels(w.frame) > 3;
+    const int64_t list_end = w.pairs;
+    for (int64_t i = begin; i < std::min(begin + AHEAD, end); ++i) __builtin_prefetch(&w.records[w.entries[i].gaussian]);
     for (int64_t i = begin; i < end; ++i) {
-        if (i + 8 < end) __builtin_prefetch(&w.records[w.entries[i + 8].gaussian]);
+        if (i + AHEAD < list_end) __builtin_prefetch(&w.records[w.entries[i + AHEAD].gaussian]);
         const Entry entry = w.entries[i];
         const Record& r = w.records[entry.gaussian];
         Local& g = batch[i - begin];
         const auto& m = r.white;
         g.m11 = m.m11, g.m12 = m.m12, g.m22 = m.m22, g.peak = m.peak;
-        for (int c = 0; c < 3; ++c) g.colour[c] = r.colour[c], g.normal[c] = r.normal[c];
-        g.depth = r.depth;
-        g.gaussian = entry.gaussian;
-        g.pair = w.first_pair[entry.gaussian] + entry.local;
+        for (int c = 0; c < 3; ++c) g.colour[c] = r.colour[c];
+        if (relief) g.relief = w.reliefs[entry.gaussian];
+        g.pair = r.first_pair + entry.local;
 
         // Where u² + v² is least over the block's pixel centres, as in binning.cpp, with a little slack for rounding.
         const float limit = (m.peak - LOG2_ALPHA_MIN) * 1.0001f + 1e-4f;
@@ -69,7 +73,7 @@ constexpr int place(int x, int y) {
 // What the forward pass leaves for the backward pass at each pixel of a tile.
 struct Finals {
     float* transmittance;
-    int32_t* stop;  // see Canvas
+    int32_t* stop;  // one past the last Gaussian blended
     float* depth;   // Σ w z; null without depth and normals
 
     Finals(Workspace& w, int tile) {
@@ -80,51 +84,57 @@ struct Finals {
     }
 };
 
+// visit(place in the tile, place in the image) for each pixel inside the image. Four neighbours share a row of a block;
+// whole groups of them are a loop of known length, which compilers make vectors of.
 template <class Visit>
-void visit_pixels(const Tile& tile, int image_width, Visit&& visit) {
-    for (int y = 0; y < tile.height; ++y)
-        for (int x = 0; x < tile.width; ++x)
-            visit(place(x, y), static_cast<int64_t>(tile.y + y) * image_width + tile.x + x);
+SPLAT_INLINE void visit_pixels(const Tile& tile, int image_width, Visit&& visit) {
+    for (int y = 0; y < tile.height; ++y) {
+        const int64_t row = static_cast<int64_t>(tile.y + y) * image_width + tile.x;
+        for (int x = 0; x < tile.width; x += BLOCK_W) {
+            const int p = place(x, y);
+            if (x + BLOCK_W <= tile.width)
+                for (int k = 0; k < BLOCK_W; ++k) visit(p + k, row + x + k);
+            else
+                for (int k = 0; k < tile.width - x; ++k) visit(p + k, row + x + k);
+        }
+    }
 }
 
 // ---- forward ----
 
 // A pixel's state while it is blended. A finished pixel's transmittance is kept with the opposite sign, which no later
-// Gaussian can blend onto; pixels outside the image are finished from the start.
+// Gaussian can blend onto; pixels outside the image are finished from the start. Nothing branches on a pixel's finishing:
+// that happens at every pixel of a solid scene and is never foreseen.
 struct Canvas {
     alignas(64) float transmittance[PIXELS];
-    alignas(64) int32_t stop[PIXELS];  // place in the tile's list of the Gaussian that finished it; past the end if none
-    uint32_t alive[BLOCKS];            // one bit per lane not finished
-    uint64_t live = 0;                 // blocks with any
+    alignas(64) int32_t stop[PIXELS] = {};  // one past the place in the tile's list of the last Gaussian blended
+    uint64_t live;                          // blocks with a pixel not finished, as of the last look
 
     explicit Canvas(const Tile& tile) {
         const bool whole = tile.width == TILE && tile.height == TILE;
-        const uint32_t all = (1u << (W - 1)) * 2u - 1u;
         std::fill_n(transmittance, PIXELS, whole ? 1.0f : -1.0f);
-        std::fill_n(stop, PIXELS, whole ? INT32_MAX : 0);
-        std::fill_n(alive, BLOCKS, whole ? all : 0u);
-        if (whole) live = BLOCKS == 64 ? ~uint64_t{0} : (uint64_t{1} << (BLOCKS % 64)) - 1;
         for (int y = 0; y < tile.height && !whole; ++y)
-            for (int x = 0; x < tile.width; ++x) {
-                const int p = place(x, y);
-                transmittance[p] = 1.0f;
-                stop[p] = INT32_MAX;
-                alive[p / W] |= 1u << (p % W);
-                live |= uint64_t{1} << (p / W);
-            }
+            for (int x = 0; x < tile.width; ++x) transmittance[place(x, y)] = 1.0f;
+        look();
     }
 
-    // Lanes of `block` outside `on` are finished by the Gaussian at `position`.
-    __attribute__((noinline)) void finish(int block, VM on, int position) {
-        const VI now = load(stop + block * W);
-        store(stop + block * W, select(on, now, (VI)min_int(now, set1(position))));
-        float* t = transmittance + block * W;
-        store(t, select(on, load(t), -abs(load(t))));
-        alive[block] &= to_bitmask(on);
-        if (alive[block] == 0) live &= ~(uint64_t{1} << block);
+    void look() {
+        live = 0;
+        for (int b = 0; b < BLOCKS; ++b) live |= static_cast<uint64_t>(any(gt(load(transmittance + b * W), zero()))) << b;
     }
-    static VI min_int(VI a, VI b) { return select(lt(a, b), a, b); }
 };
+constexpr int LOOK_EVERY = 16;  // Gaussians between looks
+
+SPLAT_INLINE VF finished(VF transmittance) { return from_bits(bits(transmittance) | set1(INT32_MIN)); }
+
+// p[lane] = value where m
+SPLAT_INLINE void store_where(VM m, int32_t* p, VI value) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_epi32(p, m.k, (__m512i)value);
+#else
+    store(p, select(m, value, load(p)));
+#endif
+}
 
 // LARGE: depth and normals too.
 template <bool LARGE, bool WEIGHTS>
@@ -140,7 +150,9 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
         const int64_t stop = std::min(tile.end, start + BATCH);
         prepare(w, start, stop, static_cast<float>(tile.x), static_cast<float>(tile.y), batch);
         for (int i = 0; i < stop - start; ++i) {
+            if (i % LOOK_EVERY == LOOK_EVERY - 1) canvas.look();
             const Local& g = batch[i];
+            const VI position = set1(static_cast<int>(start - tile.begin) + i + 1);
             const VF lane_u = fma(set1(g.m11), offset.x, g.m12 * offset.y), lane_v = g.m22 * offset.y;
             VF total = zero();
             for (uint64_t blocks = g.blocks & canvas.live; blocks != 0; blocks &= blocks - 1) {
@@ -152,18 +164,17 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
                 const VF weight = keep(on, s.alpha * before);
                 for (int c = 0; c < 3; ++c) store(blended[c] + at, fma(weight, set1(g.colour[c]), load(blended[c] + at)));
                 if (LARGE) {
-                    store(blended[3 % CHANNELS] + at, fma(weight, set1(g.depth), load(blended[3 % CHANNELS] + at)));
+                    store(blended[3 % CHANNELS] + at, fma(weight, set1(g.relief.depth), load(blended[3 % CHANNELS] + at)));
                     for (int c = 0; c < 3; ++c) {
                         float* normal = blended[(4 + c) % CHANNELS] + at;
-                        store(normal, fma(weight, set1(g.normal[c]), load(normal)));
+                        store(normal, fma(weight, set1(g.relief.normal[c]), load(normal)));
                     }
                     const VM crosses = on & lt(after, set1(0.5f)) & ge(before, set1(0.5f));
-                    store(median + at, select(crosses, set1(g.depth), load(median + at)));
+                    store(median + at, select(crosses, set1(g.relief.depth), load(median + at)));
                 }
                 if (WEIGHTS) total += weight;
-                store(canvas.transmittance + at, select(on, after, before));
-                if (__builtin_expect((canvas.alive[block] & ~to_bitmask(on)) != 0, 0))
-                    canvas.finish(block, on, static_cast<int>(start - tile.begin) + i);
+                store(canvas.transmittance + at, select(on, after, finished(before)));
+                store_where(on & s.seen, canvas.stop + at, position);
             }
             if (WEIGHTS) w.weights[g.pair] = sum(total);
         }
@@ -173,10 +184,14 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
     for (int p = 0; p < PIXELS; p += W) store(finals.transmittance + p, abs(load(canvas.transmittance + p)));
     std::memcpy(finals.stop, canvas.stop, sizeof canvas.stop);
     if (LARGE) std::memcpy(finals.depth, blended[3 % CHANNELS], sizeof blended[0]);
+    const float red = f.background[0], green = f.background[1], blue = f.background[2];
+    float *rgb = f.rgb, *alpha = f.alpha;
     visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
         const float left = finals.transmittance[p];
-        for (int c = 0; c < 3; ++c) f.rgb[3 * pixel + c] = blended[c][p] + left * f.background[c];
-        f.alpha[pixel] = 1.0f - left;
+        rgb[3 * pixel] = blended[0][p] + left * red;
+        rgb[3 * pixel + 1] = blended[1][p] + left * green;
+        rgb[3 * pixel + 2] = blended[2][p] + left * blue;
+        alpha[pixel] = 1.0f - left;
         if (LARGE && f.with_depth) {
             f.depth[pixel] = left < 1.0f ? blended[3 % CHANNELS][p] / (1.0f - left) : 0.0f;
             f.median_depth[pixel] = median[LARGE ? p : 0];
@@ -197,25 +212,29 @@ struct Upstream {
 
     Upstream(const Workspace& w, const Tile& tile, const Finals& finals, const PictureGradients& in) {
         const Frame& f = w.frame;
-        visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
-            const float left = finals.transmittance[p];
-            float rest = in.alpha != nullptr ? -in.alpha[pixel] : 0.0f;  // ∂L/∂(final transmittance)
-            if (in.rgb != nullptr)
-                for (int c = 0; c < 3; ++c) {
-                    gradient[c][p] = in.rgb[3 * pixel + c];
-                    rest += gradient[c][p] * f.background[c];
-                }
-            if (CHANNELS > 3) {
+        alignas(64) float rest[PIXELS] = {};  // ∂L/∂(final transmittance)
+        if (in.alpha != nullptr) visit_pixels(tile, f.width, [&](int p, int64_t pixel) { rest[p] = -in.alpha[pixel]; });
+        if (in.rgb != nullptr)
+            visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
+                for (int c = 0; c < 3; ++c) gradient[c][p] = in.rgb[3 * pixel + c];
+            });
+        if (CHANNELS > 3 && in.depth != nullptr)
+            visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
                 // depth = Σ w z / Σ w, Σ w = 1 − left
-                if (in.depth != nullptr && left < 1.0f) {
-                    gradient[3 % CHANNELS][p] = in.depth[pixel] / (1.0f - left);
-                    rest += gradient[3 % CHANNELS][p] * finals.depth[p] / (1.0f - left);
-                }
-                if (in.normal != nullptr)
-                    for (int c = 0; c < 3; ++c) gradient[(4 + c) % CHANNELS][p] = in.normal[3 * pixel + c];
-            }
-            behind[p] = left * rest;
-        });
+                const float total = 1.0f - finals.transmittance[p];
+                if (total <= 0.0f) return;
+                gradient[3 % CHANNELS][p] = in.depth[pixel] / total;
+                rest[p] += gradient[3 % CHANNELS][p] * finals.depth[p] / total;
+            });
+        if (CHANNELS > 3 && in.normal != nullptr)
+            visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
+                for (int c = 0; c < 3; ++c) gradient[(4 + c) % CHANNELS][p] = in.normal[3 * pixel + c];
+            });
+        for (int p = 0; p < PIXELS; p += W) {
+            VF sum = load(rest + p);
+            for (int c = 0; c < 3; ++c) sum = fma(load(gradient[c] + p), set1(f.background[c]), sum);
+            store(behind + p, load(finals.transmittance + p) * sum);
+        }
     }
 };
 
@@ -284,7 +303,7 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
                 VF shine = zero();  // gradient · this Gaussian's own colour
                 for (int c = 0; c < CHANNELS; ++c) {
                     const VF gradient = load(up.gradient[c] + at);
-                    const float own = c < 3 ? g.colour[c % 3] : c == 3 ? g.depth : g.normal[(c + 2) % 3];
+                    const float own = c < 3 ? g.colour[c % 3] : c == 3 ? g.relief.depth : g.relief.normal[(c + 2) % 3];
                     shine = fma(gradient, set1(own), shine);
                     const int slot = c < 3 ? SUM_RED + c : SUM_DEPTH + c - 3;
                     total[slot % 16] = fma(weight, gradient, total[slot % 16]);

@@ -15,8 +15,8 @@ constexpr int BATCH = 64;  // Gaussians prepared at a time: 16 KB, in the first-
 // A Gaussian as its tile sees it: (u, v) at a pixel = (lane part) + (block part).
 struct Local {
     float m11, m12, m22, peak;
-    float colour[3], depth, normal[3];
-    uint32_t gaussian;
+    float colour[3];
+    Relief relief;  // with depth or normals
     int64_t pair;
     uint64_t blocks;                  // touched ones, as bits
     alignas(64) float du[BLOCKS];     // u at the block's first pixel
@@ -65,6 +65,7 @@ SPLAT_INLINE VF exp2_where(VM m, VF q) {
 // One Gaussian at one block's pixels. Both passes call this with the same numbers, so they take the same decisions.
 struct Falloff {
     VF u, v, raw, alpha;  // raw = o·e^{−σ}, 0 where below ALPHA_MIN; alpha = min(raw, ALPHA_MAX)
+    VM seen;              // where it is not
 };
 
 SPLAT_INLINE Falloff falloff(const Local& g, VF lane_u, VF lane_v, int block) {
@@ -72,7 +73,8 @@ SPLAT_INLINE Falloff falloff(const Local& g, VF lane_u, VF lane_v, int block) {
     s.u = lane_u + g.du[block];
     s.v = lane_v + g.dv[block / BLOCK_COLUMNS];
     const VF q = fma(-s.v, s.v, fma(-s.u, s.u, set1(g.peak)));
-    s.raw = exp2_where(ge(q, set1(LOG2_ALPHA_MIN)), q);
+    s.seen = ge(q, set1(LOG2_ALPHA_MIN));
+    s.raw = exp2_where(s.seen, q);
     s.alpha = min(s.raw, set1(ALPHA_MAX));
     return s;
 }

@@ -6,6 +6,10 @@
 #include <new>
 #include <utility>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace splat {
 
 // `count` numbers of a plain type T, 64-byte aligned. Growing discards the contents.
@@ -22,9 +26,15 @@ public:
         if (count > capacity_) {
             release();
             const int64_t wanted = count + count / 8;  // a growing cloud must not reallocate at every step
-            const int64_t bytes = (wanted * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-            data_ = static_cast<T*>(std::aligned_alloc(64, static_cast<size_t>(bytes)));
+            // Large buffers are read at random: huge pages spare most of the address translation.
+            const int64_t bytes = wanted * static_cast<int64_t>(sizeof(T));
+            const int64_t alignment = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
+            const int64_t rounded = (bytes + alignment - 1) / alignment * alignment;
+            data_ = static_cast<T*>(std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded)));
             if (data_ == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+            if (alignment == HUGE_PAGE) madvise(data_, static_cast<size_t>(rounded), MADV_HUGEPAGE);
+#endif
             capacity_ = wanted;
         }
         return data_;
@@ -45,6 +55,7 @@ public:
     int64_t bytes() const { return capacity_ * static_cast<int64_t>(sizeof(T)); }
 
 private:
+    static constexpr int64_t HUGE_PAGE = 1 << 21;
     T* data_ = nullptr;
     int64_t capacity_ = 0;
 };

@@ -25,6 +25,12 @@ struct Scratch {
     alignas(64) VF pose[12];
 };
 
+// Asks for `bytes` of memory that will be needed soon. The fields of a span are many short stretches of memory, too
+// short for the processor to foresee.
+SPLAT_INLINE void ask(const void* p, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i, 1, 2);
+}
+
 // Where the rows of a span's gradients go: into the scratch (fused) or the caller's tensors.
 struct Rows {
     float *means, *log_scales, *quats, *logits, *sh;
@@ -78,17 +84,16 @@ void backward_group(const Span& span, const uint32_t* ids, int n, const Rows& ro
     Workspace& w = span.w;
     const Frame& f = w.frame;
     const int width = pair_floats(f);
-    std::memset(scratch.pair_sums, 0, sizeof scratch.pair_sums);
     for (int lane = 0; lane < n; ++lane) gather_pairs(w, ids[lane], width, scratch.pair_sums + lane * PAIR_FLOATS_LARGE);
     VF sum[PAIR_FLOATS_LARGE];
-    load_columns<PAIR_FLOATS_LARGE>(scratch.pair_sums, PAIR_FLOATS_LARGE, n, sum);
+    load_columns<PAIR_FLOATS_LARGE>(rows_at(scratch.pair_sums, PAIR_FLOATS_LARGE, n), sum);
 
     Gaussian<VF> g;
     VF logit[1];
-    gather_columns<3>(f.means, 3, ids, n, g.mean);
-    gather_columns<3>(f.log_scales, 3, ids, n, g.log_scale);
-    gather_columns<4>(f.quats, 4, ids, n, g.quat);
-    gather_columns<1>(f.logits, 1, ids, n, logit);
+    load_columns<3>(rows_at(f.means, 3, ids, n), g.mean);
+    load_columns<3>(rows_at(f.log_scales, 3, ids, n), g.log_scale);
+    load_columns<4>(rows_at(f.quats, 4, ids, n), g.quat);
+    load_columns<1>(rows_at(f.logits, 1, ids, n), logit);
     g.logit = logit[0];
     Geometry<VF> geometry;
     Footprint<VF> print;
@@ -110,12 +115,11 @@ void backward_group(const Span& span, const uint32_t* ids, int n, const Rows& ro
     VF direction[3], basis[K], coefficients[3 * K], along[K], turn[3], colour[3];
     const VF inverse = view_direction(g.mean, w.view, direction);
     sh_basis<DEGREE>(direction[0], direction[1], direction[2], basis);
-    alignas(64) float shown[3][W] = {};
-    for (int lane = 0; lane < n; ++lane)
-        for (int c = 0; c < 3; ++c) shown[c][lane] = w.records[ids[lane]].colour[c];
-    for (int c = 0; c < 3; ++c) colour[c] = keep(gt(load(shown[c]), zero()), sum[SUM_RED + c]);
+    alignas(64) int32_t shown[W] = {};
+    for (int lane = 0; lane < n; ++lane) shown[lane] = w.colour_bits[ids[lane]];
+    for (int c = 0; c < 3; ++c) colour[c] = select(eq(load(shown) & set1(1 << c), set1(0)), zero(), sum[SUM_RED + c]);
     if (DEGREE > 0) {
-        gather_columns<3 * K>(f.sh, 3 * static_cast<int64_t>(f.sh_bands), ids, n, coefficients);
+        load_columns<3 * K>(rows_at(f.sh, 3 * static_cast<int64_t>(f.sh_bands), ids, n), coefficients);
         for (int k = 0; k < K; ++k)
             along[k] = fma(coefficients[3 * k], colour[0], fma(coefficients[3 * k + 1], colour[1], coefficients[3 * k + 2] * colour[2]));
         sh_basis_backward<DEGREE>(direction[0], direction[1], direction[2], along, turn);
@@ -217,6 +221,18 @@ void gaussian_backward(Workspace& w, Step& step) {
             for (VF& p : scratch.pose) p = zero();
             for (int64_t first = c * CHUNK; first < std::min(f.count, (c + 1) * CHUNK); first += SPAN) {
                 const Span span{w, step, first, static_cast<int>(std::min<int64_t>(SPAN, f.count - first)), w.visible_bits[first / SPAN]};
+                const int64_t next = first + SPAN;
+                if (step.fused && next + SPAN <= f.count) {
+                    for (const Field& field : fields) {
+                        const int64_t bytes = SPAN * field.stride * static_cast<int64_t>(sizeof(float));
+                        ask(field.p + next * field.stride, bytes);
+                        ask(field.m + next * field.stride, bytes);
+                        ask(field.v + next * field.stride, bytes);
+                    }
+                    const int width = pair_floats(f);
+                    const int64_t pairs = w.first_pair[next + SPAN] - w.first_pair[next];
+                    ask(w.pair_sums.data() + w.first_pair[next] * width, std::min<int64_t>(pairs * width * 4, 1 << 14));
+                }
                 Rows rows{scratch.means, scratch.log_scales, scratch.quats, scratch.logits, scratch.sh, active};
                 if (!step.fused)
                     rows = {step.means + 3 * first, step.log_scales + 3 * first, step.quats + 4 * first, step.logits + first,

@@ -47,12 +47,19 @@ constexpr int64_t CHUNK = 256;                   // Gaussians per unit of parall
 struct Record {
     float x, y;                  // centre, pixels
     Whitening<float> white;      // m11 m12 m22 peak
-    float colour[3], depth, normal[3];
+    float colour[3];
+    uint32_t unused[2];
+    uint32_t tile_mask;          // touched tiles of the box, row by row, if the box has at most 32; else see row_span
+    int64_t first_pair;          // number of its first (Gaussian, tile) pair
     int16_t tile_x, tile_y;      // first tile of its box
     int16_t tiles_wide, tiles_high;
-    uint32_t tile_mask;          // touched tiles of the box, row by row, if the box has at most 32; else see row_span
 };
 static_assert(sizeof(Record) == 64, "one cache line");
+
+// What only pictures of depth and normals need of it.
+struct Relief {
+    float depth, normal[3];
+};
 
 // An entry of a tile's list: which Gaussian, and the how many-th of its own tiles this is.
 struct Entry {
@@ -75,6 +82,8 @@ struct Workspace {
     int64_t visible, pairs;
 
     Buffer<Record> records;          // by Gaussian; only rows of visible ones are written
+    Buffer<Relief> reliefs;          // likewise, with depth or normals
+    Buffer<uint8_t> colour_bits;     // likewise: channels that are not clamped at 0
     Buffer<uint64_t> visible_bits;   // by Gaussian, one bit each; whole chunks
     Buffer<int64_t> first_pair;      // by Gaussian, count + 1
     Buffer<int64_t> chunk_visible, chunk_pairs;
