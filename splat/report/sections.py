@@ -198,7 +198,16 @@ def table(views: Sequence[ViewFiles], shown: Sequence[ViewFiles]) -> str:
 
 # ---- facts ----
 
-ACRONYMS = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "sh": "SH", "lr": "learning rate"}
+ACRONYMS = {
+    "mcmc": "MCMC",
+    "adc": "ADC",
+    "dc": "DC",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "lpips": "LPIPS",
+    "sh": "SH",
+    "lr": "learning rate",
+}
 
 
 def facts(title: str, values: dict[str, Any]) -> str:
