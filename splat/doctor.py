@@ -17,7 +17,7 @@ from splat.errors import InputError
 
 State = Literal["ok", "absent", "broken"]
 
-PACKAGES = ("numpy", "torch", "pillow", "opencv-python-headless", "pycolmap", "scipy", "safetensors", "tyro", "rich")
+PACKAGES = ("numpy", "torch", "pillow", "opencv-python-headless", "pycolmap", "scipy", "tyro", "rich", "zstandard")
 
 
 @dataclass(frozen=True)
