@@ -78,7 +78,7 @@ class AdcConfig:
     """Gaussians less opaque than this are removed."""
     prune_size: float = 0.1
     """Gaussians larger than this many scene extents are removed once opacities have been reset for the first time."""
-    reset_every: float = 0.1
+    reset_every: float = 0.2
     """Fraction of the run between two opacity resets; 0 never resets."""
     reset_opacity: float = 0.01
     """Opacity to which a reset lowers all Gaussians above it."""
