@@ -66,6 +66,7 @@ FORMATS = (
         "PlayCanvas SOG: bundle or folder; versions 1 and 2 read, 2 written, SH 3",
     ),
     Format("spz", (".spz",), "spz", "Niantic .spz: versions 1 to 4 read, 2 to 4 written, SH 4"),
+    Format("splatz", (".splatz",), "splatz", "splat's own container: smallest, checksummed, coarse to fine, SH 4"),
     Format("gltf", (".glb", ".gltf"), "gltf", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3"),
     Format("usd", (".usdc", ".usda", ".usdz", ".usd"), "usd", "OpenUSD ParticleField3DGaussianSplat, SH 4"),
 )
@@ -76,6 +77,7 @@ MAGIC = {
     b"\x1f\x8b": "spz",
     b"NGSP": "spz",
     b"PK\x03\x04": "sog",
+    b"SPLATZ\x1a\n": "splatz",
     b"glTF": "gltf",
     b"PXR-USDC": "usd",
     b"#usda": "usd",

@@ -1,0 +1,257 @@
+"""`.splatz`: splat's own container, small, checksummed, coarse to fine. docs/splatz.md describes every byte."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from splat.cloud import GaussianCloud
+from splat.errors import InputError
+from splat.files import write_bytes
+from splat.formats.limits import check_claim
+from splat.formats.quantize import alphas, logits, prepare, unit_quats, without_zero_bands
+from splat.formats.splatz_codec import (
+    COLOUR,
+    MIN_LOG_SCALE,
+    Frame,
+    Rows,
+    Steps,
+    canonical,
+    read_layer,
+    visibility,
+    write_layer,
+)
+from splat.formats.splatz_entropy import Damaged
+
+MAGIC = b"SPLATZ\x1a\n"
+VERSION = 1
+# magic, version, SH degree, flags, count, layers, SH components, visibility reference, origin, side, six steps
+HEADER = struct.Struct("<8sHBBIBBxxq4d6f")
+LAYER = struct.Struct("<IIHxx")  # Gaussians, bytes of the streams, streams
+CHECK = struct.Struct("<I")
+ANTIALIASED = 1
+# No stream codes more rows in fewer bytes: a lane of four bytes serves 512 rows.
+LEAST_BYTES_PER_ROW = 1 / 128
+# Quality at which the steps are those of `Steps`; ten more halve them.
+USUAL_QUALITY = 50.0
+# Clouds below this many Gaussians are one layer; others have their most visible eighth first.
+LAYERED = 16384
+LARGE = 1024  # Gaussians above which a basis of its own pays for view-dependent colour
+
+
+def write(
+    cloud: GaussianCloud,
+    path: Path,
+    *,
+    quality: float = USUAL_QUALITY,
+    layers: int | None = None,
+    antialiased: bool = False,
+) -> None:
+    """Write ``cloud`` (any SH degree, extras left out).
+
+    Args:
+        quality: ten more halve every quantization step; 50 is for viewing.
+        layers: 1 to 8 parts, most visible Gaussians first, that a viewer can show as they arrive; None chooses.
+        antialiased: mark the cloud as trained with the antialiased (mip) blur.
+
+    Raises InputError for Gaussians that are not finite, or a quality or number of layers out of range.
+    """
+    write_bytes(path, encode(cloud, path, quality=quality, layers=layers, antialiased=antialiased))
+
+
+def read(path: Path, layers: int | None = None) -> GaussianCloud:
+    """Read a cloud, or its first ``layers`` layers. Every damaged byte is noticed. Raises InputError."""
+    return decode(Path(path).read_bytes(), Path(path), layers)
+
+
+def antialiased(path: Path) -> bool:
+    """Whether the file is marked as trained with the antialiased (mip) blur."""
+    with open(path, "rb") as file:
+        start = file.read(HEADER.size)
+    return _unpack_header(start, Path(path))[3] & ANTIALIASED != 0
+
+
+def encode(
+    cloud: GaussianCloud,
+    path: Path | str = "cloud.splatz",
+    *,
+    quality: float = USUAL_QUALITY,
+    layers: int | None = None,
+    antialiased: bool = False,
+    steps: Steps | None = None,
+) -> bytes:
+    """The bytes of the file; ``steps`` replaces what ``quality`` says."""
+    path = Path(path)
+    if not -50 <= quality <= 150:
+        raise InputError(f"{path}: the quality is {quality:g}, expected -50 to 150 (50 is usual)")
+    if layers is not None and not 1 <= layers <= 8:
+        raise InputError(f"{path}: {layers} layers were asked for, expected 1 to 8")
+    cloud = without_zero_bands(prepare(cloud, path))
+    if steps is None:
+        steps = Steps().scaled(2.0 ** ((USUAL_QUALITY - quality) / 10))
+    # An eighth of the range is the coarsest that decodes sensibly, whatever the quality.
+    steps = Steps(**vars(steps) | {"opacity": min(steps.opacity, 0.125), "rotation": min(steps.rotation, 0.2)})
+    steps = Steps(*np.array(list(vars(steps).values()), np.float32).astype(np.float64).tolist())
+    quats = unit_quats(cloud).astype(np.float64)
+    rows = Rows(
+        cloud.means.double().numpy(),
+        np.maximum(cloud.log_scales.double().numpy(), MIN_LOG_SCALE),
+        quats,
+        alphas(cloud).astype(np.float64),
+        cloud.sh.double().numpy(),
+    )
+    frame, shown = _frame(rows, steps)
+    parts = _split(shown, layers)
+    flags = ANTIALIASED if antialiased else 0
+    header = HEADER.pack(
+        MAGIC, VERSION, cloud.sh_degree, flags, len(cloud), len(parts), len(frame.basis), frame.reference,
+        *frame.origin, frame.side, *vars(steps).values(),
+    ) + _pack_basis(frame.basis)  # fmt: skip
+    out = [header, CHECK.pack(zlib.crc32(header))]
+    for part in parts:
+        streams = write_layer(rows.take(part), frame)
+        body = b"".join(len(stream).to_bytes(4, "little") + stream for stream in streams)
+        block = LAYER.pack(len(part), len(body), len(streams)) + body
+        out += [block, CHECK.pack(zlib.crc32(block))]
+    return b"".join(out)
+
+
+def decode(data: bytes, path: Path, layers: int | None = None) -> GaussianCloud:
+    """The cloud in the bytes of a file; with ``layers`` they may end after that many layers."""
+    fields = _unpack_header(data, path)
+    _, _, degree, _, count, stored, components, reference = fields[:8]
+    wide = 3 * ((degree + 1) ** 2 - 1)
+    end = HEADER.size + components * (wide + 4)
+    if components > wide or stored > 8 or (count > 0) != (stored > 0):
+        raise _damaged(path, "the header contradicts itself")
+    _check(data[:end], data[end : end + 4], path, "the header")
+    check_claim(path, count, degree, LEAST_BYTES_PER_ROW, len(data))
+    numbers = np.array(fields[8:])
+    if not np.isfinite(numbers).all() or not (numbers[3:] > 0).all():
+        raise _damaged(path, "the header holds a size that is no positive number")
+    basis = _unpack_basis(data[HEADER.size : end], components, wide)
+    frame = Frame(numbers[:3], float(numbers[3]), Steps(*numbers[4:].tolist()), basis, reference)
+    at, blocks, wanted = end + 4, [], stored if layers is None else min(layers, stored)
+    for number in range(wanted):  # all checksums before any decoding
+        blocks.append((at, f"layer {number + 1} of {stored}"))
+        at = _check_block(data, at, degree, path, blocks[-1][1])
+    total = sum(LAYER.unpack_from(data, start)[0] for start, _ in blocks)
+    if wanted == stored and (at != len(data) or total != count):
+        raise _damaged(path, f"{total:,} Gaussians in {at:,} bytes were found, expected {count:,} in {len(data):,}")
+    return _cloud([_read_block(data, start, frame, degree, path, name) for start, name in blocks], degree)
+
+
+def _check_block(data: bytes, at: int, degree: int, path: Path, name: str) -> int:
+    """Where the layer that begins at ``at`` ends, if its bytes are all there and right."""
+    if at + LAYER.size > len(data):
+        raise _damaged(path, f"{name} is missing; the file is truncated")
+    count, size, _ = LAYER.unpack_from(data, at)
+    end = at + LAYER.size + size
+    _check(data[at:end], data[end : end + 4], path, name)
+    check_claim(path, count, degree, LEAST_BYTES_PER_ROW, size)
+    return end + 4
+
+
+def _read_block(data: bytes, at: int, frame: Frame, degree: int, path: Path, name: str) -> Rows:
+    """One layer whose bytes are right."""
+    count, size, streams = LAYER.unpack_from(data, at)
+    pieces, place, end = [], at + LAYER.size, at + LAYER.size + size
+    for _ in range(streams):
+        length = int.from_bytes(data[place : place + 4], "little")
+        pieces.append(data[place + 4 : place + 4 + length])
+        place += 4 + length
+    if place != end:
+        raise _damaged(path, f"{name} has streams of wrong lengths")
+    try:
+        return read_layer(pieces, count, frame, degree)
+    except (Damaged, ValueError, IndexError, OverflowError) as error:
+        raise _damaged(path, f"{name} cannot be decoded ({error})") from error
+
+
+def _frame(rows: Rows, steps: Steps) -> tuple[Frame, np.ndarray]:
+    """What the layers share, and the visibility of each row."""
+    if not len(rows.means):
+        return Frame(np.zeros(3), 1.0, steps, np.zeros((0, 0), np.float32), 0), np.zeros(0, np.int64)
+    low, high = rows.means.min(0), rows.means.max(0)
+    side = max(float((high - low).max()) * (1 + 1e-9), float(np.abs(rows.means).max()) * 1e-12, 1e-12)
+    log_scales = canonical(rows.log_scales, rows.quats)[0]
+    codes = np.rint((log_scales - MIN_LOG_SCALE) / steps.log_scale).astype(np.int64)
+    shown = visibility(codes, np.rint(rows.alphas / steps.opacity).astype(np.int64), steps)
+    return Frame(low, side, steps, _basis(rows, shown, steps), int(np.median(shown))), shown
+
+
+def _basis(rows: Rows, shown: np.ndarray, steps: Steps) -> np.ndarray:
+    """(J, D) directions in which view-dependent colour varies, those that some code can reach, rounded to bytes."""
+    if rows.sh.shape[1] == 1:
+        return np.zeros((0, 0), np.float32)
+    rest = (rows.sh[:, 1:] @ COLOUR.T).reshape(len(rows.sh), -1)
+    if len(rest) < LARGE:
+        basis = np.eye(rest.shape[1])
+    else:
+        weight = np.exp2(np.clip((shown - np.median(shown)) / 256, -6, 6))
+        _, vectors = np.linalg.eigh((rest * weight[:, None]).T @ rest / weight.sum())
+        basis = vectors.T[::-1]
+    finest = steps.sh / 8
+    reach = np.abs(rest @ basis.T).max(0) > 0.6 * finest
+    basis = basis[: int(np.flatnonzero(reach)[-1]) + 1 if reach.any() else 0]
+    return _unpack_basis(_pack_basis(basis), len(basis), rest.shape[1])
+
+
+def _pack_basis(basis: np.ndarray) -> bytes:
+    """A float32 scale and signed bytes, row by row."""
+    scale = (np.abs(basis).max(1) / 127 if len(basis) else np.zeros(0)).astype("<f4")
+    return scale.tobytes() + np.rint(basis / np.maximum(scale, 1e-30)[:, None]).astype(np.int8).tobytes()
+
+
+def _unpack_basis(data: bytes, components: int, wide: int) -> np.ndarray:
+    scale = np.frombuffer(data, "<f4", components)
+    return np.frombuffer(data, np.int8, components * wide, 4 * components).reshape(components, wide) * scale[:, None]
+
+
+def _split(shown: np.ndarray, layers: int | None) -> list[np.ndarray]:
+    """Rows of each layer: the last holds about two thirds, the one before it a quarter of that, and so on."""
+    count = len(shown)
+    if layers is None:
+        layers = 1 if count < LAYERED else 2
+    layers = min(layers, count)
+    if layers == 0:
+        return []
+    shares = np.cumsum(4.0 ** np.arange(layers))
+    ends = np.maximum(np.rint(count * shares / shares[-1]), np.arange(1, layers + 1)).astype(np.int64)
+    return np.split(np.argsort(-shown, kind="stable"), ends[:-1])
+
+
+def _cloud(layers: list[Rows], degree: int) -> GaussianCloud:
+    if not layers:
+        return GaussianCloud.empty(degree)
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(rows, name) for rows in layers]).astype(np.float32)
+
+    opacities = np.concatenate([rows.alphas for rows in layers])
+    parts = [torch.from_numpy(joined(name)) for name in ("means", "log_scales", "quats")]
+    return GaussianCloud(*parts, torch.from_numpy(logits(opacities)), torch.from_numpy(joined("sh")))
+
+
+def _unpack_header(data: bytes, path: Path) -> tuple:
+    if not data.startswith(MAGIC):
+        raise InputError(f"{path}: the file does not begin as .splatz does; check what it is with `splat info`")
+    if len(data) < HEADER.size:
+        raise _damaged(path, f"only {len(data):,} bytes are there; the file is truncated")
+    fields = HEADER.unpack_from(data)
+    if fields[1] != VERSION:
+        raise InputError(f"{path}: .splatz version {fields[1]} is not known, expected {VERSION}; update splat")
+    if fields[2] > 4:
+        raise _damaged(path, f"the header says SH degree {fields[2]}, expected 0 to 4")
+    return fields
+
+
+def _check(block: bytes, stored: bytes, path: Path, name: str) -> None:
+    if len(stored) != 4 or CHECK.unpack(stored)[0] != zlib.crc32(block):
+        raise _damaged(path, f"the checksum of {name} does not fit, so that bytes are wrong or missing")
+
+
+def _damaged(path: Path, what: str) -> InputError:
+    return InputError(f"{path}: {what}; make or copy the file again")

@@ -1,0 +1,171 @@
+"""The container `.splatz`: what it keeps, how small it is, and that no damage passes unnoticed."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from splat import InputError, formats
+from splat.cloud import GaussianCloud
+from splat.formats import splatz, splatz_codec
+from splat.formats import splatz_entropy as entropy
+
+
+def blobs(count: int, degree: int = 2, seed: int = 0) -> GaussianCloud:
+    """Random Gaussians of every shape, on the surface of a ball."""
+    g = torch.Generator().manual_seed(seed)
+    sh = 0.3 * torch.randn(count, (degree + 1) ** 2, 3, generator=g)
+    sh[:, 1:] *= 0.3
+    return GaussianCloud(
+        torch.nn.functional.normalize(torch.randn(count, 3, generator=g), dim=1),
+        torch.randn(count, 3, generator=g) - 4,
+        torch.randn(count, 4, generator=g),
+        2 * torch.randn(count, generator=g),
+        sh,
+    )
+
+
+def match(cloud: GaussianCloud, found: GaussianCloud) -> torch.Tensor:
+    """(N,) row of ``found`` nearest to each row of ``cloud``; a permutation when nothing was lost."""
+    rows = torch.cdist(cloud.means.double(), found.means.double()).argmin(1)
+    assert len(rows.unique()) == len(cloud) == len(found)
+    return rows
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.integers(0, 2500),
+    st.integers(0, 2**31),
+    st.sampled_from([1.0, 30.0, 4000.0, 1e8]),
+)
+def test_entropy_coder_returns_what_it_got(count, seed, spread):
+    random = np.random.default_rng(seed)
+    context = random.integers(0, 5, count)
+    values = np.abs(random.laplace(0, spread, count) * (1 + context)).astype(np.int64)
+    data = entropy.encode(values, context, 5)
+    assert np.array_equal(entropy.decode(data, count, context, 5), values)
+
+
+def test_entropy_coder_comes_near_the_entropy():
+    random = np.random.default_rng(0)
+    values = random.geometric(0.2, 100_000) - 1
+    share = np.bincount(values) / len(values)
+    bits = -(share[share > 0] * np.log2(share[share > 0])).sum()
+    assert len(entropy.encode(values)) * 8 / len(values) < 1.02 * bits
+
+
+def test_bits_without_gaps():
+    sizes = np.array([0, 3, 1, 31, 0, 7])
+    values = np.array([0, 5, 1, 2**31 - 2, 0, 100])
+    data = entropy.pack_bits(values, sizes)
+    assert len(data) == -(-42 // 8)
+    assert np.array_equal(entropy.unpack_bits(data, sizes), values)
+
+
+def test_canonical_axes_keep_the_ellipsoid():
+    cloud = blobs(500)
+    quats = torch.nn.functional.normalize(cloud.quats.double(), dim=1)
+    scales, turned = splatz_codec.canonical(cloud.log_scales.double().numpy(), quats.numpy())
+    assert (np.diff(scales, axis=1) <= 0).all()
+    assert (turned[:, :1] >= np.abs(turned[:, 1:]) - 1e-9).all()
+    again = cloud.to(dtype=torch.float64).replace(log_scales=torch.from_numpy(scales), quats=torch.from_numpy(turned))
+    torch.testing.assert_close(again.covariances, cloud.to(dtype=torch.float64).covariances, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 4])
+@pytest.mark.parametrize("count", [1, 1500])
+def test_high_quality_keeps_everything(count, degree, tmp_path):
+    cloud = blobs(count, degree)
+    formats.write(cloud, tmp_path / "a.splatz", quality=130.0)
+    found = formats.read(tmp_path / "a.splatz")
+    found = found.select(match(cloud, found))
+    assert found.sh_degree == degree
+    assert (found.means - cloud.means).abs().max() < 1e-4
+    assert (found.opacities - cloud.opacities).abs().max() < 1e-3
+    relative = (found.covariances - cloud.covariances).flatten(1).norm(dim=1) / cloud.covariances.flatten(1).norm(dim=1)
+    assert relative.max() < 0.01
+    assert (found.sh - cloud.sh).abs().max() < 0.01
+
+
+def test_quality_trades_bytes_for_errors(tmp_path):
+    cloud = blobs(2000, 3)
+    sizes = [len(splatz.encode(cloud, quality=quality)) for quality in (30, 50, 70)]
+    assert sizes[0] < 0.75 * sizes[1] < 0.75 * 0.75 * sizes[2]
+
+
+def test_layers_come_most_visible_first(tmp_path):
+    cloud = blobs(3000, 1)
+    data = splatz.encode(cloud, layers=3)
+    whole = splatz.decode(data, tmp_path)
+    first = splatz.decode(data[: len(data) // 3], tmp_path, layers=1)
+    assert len(whole) == 3000 and 0 < len(first) < 500
+    torch.testing.assert_close(first.means, whole.means[: len(first)])
+
+    def visibility(part: GaussianCloud) -> float:
+        return float((part.log_scales.topk(2, 1).values.sum(1).exp() * part.opacities).min())
+
+    assert visibility(first) > 0.5 * visibility(whole.select(slice(len(first), None))) > 0
+    assert len(splatz.decode(data, tmp_path, layers=2)) > len(first)
+
+
+def test_every_flipped_byte_is_noticed(tmp_path):
+    data = bytearray(splatz.encode(blobs(60, 1), layers=2))
+    for at in range(len(data)):
+        data[at] ^= 1 << at % 8
+        with pytest.raises(InputError, match="a.splatz"):
+            splatz.decode(bytes(data), tmp_path / "a.splatz")
+        data[at] ^= 1 << at % 8
+    splatz.decode(bytes(data), tmp_path / "a.splatz")
+
+
+def test_every_cut_and_addition_is_noticed(tmp_path):
+    data = splatz.encode(blobs(40, 1))
+    for end in range(len(data)):
+        with pytest.raises(InputError, match="a.splatz"):
+            splatz.decode(data[:end], tmp_path / "a.splatz")
+    with pytest.raises(InputError, match="expected"):
+        splatz.decode(data + b"\0", tmp_path / "a.splatz")
+
+
+def test_wrong_streams_with_right_checksums(tmp_path, monkeypatch):
+    """What an attacker would write reaches the decoder, which must refuse it or give a cloud."""
+    monkeypatch.setattr(splatz, "_check", lambda *_: None)
+    data, random = splatz.encode(blobs(300, 1)), np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        raw = np.frombuffer(data, np.uint8).copy()
+        raw[random.integers(splatz.HEADER.size, len(raw), random.integers(1, 4))] = random.integers(0, 256)
+        try:
+            assert len(splatz.decode(raw.tobytes(), tmp_path)) == 300
+        except InputError:
+            refused += 1
+    assert refused > 20
+
+
+def test_empty_and_unusual_clouds(tmp_path):
+    path = tmp_path / "a.splatz"
+    formats.write(GaussianCloud.empty(2), path)
+    assert len(formats.read(path)) == 0
+    cloud = blobs(300, 1)
+    means = cloud.means.clone()
+    means[:] = means[0]
+    means[7] = 1e6
+    logits = cloud.logit_opacities.clone()
+    logits[0], logits[1] = torch.inf, -torch.inf
+    scales = cloud.log_scales.clone()
+    scales[3] = -torch.inf
+    formats.write(cloud.replace(means=means, logit_opacities=logits, log_scales=scales), path, antialiased=True)
+    found = formats.read(path)
+    assert len(found) == 300 and bool(found.finite().all())
+    assert splatz.antialiased(path)
+    means[5, 1] = torch.nan
+    with pytest.raises(InputError, match="1 of 300 Gaussians hold NaN"):
+        formats.write(cloud.replace(means=means), path)
+
+
+def test_wrong_options(tmp_path):
+    with pytest.raises(InputError, match="quality is 900"):
+        splatz.encode(blobs(3), quality=900)
+    with pytest.raises(InputError, match="9 layers"):
+        splatz.encode(blobs(3), layers=9)
