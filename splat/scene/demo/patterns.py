@@ -100,7 +100,7 @@ def chips(xy: NDArray, size: float, seed: int) -> tuple[NDArray, NDArray]:
 
 
 def terrazzo(points: NDArray, tile: float = 0.7, seed: int = 3) -> NDArray:
-    """Floor tiles of two tones with stone chips, separated by thin joints; laid diagonally."""
+    """Floor tiles laid diagonally, pale ones with stone chips and plain dark ones, separated by thin joints."""
     x, y = points[..., 0], points[..., 1]
     a, b = (x + y) / np.sqrt(2) / tile, (x - y) / np.sqrt(2) / tile
     dark = (np.floor(a) + np.floor(b)) % 2
@@ -110,9 +110,9 @@ def terrazzo(points: NDArray, tile: float = 0.7, seed: int = 3) -> NDArray:
     ground = ground * (0.86 + 0.28 * noise(points, 3.0, 4, seed))[..., None]
     codes = ("#c08a72", "#7d8a8c", "#cdb07a", "#f3efe6", "#8d9c8b", "#a8917c", "#d3cabb", "#5d6a6e", "#b9b2a6")
     palette = np.stack([colour(c) for c in codes])
-    for size, s in ((0.095, seed + 1), (0.05, seed + 2)):
-        depth, which = chips(points[..., :2] + dark[..., None] * 7.3, size, s)
-        ground = mix(ground, palette[(which * len(palette)).astype(int) % len(palette)], step(depth, 0.0, 0.16))
+    depth, which = chips(points[..., :2], 0.12, seed + 1)
+    chip = palette[(which * len(palette)).astype(int) % len(palette)]
+    ground = mix(ground, chip, 0.6 * (1 - dark) * step(depth, 0.0, 0.2))
     joint = np.minimum(np.abs(a - np.round(a)), np.abs(b - np.round(b))) * tile
     return mix(colour("#7a7266"), ground, step(joint, 0.008, 0.01))
 

@@ -24,7 +24,7 @@ NEAR = 0.05  # metres
 EXPOSURE = 0.92
 TARGET = np.array([0.0, 0.0, 0.62])
 # Rings of cameras: share of the views, distance from the axis, height, height looked at; metres.
-RINGS = ((0.36, 2.75, 0.72, 0.60), (0.34, 2.55, 1.40, 0.52), (0.20, 2.05, 2.10, 0.45), (0.10, 1.75, 1.15, 0.62))
+RINGS = ((0.35, 2.75, 0.74, 0.60), (0.35, 2.55, 1.35, 0.52), (0.30, 2.15, 1.95, 0.45))
 
 
 @dataclass(frozen=True)
