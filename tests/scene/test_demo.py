@@ -1,6 +1,7 @@
 """The demo scene: its files against pycolmap and brute-force ray casting, its rasterizer against brute force."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,18 @@ import pytest
 
 from splat.errors import InputError
 from splat.scene import demo
-from splat.scene.demo import bake, making, patterns, shapes
+from splat.scene.demo import bake, making, patterns, shapes, still_life
 from splat.scene.demo.raster import NOTHING, rasterize
 
 
 def quick_light(patch: pytest.MonkeyPatch) -> None:
-    """Fewer light samples: the tests look at geometry."""
+    """Fewer light samples and coarser textures: the tests look at geometry."""
+    build = still_life.build
+
+    def coarse(seed: int) -> list[shapes.Patch]:
+        return [replace(p, texels=tuple(max(2, n // 3) for n in p.texels)) for p in build(seed)]
+
+    patch.setattr(still_life, "build", coarse)
     patch.setattr(bake, "LAMP_SAMPLES", 3)
     patch.setattr(bake, "SKY_SAMPLES", 6)
 
