@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv beside pyproject.toml with splat and everything its tests need. Done already? Then it returns at once.
+# Makes .venv beside pyproject.toml with splat in it; `setup.sh dev` adds what tests and development need.
+# Done already? Then it returns at once.
 # PYTHON=python3.12 chooses the interpreter, CXX=clang++ the compiler.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,14 +22,19 @@ find_python() {
 # What the environment was made from: a change of any of it makes it anew. Python files are not among it, because
 # they are used from this folder directly.
 fingerprint() {
-    { "$python" --version; pwd; find pyproject.toml constraints.txt CMakeLists.txt tools/setup.sh cpu -type f |
+    { "$python" --version; pwd; find pyproject.toml constraints.txt CMakeLists.txt tools/setup.sh cpu cuda/math -type f |
         LC_ALL=C sort | xargs cat; } | cksum
 }
 
 python=$(find_python)
-stamp=.venv/.setup-done
 print=$(fingerprint)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$print" ]; then
+extras=video
+stamps=(.venv/.setup-run)
+if [ "${1:-}" = dev ]; then
+    extras=video,dev
+    stamps=(.venv/.setup-dev .venv/.setup-run) # what runs the tests runs the demo too
+fi
+if [ "$(cat "${stamps[0]}" 2>/dev/null)" = "$print" ]; then
     exit 0
 fi
 
@@ -40,7 +46,7 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     "$python" -m venv --clear .venv ||
         fail "$python cannot make virtual environments; install that part (Debian, Ubuntu: sudo apt install python3-venv)"
 fi
-rm -f "$stamp"
+rm -f .venv/.setup-*
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 if [ "$(uname)" = Linux ] && ! nvidia-smi -L >/dev/null 2>&1; then
@@ -52,6 +58,6 @@ fi
 say "installing build tools"
 pip install --quiet 'scikit-build-core>=0.10' 'cmake>=3.20' 'ninja>=1.11'
 say "compiling the C++ core and installing splat with its dependencies"
-pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[video,dev]'
-echo "$print" >"$stamp"
+pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[$extras]"
+for stamp in "${stamps[@]}"; do echo "$print" >"$stamp"; done
 say "done"
