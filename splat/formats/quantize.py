@@ -11,6 +11,7 @@ from splat.errors import InputError
 # Opacities 0 and 1 have infinite logits; formats of 8 bits cannot tell them from these.
 MIN_ALPHA = 1e-6
 SQRT2 = 2**0.5
+ROWS = 1 << 17
 
 
 def broken(cloud: GaussianCloud) -> torch.Tensor:
@@ -19,8 +20,10 @@ def broken(cloud: GaussianCloud) -> torch.Tensor:
     Infinite opacity logits mean 0 and 1, and a log scale of -inf means flat, so that these are not broken.
     """
     bad = torch.zeros(len(cloud), dtype=torch.bool, device=cloud.device)
-    for tensor in (cloud.means, cloud.quats, cloud.sh):
-        bad |= ~tensor.flatten(1).isfinite().all(1)
+    for first in range(0, len(cloud), ROWS):  # in pieces: the test needs memory like its input
+        rows = slice(first, first + ROWS)
+        for tensor in (cloud.means, cloud.quats, cloud.sh):
+            bad[rows] |= ~tensor[rows].flatten(1).isfinite().all(1)
     bad |= cloud.logit_opacities.isnan() | cloud.log_scales.isnan().any(1)
     return bad | (cloud.log_scales == torch.inf).any(1)
 

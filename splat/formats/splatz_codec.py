@@ -273,16 +273,21 @@ def _read_scales(given, count: int) -> np.ndarray:
 
 
 def _write_columns(codes: np.ndarray, context: np.ndarray, contexts: int) -> bytes:
-    """Signed codes (N, M), column after column, each column with its own tables."""
-    columns = codes.shape[1]
-    sort = context[None] + contexts * np.arange(columns)[:, None]
-    return entropy.encode(entropy.zigzag(codes.T).reshape(-1), sort.reshape(-1), contexts * columns)
+    """Signed codes (N, M), column after column."""
+    sort, kinds = _column_contexts(context, contexts, codes.shape[1])
+    return entropy.encode(entropy.zigzag(codes.T).reshape(-1), sort, kinds)
 
 
 def _read_columns(data: bytes, count: int, context: np.ndarray, contexts: int, columns: int = 3) -> np.ndarray:
-    sort = context[None] + contexts * np.arange(columns)[:, None]
-    found = entropy.decode(data, count * columns, sort.reshape(-1), contexts * columns)
+    sort, kinds = _column_contexts(context, contexts, columns)
+    found = entropy.decode(data, count * columns, sort, kinds)
     return entropy.unzigzag(found).reshape(columns, count).T
+
+
+def _column_contexts(context: np.ndarray, contexts: int, columns: int) -> tuple[np.ndarray, int]:
+    """Context of each code, column after column, and how many there are; beyond four, columns share in fours."""
+    group = np.arange(columns) >> (2 if columns > 4 else 0)
+    return (context[None] + contexts * group[:, None]).reshape(-1), contexts * (int(group[-1]) + 1)
 
 
 def _energy(codes: np.ndarray) -> np.ndarray:

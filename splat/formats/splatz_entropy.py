@@ -14,6 +14,7 @@ TOTAL = 1 << PRECISION
 LOWEST = 1 << 16  # of a state
 PER_LANE = 512  # symbols; a lane costs four bytes
 DIRECT = 224  # values below are their own symbol, the others say their number of bits
+TABLE_BYTES = 1.5  # that an entry of a table costs, about
 MEMORY = 6  # groups of preceding symbols that are told apart
 HEAD = np.dtype([("bits", "<u4"), ("tables", "<u4"), ("words", "<u4")])
 
@@ -43,18 +44,19 @@ def encode(values: np.ndarray, contexts: np.ndarray | None = None, context_count
     before = np.concatenate([np.zeros((1, lanes), np.int64), groups[symbols[:-1]]])
     best = None
     for mode in (0, 1, 2, 3):
+        kinds = (context_count if mode & 1 else 1) * (MEMORY if mode & 2 else 1)
+        if (mode & 1 and context_count == 1) or (kinds > 1 and kinds * 400 > symbols.size):
+            continue  # tables that few symbols would use cost more than they save
         table = (contexts if mode & 1 else 0) * (MEMORY if mode & 2 else 1) + (before if mode & 2 else 0)
         table = np.broadcast_to(table, symbols.shape)
-        kinds = (context_count if mode & 1 else 1) * (MEMORY if mode & 2 else 1)
-        if (mode & 1 and context_count == 1) or kinds * 256 > 1 << 20:
-            continue
         counts = np.bincount((table * 256 + symbols).reshape(-1), minlength=kinds * 256).reshape(kinds, 256)
-        frequencies = _normalise(counts)
-        packed = _pack_tables(frequencies)
-        cost = -(counts * np.log2(np.maximum(frequencies, 1) / TOTAL)).sum() / 8 + len(packed)
+        share = np.maximum(counts, 1) / np.maximum(counts.sum(1, keepdims=True), 1)
+        cost = -(counts * np.log2(share)).sum() / 8 + TABLE_BYTES * np.count_nonzero(counts)
         if best is None or cost < best[0]:
-            best = (cost, mode, table, frequencies, packed)
-    _, mode, table, frequencies, packed = best
+            best = (cost, mode, table, counts)
+    _, mode, table, counts = best
+    frequencies = _normalise(counts)
+    packed = _pack_tables(frequencies)
     states, words = _encode(symbols, table, frequencies)
     plain = pack_bits(extra, sizes)
     head = np.array([(len(plain), len(packed), len(words))], HEAD).tobytes()
@@ -127,7 +129,7 @@ def _normalise(counts: np.ndarray) -> np.ndarray:
 
 
 def _pack_tables(frequencies: np.ndarray) -> bytes:
-    return zlib.compress(frequencies.astype("<u2").T.reshape(-1).view(np.uint8).reshape(-1, 2).T.tobytes(), 9)
+    return zlib.compress(frequencies.astype("<u2").T.reshape(-1).view(np.uint8).reshape(-1, 2).T.tobytes(), 6)
 
 
 def _unpack_tables(data: bytes, kinds: int) -> np.ndarray:
