@@ -14,15 +14,15 @@ float generous(float limit) { return limit * 1.0001f + 1e-4f; }
 
 float clamp(float value, float low, float high) { return std::min(std::max(value, low), high); }
 
-// Smallest u² + v² over the rectangle [x0, x1] × [y0, y1] of offsets from the centre. A convex form is least on the
-// rectangle's edges that face the centre (or at the centre).
-float nearest(const Whitening<float>& m, float x0, float x1, float y0, float y1) {
-    const float dx = clamp(0.0f, x0, x1), dy = clamp(0.0f, y0, y1);
-    const float y = clamp(-m.m11 * m.m12 / (m.m12 * m.m12 + m.m22 * m.m22) * dx, y0, y1);  // best on the vertical edge
-    const float x = clamp(-m.m12 / m.m11 * dy, x0, x1);                                    // on the horizontal one
-    const float u1 = m.m11 * dx + m.m12 * y, v1 = m.m22 * y;
-    const float u2 = m.m11 * x + m.m12 * dy, v2 = m.m22 * dy;
-    return std::min(u1 * u1 + v1 * v1, u2 * u2 + v2 * v2);
+// Smallest u² + v² over squares of the pixel centres of a tile, whose first one lies at (x0, y0) from the centre. A convex
+// form is least on the edges that face the centre (or at the centre).
+SPLAT_INLINE VF nearest(const Whitening<float>& m, float slope_x, float slope_y, VF x0, VF y0) {
+    const VF x1 = x0 + (TILE - 1.0f), y1 = y0 + (TILE - 1.0f);
+    const VF dx = max(min(zero(), x1), x0), dy = max(min(zero(), y1), y0);
+    const VF y = max(min(slope_y * dx, y1), y0), x = max(min(slope_x * dy, x1), x0);  // best on either edge
+    const VF u1 = m.m11 * dx + m.m12 * y, v1 = m.m22 * y;
+    const VF u2 = m.m11 * x + m.m12 * dy, v2 = m.m22 * dy;
+    return min(u1 * u1 + v1 * v1, u2 * u2 + v2 * v2);
 }
 
 // Index of the first pixel whose centre is not left of `x`, clamped to [0, size]. NaN gives 0.
@@ -100,13 +100,17 @@ int64_t touch_tiles(Record& r, float extent_x, float extent_y, int tiles_x, int 
         }
         return touched;
     }
-    const float limit = generous(r.white.peak - LOG2_ALPHA_MIN);
-    for (int y = 0; y < high; ++y) {
-        const float y0 = static_cast<float>((r.tile_y + y) * TILE) + 0.5f - r.y;
-        for (int x = 0; x < wide; ++x) {
-            const float x0 = static_cast<float>((r.tile_x + x) * TILE) + 0.5f - r.x;
-            if (nearest(r.white, x0, x0 + TILE - 1, y0, y0 + TILE - 1) <= limit) r.tile_mask |= 1u << (y * wide + x);
-        }
+    const auto& m = r.white;
+    const float limit = generous(m.peak - LOG2_ALPHA_MIN);
+    const float slope_x = -m.m12 / m.m11, slope_y = -m.m11 * m.m12 / (m.m12 * m.m12 + m.m22 * m.m22);
+    const float first_x = static_cast<float>(r.tile_x * TILE) + 0.5f - r.x, first_y = static_cast<float>(r.tile_y * TILE) + 0.5f - r.y;
+    const float per_row = 1.0f / static_cast<float>(wide);
+    for (int first = 0; first < wide * high; first += W) {
+        const VF index = to_float(iota() + set1(first));
+        const VF row = to_float(to_int((index + 0.5f) * per_row)), column = index - row * static_cast<float>(wide);
+        const VF distance = nearest(m, slope_x, slope_y, first_x + column * TILE, first_y + row * TILE);
+        const VM touched = le(distance, set1(limit)) & first_lanes(wide * high - first);
+        r.tile_mask |= to_bitmask(touched) << first;
     }
     return __builtin_popcount(r.tile_mask);
 }
