@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "turn photos or a COLMAP scene into a Gaussian cloud",
     "eval": "measure a run or a cloud on the held-out photos",
     "render": "draw a run or a cloud: held-out views, an orbit, or a camera path",
+    "view": "show runs and clouds on a web page",
     "info": "say what is in a cloud, a scene or a run",
     "convert": "write clouds in another file format",
     "demo": "make a small scene, train on it and show the result",

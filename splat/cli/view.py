@@ -1,0 +1,82 @@
+"""``splat view``: clouds and runs on a web page."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from splat.cli.console import parse, say
+from splat.cli.inputs import on_device, open_scene, open_subject
+from splat.errors import InputError
+
+
+@dataclass(frozen=True)
+class View:
+    """Look at clouds in the browser. Ctrl-C ends it."""
+
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """Runs or clouds in any format; several are shown together and can be switched on and off."""
+    scene: Path | None = None
+    """Scene whose photos and cameras are shown; by default the first run's, if it is there."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets other machines see the page, and save into its folder."""
+    port: int = 8080
+    """Port to listen on; if it is taken, the next free one."""
+    up: tuple[float, float, float] | None = None
+    """What points upwards in the world; by default as in the scene, or 0 -1 0 where none is known."""
+    backend: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the server draws."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``splat view``."""
+    options = parse("view", View, arguments)
+    if not options.paths:
+        raise InputError("there is nothing to look at; name a run or a cloud: splat view PATH")
+    if not 1 <= options.port <= 65535:
+        raise InputError(f"--port is {options.port}, expected 1 to 65535")
+    from splat.viewer import Entry, Look, first_view, open_page
+
+    subjects = [open_subject(path) for path in options.paths]
+    entries = [
+        Entry(_name(path), on_device(subject.cloud, options.backend), _size(subject.file))
+        for path, subject in zip(options.paths, subjects, strict=True)
+    ]
+    if not any(len(entry.cloud) for entry in entries):
+        raise InputError(f"{options.paths[0]} holds no Gaussians; there is nothing to look at")
+    first = subjects[0]
+    scene = None
+    if options.scene is not None or first.config is not None:
+        try:
+            scene = open_scene(first, options.scene, None, None)
+        except InputError as error:
+            if options.scene is not None:
+                raise
+            say(f"shown without its photos: {error}")
+    filled = next(entry.cloud for entry in entries if len(entry.cloud))
+    look = Look(background=first.background, antialiased=first.antialiased)
+    folder = first.run or first.file.parent
+    page = open_page(entries, first_view(filled, scene, options.up), look, scene, folder, options.host, options.port)
+    port = page.server.get_port()
+    if port != options.port:
+        say(f"port {options.port} is taken")
+    say(f"{page.url}  (Ctrl-C ends it)")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        page.close()
+        say("closed")
+
+
+def _name(path: Path) -> str:
+    return path.resolve().name
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file, or of the files of an unbundled SOG."""
+    files = [file] if file.is_file() else [part for part in file.iterdir() if part.is_file()]
+    return sum(part.stat().st_size for part in files)
