@@ -20,6 +20,7 @@ COMMANDS = {
     "view": "show runs and clouds on a web page",
     "info": "say what is in a cloud, a scene or a run",
     "convert": "write clouds in another file format",
+    "compress": "shrink a cloud to a quality or a size",
     "demo": "make a small scene, train on it and show the result",
     "doctor": "say what this machine can do, and what to install for more",
 }

@@ -1,0 +1,125 @@
+"""``splat compress``: the smallest file for a quality, or the best quality in a size."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from splat.cli.console import amount, console, counter, emit_json, parse, require, say, table
+from splat.cli.inputs import open_subject
+from splat.errors import InputError
+
+UNITS = {"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "kib": 2**10, "mib": 2**20}
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Shrink a cloud: leave out what is hardly seen, store the rest as coarsely as the goal allows.
+
+    The ending of OUT names the format: .splatz (smallest), or one that other viewers open: .sog, .spz,
+    .compressed.ply, .ply. Give one goal; without any it is --fidelity 45.
+    """
+
+    path: tyro.conf.Positional[Path]
+    """Run or cloud to shrink."""
+    out: tyro.conf.Positional[Path]
+    """File to write."""
+    fidelity: float | None = None
+    """Least PSNR in dB against renders of the input, from views placed around the cloud."""
+    size: str | None = None
+    """Largest file, such as 8MB or 500kB."""
+    ratio: float | None = None
+    """How many times smaller than the input as an uncompressed .ply."""
+    max_drop: float | None = None
+    """Largest loss of PSNR in dB on the held-out photos of --scene; prunes and fine-tunes."""
+    scene: Path | None = None
+    """Scene with the photos; by default that of the run, where --max-drop needs one."""
+    downscale: float | None = None
+    """Divide the photos' sides by this; by default as in the run."""
+    steps: int = 300
+    """Steps of fine-tuning after each pruning, with --max-drop."""
+    json: Path | None = None
+    """Write what was chosen and every trial to this file; - is standard output, without the table."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``splat compress``."""
+    options = parse("compress", Compress, arguments)
+    from splat import compression, formats
+    from splat.cli.inputs import open_scene
+    from splat.files import write_bytes
+    from splat.rendering import RenderOptions
+
+    formats.by_suffix(options.out)
+    if options.out.name == "meta.json":
+        raise InputError(f"{options.out}: compress writes one file; name it .sog, or convert it to a folder afterwards")
+    size = None if options.size is None else bytes_of(options.size)
+    subject = open_subject(require(options.path, "file or folder"))
+    scene = None
+    if options.scene is not None or options.max_drop is not None:
+        scene = open_scene(subject, options.scene, options.downscale, None)
+    drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
+    with counter("trying") as progress:
+        tried = 0
+
+        def report(_trial) -> None:
+            nonlocal tried
+            tried += 1
+            progress(tried, None)
+
+        found = compression.compress(
+            subject.cloud, options.out, fidelity=options.fidelity, size=size, ratio=options.ratio,
+            max_drop=options.max_drop, scene=scene, finetune_steps=options.steps, options=drawing, report=report,
+        )  # fmt: skip
+    write_bytes(options.out, found.data)
+    names = (
+        "size",
+        "psnr",
+        "gaussians",
+        "sh_degree",
+        "quality",
+        "source_gaussians",
+        "source_size",
+        "dropped",
+        "trials",
+    )
+    if options.json is not None:
+        about = {"path": str(options.path), "out": str(options.out)}
+        # JSON has no infinity; a PSNR without any error is null.
+        emit_json(_finite(about | {name: getattr(found, name) for name in names}), options.json)
+        if str(options.json) == "-":
+            return
+    _show(options, found)
+
+
+def _show(options: Compress, found) -> None:
+    rows = [
+        ("size", amount(found.source_size), amount(found.size)),
+        ("Gaussians", f"{found.source_gaussians:,}", f"{found.gaussians:,}"),
+        ("SH degree", "", str(found.sh_degree)),
+        ("quality", "", "–" if found.quality is None else f"{found.quality:.1f}"),
+        ("PSNR on photos" if options.max_drop is not None else "PSNR to the input", "", f"{found.psnr:.2f} dB"),
+    ]
+    console.print(table(("", "input as .ply", options.out.name), rows, numeric=(1, 2)))
+    left_out = f"; {found.dropped:,} Gaussians with NaN or infinite values left out" if found.dropped else ""
+    times = found.source_size / max(found.size, 1)
+    say(f"{options.out}: {times:.1f}× smaller than as .ply, {len(found.trials)} settings tried{left_out}")
+
+
+def bytes_of(text: str) -> int:
+    """The number of bytes that '8MB', '500k' or '1.5 MiB' says. Raises InputError."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].lower() not in UNITS or float(match[1]) * UNITS[match[2].lower()] < 1:
+        raise InputError(f"--size is '{text}', expected a number of bytes such as 8MB or 500kB")
+    return int(float(match[1]) * UNITS[match[2].lower()])
+
+
+def _finite(value):
+    """``value`` with numbers that JSON cannot hold as None."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and value - value != 0 else value

@@ -1,0 +1,122 @@
+"""Recovery: training steps without any growing or pruning, on photos or on renders of a better cloud."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from splat.camera import Camera
+from splat.cloud import GaussianCloud
+from splat.errors import InputError
+from splat.rendering import RenderOptions, render
+from splat.rendering.backends import choose_backend
+from splat.rendering.cpu import AdamHyper
+from splat.rendering.types import ImageGradients
+from splat.scene import ImageCache, Scene
+from splat.training import schedules
+from splat.training.config import RatesConfig
+from splat.training.edit import populate
+from splat.training.losses import compare, composite
+from splat.training.update import update
+
+CACHE_BYTES = 1 << 30
+SSIM_WEIGHT = 0.2
+START = 0.5  # of the schedule of a training run: where its rates are mild
+JITTER = 0.05  # of the distance between neighbouring pseudo views, as LightGaussian's noise in scene units
+
+Target = tuple[Camera, Tensor, Tensor | None]  # camera, (H, W, 3) uint8 picture, (H, W) bool mask
+
+
+def finetune(
+    cloud: GaussianCloud,
+    scene: Scene,
+    steps: int = 300,
+    options: RenderOptions | None = None,
+    seed: int = 0,
+    rates: RatesConfig | None = None,
+) -> GaussianCloud:
+    """``cloud`` after ``steps`` of training on the scene's training photos with its rows unchanged.
+
+    Raises InputError when the scene has no training photos.
+    """
+    if not scene.train_views:
+        raise InputError(f"{scene.root} has no photos to train on; recovery after pruning needs at least two")
+    if len(cloud) == 0 or steps == 0:
+        return cloud
+    options = options or RenderOptions()
+    cache = ImageCache(scene.train_views, CACHE_BYTES)
+
+    def target(index: int) -> Target:
+        photo = cache.get(index)
+        return cache.views[index].camera, composite(photo, options.background), photo.mask
+
+    config = rates or RatesConfig(final=0.3)
+    return _refine(
+        cloud, target, len(cache.views), steps, options, seed, lambda part: schedules.rates(config, scene.extent, part)
+    )
+
+
+def distill(
+    cloud: GaussianCloud,
+    degree: int,
+    cameras: Sequence[Camera],
+    steps: int = 100,
+    options: RenderOptions | None = None,
+    seed: int = 0,
+) -> GaussianCloud:
+    """``cloud`` with SH of ``degree`` only, its colours fitted to renders of the whole ``cloud``; geometry stays.
+
+    LightGaussian's distillation (Fan et al. 2024, §3.3): two of three steps look from a pseudo view, a camera moved by
+    noise. Needs no photos.
+    """
+    student = cloud.with_sh_degree(min(degree, cloud.sh_degree))
+    if student.sh_degree == cloud.sh_degree or len(cloud) == 0 or not cameras or steps == 0:
+        return student
+    options = options or RenderOptions()
+    places = torch.stack([camera.position.double() for camera in cameras])
+    spacing = float((places - places.mean(0)).norm(dim=1).mean()) / max(len(cameras), 1) ** 0.5
+    generator = torch.Generator().manual_seed(seed)
+    count = 0
+
+    def target(index: int) -> Target:
+        nonlocal count
+        camera, count = cameras[index], count + 1
+        if count % 3:
+            pose = camera.world_to_camera.double().clone()
+            noise = torch.randn(3, generator=generator, dtype=torch.float64)
+            pose[:3, 3] -= pose[:3, :3] @ (JITTER * spacing * noise)
+            camera = camera.replace(world_to_camera=pose)
+        with torch.no_grad():
+            picture = render(cloud, camera, options=options).rgb
+        return camera, (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8), None
+
+    def rates(part: float) -> schedules.Rates:
+        decay = 0.1**part
+        return schedules.Rates(0.0, 0.04 * decay, 0.02 * decay, 0.0, 0.0, 0.0)
+
+    return _refine(student, target, len(cameras), steps, options, seed, rates)
+
+
+def _refine(
+    cloud: GaussianCloud,
+    target: Callable[[int], Target],
+    views: int,
+    steps: int,
+    options: RenderOptions,
+    seed: int,
+    rates: Callable[[float], schedules.Rates],
+) -> GaussianCloud:
+    """Adam on all tensors towards the ``target`` pictures, each of the ``views`` once before any comes again."""
+    population = populate(cloud.detach().clone().replace(extras={}))
+    backend = choose_backend(population.cloud)
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    for step in range(steps):
+        order = order or torch.randperm(views, generator=generator).tolist()
+        camera, picture, mask = target(order.pop())
+        rendering, context = backend.forward(population.cloud, camera, options)
+        found = compare(rendering.rgb, picture, mask, SSIM_WEIGHT)
+        now = rates(START + (1 - START) * step / steps)
+        hyper = AdamHyper(step=step + 1, **vars(now))
+        update(backend, context, rendering, ImageGradients(rgb=found.grad), population, hyper)
+    return population.cloud

@@ -1,0 +1,152 @@
+"""Rate control: the settings that give the smallest file of a quality, or the best quality in a size."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from splat import formats
+from splat.cloud import GaussianCloud
+from splat.compression.judge import Judge
+from splat.errors import InputError
+
+# Quality of .splatz that is tried; ten halve the steps.
+COARSEST, FINEST = 5.0, 105.0
+ROUNDS = 5  # of closing in on the goal, after both ends
+CLOSE = 0.1  # dB, or sixths of a factor of two in size: near enough to stop
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting, written and judged.
+
+    Attributes:
+        gaussians, sh_degree: of the cloud that was written.
+        quality: of .splatz; None for other formats.
+        size: bytes. psnr: dB by the judge.
+        data: the file. cloud: what a reader gets from it.
+    """
+
+    gaussians: int
+    sh_degree: int
+    quality: float | None
+    size: int
+    psnr: float
+    data: bytes
+    cloud: GaussianCloud
+
+    def row(self) -> dict:
+        """Plain numbers for tables and JSON."""
+        return {name: getattr(self, name) for name in ("gaussians", "sh_degree", "quality", "size", "psnr")}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted: at least ``psnr`` dB, or at most ``size`` bytes; the other is to be as good as it gets."""
+
+    psnr: float | None = None
+    size: int | None = None
+
+    def met(self, trial: Trial) -> bool:
+        return trial.psnr >= self.psnr if self.psnr is not None else trial.size <= self.size
+
+    def miss(self, trial: Trial) -> float:
+        """How far ``trial`` lies on the fine side of the goal: dB, or its size in sixths of a factor of two."""
+        if self.psnr is not None:
+            return min(trial.psnr, 200.0) - self.psnr
+        return 6 * math.log2(trial.size / self.size)
+
+    def better(self, a: Trial, b: Trial) -> bool:
+        """Whether ``a`` beats ``b``, both meeting the goal."""
+        return a.size < b.size if self.psnr is not None else a.psnr > b.psnr
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A file format to end with, by the ending of ``path``."""
+
+    path: Path
+    antialiased: bool = False
+
+    @property
+    def name(self) -> str:
+        return formats.by_suffix(self.path).name
+
+    @property
+    def tunable(self) -> bool:
+        """Whether the format has a quality; others are steered by leaving Gaussians and SH bands out."""
+        return self.name == "splatz"
+
+    def trial(self, cloud: GaussianCloud, quality: float | None, judge: Judge) -> Trial:
+        """Write ``cloud`` as the format does, read it back, judge it."""
+        options = {} if quality is None else {"quality": quality}
+        if "antialiased" in formats.by_suffix(self.path).options:
+            options["antialiased"] = self.antialiased
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / self.path.name
+            formats.write(cloud, file, **options)
+            found, data = formats.read(file), file.read_bytes()
+        return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
+
+
+def search(
+    candidates: Iterable[Callable[[float], Trial]],
+    goal: Goal,
+    knob: tuple[float, float],
+    report: Callable[[Trial], None],
+) -> Trial:
+    """The best trial that meets the ``goal``.
+
+    Args:
+        candidates: each makes a trial at a position of the ``knob`` (smallest and coarsest … largest and finest).
+        report: called with every trial.
+
+    Raises InputError naming the nearest trial when none meets the goal.
+    """
+    best: Trial | None = None
+    nearest: Trial | None = None
+    for candidate in candidates:
+        ends = list(knob)  # the coarse and the fine end
+        misses = [0.0, 0.0]  # how far they are from the goal
+        wanted_psnr = goal.psnr is not None
+        # A wanted PSNR is met by the fine end or not at all, a wanted size by the coarse one.
+        for end in (1, 0) if wanted_psnr else (0, 1):
+            trial = candidate(ends[end])
+            report(trial)
+            best, nearest = _rank(trial, goal, best, nearest)
+            misses[end] = goal.miss(trial)
+            if goal.met(trial) != (end == (1 if wanted_psnr else 0)):
+                break  # even the better end fails, or even the costlier end is good
+        else:
+            for _ in range(ROUNDS):
+                share = min(max(misses[0] / (misses[0] - misses[1]), 0.08), 0.92) if misses[0] != misses[1] else 0.5
+                middle = ends[0] + share * (ends[1] - ends[0])
+                trial = candidate(middle)
+                report(trial)
+                best, nearest = _rank(trial, goal, best, nearest)
+                end = 1 if goal.miss(trial) >= 0 else 0
+                ends[end], misses[end] = middle, goal.miss(trial)
+                if abs(goal.miss(trial)) < CLOSE and goal.met(trial):
+                    break
+    if best is None:
+        raise InputError(_unmet(goal, nearest))
+    return best
+
+
+def _rank(trial: Trial, goal: Goal, best: Trial | None, nearest: Trial | None) -> tuple[Trial | None, Trial | None]:
+    """The best trial that meets the goal and the nearest that does not, with one more seen."""
+    if goal.met(trial):
+        return (trial if best is None or goal.better(trial, best) else best), nearest
+    return best, (trial if nearest is None or abs(goal.miss(trial)) < abs(goal.miss(nearest)) else nearest)
+
+
+def _unmet(goal: Goal, nearest: Trial | None) -> str:
+    if nearest is None:
+        return "no setting could be tried; give another cloud or format"
+    reached = f"the nearest is {nearest.psnr:.2f} dB in {nearest.size:,} bytes ({nearest.gaussians:,} Gaussians)"
+    if goal.psnr is not None:
+        return (
+            f"{goal.psnr:.2f} dB cannot be reached in this format; {reached}, so ask for less or write .splatz or .ply"
+        )
+    return f"{goal.size:,} bytes cannot be reached in this format; {reached}, so ask for more or write .splatz"
