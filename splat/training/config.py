@@ -126,7 +126,7 @@ class AppearanceConfig:
 
     exposure: bool = False
     """One affine colour transform (3×4) per photo."""
-    exposure_rate: float = 0.01
+    exposure_rate: float = 1e-3
     """Learning rate of the exposures, falling to a tenth."""
     bilateral_grid: bool = False
     """One bilateral grid (16×16×8 affine transforms) per photo (Wang et al. 2024), for local changes."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import splat
 from splat import formats, gpu
 from splat.cloud import GaussianCloud
@@ -139,7 +141,7 @@ def _loop(
     saved = plan.seconds
     speed = Speed()
     eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
-    with interrupts() as interrupted:
+    with torch_on_one_thread(), interrupts() as interrupted:
         while not plan.finished:
             try:
                 with gpu.memory_errors():
@@ -181,6 +183,17 @@ def _loop(
             if ending and not plan.finished:
                 return False
     return True
+
+
+@contextlib.contextmanager
+def torch_on_one_thread() -> Iterator[None]:
+    """Keep PyTorch to one thread: its waiting threads take the cores from our own pool, which does the heavy work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Speed:
