@@ -79,7 +79,8 @@ class Page:
             workers, self._workers = list(self._workers.values()), {}
         for worker in workers:
             worker.close()
-        self.server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):  # viser would say it too
+            self.server.stop()
 
     # ---- settings ----
 

@@ -39,9 +39,9 @@ def drawing(page: Any) -> None:
     """Renderer, mode, SH degree, background and field of view."""
     gui, look = page.server.gui, page.settings.look
     with gui.add_folder("Picture"):
-        renderer = gui.add_dropdown("Renderer", ("server", "browser"), page.settings.renderer)
+        renderer = gui.add_dropdown("Renderer", ("server", "browser"), initial_value=page.settings.renderer)
         note = gui.add_markdown("", visible=False)
-        mode = gui.add_dropdown("Mode", MODES, look.mode)
+        mode = gui.add_dropdown("Mode", MODES, initial_value=look.mode)
         degree = gui.add_slider("SH degree", 0, 4, 1, look.sh_degree)
         background = gui.add_rgb("Background", tuple(round(255 * channel) for channel in look.background))
         fov = gui.add_slider("Field of view", 10.0, 120.0, 1.0, round(page.first.fov))
@@ -112,9 +112,9 @@ def photos(page: Any) -> None:
     gui, views = page.server.gui, page.scene.views
     names = tuple(view.name for view in views)
     with gui.add_folder("Photos"):
-        choice = gui.add_dropdown("Photo", names, names[0])
+        choice = gui.add_dropdown("Photo", names, initial_value=names[0])
         jump = gui.add_button("Go to photo")
-        how = gui.add_dropdown("Compare", COMPARISONS, "off")
+        how = gui.add_dropdown("Compare", COMPARISONS, initial_value="off")
         share = gui.add_slider("Slider", 0.0, 1.0, 0.01, 0.5)
         frusta = gui.add_checkbox("Show cameras", False)
     nodes = [_frustum(page, number) for number in range(len(views))]
