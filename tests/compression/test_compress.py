@@ -130,3 +130,17 @@ def test_empty_single_and_broken(name):
     cloud.means[2, 0] = torch.nan
     found = splat.compress(cloud, name, fidelity=30)
     assert found.dropped == 1 and found.source_gaussians == 4
+
+
+@pytest.mark.parametrize("name", ["a.splatz", "a.ply"])
+def test_largest_drop_on_held_out_photos(name):
+    options = RenderOptions(background=(0.1, 0.1, 0.1))
+    scene = mini_scene(views=9, size=32, backend="auto")
+
+    def psnr(cloud: GaussianCloud) -> float:
+        pairs = [(render(cloud, v.camera, options=options), v.load().rgb.float() / 255) for v in scene.test_views]
+        return sum(picture.psnr(photo) for picture, photo in pairs) / len(pairs)
+
+    found = splat.compress(truth(), name, max_drop=8, scene=scene, finetune_steps=20, options=options)
+    assert psnr(found.cloud) >= psnr(truth()) - 8
+    assert found.size < found.source_size
