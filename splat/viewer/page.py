@@ -162,8 +162,11 @@ class Page:
 
     def _refresh(self) -> None:
         if self.settings.renderer == "browser" and self.settings.compare == "off":
+            # A plain picture, not None: after None, viser's page shows no further pictures.
+            colour = np.array(self.settings.look.background) * 255 + 0.5
+            plain = np.full((2, 2, 3), colour.astype(np.uint8), np.uint8)
             for client in self.server.get_clients().values():
-                client.scene.set_background_image(None)
+                client.scene.set_background_image(plain, format="png")
             return
         for worker in self._workers.values():
             worker.refresh()
