@@ -44,7 +44,10 @@ def sighting(points: NDArray, pose: Pose, seen: Visibility, picture: NDArray[np.
     inside = (depth > 0) & (xy > 1).all(1) & (xy < np.array([pose.width, pose.height]) - 1).all(1)
     index = np.flatnonzero(inside)
     column, row = np.floor(xy[index] * SUPERSAMPLING).astype(int).T
-    index = index[np.abs(1 / seen.nearness[row, column] - depth[index]) < 0.01]
+    same = np.abs(1 / seen.nearness[row, column] - depth[index]) < 0.01
+    # A wire may pass between two samples: nothing near by may lie clearly in front.
+    nearest = np.max([seen.nearness[row + i, column + j] for i in (-1, 0, 1) for j in (-1, 0, 1)], 0)
+    index = index[same & (1 / nearest > depth[index] - 0.03)]
     column, row = np.floor(xy[index]).astype(int).T
     noise = np.random.default_rng(seed).normal(0, KEYPOINT_NOISE, (len(index), 2))
     return Sighting(index, xy[index] + noise, picture[row, column])

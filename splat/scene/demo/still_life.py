@@ -103,7 +103,7 @@ def table() -> list[Patch]:
         ),
         Patch(lathe(under, 61), (6, 300), wood),
         Patch(lathe(drum, 121), (30, 760), wood, VARNISH, light_step=3, importance=0.4),
-        Patch(lathe(ring, 121), (8, 500), plain("#8a6a3a"), GOLD),
+        Patch(lathe(ring, 121), (8, 500), plain("#8a6a3a"), VARNISH),
     ]
 
 

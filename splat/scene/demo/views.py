@@ -24,7 +24,7 @@ NEAR = 0.05  # metres
 EXPOSURE = 0.92
 TARGET = np.array([0.0, 0.0, 0.62])
 # Rings of cameras: share of the views, distance from the axis, height, height looked at; metres.
-RINGS = ((0.35, 2.75, 0.74, 0.60), (0.35, 2.55, 1.35, 0.52), (0.30, 2.15, 1.95, 0.45))
+RINGS = ((0.38, 3.05, 0.82, 0.50), (0.34, 2.65, 1.40, 0.48), (0.28, 2.20, 1.95, 0.45))
 
 
 @dataclass(frozen=True)
