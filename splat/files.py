@@ -65,5 +65,6 @@ def packaged_folder(name: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise InputError(
-        f"the folder '{name}' that ships with splat is missing; reinstall with: pip install --force-reinstall splat"
+        f"the folder '{name}' that ships with splat is missing; "
+        "reinstall with: pip install --force-reinstall . (in the source folder)"
     )

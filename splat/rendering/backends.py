@@ -30,7 +30,7 @@ def check_backend(name: str) -> str | None:
     try:
         return import_module(f"splat.rendering.{name}").check()
     except ImportError as error:
-        remedy = "reinstall with: pip install --force-reinstall splat"
+        remedy = "reinstall with: pip install --force-reinstall . (in the source folder)"
         return f"the backend '{name}' of this installation is incomplete ({error}); {remedy}"
 
 

@@ -217,7 +217,7 @@ def open_page(
     try:
         import viser
     except ImportError as error:
-        raise InputError("the viewer needs viser, which is not installed: pip install 'splat[viewer]'") from error
+        raise InputError("the viewer needs viser, which is not installed: pip install viser") from error
     from splat.viewer.panels import add_panels
 
     # Browsers open connections that they never use; that is no news for the terminal.
