@@ -74,7 +74,7 @@ class Camera:
     def look_at(
         position: Tensor, target: Tensor, up: Tensor, width: int, height: int, fov_degrees: float = 50.0
     ) -> "Camera":
-        """Camera at ``position`` facing ``target`` with ``up`` (each (3,)) upwards; vertical field of view in degrees."""
+        """Camera at ``position`` facing ``target`` with ``up`` (each (3,)) upwards; vertical field of view, degrees."""
         position, target, up = (v.to(torch.float64) for v in (position, target, up))
         forward = torch.nn.functional.normalize(target - position, dim=0)
         right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)

@@ -226,7 +226,7 @@ def quaternion_to_matrix(quats: Tensor) -> Tensor:
 
 
 def matrix_to_quaternion(matrix: Tensor) -> Tensor:
-    """Unit quaternion (4,) w x y z of one rotation matrix (3, 3); the largest component is computed first for stability."""
+    """Unit quaternion (4,) w x y z of one rotation matrix (3, 3); largest component first, for stability."""
     m = matrix
     squares = torch.stack([
         1 + m[0, 0] + m[1, 1] + m[2, 2], 1 + m[0, 0] - m[1, 1] - m[2, 2],

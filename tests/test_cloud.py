@@ -1,4 +1,4 @@
-"""GaussianCloud: shapes, row edits, similarity transforms (checked on covariances and on colours seen from directions)."""
+"""GaussianCloud: shapes, row edits, similarity transforms (checked on covariances and on colours as seen)."""
 
 import pytest
 import torch
