@@ -5,6 +5,7 @@ over pixels and channels. Pixels outside the mask are zeroed in both pictures an
 """
 
 import ctypes
+import functools
 import math
 from dataclasses import dataclass
 
@@ -24,21 +25,46 @@ _ARGUMENTS = [_POINTER, _POINTER, _POINTER, _INT64, _INT64, _FLOAT, _POINTER, _P
 class ImageLoss:
     """A rendering compared with a photo.
 
+    The numbers stay where they were computed until one of them is read, so that a GPU is not waited for.
+
     Attributes:
-        loss: (1 − λ)·l1 + λ·(1 − ssim).
-        l1: mean absolute difference.
-        ssim: mean structural similarity, 1 for equal pictures.
-        mse: mean squared difference, with the rendering clamped to [0, 1].
-        pixels: how many pixels count; without any, loss, l1 and mse are 0 and ssim is 1.
+        values: (4,) l1, ssim, mse and the number of pixels that count, on the device of the rendering.
+        ssim_weight: λ.
         grad: (H, W, 3) float32 ∂loss/∂rgb, 0 at masked pixels; None when not asked for.
     """
 
-    loss: float
-    l1: float
-    ssim: float
-    mse: float
-    pixels: int
+    values: Tensor
+    ssim_weight: float
     grad: Tensor | None
+
+    @functools.cached_property
+    def _numbers(self) -> list[float]:
+        return self.values.tolist()
+
+    @property
+    def l1(self) -> float:
+        """Mean absolute difference; 0 where no pixel counts."""
+        return self._numbers[0]
+
+    @property
+    def ssim(self) -> float:
+        """Mean structural similarity, 1 for equal pictures and where no pixel counts."""
+        return self._numbers[1]
+
+    @property
+    def mse(self) -> float:
+        """Mean squared difference, with the rendering clamped to [0, 1]; 0 where no pixel counts."""
+        return self._numbers[2]
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels count."""
+        return int(self._numbers[3])
+
+    @property
+    def loss(self) -> float:
+        """(1 − λ)·l1 + λ·(1 − ssim)."""
+        return (1 - self.ssim_weight) * self.l1 + self.ssim_weight * (1 - self.ssim)
 
     @property
     def psnr(self) -> float:
@@ -80,8 +106,7 @@ def image_loss(
         core.pointer(grad),
         ctypes.addressof(result),
     )
-    l1, ssim, mse, pixels = result
-    return ImageLoss((1 - ssim_weight) * l1 + ssim_weight * (1 - ssim), l1, ssim, mse, int(pixels), grad)
+    return ImageLoss(torch.tensor(list(result), dtype=torch.float64), ssim_weight, grad)
 
 
 def differentiable_image_loss(
@@ -109,11 +134,10 @@ class _Loss(torch.autograd.Function):
 def _loss_gpu(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, gradient: bool) -> ImageLoss:
     """`image_loss` by the CUDA kernels."""
     sums, grad = compare_images(rgb, target, mask, ssim_weight, gradient)
-    l1, ssim, square, pixels = sums.tolist()
-    if pixels == 0:
-        return ImageLoss(0.0, 0.0, 1.0, 0.0, 0, grad)
-    l1, ssim, mse = (value / (3 * pixels) for value in (l1, ssim, square))
-    return ImageLoss((1 - ssim_weight) * l1 + ssim_weight * (1 - ssim), l1, ssim, mse, int(pixels), grad)
+    pixels = sums[3]
+    l1, ssim, mse = (sums[:3] / (3 * pixels).clamp_min(1)).unbind()
+    ssim = torch.where(pixels > 0, ssim, torch.ones_like(ssim))
+    return ImageLoss(torch.stack([l1, ssim, mse, pixels]), ssim_weight, grad)
 
 
 def _loss_torch(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, gradient: bool) -> ImageLoss:
@@ -129,7 +153,7 @@ def _loss_torch(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: f
     valid = torch.ones(rgb.shape[:2], dtype=torch.bool, device=rgb.device) if mask is None else mask
     pixels = int(valid.sum())
     if pixels == 0:
-        return ImageLoss(0.0, 0.0, 1.0, 0.0, 0, torch.zeros_like(rgb) if gradient else None)
+        return ImageLoss(rgb.new_tensor([0, 1, 0, 0]), ssim_weight, torch.zeros_like(rgb) if gradient else None)
     with torch.enable_grad():
         leaf = rgb.detach().requires_grad_()
         x = torch.where(valid[..., None], leaf, torch.zeros_like(leaf))
@@ -141,8 +165,8 @@ def _loss_torch(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: f
         loss = (1 - ssim_weight) * l1 + ssim_weight * (1 - ssim)
         grad = torch.autograd.grad(loss, leaf)[0] if gradient else None
     mse = ((x.detach().clamp(0, 1) - y) ** 2)[valid].mean()
-    values = torch.stack([loss.detach(), l1.detach(), ssim.detach(), mse]).tolist()
-    return ImageLoss(*values, pixels, grad)
+    values = torch.stack([l1.detach(), ssim.detach(), mse, mse.new_tensor(pixels)]).to(torch.float64)
+    return ImageLoss(values, ssim_weight, grad)
 
 
 def _check(rgb: Tensor, target: Tensor, mask: Tensor | None) -> tuple[int, int]:

@@ -23,14 +23,24 @@ from splat.training.per_photo import PhotoParameters
 @dataclass(frozen=True)
 class PictureLoss:
     """Attributes:
-    loss: everything that was minimised, except the regularisers of the cloud.
-    mse: mean squared error of the picture, from which PSNR follows.
+    picture: the comparison of the picture with the photo; reading its numbers waits for a GPU.
+    penalties: what was minimised beside it, except the regularisers of the cloud.
     gradients: of ``loss`` with respect to the rendering.
     """
 
-    loss: float
-    mse: float
+    picture: ImageLoss
+    penalties: float
     gradients: ImageGradients
+
+    @property
+    def loss(self) -> float:
+        """Everything that was minimised, except the regularisers of the cloud."""
+        return self.picture.loss + self.penalties
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error of the picture, from which PSNR follows."""
+        return self.picture.mse
 
 
 @dataclass
@@ -85,23 +95,23 @@ def picture_loss(
     target = composite(shot.photo, shot.background)
     if corrections.exposures is None and corrections.grids is None:
         found = compare(rendering.rgb, target, shot.photo.mask, config.loss.ssim)
-        loss, gradient = found.loss, found.grad
+        penalties, gradient = 0.0, found.grad
     else:
-        found, loss, gradient = _corrected(rendering.rgb, target, shot, config, corrections, when)
+        found, penalties, gradient = _corrected(rendering.rgb, target, shot, config, corrections, when)
     depth_gradient = None
     if shot.points is not None and rendering.depth is not None:
         depth = rendering.depth.detach().requires_grad_()
         error = disparity_loss(depth, shot.camera, shot.points, shot.pixels, shot.photo.mask)
         error = config.loss.depth * when.extent * error
         error.backward()
-        loss, depth_gradient = loss + float(error.detach()), depth.grad
-    return PictureLoss(loss, found.mse, ImageGradients(rgb=gradient, depth=depth_gradient))
+        penalties, depth_gradient = penalties + float(error.detach()), depth.grad
+    return PictureLoss(found, penalties, ImageGradients(rgb=gradient, depth=depth_gradient))
 
 
 def _corrected(
     rgb: Tensor, target: Tensor, shot: Shot, config: TrainConfig, corrections: Corrections, when: When
 ) -> tuple[ImageLoss, float, Tensor]:
-    """Parts and value of the loss of the corrected picture, and its gradient with respect to the uncorrected one."""
+    """The loss of the corrected picture, what was added to it, and the gradient with respect to the uncorrected one."""
     look = config.appearance
     leaf = rgb.detach().requires_grad_()
     picture, penalty = leaf, leaf.new_zeros(())
@@ -116,13 +126,13 @@ def _corrected(
     found = compare(picture.detach().contiguous(), target, shot.photo.mask, config.loss.ssim)
     ((picture * found.grad).sum() + penalty).backward()
     if not math.isfinite(found.loss):  # the trainer stops on it; the corrections stay as they were
-        return found, found.loss, leaf.grad
+        return found, 0.0, leaf.grad
     if grid is not None:
         rate = appearance.grid_rate(look.grid_rate, when.step, when.fraction)
         corrections.grids.step(shot.index, grid, rate)
     if exposure is not None:
         corrections.exposures.step(shot.index, exposure, look.exposure_rate * 0.1**when.fraction)
-    return found, found.loss + float(penalty.detach()), leaf.grad
+    return found, float(penalty.detach()), leaf.grad
 
 
 def compare(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float) -> ImageLoss:

@@ -30,6 +30,7 @@ from splat.training.randomness import generator, photo_at, stream
 from splat.training.strategies import Moment, Strategy, strategy_of
 from splat.training.update import update
 
+LOOK_ON_GPU = 10  # steps between two looks at the loss
 SMOOTHING = 0.02  # weight of the newest step in the running means of loss and error
 
 
@@ -142,7 +143,10 @@ def step(setup: Setup, state: State) -> None:
     shot = Shot(index, photo, camera, options.background, *setup.keypoints[index])
     when = When(now, plan.fraction, extent)
     found = picture_loss(rendering, shot, config, state.corrections, when)
-    if not math.isfinite(found.loss):
+    # Reading the loss waits for a GPU, where the fused step checks the gradients anyway: look only now and then there.
+    look = LOOK_ON_GPU if state.cloud.means.is_cuda else 1
+    looking = now % look == 0
+    if looking and not math.isfinite(found.loss):
         check_finite(state)
         raise NonFiniteError(_fault("the rendered picture", now + 1))
 
@@ -162,7 +166,9 @@ def step(setup: Setup, state: State) -> None:
         # Noise is a length and Σ a squared one: in units of the extent, scenes of every scale get the same.
         strength = strategy.noise * rates.means / extent**2
         add_noise(state.cloud, strength, stream(config.seed, "noise"), now)
-    state.loss, state.mse = _smooth(state.loss, found.loss), _smooth(state.mse, found.mse)
+    if looking:
+        weight = 1 - (1 - SMOOTHING) ** look
+        state.loss, state.mse = _smooth(state.loss, found.loss, weight), _smooth(state.mse, found.mse, weight)
     plan.advance()
     strategy.refine(
         state.population,
@@ -186,8 +192,8 @@ def _background(config: TrainConfig, step: int) -> tuple[float, float, float]:
     return tuple(torch.rand(3, generator=generator(config.seed, "background", step)).tolist())
 
 
-def _smooth(mean: float, value: float) -> float:
-    return value if math.isnan(mean) else mean + SMOOTHING * (value - mean)
+def _smooth(mean: float, value: float, weight: float) -> float:
+    return value if math.isnan(mean) else mean + weight * (value - mean)
 
 
 def check_finite(state: State) -> None:
