@@ -58,11 +58,15 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class AdcConfig:
-    """Adaptive density control (Kerbl et al. 2023, §5): grow where gradients are large, prune what is transparent."""
+    """Adaptive density control (Kerbl et al. 2023, §5): grow where gradients are large, prune what is transparent.
+
+    Weights on opacity and size let useless Gaussians fade, where the original resets all opacities now and then (preset
+    `adc-2023`); with few photos that keeps the result from fitting them too closely.
+    """
 
     start: float = 0.05
     """Fraction of the run at which growing starts."""
-    stop: float = 0.5
+    stop: float = 0.85
     """Fraction of the run at which growing and pruning stop."""
     every: int = 100
     """Steps between two changes."""
@@ -78,7 +82,7 @@ class AdcConfig:
     """Gaussians less opaque than this are removed."""
     prune_size: float = 0.1
     """Gaussians larger than this many scene extents are removed once opacities have been reset for the first time."""
-    reset_every: float = 0.2
+    reset_every: float = 0.0
     """Fraction of the run between two opacity resets; 0 never resets."""
     reset_opacity: float = 0.01
     """Opacity to which a reset lowers all Gaussians above it."""
@@ -86,9 +90,9 @@ class AdcConfig:
     """Opacity of the first Gaussians."""
     init_scale: float = 1.0
     """Size of the first Gaussians, in distances to the nearest points."""
-    opacity_weight: float = 0.0
+    opacity_weight: float = 0.01
     """Weight of the mean opacity in the loss."""
-    scale_weight: float = 0.0
+    scale_weight: float = 0.01
     """Weight of the mean size, in scene extents, in the loss."""
 
 

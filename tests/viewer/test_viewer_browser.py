@@ -87,7 +87,14 @@ def cloud_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(cloud_file: Path) -> Iterator[tuple[str, subprocess.Popen]]:
     """``splat view`` as its users start it."""
     command = [sys.executable, "-m", "splat", "view", str(cloud_file), "--port", "18080"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A test run in the background of a shell ignores Ctrl-C, and so would the server.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     url = next((word for line in process.stdout for word in line.split() if word.startswith("http://")), None)
     assert url, "no address was printed"
     yield url, process
@@ -165,4 +172,4 @@ def test_page(server: tuple[str, subprocess.Popen], chromium: str, cloud_file: P
 
     # Ctrl-C ends it with browsers connected.
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=60) == 0
