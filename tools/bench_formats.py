@@ -1,6 +1,6 @@
 """Time, size and picture quality of conversions against PlayCanvas splat-transform, same file and machine.
 
-    python tools/bench_formats.py cloud.ply --node /tmp/format-clients
+    python tools/bench_formats.py cloud.ply --node ../format-clients
 
 Seconds are of the whole command, start of the interpreter and imports included; "inside" is ours without those.
 PSNR is of renders of the converted cloud against renders of the source, both by our CPU renderer.

@@ -1,6 +1,6 @@
 """Other people's programs read what we write, and we read what they write; the table says who agrees.
 
-    python tools/check_formats.py --node /tmp/format-clients --install
+    python tools/check_formats.py --node ../format-clients --install
 
 Clients: PlayCanvas splat-transform, Spark, @adobe/spz and the Khronos glTF validator (npm; installed into the folder
 given by --node, never into this repository), gsply, usd-core and plyfile (PyPI). What is absent is skipped and said.
