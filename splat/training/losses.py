@@ -64,19 +64,21 @@ class Shot:
     """One photo and what it takes to compare a rendering with it.
 
     Attributes:
-        index: of the photo among the training photos.
+        index: of the photo among the training photos; None for a picture that is none of them, and is not corrected.
         photo: its pixels.
         camera: through which the rendering was made.
         background: behind the rendering.
         points, pixels: (M, 3) sparse points and (M, 2) where the photo shows them, for the depth term; else None.
+        weight: of this picture in the loss.
     """
 
-    index: int
+    index: int | None
     photo: Photo
     camera: Camera
     background: tuple[float, float, float]
     points: Tensor | None = None
     pixels: Tensor | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def picture_loss(
 ) -> PictureLoss:
     """Loss of ``rendering`` against the photo; also lets the photo's corrections make one step of their own."""
     target = composite(shot.photo, shot.background)
-    if corrections.exposures is None and corrections.grids is None:
+    if shot.index is None or (corrections.exposures is None and corrections.grids is None):
         found = compare(rendering.rgb, target, shot.photo.mask, config.loss.ssim)
         penalties, gradient = 0.0, found.grad
     else:

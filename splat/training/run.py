@@ -268,7 +268,7 @@ def _save(setup: Setup, state: State, out: Path | None) -> None:
     """Write a checkpoint, unless the state is faulty: then the one before stays the newest."""
     if out is not None and first_nonfinite(parameters(state.cloud)) is None:
         names = [view.name for view in setup.views]
-        checkpoint.save(out / "checkpoints", state.plan.step, trainer.pack(state) | {"photos": names})
+        checkpoint.save(out / "checkpoints", state.plan.step, trainer.pack(setup, state) | {"photos": names})
 
 
 def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:

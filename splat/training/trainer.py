@@ -25,6 +25,7 @@ from splat.training.initialize import initialize
 from splat.training.losses import Corrections, Shot, When, picture_loss
 from splat.training.mcmc_kernels import add_noise
 from splat.training.optimizer import parameters
+from splat.training.parts import Part, hiding, judged, needs
 from splat.training.per_photo import PhotoParameters
 from splat.training.randomness import generator, photo_at, stream
 from splat.training.strategies import Moment, Strategy, strategy_of
@@ -44,6 +45,7 @@ class Setup:
     backend: ModuleType
     cache: ImageCache  # of the training views
     keypoints: tuple[tuple[Tensor | None, Tensor | None], ...]  # points and pixels of each training view
+    parts: tuple[Part, ...] = ()  # what takes part besides the photos
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -85,7 +87,7 @@ class State:
         return -10 * math.log10(max(self.mse, 1e-12)) if math.isfinite(self.mse) else math.nan
 
 
-def set_up(scene: Scene, config: TrainConfig) -> Setup:
+def set_up(scene: Scene, config: TrainConfig, parts: tuple[Part, ...] = ()) -> Setup:
     """Check the scene, choose the backend, and gather what the loop needs. Raises InputError, BackendError."""
     check_views(scene)
     if config.backend == "auto":
@@ -96,7 +98,7 @@ def set_up(scene: Scene, config: TrainConfig) -> Setup:
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     keypoints = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
     seen = tuple((None, None) if found is None else (scene.points.xyz[found[0]], found[1]) for found in keypoints)
-    return Setup(scene, config, strategy_of(config), backend, cache, seen)
+    return Setup(scene, config, strategy_of(config), backend, cache, seen, parts)
 
 
 def begin(setup: Setup, plan: schedules.Plan) -> State:
@@ -128,52 +130,73 @@ def step(setup: Setup, state: State) -> None:
     """
     config, plan, strategy = setup.config, state.plan, setup.strategy
     now, extent = plan.step, setup.scene.extent
-    index = photo_at(config.seed, now, len(setup.views))
-    photo = setup.cache.get(index, upcoming=photo_at(config.seed, now + 1, len(setup.views)))
-    camera, correction, matrix = _camera(setup, state, index)
+    when = When(now, plan.fraction, extent)
+    shot, correction, matrix = _shot(setup, state, when)
     options = RenderOptions(
-        background=_background(config, now),
+        background=shot.background,
         sh_degree=schedules.sh_degree(config, plan.fraction),
         antialiased=config.antialiased,
-        depth=config.loss.depth > 0,
+        depth=config.loss.depth > 0 or needs(setup.parts, "depth"),
+        normal=needs(setup.parts, "normal"),
     )
     # Weight sums per Gaussian are for pruning methods; the core need not make them here.
     spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
-    rendering, context = setup.backend.forward(state.cloud, camera, options, **spared)
-    shot = Shot(index, photo, camera, options.background, *setup.keypoints[index])
-    when = When(now, plan.fraction, extent)
-    found = picture_loss(rendering, shot, config, state.corrections, when)
-    # Reading the loss waits for a GPU, where the fused step checks the gradients anyway: look only now and then there.
-    look = LOOK_ON_GPU if state.cloud.means.is_cuda else 1
-    looking = now % look == 0
-    if looking and not math.isfinite(found.loss):
-        check_finite(state)
-        raise NonFiniteError(_fault("the rendered picture", now + 1))
+    hidden = max((part.hidden(when) for part in setup.parts if part.hidden is not None), default=0.0)
+    with hiding(state.cloud, hidden, config.seed, now):
+        rendering, context = setup.backend.forward(state.cloud, shot.camera, options, **spared)
+        for part in setup.parts:
+            if part.aim is not None:
+                shot = part.aim(state, rendering, shot, when)
+        found = picture_loss(rendering, shot, config, state.corrections, when)
+        found = judged(setup.parts, found, rendering, shot, when)
+        # Reading the loss waits for a GPU, where the fused step checks the gradients anyway: look only now and then.
+        look = LOOK_ON_GPU if state.cloud.means.is_cuda else 1
+        looking = now % look == 0
+        if looking and not math.isfinite(found.loss):
+            check_finite(state)
+            raise NonFiniteError(_fault("the rendered picture", now + 1))
 
-    rates = schedules.rates(config.rates, extent, plan.fraction)
-    hyper = AdamHyper(
-        step=now + 1,
-        **vars(rates),
-        visible_only=config.rates.visible_only,
-        opacity_reg=strategy.config.opacity_weight,
-        scale_reg=strategy.config.scale_weight / extent,
-    )
-    gradient = update(setup.backend, context, rendering, found.gradients, state.population, hyper)
+        rates = schedules.rates(config.rates, extent, plan.fraction)
+        hyper = AdamHyper(
+            step=now + 1,
+            **vars(rates),
+            visible_only=config.rates.visible_only,
+            opacity_reg=strategy.config.opacity_weight,
+            scale_reg=strategy.config.scale_weight / extent,
+        )
+        gradient = update(setup.backend, context, rendering, found.gradients, state.population, hyper)
     if correction is not None:
         matrix.backward(gradient.to(matrix))
-        state.poses.step(index, correction, config.pose.rate * 0.01**plan.fraction)
+        state.poses.step(shot.index, correction, config.pose.rate * 0.01**plan.fraction)
     if strategy.noise > 0:
         # Noise is a length and Σ a squared one: in units of the extent, scenes of every scale get the same.
         strength = strategy.noise * rates.means / extent**2
         add_noise(state.cloud, strength, stream(config.seed, "noise"), now)
-    if looking:
+    if looking and shot.index is not None:
         weight = 1 - (1 - SMOOTHING) ** look
         state.loss, state.mse = _smooth(state.loss, found.loss, weight), _smooth(state.mse, found.mse, weight)
     plan.advance()
-    strategy.refine(
-        state.population,
-        Moment(plan.step, plan.fraction, plan.before, extent, config.gaussians, config.seed),
-    )
+    moment = Moment(plan.step, plan.fraction, plan.before, extent, config.gaussians, config.seed)
+    strategy.refine(state.population, moment)
+    for part in setup.parts:
+        if part.refine is not None:
+            part.refine(state.population, moment)
+
+
+def _shot(setup: Setup, state: State, when: When) -> tuple[Shot, Tensor | None, Tensor | None]:
+    """What this step compares with: a photo, or the picture that a part puts in its place.
+
+    With pose refinement also the leaf of the photo's correction and the pose made from it.
+    """
+    for part in setup.parts:
+        extra = None if part.shot is None else part.shot(state, when)
+        if extra is not None:
+            return extra, None, None
+    config, photos = setup.config, len(setup.views)
+    index = photo_at(config.seed, when.step, photos)
+    photo = setup.cache.get(index, upcoming=photo_at(config.seed, when.step + 1, photos))
+    camera, correction, matrix = _camera(setup, state, index)
+    return Shot(index, photo, camera, _background(config, when.step), *setup.keypoints[index]), correction, matrix
 
 
 def _camera(setup: Setup, state: State, index: int) -> tuple[Camera, Tensor | None, Tensor | None]:
@@ -213,7 +236,7 @@ def _fault(where: str, step: int) -> str:
 # ---- the state as plain data ----
 
 
-def pack(state: State) -> dict[str, Any]:
+def pack(setup: Setup, state: State) -> dict[str, Any]:
     """Everything of ``state``, for a checkpoint."""
     rows = {
         "exposures": state.corrections.exposures,
@@ -225,6 +248,7 @@ def pack(state: State) -> dict[str, Any]:
         "fraction": state.plan.fraction,
         "seconds": state.plan.seconds,
         "photo_parameters": {name: value.state() for name, value in rows.items() if value is not None},
+        "parts": {part.name: part.state() for part in setup.parts if part.state is not None},
         "loss": state.loss,
         "mse": state.mse,
         "history": state.history,
@@ -238,6 +262,9 @@ def unpack(setup: Setup, packed: dict[str, Any], plan: schedules.Plan) -> State:
     rows = {"exposures": state.corrections.exposures, "grids": state.corrections.grids, "poses": state.poses}
     for name, values in packed["photo_parameters"].items():
         rows[name].restore(values)
+    for part in setup.parts:
+        if part.restore is not None:
+            part.restore(packed["parts"][part.name])
     plan.resume(packed["step"], packed["fraction"], packed["seconds"])
     state.loss, state.mse, state.history = packed["loss"], packed["mse"], packed["history"]
     return state

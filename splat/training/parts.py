@@ -1,0 +1,99 @@
+"""`Part`: something that takes part in a training run besides its photos, such as a prior for scenes of few photos.
+
+The trainer asks each part at the same places of every step; a run without parts is the plain path. Parts draw all
+randomness from (seed, step) and keep what they learn in `state`, so that a resumed run goes on exactly.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from splat.cloud import GaussianCloud
+from splat.rendering.types import ImageGradients, Rendering
+from splat.training.edit import Population
+from splat.training.losses import PictureLoss, Shot, When
+from splat.training.randomness import generator
+
+if TYPE_CHECKING:
+    from splat.training.strategies import Moment
+    from splat.training.trainer import State
+
+_CEILING = 0.99  # opacity that compensation for hidden Gaussians does not exceed: what a backend draws at most
+_HIDDEN = -20.0  # logit opacity of a hidden Gaussian: far below what is drawn
+
+
+@dataclass(frozen=True)
+class Part:
+    """Attributes, each None (or empty) where the part has no say:
+    name: in messages and checkpoints.
+    needs: pictures it needs beside the colours: "depth", "normal".
+    shot: a picture to train on in this step instead of a photo, or None for the photo.
+    hidden: share of the Gaussians, drawn by lot, that this step does not show.
+    aim: the shot as it should be compared, for example with more of the photo masked.
+    judge: what it minimises beside the comparison with the photo, and its gradients.
+    refine: changes the population after a step, as a strategy does.
+    state, restore: what it has learnt, as plain data for a checkpoint, and the way back.
+    """
+
+    name: str
+    needs: frozenset[str] = frozenset()
+    shot: "Callable[[State, When], Shot | None] | None" = None
+    hidden: Callable[[When], float] | None = None
+    aim: "Callable[[State, Rendering, Shot, When], Shot] | None" = None
+    judge: Callable[[Rendering, Shot, When], tuple[float, ImageGradients]] | None = None
+    refine: "Callable[[Population, Moment], None] | None" = None
+    state: Callable[[], dict[str, Any]] | None = None
+    restore: Callable[[dict[str, Any]], None] | None = None
+
+
+def needs(parts: Sequence[Part], what: str) -> bool:
+    """Whether any part needs the picture ``what``."""
+    return any(what in part.needs for part in parts)
+
+
+def judged(parts: Sequence[Part], found: PictureLoss, rendering: Rendering, shot: Shot, when: When) -> PictureLoss:
+    """``found`` with its weight applied and with what the parts minimise added."""
+    if shot.weight != 1.0:
+        found = replace(found, gradients=_scaled(found.gradients, shot.weight))
+    for part in parts:
+        if part.judge is not None:
+            penalty, gradients = part.judge(rendering, shot, when)
+            found = replace(found, penalties=found.penalties + penalty, gradients=_sum(found.gradients, gradients))
+    return found
+
+
+def _scaled(gradients: ImageGradients, weight: float) -> ImageGradients:
+    return ImageGradients(**{name: None if each is None else each * weight for name, each in vars(gradients).items()})
+
+
+def _sum(a: ImageGradients, b: ImageGradients) -> ImageGradients:
+    pairs = {name: (each, getattr(b, name)) for name, each in vars(a).items()}
+    return ImageGradients(**{name: x if y is None else y if x is None else x + y for name, (x, y) in pairs.items()})
+
+
+@contextmanager
+def hiding(cloud: GaussianCloud, share: float, seed: int, step: int) -> Iterator[None]:
+    """Hide ``share`` of the Gaussians, drawn by lot, and make up for them by the opacity of the others, inside the block.
+
+    DropGaussian (Park et al., CVPR 2025): opacities are multiplied by 0 or by 1/(1 − share). The change is made in
+    place and taken back afterwards as a difference, so that a step of the optimiser inside the block stays: the step on
+    the compensated logit is applied to the logit itself.
+    """
+    if share <= 0:
+        yield
+        return
+    logits = cloud.logit_opacities
+    before = logits.clone()
+    lost = (torch.rand(len(logits), generator=generator(seed, "hidden", step)) < share).to(logits.device)
+    shown = (before.sigmoid() / (1 - share)).clamp_max(_CEILING)
+    # Opacities above the ceiling already are left alone.
+    logits.copy_(torch.where(lost, _HIDDEN, torch.maximum(before, torch.logit(shown))))
+    shift = logits - before
+    try:
+        yield
+    finally:
+        logits.sub_(shift)
