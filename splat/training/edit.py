@@ -58,6 +58,16 @@ def keep(population: Population, mask: Tensor) -> None:
     population.statistics = {name: values[rows] for name, values in population.statistics.items()}
 
 
+def permute(population: Population, order: Tensor) -> None:
+    """Put the rows into ``order`` (N,) int64, a permutation."""
+    _check_length(order, len(population), "order")
+    population.cloud = population.cloud.permute(order)
+    for moments in (population.adam.m, population.adam.v):
+        for name in moments:
+            moments[name] = moments[name][order]
+    population.statistics = {name: values[order] for name, values in population.statistics.items()}
+
+
 def append(population: Population, rows: GaussianCloud) -> None:
     """Add ``rows`` (M Gaussians, the population's SH degree and extras) at the end; moments and statistics zero."""
     _check_alike(population.cloud, rows)
