@@ -15,8 +15,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from splat.errors import InputError
+from splat.cli.words import READERS, amount, duration, require, whole_number
 from splat.files import write_json
+
+__all__ = [
+    "amount", "console", "counter", "duration", "emit_json", "grid", "heading", "parse", "registry", "require", "say",
+    "table", "whole_number",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -63,19 +68,6 @@ def _fits(values: Any, items: Sequence[type]) -> bool:
     )
 
 
-def whole_number(text: str) -> int:
-    """The integer that ``text`` says, with an optional factor k (thousand) or M (million)."""
-    factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
-    try:
-        value = float(text[:-1] if factor > 1 else text) * factor
-        if value == int(value):
-            return int(value)
-    except (ValueError, OverflowError):
-        pass  # said below, in the same words as for a fraction
-    raise ValueError(f"'{text}' is not a whole number such as 30000, 300k or 1.5M")
-
-
-READERS = {int: whole_number, float: float, str: str, Path: Path}
 NAMES = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 
 
@@ -124,31 +116,6 @@ def emit_json(value: Any, target: Path) -> None:
         print(json.dumps(value, indent=2))
     else:
         write_json(target, value)
-
-
-def amount(value: float) -> str:
-    """Bytes for people: 1536 → '1.5 kB' (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 75 → '1 min 15 s'."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def require(path: Path, what: str) -> Path:
-    """``path`` if it exists; InputError otherwise."""
-    if not path.exists():
-        raise InputError(f"{path}: no such {what}; check the path")
-    return path
 
 
 @contextmanager

@@ -1,20 +1,20 @@
 """``splat convert``: writes clouds in another file format."""
 
 import inspect
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
-from splat.cli.console import amount, parse, require, say
 from splat.cli.inputs import open_subject
+from splat.cli.words import amount, parse, require, whole_number
 from splat.errors import InputError
 
 if TYPE_CHECKING:
-    from splat.cloud import GaussianCloud
     from splat.formats import Format
+    from splat.formats.table import Table
 
 Vector = tuple[float, float, float]
 
@@ -27,12 +27,12 @@ class Convert:
     Gaussians with NaN or infinite values are left out, and their number is said.
     """
 
-    paths: tyro.conf.Positional[tuple[Path, ...]]
+    paths: tuple[Path, ...]
     """IN… OUT: one or more clouds, runs or folders to read, and last the file or folder to write."""
     format: str | None = None
     """Format to write, where the ending of OUT does not tell."""
-    max_sh: Annotated[int | None, tyro.conf.arg(aliases=["--sh-degree"])] = None
-    """Cut the view-dependent colour to this band, 0 to 4."""
+    max_sh: int | None = None
+    """Cut the view-dependent colour to this band, 0 to 4 (also --sh-degree)."""
     transform: Path | None = None
     """Text file with a 4×4 matrix (rotation, translation, one scale) to apply first."""
     scale: float | None = None
@@ -49,13 +49,15 @@ class Convert:
     """Merge alike neighbours down to this many Gaussians: a number such as 200k, or a part such as 25%."""
     spz_version: int | None = None
     """Version of .spz to write: 2, 3 or 4."""
-    option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    option: tuple[str, ...] = ()
     """NAME=VALUE, an option of the format to write; may be given several times."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat convert``."""
-    options = parse("convert", Convert, arguments)
+    if "numpy" not in sys.modules:  # pieces of the work are shared among threads already
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    options = parse("convert", Convert, arguments, {"--sh-degree": "--max-sh"})
     if len(options.paths) < 2:
         raise InputError("convert got one path; give what to read and then the file to write: splat convert IN OUT")
     *sources, target = options.paths
@@ -118,7 +120,7 @@ def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
 def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Format") -> None:
     """Read, join, edit and write one cloud, and say what came out."""
     from splat import formats
-    from splat.cloud import GaussianCloud
+    from splat.formats.table import Table
 
     values = dict(format_option(chosen, text) for text in options.option)
     if options.spz_version is not None:
@@ -128,30 +130,33 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
     read = [read_source(source) for source in sources]
     if "antialiased" in chosen.options and "antialiased" not in values:
         values["antialiased"] = any(antialiased for _, antialiased in read)
-    cloud = read[0][0] if len(read) == 1 else GaussianCloud.concat([cloud for cloud, _ in read])
+    cloud = Table.concat([cloud for cloud, _ in read])
     del read  # the parts of a joined cloud are needed no more
     cloud, dropped = edit(cloud, options)
-    formats.write(cloud, target, format=chosen.name, **values)
+    formats.write_table(cloud, target, format=chosen.name, **values)
     folder = target.parent if target.name == "meta.json" else target
     size = sum(file.stat().st_size for file in folder.rglob("*")) if folder.is_dir() else target.stat().st_size
     left_out = f"; {dropped:,} with NaN or infinite values left out" if dropped else ""
-    say(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
+    print(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
 
 
-def read_source(path: Path) -> tuple["GaussianCloud", bool]:
+def read_source(path: Path) -> tuple["Table", bool]:
     """A cloud, and whether it was trained with the antialiased blur, from a file, a SOG folder or a run."""
     from splat import formats
+    from splat.formats.table import Table
 
     if path.is_dir() and not (path / "meta.json").is_file():
         subject = open_subject(path)
-        return subject.cloud, subject.antialiased
-    return formats.read(require(path, "file or folder")), bool(formats.recognise(path).function("antialiased")(path))
+        return Table.of(subject.cloud), subject.antialiased
+    found = formats.recognise(require(path, "file or folder"))
+    return formats.read_table(path, found.name), bool(found.function("antialiased")(path))
 
 
-def edit(cloud: "GaussianCloud", options: Convert) -> tuple["GaussianCloud", int]:
+def edit(cloud: "Table", options: Convert) -> tuple["Table", int]:
     """Apply what the command line asks for; returns the cloud and how many broken Gaussians were left out."""
+    import numpy as np
+
     from splat.formats import frames
-    from splat.formats.decimate import decimate
     from splat.formats.quantize import broken
 
     if options.max_sh is not None:
@@ -169,20 +174,20 @@ def edit(cloud: "GaussianCloud", options: Convert) -> tuple["GaussianCloud", int
             raise InputError(f"--axes is '{options.axes}', expected FROM:TO such as RDF:RUB, of the letters LR UD FB")
         cloud = frames.convert(cloud, source, target)
     if options.crop is not None:
-        low, high = cloud.means.new_tensor(options.crop[:3]), cloud.means.new_tensor(options.crop[3:])
+        low, high = np.float32(options.crop[:3]), np.float32(options.crop[3:])
         cloud = cloud.select(((cloud.means >= low) & (cloud.means <= high)).all(1))
     if options.decimate is not None:
+        from splat.formats.decimate import decimate
+
         cloud = decimate(cloud, wanted_count(options.decimate, len(cloud)))
     return cloud, dropped
 
 
-def move(cloud: "GaussianCloud", options: Convert) -> "GaussianCloud":
+def move(cloud: "Table", options: Convert) -> "Table":
     """Apply --transform, --scale, --rotate and --translate, in this order, as one similarity."""
     if all(value is None for value in (options.transform, options.scale, options.rotate, options.translate)):
         return cloud
     import numpy as np
-    import torch
-    from scipy.spatial.transform import Rotation
 
     pose = np.eye(4)
     if options.transform is not None:
@@ -195,16 +200,19 @@ def move(cloud: "GaussianCloud", options: Convert) -> "GaussianCloud":
     if options.scale is not None:
         pose = np.diag([options.scale] * 3 + [1.0]) @ pose
     if options.rotate is not None:
-        turn = np.eye(4)
-        turn[:3, :3] = Rotation.from_euler("xyz", options.rotate, degrees=True).as_matrix()
-        pose = turn @ pose
+        for axis, degrees in enumerate(options.rotate):
+            turn, (a, b) = np.eye(4), ((1, 2), (2, 0), (0, 1))[axis]
+            turn[a, a] = turn[b, b] = np.cos(np.radians(degrees))
+            turn[b, a] = np.sin(np.radians(degrees))
+            turn[a, b] = -turn[b, a]
+            pose = turn @ pose
     if options.translate is not None:
         pose[:3, 3] += options.translate
     scale = np.cbrt(np.linalg.det(pose[:3, :3]))
     if not np.isfinite(pose).all() or scale <= 0 or not np.allclose(pose[3], (0, 0, 0, 1)):
         raise InputError("the transform is no similarity: its scale must be positive and its last row 0 0 0 1")
     try:
-        return cloud.transform(torch.from_numpy(pose[:3, :3] / scale), torch.from_numpy(pose[:3, 3]), float(scale))
+        return cloud.transform(pose[:3, :3] / scale, pose[:3, 3], float(scale))
     except ValueError as error:
         raise InputError(
             f"the transform is no rotation with one scale ({error}); Gaussians cannot follow it"
@@ -213,8 +221,6 @@ def move(cloud: "GaussianCloud", options: Convert) -> "GaussianCloud":
 
 def wanted_count(text: str, count: int) -> int:
     """The number of Gaussians that ``--decimate`` asks for: '200k', or '25%' of ``count``."""
-    from splat.cli.console import whole_number
-
     try:
         if text.endswith("%"):
             part = float(text[:-1]) / 100
@@ -246,7 +252,9 @@ def format_option(chosen: Any, text: str) -> tuple[str, Any]:
         return name, words[value.lower()]
     if isinstance(default, str):
         return name, value
+    number = float if isinstance(default, float) else int
     try:
-        return name, int(value)
+        return name, number(value)
     except ValueError as error:
-        raise InputError(f"--option {name} is '{value}', expected a whole number") from error
+        wanted = "a number" if number is float else "a whole number"
+        raise InputError(f"--option {name} is '{value}', expected {wanted}") from error

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
 from rich.markup import escape
 
-from splat.cli.console import amount, console, duration, emit_json, grid, heading, parse, table
+from splat.cli.console import console, emit_json, grid, heading, table
 from splat.cli.inputs import kind_of
+from splat.cli.words import amount, duration, parse
+
+if TYPE_CHECKING:
+    from splat.formats.table import Table
 
 QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
 
@@ -18,7 +21,7 @@ QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
 class Info:
     """Say what is in a cloud (any format), a scene, or a run: counts, sizes, bounds, statistics."""
 
-    path: tyro.conf.Positional[Path]
+    path: Path
     """File or folder to look at."""
     json: Path | None = None
     """Write the same facts to this file; - is standard output, without the tables."""
@@ -45,10 +48,11 @@ def run(arguments: Sequence[str]) -> None:
 def cloud_facts(path: Path) -> dict[str, Any]:
     """What a cloud file holds. Statistics leave non-finite Gaussians out."""
     from splat import formats
+    from splat.formats.quantize import alphas, finite
 
     found = formats.recognise(path)
-    cloud = formats.read(path)
-    good = cloud.select(cloud.finite())
+    cloud = formats.read_table(path)
+    good = cloud.select(finite(cloud))
     size = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
     facts: dict[str, Any] = {
         "kind": "cloud",
@@ -60,33 +64,34 @@ def cloud_facts(path: Path) -> dict[str, Any]:
         "sh_degree": cloud.sh_degree,
         "antialiased": bool(found.function("antialiased")(path)),
         "not_finite": len(cloud) - len(good),
-        "extras": {name: list(tensor.shape[1:]) for name, tensor in cloud.extras.items()},
+        "extras": {name: list(array.shape[1:]) for name, array in cloud.extras.items()},
         "statistics": {},
     }
     if len(good):
-        low, high = good.bounds()
-        facts["bounds"] = {"min": low.tolist(), "max": high.tolist()}
+        facts["bounds"] = {"min": good.means.min(0).tolist(), "max": good.means.max(0).tolist()}
         facts["statistics"] = cloud_statistics(good)
-        facts["faint"] = int((good.opacities < 1 / 255).sum())
+        facts["faint"] = int((alphas(good) < 1 / 255).sum())
     return facts
 
 
-def cloud_statistics(cloud: Any) -> dict[str, list[float]]:
+def cloud_statistics(cloud: "Table") -> dict[str, list[float]]:
     """Quantiles (as in QUANTILES) of what makes the shape of a cloud."""
     import numpy as np
 
-    scales = cloud.scales.sort(1).values
+    from splat.formats.quantize import alphas, scales
+
+    sizes = np.sort(scales(cloud), 1)
     columns = {
         "x": cloud.means[:, 0],
         "y": cloud.means[:, 1],
         "z": cloud.means[:, 2],
-        "opacity": cloud.opacities,
-        "longest axis": scales[:, 2],
-        "middle axis": scales[:, 1],
-        "shortest axis": scales[:, 0],
-        "longest : shortest": scales[:, 2] / scales[:, 0].clamp_min(1e-30),
+        "opacity": alphas(cloud),
+        "longest axis": sizes[:, 2],
+        "middle axis": sizes[:, 1],
+        "shortest axis": sizes[:, 0],
+        "longest : shortest": sizes[:, 2] / np.maximum(sizes[:, 0], 1e-30),
     }
-    return {name: np.quantile(values.double().numpy(), QUANTILES).tolist() for name, values in columns.items()}
+    return {name: np.quantile(values.astype(np.float64), QUANTILES).tolist() for name, values in columns.items()}
 
 
 def show_cloud(facts: dict[str, Any]) -> None:

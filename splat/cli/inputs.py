@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from splat.cli.console import require
+from splat.cli.words import require
 from splat.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,12 +21,16 @@ def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
         if (path / "config.toml").is_file():
             return "run"
         return "cloud" if _is_unbundled_sog(path) else "scene"
-    from splat.formats import recognise
-    from splat.scene.video import VIDEO_SUFFIXES
+    from splat import formats
 
-    if path.suffix.lower() in VIDEO_SUFFIXES or path.name.startswith("transforms"):
+    if path.name.startswith("transforms"):
         return "scene"
-    recognise(path)
+    if not formats.ending(path):
+        from splat.scene.video import VIDEO_SUFFIXES
+
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            return "scene"
+    formats.recognise(path)
     return "cloud"
 
 

@@ -16,6 +16,7 @@ from splat.compression.significance import blending_weights, significance
 from splat.compression.views import scene_views, views_around
 from splat.errors import InputError
 from splat.formats.quantize import broken
+from splat.formats.table import Table
 from splat.rendering import RenderOptions
 from splat.scene import Scene
 
@@ -86,7 +87,7 @@ def compress(
     """
     _check(fidelity, size, ratio, max_drop, scene)
     options = options or RenderOptions()
-    bad = broken(cloud)
+    bad = torch.from_numpy(broken(Table.of(cloud))).to(cloud.device)
     cloud = cloud.select(~bad).detach().to("cpu", torch.float32).replace(extras={})
     plain = 1500 + len(cloud) * 4 * (14 + 3 * cloud.sh.shape[1])
     codec = Codec(Path(out), options.antialiased)

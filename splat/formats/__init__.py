@@ -11,6 +11,7 @@ from splat.errors import InputError
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
+    from splat.formats.table import Table
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Format:
     Attributes:
         name: what ``--format`` and messages call it.
         suffixes: file name endings, the longest match wins; the first is the usual one.
-        module: module of this package with ``read(path)``, ``write(cloud, path, **options)`` and ``antialiased(path)``.
+        module: module of this package with ``read(path)``, ``write(table, path, **options)`` and ``antialiased(path)``.
         description: one line for people.
     """
 
@@ -34,7 +35,7 @@ class Format:
         return getattr(import_module(f"splat.formats.{self.module}"), name)
 
     @property
-    def read(self) -> Callable[[Path], "GaussianCloud"]:
+    def read(self) -> Callable[[Path], "Table"]:
         return self.function("read")
 
     @property
@@ -137,14 +138,8 @@ def recognise(path: str | Path) -> Format:
     return by_suffix(path)
 
 
-def read(path: str | Path, format: str | None = None) -> "GaussianCloud":
-    """Read a cloud from ``path`` (float32, CPU, frame of the training cameras).
-
-    Args:
-        path: file, or the folder of an unbundled SOG.
-        format: name of the format; found from content and suffix if None.
-    Raises InputError when the file is missing, damaged or of no known format.
-    """
+def read_table(path: str | Path, format: str | None = None) -> "Table":
+    """As `read`, but as NumPy arrays, which needs no PyTorch."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; check the path")
@@ -157,15 +152,33 @@ def read(path: str | Path, format: str | None = None) -> "GaussianCloud":
         ) from error
 
 
-def write(cloud: "GaussianCloud", path: str | Path, format: str | None = None, **options: Any) -> None:
-    """Write ``cloud`` to ``path``, atomically, in the format its suffix (or ``format``) names.
-
-    Raises InputError for an unknown suffix or option, or a cloud the format cannot hold.
-    """
+def write_table(table: "Table", path: str | Path, format: str | None = None, **options: Any) -> None:
+    """As `write`, from NumPy arrays."""
     path = Path(path)
     chosen = find(format) if format else by_suffix(path)
     unknown = [option for option in options if option not in chosen.options]
     if unknown:
         takes = ", ".join(chosen.options) or "none"
         raise InputError(f"{path}: the format '{chosen.name}' has no option '{unknown[0]}'; its options are: {takes}")
-    chosen.write(cloud, path, **options)
+    chosen.write(table, path, **options)
+
+
+def read(path: str | Path, format: str | None = None) -> "GaussianCloud":
+    """Read a cloud from ``path`` (float32, CPU, frame of the training cameras).
+
+    Args:
+        path: file, or the folder of an unbundled SOG.
+        format: name of the format; found from content and suffix if None.
+    Raises InputError when the file is missing, damaged or of no known format.
+    """
+    return read_table(path, format).cloud()
+
+
+def write(cloud: "GaussianCloud", path: str | Path, format: str | None = None, **options: Any) -> None:
+    """Write ``cloud`` to ``path``, atomically, in the format its suffix (or ``format``) names.
+
+    Raises InputError for an unknown suffix or option, or a cloud the format cannot hold.
+    """
+    from splat.formats.table import Table
+
+    write_table(Table.of(cloud), path, format, **options)

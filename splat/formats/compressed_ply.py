@@ -8,25 +8,25 @@ position, ln-scale and colour; element `vertex` packs 11-10-11-bit position and 
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats.order import morton
-from splat.formats.ply_table import CHUNK, Header, read_header, read_rows
+from splat.formats.ply_table import Header, read_header, read_rows
 from splat.formats.quantize import (
     SQRT2,
     alphas,
+    byte_logits,
     from_smallest_three,
-    logits,
     prepare,
     smallest_three,
     to_uint,
     unit_quats,
     without_zero_bands,
 )
-from splat.sh import C0
+from splat.formats.rows import each, pieces
+from splat.formats.table import Table
+from splat.harmonics import C0
 
 ROWS = 256  # Gaussians per chunk
 RANGES = tuple(f"{end}_{axis}" for end in ("min", "max") for axis in "xyz")
@@ -42,8 +42,7 @@ def is_compressed(header: Header) -> bool:
     return header.element("chunk") is not None and vertex is not None and set(PACKED) <= set(vertex.names)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # ranges of a damaged file
-def read(path: Path) -> GaussianCloud:
+def read(path: Path) -> Table:
     """Read ``path``. The older layout without colour ranges is read too."""
     header = read_header(path)
     if not is_compressed(header):
@@ -59,9 +58,10 @@ def read(path: Path) -> GaussianCloud:
     sh = _read_sh(path, header, n)
     means, log_scales = np.empty((n, 3), np.float32), np.empty((n, 3), np.float32)
     quats, logit = np.empty((n, 4), np.float32), np.empty(n, np.float32)
-    for first, block in read_rows(path, header, "vertex"):
-        rows = slice(first, first + len(block))
-        chunk = np.arange(first, first + len(block)) // ROWS
+
+    @np.errstate(over="ignore", invalid="ignore")  # ranges of a damaged file
+    def decode(rows: slice, block: np.ndarray) -> None:
+        chunk = np.arange(rows.start, rows.stop) // ROWS
         position, rotation, scale, color = (block[name].astype(np.uint32) for name in PACKED)
         means[rows] = low[chunk, 0:3] + _unpack_11_10_11(position) * span[chunk, 0:3]
         log_scales[rows] = low[chunk, 3:6] + _unpack_11_10_11(scale) * span[chunk, 3:6]
@@ -71,8 +71,10 @@ def read(path: Path) -> GaussianCloud:
         )
         rgb = np.stack([color >> 24, color >> 16 & 255, color >> 8 & 255], 1) / np.float32(255)
         sh[rows, 0] = (low[chunk, 6:9] + rgb * span[chunk, 6:9] - np.float32(0.5)) / np.float32(C0)
-        logit[rows] = logits((color & 255) / np.float32(255))
-    return GaussianCloud(*(torch.from_numpy(array) for array in (means, log_scales, quats, logit, sh)))
+        logit[rows] = byte_logits(color & 255)
+
+    read_rows(path, header, "vertex", decode)
+    return Table(means, log_scales, quats, logit, sh)
 
 
 def _read_ranges(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
@@ -80,11 +82,12 @@ def _read_ranges(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
     chunk = header.element("chunk")
     if not set(RANGES + SCALES) <= set(chunk.names):
         raise InputError(f"{path}: the chunks lack position or scale ranges; the file is damaged, make it again")
-    table = [
-        np.stack([block[name].astype(np.float32) for name in chunk.names], 1)
-        for _, block in read_rows(path, header, "chunk")
-    ]
-    values = np.concatenate(table) if table else np.zeros((0, len(chunk.names)), np.float32)
+    values = np.empty((chunk.count, len(chunk.names)), np.float32)
+
+    def take(rows: slice, block: np.ndarray) -> None:
+        values[rows] = np.stack([block[name].astype(np.float32) for name in chunk.names], 1)
+
+    read_rows(path, header, "chunk", take)
     place = {name: i for i, name in enumerate(chunk.names)}
     colored = set(COLORS) <= set(chunk.names)
     lows, highs = [], []
@@ -94,7 +97,8 @@ def _read_ranges(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
     if not colored:
         lows[2], highs[2] = np.zeros((len(values), 3), np.float32), np.ones((len(values), 3), np.float32)
     low, high = np.concatenate(lows, 1), np.concatenate(highs, 1)
-    return low, high - low
+    with np.errstate(over="ignore", invalid="ignore"):
+        return low, high - low
 
 
 def _read_sh(path: Path, header: Header, n: int) -> np.ndarray:
@@ -105,22 +109,19 @@ def _read_sh(path: Path, header: Header, n: int) -> np.ndarray:
         raise InputError(
             f"{path}: element 'sh' has {rest} values for {element.count:,} of {n:,} Gaussians; make the file again"
         )
-    sh = np.zeros((n, 1 + rest // 3, 3), np.float32)
+    sh = np.empty((n, 1 + rest // 3, 3), np.float32)
     if rest:
         # Bytes 0 and 255 stand for the ends of the range, the others for the middle of their bin.
         table = (((np.arange(256) + 0.5) / 256 - 0.5) * 8).astype(np.float32)
         table[0], table[255] = -4, 4
-        for first, block in read_rows(path, header, "sh"):
-            codes = np.stack(
-                [
-                    block[f"f_rest_{i}"] if f"f_rest_{i}" in element.names else block[element.names[i]]
-                    for i in range(rest)
-                ],
-                1,
-            )
-            sh[first : first + len(block), 1:] = (
-                table[codes.astype(np.uint8)].reshape(len(block), 3, -1).transpose(0, 2, 1)
-            )
+        names = [f"f_rest_{i}" if f"f_rest_{i}" in element.names else element.names[i] for i in range(rest)]
+
+        def decode(rows: slice, block: np.ndarray) -> None:
+            plain = all(kind == "u1" for _, kind in element.properties) and names == list(element.names)
+            codes = block.view(np.uint8) if plain else np.stack([block[name].astype(np.uint8) for name in names], 1)
+            sh[rows, 1:] = table[codes.reshape(len(block), 3, -1).transpose(0, 2, 1)]
+
+        read_rows(path, header, "sh", decode)
     return sh
 
 
@@ -130,57 +131,55 @@ def _unpack_11_10_11(code: np.ndarray) -> np.ndarray:
     )
 
 
-def write(cloud: GaussianCloud, path: Path, *, reorder: bool = True) -> None:
-    """Write ``cloud`` (SH up to degree 3).
+def write(table: Table, path: Path, *, reorder: bool = True) -> None:
+    """Write ``table`` (SH up to degree 3).
 
     Args:
         reorder: sort along a space-filling curve first, which makes chunks small and the ranges tight; the quality of
             an unsorted file is poor.
     """
-    cloud = without_zero_bands(prepare(cloud, path, max_degree=3))
-    if reorder:
-        cloud = cloud.permute(torch.from_numpy(morton(cloud.means.numpy())))
-    n, rest = len(cloud), 3 * (cloud.sh.shape[1] - 1)
+    table = without_zero_bands(prepare(table, path, max_degree=3))
+    n, rest = len(table), 3 * (table.sh.shape[1] - 1)
+    order = morton(table.means) if reorder else np.arange(n)
     lines = ["ply", "format binary_little_endian 1.0", "comment generated by splat", f"element chunk {-(-n // ROWS)}"]
     lines += [f"property float {name}" for name in RANGES + SCALES + COLORS]
     lines += [f"element vertex {n}", *(f"property uint {name}" for name in PACKED)]
     if rest:
         lines += [f"element sh {n}", *(f"property uchar f_rest_{i}" for i in range(rest))]
-    blocks = [_encode(cloud.select(slice(first, first + CHUNK))) for first in range(0, n, CHUNK)]
+    ranges, words, codes = np.empty((-(-n // ROWS), 18), "<f4"), np.empty((n, 4), "<u4"), np.empty((n, rest), np.uint8)
+
+    def encode(rows: slice) -> None:
+        chunks = slice(rows.start // ROWS, -(-rows.stop // ROWS))
+        ranges[chunks], words[rows], codes[rows] = _encode(table.select(order[rows]))
+
+    each(encode, pieces(n))
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write("\n".join([*lines, "end_header", ""]).encode())
-        for part in range(3 if rest else 2):
-            for block in blocks:
-                block[part].tofile(file)
+        for part in (ranges, words, codes):
+            part.tofile(file)
 
 
-def _encode(cloud: GaussianCloud) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _encode(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Chunk ranges (C, 18) float32, packed words (N, 4) uint32 and SH bytes (N, 3(K-1)) of whole chunks."""
-    n = len(cloud)
-    values = np.concatenate(
-        [
-            cloud.means.numpy(),
-            np.clip(cloud.log_scales.numpy(), -MAX_LOG_SCALE, MAX_LOG_SCALE),
-            cloud.sh[:, 0].numpy() * np.float32(C0) + np.float32(0.5),
-        ],
-        1,
-    )
+    n = len(table)
+    log_scales = np.clip(table.log_scales, -MAX_LOG_SCALE, MAX_LOG_SCALE)
+    values = np.concatenate([table.means, log_scales, table.sh[:, 0] * np.float32(C0) + np.float32(0.5)], 1)
     chunks = np.pad(values, ((0, -n % ROWS), (0, 0)), mode="edge").reshape(-1, ROWS, 9)
     low, high = chunks.min(1), chunks.max(1)
-    span = (high - low).astype(np.float64)
-    part = ((chunks - low[:, None]) / np.where(span > 0, span, 1)[:, None]).reshape(-1, 9)[:n]
-    index, three = smallest_three(unit_quats(cloud))
+    span = high.astype(np.float64) - low
+    part = ((chunks - low[:, None]) * (1 / np.where(span > 0, span, 1))[:, None]).reshape(-1, 9)[:n]
+    index, three = smallest_three(unit_quats(table))
     words = np.empty((n, 4), "<u4")
     words[:, 0] = _pack_11_10_11(part[:, 0:3])
-    quat = to_uint((three / SQRT2 + 0.5) * 1023, 1023, np.uint32)
+    quat = to_uint((three * np.float32(1 / SQRT2) + np.float32(0.5)) * np.float32(1023), 1023, np.uint32)
     words[:, 1] = index.astype(np.uint32) << 30 | quat[:, 0] << 20 | quat[:, 1] << 10 | quat[:, 2]
     words[:, 2] = _pack_11_10_11(part[:, 3:6])
-    rgb, alpha = to_uint(part[:, 6:9] * 255, 255, np.uint32), to_uint(alphas(cloud) * 255, 255, np.uint32)
+    rgb, alpha = to_uint(part[:, 6:9] * 255, 255, np.uint32), to_uint(alphas(table) * np.float32(255), 255, np.uint32)
     words[:, 3] = rgb[:, 0] << 24 | rgb[:, 1] << 16 | rgb[:, 2] << 8 | alpha
-    # Readers decode to the middle of the bin, so that rounding down is rounding to the nearest.
-    codes = np.clip(np.floor((cloud.sh[:, 1:].numpy() / 8 + 0.5) * 256), 0, 255).astype(np.uint8)
+    # Readers decode to the middle of the bin, so that rounding down (of numbers above 0) is rounding to the nearest.
+    codes = np.clip(table.sh[:, 1:] * np.float32(32) + np.float32(128), 0, 255).astype(np.uint8)
     ranges = np.concatenate([low[:, :3], high[:, :3], low[:, 3:6], high[:, 3:6], low[:, 6:], high[:, 6:]], 1)
-    return ranges.astype("<f4"), words, codes.transpose(0, 2, 1).reshape(n, -1)
+    return ranges, words, codes.transpose(0, 2, 1).reshape(n, -1)
 
 
 def _pack_11_10_11(part: np.ndarray) -> np.ndarray:

@@ -7,11 +7,11 @@ et al. 2024, section 4.1); mass is opacity times surface area. Pairs are taken i
 import math
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
+from splat.formats.quantize import alphas, unit_quats
+from splat.formats.rows import each, pieces
+from splat.formats.table import Table
 
 NEIGHBOURS = 8
 # At most this part of the Gaussians disappears before neighbours are searched again.
@@ -21,124 +21,140 @@ COLOR_WEIGHT = 2.0
 _P = 1.6075  # Thomsen's exponent for the surface area of an ellipsoid
 
 
-def decimate(cloud: GaussianCloud, count: int) -> GaussianCloud:
-    """``cloud`` merged down to ``count`` Gaussians; extras are dropped where rows were merged, so always.
+def decimate(table: Table, count: int) -> Table:
+    """``table`` merged down to ``count`` Gaussians; extras are dropped where rows were merged, so always.
 
     Raises InputError when ``count`` is not positive.
     """
     if count < 1:
         raise InputError(f"decimation to {count} Gaussians was asked for; give a positive number or percentage")
-    cloud = cloud.replace(extras={})
-    while len(cloud) > count:
-        first, second = _pairs(cloud, min(len(cloud) - count, math.ceil(ROUND * len(cloud))))
-        keep = torch.ones(len(cloud), dtype=torch.bool)
+    table = table.replace(extras={})
+    while len(table) > count:
+        mass = _mass(table)
+        first, second = _pairs(table, mass, min(len(table) - count, math.ceil(ROUND * len(table))))
+        keep = np.ones(len(table), bool)
         keep[first] = keep[second] = False
-        cloud = GaussianCloud.concat([cloud.select(keep), _merge(cloud, first, second)])
-    return cloud
+        table = Table.concat([table.select(keep), _merge(table, mass, first, second)])
+    return table
 
 
-def _mass(cloud: GaussianCloud) -> Tensor:
+def _mass(table: Table) -> np.ndarray:
     """(N,) float64 opacity times surface area."""
-    s = cloud.log_scales.double().clamp(-30, 30).exp()
-    pairs = torch.stack([s[:, 0] * s[:, 1], s[:, 0] * s[:, 2], s[:, 1] * s[:, 2]], 1)
-    return cloud.logit_opacities.double().sigmoid() * _area(pairs) + 1e-30
+    return alphas(table) * _area(np.exp(np.clip(table.log_scales.astype(np.float64), -30, 30))) + 1e-30
 
 
-def _area(products: Tensor) -> Tensor:
-    """Surface of an ellipsoid from the products (N, 3) of its half axes."""
-    return 4 * math.pi * products.pow(_P).mean(1).pow(1 / _P)
+def _area(s: np.ndarray) -> np.ndarray:
+    """Surface of ellipsoids from their half axes (N, 3)."""
+    products = np.stack([s[:, 0] * s[:, 1], s[:, 0] * s[:, 2], s[:, 1] * s[:, 2]], 1)
+    return 4 * math.pi * np.power(products, _P).mean(1) ** (1 / _P)
 
 
-def _pairs(cloud: GaussianCloud, wanted: int) -> tuple[Tensor, Tensor]:
+def _pairs(table: Table, mass: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """Up to ``wanted`` disjoint pairs of neighbours, at least one, the most alike first."""
     from scipy.spatial import cKDTree
 
-    means = cloud.means.double().numpy()
-    k = min(NEIGHBOURS + 1, len(means))
+    n, means = len(table), table.means.astype(np.float64)
+    k = min(NEIGHBOURS + 1, n)
     neighbour = cKDTree(means).query(means, k, workers=-1)[1][:, 1:]
-    a = np.repeat(np.arange(len(means)), k - 1)
-    b = neighbour.reshape(-1)
+    a, b = np.repeat(np.arange(n), k - 1), neighbour.reshape(-1)
     once = a != b
-    low, high = np.minimum(a, b)[once], np.maximum(a, b)[once]
-    edges = np.unique(low * len(means) + high)
-    low, high = torch.from_numpy(edges // len(means)), torch.from_numpy(edges % len(means))
-    order = torch.argsort(_cost(cloud, low, high), stable=True)
-    return _matching(low[order], high[order], len(cloud), wanted)
+    edges = np.unique(np.minimum(a, b)[once] * n + np.maximum(a, b)[once])
+    low, high = edges // n, edges % n
+    cost = np.empty(len(edges))
+
+    def measure(rows: slice) -> None:
+        cost[rows] = _cost(table, mass, low[rows], high[rows])
+
+    each(measure, pieces(len(edges)))
+    order = np.argsort(cost, kind="stable")
+    return _matching(low[order], high[order], n, wanted)
 
 
-def _matching(low: Tensor, high: Tensor, n: int, wanted: int) -> tuple[Tensor, Tensor]:
+def _matching(low: np.ndarray, high: np.ndarray, n: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """Greedy matching of edges in order: an edge is taken when it is the first left of both its ends."""
-    rank = torch.arange(len(low))
-    taken: list[Tensor] = []
-    free = torch.ones(n, dtype=torch.bool)
+    rank = np.arange(len(low))
+    taken = []
+    free = np.ones(n, bool)
     for _ in range(32):
-        best = torch.full((n,), len(low) + n)
-        best.scatter_reduce_(0, low, rank, "amin")
-        best.scatter_reduce_(0, high, rank, "amin")
-        chosen = rank[(best[low] == rank) & (best[high] == rank)]
+        best_low, best_high = np.full(n, len(free) + len(low)), np.full(n, len(free) + len(low))
+        # Of several edges at one end the last that is assigned stays, which is the first in order.
+        best_low[low[::-1]], best_high[high[::-1]] = np.arange(len(low))[::-1], np.arange(len(low))[::-1]
+        best = np.minimum(best_low, best_high)
+        place = np.arange(len(low))
+        chosen = np.flatnonzero((best[low] == place) & (best[high] == place))
         if len(chosen) == 0:
             break
-        place = torch.searchsorted(rank, chosen)
-        taken.append(torch.stack([low[place], high[place], chosen]))
-        free[low[place]] = free[high[place]] = False
+        taken.append(np.stack([rank[chosen], low[chosen], high[chosen]]))
+        free[low[chosen]] = free[high[chosen]] = False
         left = free[low] & free[high]
         low, high, rank = low[left], high[left], rank[left]
-    pairs = torch.cat(taken, 1)
-    pairs = pairs[:, torch.argsort(pairs[2])][:2, :wanted]
-    return pairs[0], pairs[1]
+    pairs = np.concatenate(taken, 1)
+    pairs = pairs[:, np.argsort(pairs[0])][:, :wanted]
+    return pairs[1], pairs[2]
 
 
-def _cost(cloud: GaussianCloud, a: Tensor, b: Tensor, chunk: int = 1 << 18) -> Tensor:
+def _cost(table: Table, mass: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """(E,) what a merge changes: mass × (relative growth of the covariance's volume + colour difference)."""
-    mass, color = _mass(cloud), cloud.sh[:, 0].double()
-    out = torch.empty(len(a), dtype=torch.float64)
-    for first in range(0, len(a), chunk):
-        i, j = a[first : first + chunk], b[first : first + chunk]
-        weight = mass[i] / (mass[i] + mass[j])
-        _, covariance = _moments(cloud, i, j, weight)
-        logdet = torch.logdet(covariance).nan_to_num(0, 0, -100)
-        own = 2 * (weight * cloud.log_scales[i].double().sum(1) + (1 - weight) * cloud.log_scales[j].double().sum(1))
-        growth = (logdet - own).clamp(0, 60) / 2
-        difference = (color[i] - color[j]).square().sum(1)
-        out[first : first + chunk] = torch.minimum(mass[i], mass[j]) * (growth + COLOR_WEIGHT * difference)
-    return out
-
-
-def _moments(cloud: GaussianCloud, i: Tensor, j: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (M, 3) and covariance (M, 3, 3) of pairs whose first has the share ``weight``."""
-    one, two = cloud.select(i).to(dtype=torch.float64), cloud.select(j).to(dtype=torch.float64)
-    w = weight[:, None]
-    mean = w * one.means + (1 - w) * two.means
-    between = one.means - two.means
-    covariance = w[..., None] * one.covariances + (1 - w[..., None]) * two.covariances
-    covariance = covariance + (w * (1 - w))[..., None] * between[:, :, None] * between[:, None, :]
-    return mean, covariance
-
-
-def _merge(cloud: GaussianCloud, i: Tensor, j: Tensor) -> GaussianCloud:
-    mass = _mass(cloud)
     weight = mass[i] / (mass[i] + mass[j])
-    mean, covariance = _moments(cloud, i, j, weight)
-    values, vectors = torch.linalg.eigh(covariance)
-    vectors = vectors * torch.linalg.det(vectors).sign()[:, None, None]
-    log_scales = values.clamp_min(1e-24).log() / 2
-    s = log_scales.exp()
-    area = _area(torch.stack([s[:, 0] * s[:, 1], s[:, 0] * s[:, 2], s[:, 1] * s[:, 2]], 1))
-    opacity = ((mass[i] + mass[j]) / area).clamp(1e-6, 1 - 1e-6)
-    w = weight[:, None, None].to(cloud.sh)
-    return GaussianCloud(
-        mean.to(cloud.dtype),
-        log_scales.to(cloud.dtype),
-        _quaternions(vectors).to(cloud.dtype),
-        torch.logit(opacity).to(cloud.dtype),
-        w * cloud.sh[i] + (1 - w) * cloud.sh[j],
+    _, covariance = _moments(table, i, j, weight)
+    own = 2 * (weight * table.log_scales[i].sum(1) + (1 - weight) * table.log_scales[j].sum(1))
+    growth = np.clip(_log_determinant(covariance) - own, 0, 60) / 2
+    difference = np.square(table.sh[i, 0] - table.sh[j, 0].astype(np.float64)).sum(1)
+    return np.minimum(mass[i], mass[j]) * (growth + COLOR_WEIGHT * difference)
+
+
+def _log_determinant(m: np.ndarray) -> np.ndarray:
+    """(E,) of positive definite matrices (E, 3, 3), by their pivots; at least -100."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        first, ratio = m[:, 0, 0], m[:, 0, 1] / m[:, 0, 0]
+        second = m[:, 1, 1] - ratio * m[:, 0, 1]
+        cross = m[:, 1, 2] - ratio * m[:, 0, 2]
+        third = m[:, 2, 2] - m[:, 0, 2] * (m[:, 0, 2] / first) - cross * (cross / second)
+        return np.maximum(np.nan_to_num(np.log(first) + np.log(second) + np.log(third), nan=-100.0), -100)
+
+
+def _covariances(table: Table) -> np.ndarray:
+    """(N, 3, 3) float64."""
+    w, x, y, z = unit_quats(table).astype(np.float64).T
+    axes = np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]) * np.exp(table.log_scales.astype(np.float64)).T  # fmt: skip
+    return np.einsum("ikn,jkn->nij", axes, axes)
+
+
+def _moments(table: Table, i: np.ndarray, j: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (M, 3) and covariance (M, 3, 3) of pairs whose first has the share ``weight``."""
+    thin = table.replace(sh=table.sh[:, :1])
+    one, two, w = thin.select(i), thin.select(j), weight[:, None]
+    between = one.means.astype(np.float64) - two.means
+    covariance = w[..., None] * _covariances(one) + (1 - w[..., None]) * _covariances(two)
+    covariance += (w * (1 - w))[..., None] * between[:, :, None] * between[:, None, :]
+    return two.means + w * between, covariance
+
+
+def _merge(table: Table, mass: np.ndarray, i: np.ndarray, j: np.ndarray) -> Table:
+    weight = mass[i] / (mass[i] + mass[j])
+    mean, covariance = _moments(table, i, j, weight)
+    values, vectors = np.linalg.eigh(covariance)
+    vectors *= np.sign(np.linalg.det(vectors))[:, None, None]
+    log_scales = np.log(np.maximum(values, 1e-24)) / 2
+    opacity = np.clip((mass[i] + mass[j]) / _area(np.exp(log_scales)), 1e-6, 1 - 1e-6)
+    w, kind = weight[:, None, None].astype(table.sh.dtype), table.means.dtype
+    return Table(
+        mean.astype(kind),
+        log_scales.astype(kind),
+        _quaternions(vectors).astype(kind),
+        np.log(opacity / (1 - opacity)).astype(kind),
+        w * table.sh[i] + (1 - w) * table.sh[j],
     )
 
 
-def _quaternions(matrices: Tensor) -> Tensor:
+def _quaternions(matrices: np.ndarray) -> np.ndarray:
     """(M, 4) unit quaternions w x y z of proper rotations (M, 3, 3)."""
     from scipy.spatial.transform import Rotation
 
     if len(matrices) == 0:
-        return torch.zeros(0, 4, dtype=torch.float64)
-    return torch.from_numpy(Rotation.from_matrix(matrices.numpy()).as_quat())[:, [3, 0, 1, 2]]
+        return np.zeros((0, 4))
+    return Rotation.from_matrix(matrices).as_quat()[:, [3, 0, 1, 2]]

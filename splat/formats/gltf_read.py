@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud, quaternion_to_matrix
 from splat.errors import InputError
 from splat.formats import frames, spz
 from splat.formats.limits import check_claim
 from splat.formats.quantize import logits
+from splat.formats.table import Table
 
 EXTENSION = "KHR_gaussian_splatting"
 SPZ_EXTENSION = "KHR_gaussian_splatting_compression_spz_2"
@@ -36,18 +35,18 @@ class Asset:
     chunk: bytes
 
 
-def read_asset(path: Path) -> GaussianCloud:
+def read_asset(path: Path) -> Table:
     """All Gaussian primitives of ``path`` in scene axes (left, up, front), joined. Raises InputError."""
     try:
         asset = _open(path, path.read_bytes())
-        clouds = [cloud for mesh, pose in _placements(asset.tree) for cloud in _mesh(asset, mesh, pose)]
+        tables = [table for mesh, pose in _placements(asset.tree) for table in _mesh(asset, mesh, pose)]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, struct.error) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: the glTF cannot be understood ({what}); make or copy it again") from error
-    if clouds:
-        return GaussianCloud.concat(clouds)
+    if tables:
+        return Table.concat(tables)
     if EXTENSION in asset.tree.get("extensionsUsed", ()):
-        return GaussianCloud.empty()
+        return Table.empty()
     raise InputError(f"{path}: the glTF holds no primitive with {EXTENSION}, so no Gaussians; check the file")
 
 
@@ -101,45 +100,49 @@ def _local(node: Mapping[str, Any]) -> np.ndarray:
         return np.array(node["matrix"], float).reshape(4, 4).T
     pose = np.eye(4)
     x, y, z, w = (float(part) for part in node.get("rotation", (0, 0, 0, 1)))
-    rotation = quaternion_to_matrix(torch.tensor([w, x, y, z], dtype=torch.float64)).numpy()
-    pose[:3, :3] = rotation * np.array(node.get("scale", (1, 1, 1)), float)
+    pose[:3, :3] = _rotation(np.array([w, x, y, z])) * np.array(node.get("scale", (1, 1, 1)), float)
     pose[:3, 3] = np.array(node.get("translation", (0, 0, 0)), float)
     return pose
 
 
-def _place(cloud: GaussianCloud, pose: np.ndarray) -> GaussianCloud:
+def _rotation(quat: np.ndarray) -> np.ndarray:
+    w, x, y, z = quat / max(np.linalg.norm(quat), 1e-12)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + 2 * w * cross + 2 * cross @ cross
+
+
+def _place(table: Table, pose: np.ndarray) -> Table:
     if np.allclose(pose, np.eye(4), rtol=0, atol=1e-9):
-        return cloud
+        return table
     scale = np.linalg.norm(pose[:3, :3], axis=0)
     if not np.isfinite(pose).all() or scale.min() <= 0 or scale.max() > scale.min() * (1 + 1e-4):
         raise ValueError("a node scales its axes unequally, which Gaussians cannot follow exactly; apply it first")
     if np.linalg.det(pose[:3, :3]) < 0:
         raise ValueError("a node mirrors its mesh, which the extension forbids")
-    rotation = torch.from_numpy(pose[:3, :3] / scale)
-    return cloud.transform(rotation, torch.from_numpy(pose[:3, 3]), float(scale.mean()))
+    return table.transform(pose[:3, :3] / scale, pose[:3, 3], float(scale.mean()))
 
 
 # ---- primitives ----
 
 
-def _mesh(asset: Asset, index: int, pose: np.ndarray) -> list[GaussianCloud]:
+def _mesh(asset: Asset, index: int, pose: np.ndarray) -> list[Table]:
     if index < 0:
         raise ValueError(f"mesh {index}")
-    clouds = []
+    tables = []
     for primitive in asset.tree["meshes"][index]["primitives"]:
         extension = primitive.get("extensions", {}).get(EXTENSION)
         if extension is not None:
             packed = extension.get("extensions", {}).get(SPZ_EXTENSION)
             if packed is not None:
                 data = _view(asset, packed["bufferView"])
-                cloud = frames.convert(spz.decode(bytes(data), asset.path, "RUB"), frames.HOME, "LUF")
+                table = frames.convert(spz.decode(bytes(data), asset.path, "RUB"), frames.HOME, "LUF")
             else:
-                cloud = _plain(asset, primitive["attributes"])
-            clouds.append(_place(cloud, pose))
-    return clouds
+                table = _plain(asset, primitive["attributes"])
+            tables.append(_place(table, pose))
+    return tables
 
 
-def _plain(asset: Asset, attributes: Mapping[str, int]) -> GaussianCloud:
+def _plain(asset: Asset, attributes: Mapping[str, int]) -> Table:
     means = _values(asset, attributes["POSITION"], 3)
     n = len(means)
     quats = _values(asset, attributes[PREFIX + "ROTATION"], 4, n)[:, [3, 0, 1, 2]]
@@ -155,8 +158,7 @@ def _plain(asset: Asset, attributes: Mapping[str, int]) -> GaussianCloud:
     log_scales = scales if (scales < 0).any() else np.log(np.maximum(scales, MIN_SCALE))
     quats = np.where((quats == 0).all(1, keepdims=True), np.float32([1, 0, 0, 0]), quats)
     with np.errstate(invalid="ignore"):
-        arrays = (means, log_scales, quats, logits(opacity), sh)
-    return GaussianCloud(*(torch.from_numpy(np.array(array, np.float32, order="C")) for array in arrays))
+        return Table(means.copy(), np.array(log_scales), quats, logits(opacity), sh)
 
 
 def _values(asset: Asset, index: int, width: int, count: int | None = None) -> np.ndarray:

@@ -1,21 +1,28 @@
 """How much each Gaussian matters in pictures, guessed without any: bits should go where they are seen."""
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud
+from splat.formats.quantize import alphas
+from splat.formats.table import Table
 
 # Mixed steps compress less well than one step; below this ratio of weighted errors they still win.
 WORTH_IT = 0.4
 
 
-def importance(cloud: GaussianCloud, spread: float) -> torch.Tensor:
+def importance(table: Table, spread: float) -> np.ndarray:
     """(N,) float64 weights around 1: opacity times the largest face a Gaussian can show, within [1/spread, spread]."""
-    if len(cloud) == 0:
-        return torch.zeros(0, dtype=torch.float64)
-    face = cloud.log_scales.double().clamp(-20, 20).topk(2, dim=1).values.sum(1)
-    weight = (face - face.median()).clamp(-40, 40).exp() * cloud.logit_opacities.double().sigmoid()
-    return (weight / weight.median().clamp_min(1e-30)).clamp(1 / spread, spread)
+    if len(table) == 0:
+        return np.zeros(0)
+    log_scales = np.clip(table.log_scales, -20, 20)
+    face = log_scales.sum(1, dtype=np.float64) - log_scales.min(1)
+    weight = np.exp(np.clip(face - lower_median(face), -40, 40)) * alphas(table)
+    return np.clip(weight / max(lower_median(weight), 1e-30), 1 / spread, spread)
+
+
+def lower_median(values: np.ndarray) -> float:
+    """The median of ``values`` (N > 0), of two middle ones the smaller."""
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values, middle)[middle])
 
 
 def step_factors(weights: np.ndarray, power: float, coarser: float) -> np.ndarray:

@@ -8,15 +8,15 @@ Same frame as the training cameras.
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats.antimatter import decode, encode_rgba
 from splat.formats.limits import check_claim
 from splat.formats.order import morton
-from splat.formats.quantize import prepare, unit_quats
+from splat.formats.quantize import prepare, scales, unit_quats
+from splat.formats.rows import each, pieces
+from splat.formats.table import Table
 
 HEADER = np.dtype(
     {
@@ -72,7 +72,7 @@ def _sh_columns(degree: int) -> np.ndarray:
     return np.array(places, np.intp).reshape(-1, 3)
 
 
-def read(path: Path) -> GaussianCloud:
+def read(path: Path) -> Table:
     """Read ``path`` at any compression level."""
     data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < HEADER.itemsize:
@@ -91,15 +91,15 @@ def read(path: Path) -> GaussianCloud:
             f"{path}: {sections:,} sections do not fit {len(data):,} bytes; the file is damaged, copy it again"
         )
     table = data[HEADER.itemsize : start].view(SECTION)
-    clouds = []
+    found = []
     for section in table[table["max_count"] > 0]:
-        cloud, start = _read_section(path, data, start, header, section)
-        clouds.append(cloud)
-    clouds = [cloud for cloud in clouds if len(cloud)]
-    return GaussianCloud.concat(clouds) if clouds else GaussianCloud.empty()
+        part, start = _read_section(path, data, start, header, section)
+        if len(part):
+            found.append(part)
+    return Table.concat(found) if found else Table.empty()
 
 
-def _read_section(path: Path, data: np.ndarray, start: int, header, section) -> tuple[GaussianCloud, int]:
+def _read_section(path: Path, data: np.ndarray, start: int, header, section) -> tuple[Table, int]:
     level, degree, count = int(header["level"]), int(section["degree"]), int(section["count"])
     if degree > 2 or count > section["max_count"]:
         raise InputError(f"{path}: a section claims SH degree {degree} for {count:,} Gaussians; the file is damaged")
@@ -118,15 +118,14 @@ def _read_section(path: Path, data: np.ndarray, start: int, header, section) -> 
     if level:
         center = _dequantize(path, data[start:records], section, center)
     quats = rows["quat"].astype(np.float32)
-    cloud = decode(center, rows["scale"], rows["rgba"], quats)
+    found = decode(center, rows["scale"], rows["rgba"], quats)
     if degree:
         sh = rows["sh"].astype(np.float32)
         if level == 2:
             low, high = float(header["min_sh"]) or -DEFAULT_SH, float(header["max_sh"]) or DEFAULT_SH
             sh = low + sh / 255 * (high - low)
-        rest = torch.from_numpy(sh[:, _sh_columns(degree)].astype(np.float32))
-        cloud = cloud.replace(sh=torch.cat([cloud.sh, rest], 1))
-    return cloud, end
+        found = found.replace(sh=np.concatenate([found.sh, sh[:, _sh_columns(degree)].astype(np.float32)], 1))
+    return found, end
 
 
 def _dequantize(path: Path, tables: np.ndarray, section, center: np.ndarray) -> np.ndarray:
@@ -146,58 +145,61 @@ def _dequantize(path: Path, tables: np.ndarray, section, center: np.ndarray) -> 
     return centers[bucket] + (center - reach) * np.float32(float(section["block"]) / 2 / reach)
 
 
-def write(cloud: GaussianCloud, path: Path, *, level: int = 0) -> None:
-    """Write ``cloud`` (SH up to degree 2) as one section.
+def write(table: Table, path: Path, *, level: int = 0) -> None:
+    """Write ``table`` (SH up to degree 2) as one section.
 
     Args:
         level: 0 keeps floats; 1 halves the size; 2 also stores SH as bytes. The base colour is 8-bit at every level.
     """
     if level not in (0, 1, 2):
         raise InputError(f"{path}: .ksplat has no compression level {level}; choose 0, 1 or 2")
-    cloud = prepare(cloud, path, max_degree=2)
+    table = prepare(table, path, max_degree=2)
+    n, degree = len(table), table.sh_degree
+    order = np.arange(n)
     if level:
-        cloud, bucket, centers, block = _buckets(cloud)
-    n, degree = len(cloud), cloud.sh_degree
-    rows = np.zeros(n, _record(level, degree))
-    rows["quat"], rows["rgba"] = unit_quats(cloud), encode_rgba(cloud)
-    limit = np.finfo(np.float16 if level else np.float32).max
-    with np.errstate(over="ignore"):
-        rows["scale"] = np.minimum(np.exp(cloud.log_scales.numpy()), limit)
-    rest = cloud.sh[:, 1:].numpy()
-    low, high = (float(rest.min()), float(rest.max())) if rest.size else (0.0, 0.0)
+        order, bucket, centers, block = _buckets(table.means)
+    low, high = (float(table.sh[:, 1:].min()), float(table.sh[:, 1:].max())) if degree and n else (0.0, 0.0)
     low, high = min(low, -1e-6), max(high, 1e-6)  # a header value of 0 means "not given"
-    if degree:
-        values = np.rint((rest - low) / (high - low) * 255) if level == 2 else np.clip(rest, -limit, limit)
-        rows["sh"][:, _sh_columns(degree)] = values
+    limit, records = np.finfo(np.float16 if level else np.float32).max, np.zeros(n, _record(level, degree))
 
+    def encode(rows: slice) -> None:
+        part, record = table.select(order[rows]), records[rows]
+        record["quat"], record["rgba"] = unit_quats(part), encode_rgba(part)
+        record["scale"] = np.minimum(scales(part), limit)
+        if degree:
+            rest = part.sh[:, 1:]
+            values = np.rint((rest - low) / (high - low) * 255) if level == 2 else np.clip(rest, -limit, limit)
+            record["sh"][:, _sh_columns(degree)] = values
+        if not level:
+            record["center"] = part.means
+        else:
+            offset = (part.means - centers[bucket[rows]]) * (2 * RANGE / block)
+            record["center"] = np.clip(np.rint(offset) + RANGE, 0, 2 * RANGE)
+
+    each(encode, pieces(n))
     header, section = np.zeros(1, HEADER), np.zeros(1, SECTION)
     header["minor"] = header["max_sections"] = header["sections"] = 1
     header["max_count"] = header["count"] = section["max_count"] = section["count"] = n
     header["level"], header["min_sh"], header["max_sh"], section["degree"] = level, low, high, degree
     tables = b""
     if level:
-        rows["center"] = np.clip(
-            np.rint((cloud.means.numpy() - centers[bucket]) * (2 * RANGE / block)) + RANGE, 0, 2 * RANGE
-        )
         lengths = np.bincount(bucket, minlength=len(centers)).astype("<u4")
         full = int((lengths == BUCKET).sum())
         tables = lengths[full:].tobytes() + centers.astype("<f4").tobytes()
         section["bucket_size"], section["bucket_bytes"], section["block"], section["range"] = BUCKET, 12, block, RANGE
         section["buckets"], section["full"], section["partial"] = len(centers), full, len(centers) - full
-    else:
-        rows["center"] = cloud.means.numpy()
-    section["bytes"] = len(tables) + rows.nbytes
+    section["bytes"] = len(tables) + records.nbytes
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        for part in (header.tobytes(), section.tobytes(), tables, rows.tobytes()):
+        for part in (header.tobytes(), section.tobytes(), tables):
             file.write(part)
+        records.tofile(file)
 
 
-def _buckets(cloud: GaussianCloud) -> tuple[GaussianCloud, np.ndarray, np.ndarray, float]:
-    """The cloud sorted into blocks, each Gaussian's bucket, the bucket centres (B, 3), and the block size."""
-    means = cloud.means.numpy().astype(np.float64)
-    cells = np.floor((means - (means.min(0) if len(means) else 0)) / BLOCK)
-    order = np.lexsort((np.argsort(morton(cloud.means.numpy())), cells[:, 2], cells[:, 1], cells[:, 0]))
-    cloud, cells = cloud.permute(torch.from_numpy(order)), cells[order]
+def _buckets(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """The order that sorts rows into blocks, their buckets in that order, bucket centres (B, 3), and the block size."""
+    cells = np.floor((means.astype(np.float64) - (means.min(0) if len(means) else 0)) / BLOCK)
+    order = np.lexsort((np.argsort(morton(means)), cells[:, 2], cells[:, 1], cells[:, 0]))
+    cells = cells[order]
     new_cell = np.ones(len(cells), bool)
     new_cell[1:] = (cells[1:] != cells[:-1]).any(1)
     cell = np.cumsum(new_cell) - 1
@@ -205,16 +207,16 @@ def _buckets(cloud: GaussianCloud) -> tuple[GaussianCloud, np.ndarray, np.ndarra
     rank = np.arange(len(cells)) - first[cell] if len(cells) else np.zeros(0, np.int64)
     bucket = np.cumsum(new_cell | (rank % BUCKET == 0)) - 1
     if not len(bucket):
-        return cloud, bucket, np.zeros((0, 3), np.float32), BLOCK
+        return order, bucket, np.zeros((0, 3), np.float32), BLOCK
     # The format wants full buckets first.
     lengths = np.bincount(bucket)
     place = np.argsort(np.argsort(lengths != BUCKET, kind="stable"))
-    order = np.argsort(place[bucket], kind="stable")
-    cloud, bucket = cloud.permute(torch.from_numpy(order)), place[bucket][order]
-    means, starts = cloud.means.numpy(), np.flatnonzero(np.diff(bucket, prepend=-1))
+    again = np.argsort(place[bucket], kind="stable")
+    order, bucket = order[again], place[bucket][again]
+    means, starts = means[order], np.flatnonzero(np.diff(bucket, prepend=-1))
     low, high = np.minimum.reduceat(means, starts), np.maximum.reduceat(means, starts)
     # A tight block makes the 16-bit steps finer than the usual block of 5 units would.
-    return cloud, bucket, (low + high) / 2, max(float((high - low).max()), 1e-6)
+    return order, bucket, (low + high) / 2, max(float((high - low).max()), 1e-6)
 
 
 def antialiased(path: Path) -> bool:

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from splat.cloud import GaussianCloud
+from splat.formats.quantize import alphas
+from splat.formats.rows import each, pieces
+from splat.formats.table import Table
 
 
 def morton(means: np.ndarray) -> np.ndarray:
@@ -11,14 +13,18 @@ def morton(means: np.ndarray) -> np.ndarray:
         return np.zeros(0, np.int64)
     low = means.min(0).astype(np.float64)
     extent = means.max(0) - low
-    cells = ((means - low) * (((1 << 21) - 1) / np.where(extent > 0, extent, 1))).astype(np.uint64)
-    code = np.zeros(len(means), np.uint64)
-    for axis in range(3):
-        code |= _spread(cells[:, axis]) << np.uint64(axis)
+    step = ((1 << 21) - 1) / np.where(extent > 0, extent, 1)
+    code = np.empty(len(means), np.uint64)
+
+    def encode(rows: slice) -> None:
+        cells = ((means[rows] - low) * step).astype(np.uint64)
+        code[rows] = sum(spread_bits(cells[:, axis]) << np.uint64(axis) for axis in range(3))
+
+    each(encode, pieces(len(means)))
     return np.argsort(code, kind="stable")
 
 
-def _spread(bits: np.ndarray) -> np.ndarray:
+def spread_bits(bits: np.ndarray) -> np.ndarray:
     """Move bit i of 21-bit integers to bit 3i (Baert 2013, "Morton encoding: magic bits")."""
     masks = (0x1F00000000FFFF, 0x1F0000FF0000FF, 0x100F00F00F00F00F, 0x10C30C30C30C30C3, 0x1249249249249249)
     for shift, mask in zip((32, 16, 8, 4, 2), masks, strict=True):
@@ -26,7 +32,7 @@ def _spread(bits: np.ndarray) -> np.ndarray:
     return bits
 
 
-def visibility(cloud: GaussianCloud) -> np.ndarray:
+def visibility(table: Table) -> np.ndarray:
     """(N,) order with the largest volume times opacity first: what progressive viewers should get early."""
-    score = cloud.log_scales.double().sum(1) + cloud.logit_opacities.double().sigmoid().clamp_min(1e-30).log()
-    return np.argsort(-score.numpy(), kind="stable")
+    score = table.log_scales.sum(1, dtype=np.float64) + np.log(np.maximum(alphas(table), 1e-30))
+    return np.argsort(-score, kind="stable")

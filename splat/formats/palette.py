@@ -3,164 +3,182 @@
 A plain Lloyd step on N vectors and K codes costs N·K; with K = 65,536 that is minutes on two cores. Splitting the
 vectors into cells, clustering within each, and then letting every vector look at the codes of a few nearest cells costs
 N·√K·(1 + probes) and loses little (the inverted file of Jégou et al. 2011, "Product quantization", used in training).
+Cells are shared among threads; BLAS had better use one each, as `splat convert` sees to, or they wait for each other.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-
 import numpy as np
-import torch
-from torch import Tensor
+
+from splat.formats.rows import each, pieces
 
 COARSE_SAMPLES = 1 << 16
 # Cells whose codes a vector may choose from in the refinement.
 PROBES = 4
 REFINEMENTS = 2
+ROWS = 1 << 13
 
 
-def fit(points: Tensor, weights: Tensor, size: int, iterations: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
+def fit(
+    points: np.ndarray, weights: np.ndarray, size: int, iterations: int = 4, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Codes (K', D) with K' ≤ ``size``, and the code of each point (N,) int64.
 
     Minimises the squared error of ``points`` (N, D) float32 weighted by ``weights`` (N,) > 0; the same for the same
     ``seed``. Points with at most ``size`` distinct rows are kept exactly. Codes of neighbouring cells are neighbours.
     """
     distinct, label = _distinct_rows(points)
-    weights = torch.zeros(len(distinct)).index_add_(0, label, weights.float())
-    order_by = _principal(distinct, weights)
+    if distinct is not points:
+        weights = np.bincount(label, weights, len(distinct)).astype(np.float32)
     if len(distinct) <= size:
-        order = torch.argsort(order_by, stable=True)
-        return distinct[order], torch.argsort(order)[label]
-    with _own_threads() as pool:
-        codes, cell = _tree(distinct, weights, size, iterations, seed, pool)
-        codes, chosen = _refine(distinct, weights, codes, cell, PROBES, pool)
-    return codes, chosen[label]
+        order = np.argsort(_principal(distinct, weights), kind="stable")
+        return distinct[order], np.argsort(order)[label]
+    codes, cell = _tree(distinct, weights, size, iterations, seed)
+    codes, chosen = _refine(distinct, weights, codes, cell, PROBES)
+    return codes, chosen if distinct is points else chosen[label]
 
 
-@contextmanager
-def _own_threads() -> Iterator[ThreadPoolExecutor]:
-    """A pool with a thread per core, PyTorch's own threads off meanwhile.
-
-    The work is thousands of small steps. Split among PyTorch's threads each would end in a barrier, which on a busy
-    machine waits for the slowest core: a factor of twenty was seen.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(threads)
-
-
-def distinct_count(points: Tensor) -> int:
+def distinct_count(points: np.ndarray) -> int:
     """How many different rows ``points`` (N, D) has."""
     return len(_distinct_rows(points)[0])
 
 
-def _distinct_rows(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct rows, and for each point its row among them."""
+def _distinct_rows(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows (``points`` itself if all differ), and for each point its row among them."""
     # Rows are told apart by one random projection; equal rows have equal projections, and unequal ones almost never.
-    direction = torch.rand(points.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
-    keys = np.ascontiguousarray((points.double() @ direction).numpy())
+    direction = np.random.default_rng(1).random(points.shape[1]) + 0.5
+    keys = np.empty(len(points))
+
+    def project(rows: slice) -> None:
+        keys[rows] = np.einsum("ij,j->i", points[rows], direction)
+
+    each(project, pieces(len(points)))
     _, first, label = np.unique(keys, return_index=True, return_inverse=True)
-    first, label = torch.from_numpy(first), torch.from_numpy(label.reshape(-1))
-    distinct = points[first]
-    if not torch.equal(distinct[label], points):
-        return points, torch.arange(len(points))
-    return distinct, label
+    if len(first) < len(points):
+        distinct, label = points[first], label.reshape(-1)
+        if all(np.array_equal(distinct[label[rows]], points[rows]) for rows in pieces(len(points))):
+            return distinct, label
+    return points, np.arange(len(points))
 
 
-def _principal(points: Tensor, weights: Tensor) -> Tensor:
+def _principal(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(N,) coordinate along the direction of largest variance."""
     centered = points - (points * weights[:, None]).sum(0) / weights.sum()
-    _, vectors = torch.linalg.eigh((centered.T @ (centered * weights[:, None])).double())
-    return centered @ vectors[:, -1].float()
+    _, vectors = np.linalg.eigh((centered.T @ (centered * weights[:, None])).astype(np.float64))
+    return centered @ vectors[:, -1].astype(np.float32)
 
 
-def _nearest(points: Tensor, codes: Tensor, chunk: int = 1 << 21) -> tuple[Tensor, Tensor]:
+def _nearest(points: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index (N,) of the nearest of ``codes`` (K, D), and the squared distance up to the points' own norms."""
-    half = (codes * codes).sum(1) / 2
-    index = torch.empty(len(points), dtype=torch.int64)
-    score = torch.empty(len(points))
-    step = max(1, chunk // max(len(codes), 1))
-    for first in range(0, len(points), step):
-        rows = slice(first, first + step)
-        best = torch.addmm(half, points[rows], codes.T, alpha=-1).min(1)
-        index[rows], score[rows] = best.indices, best.values
+    half = np.einsum("ij,ij->i", codes, codes) / 2
+    index, score = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
+    for rows in pieces(len(points), max(64, (1 << 19) // len(codes))):
+        distance = points[rows] @ codes.T
+        np.subtract(half, distance, out=distance)
+        index[rows] = distance.argmin(1)
+        score[rows] = np.take_along_axis(distance, index[rows, None], 1)[:, 0]
     return index, 2 * score
 
 
-def _means(points: Tensor, weights: Tensor, index: Tensor, codes: Tensor) -> Tensor:
-    """Weighted means of the points of each code; codes without points stay."""
-    total = torch.zeros(len(codes)).index_add_(0, index, weights)
-    sums = torch.zeros_like(codes).index_add_(0, index, points * weights[:, None])
-    return torch.where((total > 0)[:, None], sums / total.clamp_min(1e-30)[:, None], codes)
+def _sums(points: np.ndarray, weights: np.ndarray, index: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted sums (count, D) of the points of each code, and the weights' sums (count,)."""
+    total = np.bincount(index, weights, count).astype(np.float32)
+    order = np.argsort(index, kind="stable")
+    sums = np.zeros((count, points.shape[1]), np.float32)
+    used, starts = np.unique(index[order], return_index=True)
+    sums[used] = np.add.reduceat(points[order] * weights[order, None], starts, axis=0)
+    return sums, total
 
 
-def _lloyd(points: Tensor, weights: Tensor, size: int, iterations: int, generator: torch.Generator) -> Tensor:
+def _means(sums: np.ndarray, total: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Weighted means; codes without points stay."""
+    return np.where((total > 0)[:, None], sums / np.maximum(total, 1e-30)[:, None], codes)
+
+
+def _lloyd(
+    points: np.ndarray, weights: np.ndarray, size: int, iterations: int, random: np.random.Generator
+) -> np.ndarray:
     """Plain k-means: codes (size, D) of a few thousand points."""
-    codes = points[torch.randperm(len(points), generator=generator)[:size]].clone()
-    for _ in range(iterations):
-        codes = _means(points, weights, _nearest(points, codes)[0], codes)
+    codes = points[random.permutation(len(points))[:size]]
+    for _ in range(iterations if len(codes) else 0):
+        codes = _means(*_sums(points, weights, _nearest(points, codes)[0], len(codes)), codes)
     return codes
 
 
-def _tree(points: Tensor, weights: Tensor, size: int, iterations: int, seed: int, pool: ThreadPoolExecutor):
+def _homes(points: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Nearest centre of each point, the squared distance up to its norm, and the points of each centre."""
+    home, score = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
+
+    def find(rows: slice) -> None:
+        home[rows], score[rows] = _nearest(points[rows], centers)
+
+    each(find, pieces(len(points), ROWS))
+    ends = np.cumsum(np.bincount(home, minlength=len(centers)))
+    return home, score, np.split(np.argsort(home, kind="stable"), ends[:-1])
+
+
+def _tree(points: np.ndarray, weights: np.ndarray, size: int, iterations: int, seed: int):
     """Codes (size, D) sorted by cell, and the cell of each code (size,)."""
     cells = max(1, round(size**0.5))
-    generator = torch.Generator().manual_seed(seed)
-    sample = torch.randperm(len(points), generator=generator)[:COARSE_SAMPLES]
-    coarse = _lloyd(points[sample], weights[sample], cells, 8, generator)
-    coarse = coarse[torch.argsort(_principal(coarse, torch.ones(len(coarse))), stable=True)]
-    home = _nearest(points, coarse)[0]
-    order = torch.argsort(home, stable=True)
-    count = torch.bincount(home, minlength=cells)
-    error = ((points - coarse[home]).square().sum(1) * weights).double()
-    share = torch.zeros(cells, dtype=torch.float64).index_add_(0, home, error)
+    random = np.random.default_rng(seed)
+    sample = random.permutation(len(points))[:COARSE_SAMPLES]
+    coarse = _lloyd(points[sample], weights[sample], cells, 8, random)
+    coarse = coarse[np.argsort(_principal(coarse, np.ones(len(coarse), np.float32)), kind="stable")]
+    home, score, members = _homes(points, coarse)
+    for rows in pieces(len(points)):
+        score[rows] += np.einsum("ij,ij->i", points[rows], points[rows])
+    share = np.bincount(home, np.maximum(score, 0) * weights, cells)
+    count = np.array([len(rows) for rows in members])
     # A cell's error falls with its codes as K^(-2/D) (high-resolution theory), so that shares go almost like errors.
     wanted = _apportion(share ** (points.shape[1] / (points.shape[1] + 2)), count, size)
 
-    def cluster(number: int, rows: Tensor, k: int) -> Tensor:
-        own = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        return _lloyd(points[rows], weights[rows], k, iterations, own)
+    def cluster(number: int) -> np.ndarray:
+        own = np.random.default_rng((seed, number))
+        return _lloyd(points[members[number]], weights[members[number]], wanted[number], iterations, own)
 
-    parts = list(pool.map(cluster, range(cells), order.split(count.tolist()), wanted.tolist()))
-    return torch.cat(parts), torch.arange(cells).repeat_interleave(torch.tensor([len(part) for part in parts]))
+    parts = each(cluster, range(cells))
+    return np.concatenate(parts), np.repeat(np.arange(cells), [len(part) for part in parts])
 
 
-def _apportion(share: Tensor, limit: Tensor, total: int) -> Tensor:
+def _apportion(share: np.ndarray, limit: np.ndarray, total: int) -> np.ndarray:
     """Integers in proportion to ``share`` that sum to ``total`` (or less), none above ``limit``."""
-    given = torch.minimum(torch.ones_like(limit), limit)
+    given = np.minimum(1, limit)
     for _ in range(64):
         left = total - int(given.sum())
-        open_share = torch.where(given < limit, share.clamp_min(1e-30), torch.zeros_like(share))
+        open_share = np.where(given < limit, np.maximum(share, 1e-30), 0)
         if left <= 0 or open_share.sum() == 0:
             break
-        extra = (left * open_share / open_share.sum()).floor().long()
+        extra = np.floor(left * open_share / open_share.sum()).astype(np.int64)
         if extra.sum() == 0:
-            extra[torch.argsort(open_share, descending=True)[:left]] = 1
-        given = torch.minimum(given + extra, limit)
+            extra[np.argsort(-open_share, kind="stable")[:left]] = 1
+        given = np.minimum(given + extra, limit)
     return given
 
 
-def _refine(points: Tensor, weights: Tensor, codes: Tensor, cell: Tensor, probes: int, pool: ThreadPoolExecutor):
+def _refine(points: np.ndarray, weights: np.ndarray, codes: np.ndarray, cell: np.ndarray, probes: int):
     """Lloyd steps in which a point sees the codes of the ``probes`` nearest cells; returns codes and choices."""
     cells = int(cell.max()) + 1
+    starts = np.searchsorted(cell, np.arange(cells + 1))
+    index = np.empty(len(points), np.int64)
     for step in range(REFINEMENTS + 1):
-        centers = _means(codes, torch.ones(len(codes)), cell, torch.full((cells, codes.shape[1]), 1e9))
-        near = torch.cdist(centers, centers).topk(min(probes, cells), largest=False).indices
-        home = _nearest(points, centers)[0]
-        starts = torch.searchsorted(cell, torch.arange(cells + 1)).tolist()
-        index = torch.empty(len(points), dtype=torch.int64)
-        order = torch.argsort(home, stable=True)
+        centers = _means(*_sums(codes, np.ones(len(codes), np.float32), cell, cells), np.full((1, 1), 1e9, np.float32))
+        square = np.einsum("ij,ij->i", centers, centers)
+        near = np.argsort(square - 2 * centers @ centers.T, axis=1, kind="stable")[:, :probes]
+        members = _homes(points, centers)[2]
 
-        def choose(number: int, rows: Tensor, codes=codes, near=near, starts=starts, index=index) -> None:
-            if len(rows):
-                seen = torch.cat([torch.arange(starts[c], starts[c + 1]) for c in near[number].tolist()])
-                index[rows] = seen[_nearest(points[rows], codes[seen])[0]]
+        def choose(number: int, codes=codes, near=near, members=members, step=step):
+            rows = members[number]
+            seen = np.concatenate([np.arange(starts[other], starts[other + 1]) for other in near[number]])
+            if not len(rows):
+                return seen, 0.0, 0.0
+            part = points[rows]
+            chosen = _nearest(part, codes[seen])[0]
+            index[rows] = seen[chosen]
+            return seen, *(_sums(part, weights[rows], chosen, len(seen)) if step < REFINEMENTS else ())
 
-        list(pool.map(choose, range(cells), order.split(torch.bincount(home, minlength=cells).tolist())))
+        found = each(choose, range(cells))
         if step < REFINEMENTS:
-            codes = _means(points, weights, index, codes)
+            sums, total = np.zeros(codes.shape), np.zeros(len(codes))
+            for seen, part, mass in found:  # in order, so that the same points give the same codes
+                sums[seen] += part
+                total[seen] += mass
+            codes = _means(sums, total, codes).astype(np.float32)
     return codes, index

@@ -10,17 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path
-from splat.formats.ply_table import CHUNK, NAMES, Header, read_header, read_rows
+from splat.formats.ply_table import NAMES, Header, read_header, read_rows
+from splat.formats.rows import each, pieces, write_at
+from splat.formats.table import Table
 
 NORMALS = ("nx", "ny", "nz")
 # exp(-20) of a scene unit: what a flat (2D) Gaussian's missing third scale becomes.
 FLAT_LOG_SCALE = -20.0
 _EXTRA = re.compile(r"splat extra (\S+) (\S+) \[([\d,]*)\]")
+# What the arrays of extras may hold.
+EXTRA_TYPES = ("bool", "float16", "int64", "uint64", *(str(np.dtype(kind)) for kind in NAMES))
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 
 
@@ -30,8 +32,8 @@ def is_cloud(header: Header) -> bool:
     return vertex is not None and {"x", "opacity", "scale_0", "rot_0"} <= set(vertex.names)
 
 
-def read(path: Path) -> GaussianCloud:
-    """Read ``path`` in chunks: the peak is the cloud's own size plus one chunk. Values come back bit for bit."""
+def read(path: Path) -> Table:
+    """Read ``path`` in pieces: the peak is the cloud's own size plus a few pieces. Values come back bit for bit."""
     header = read_header(path)
     if not is_cloud(header):
         raise InputError(
@@ -40,27 +42,27 @@ def read(path: Path) -> GaussianCloud:
     vertex = header.element("vertex")
     columns = _main_columns(path, vertex.names)
     n, coefficients = vertex.count, len(columns["sh"]) // 3
-    fields = {name: np.zeros((n, len(names)), np.float32) for name, names in columns.items() if name != "sh"}
-    fields["sh"] = np.zeros((n, coefficients, 3), np.float32)
-    if len(columns["log_scales"]) == 2:
-        fields["log_scales"] = np.full((n, 3), FLAT_LOG_SCALE, np.float32)
+    widths = {"means": 3, "log_scales": 3, "quats": 4, "logit_opacities": 1}
+    fields = {name: np.empty((n, width), np.float32) for name, width in widths.items()}
+    fields["sh"] = np.empty((n, coefficients, 3), np.float32)
     known = {name for names in columns.values() for name in names}
     extra_names = [name for name in vertex.names if name not in known]
     extras = {name: np.empty(n, np.dtype(kind)) for name, kind in vertex.properties if name in extra_names}
 
-    for first, block in read_rows(path, header, "vertex"):
-        rows = slice(first, first + len(block))
+    def fill(rows: slice, block: np.ndarray) -> None:
         take = _taker(block)
-        for name in ("means", "log_scales", "quats", "logit_opacities"):
+        for name in widths:
             fields[name][rows, : len(columns[name])] = take(columns[name])
+        fields["log_scales"][rows, len(columns["log_scales"]) :] = FLAT_LOG_SCALE
         fields["sh"][rows, 0] = take(columns["sh"][:3])
         if coefficients > 1:
             fields["sh"][rows, 1:] = take(columns["sh"][3:]).reshape(len(block), 3, -1).transpose(0, 2, 1)
         for name in extra_names:
             extras[name][rows] = block[name]
+
+    read_rows(path, header, "vertex", fill)
     fields["logit_opacities"] = fields["logit_opacities"][:, 0]
-    tensors = {name: torch.from_numpy(array) for name, array in fields.items()}
-    return GaussianCloud(**tensors, extras=_group_extras(extras, header.comments))
+    return Table(**fields, extras=_group_extras(extras, header.comments))
 
 
 def _main_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
@@ -105,131 +107,118 @@ def _taker(block: np.ndarray):
     return lambda columns: np.stack([block[name].astype(np.float32) for name in columns], 1)
 
 
-def _group_extras(columns: Mapping[str, np.ndarray], comments: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """Columns → extras: rejoin the tensors our writer split, and drop normals that say nothing."""
+def _group_extras(columns: Mapping[str, np.ndarray], comments: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Columns → extras: rejoin the arrays our writer split, and drop normals that say nothing."""
     columns = dict(columns)
     extras = {}
     for comment in comments:
         if match := _EXTRA.fullmatch(comment):
             name, kind, shape = match[1], match[2], [int(part) for part in match[3].split(",") if part]
             parts = _part_names(name, int(np.prod(shape)) if len(shape) else None)
-            dtype = getattr(torch, kind, None)
-            if isinstance(dtype, torch.dtype) and all(part in columns for part in parts):
+            if kind in EXTRA_TYPES and all(part in columns for part in parts):
                 joined = np.stack([columns.pop(part) for part in parts], 1) if shape else columns.pop(name)
-                extras[name] = torch.from_numpy(joined).to(dtype).reshape(-1, *shape)
+                extras[name] = joined.astype(kind).reshape(-1, *shape)
     with np.errstate(invalid="ignore"):
         for name in NORMALS:
             if name in columns and not columns[name].any():
                 del columns[name]
-    for name, column in columns.items():
-        extras[name] = torch.from_numpy(column)
-    return extras
+    return extras | columns
 
 
 def _part_names(name: str, parts: int | None) -> list[str]:
     return [name] if parts is None else [f"{name}_{i}" for i in range(parts)]
 
 
-def write(cloud: GaussianCloud, path: Path, *, normals: bool = True, antialiased: bool = False) -> None:
-    """Write ``cloud`` as little-endian binary in the original property order, in chunks.
+def write(table: Table, path: Path, *, normals: bool = True, antialiased: bool = False) -> None:
+    """Write ``table`` as little-endian binary in the original property order, in pieces.
 
     Args:
         normals: keep the three zero columns nx ny nz that the original code writes; some old readers expect them.
         antialiased: note in the header that the cloud was trained with the antialiased (mip) blur.
     """
-    cloud = cloud.detach().to("cpu")
-    main = _property_names(cloud, normals)
-    extras, comments = _flat_extras(cloud, path, set(main))
+    main = _property_names(table, normals)
+    extras, comments = _flat_extras(table, path, set(main))
     if antialiased:
         comments.insert(0, "SplatRenderMode: mip")
     dtype = np.dtype(
         [
-            (name, extras[name].dtype if name in extras else np.dtype("<f4"))
-            for name in [*main, *(e for e in extras if e not in main)]
+            (name, extras[name].dtype.str if name in extras else "<f4")
+            for name in [*main, *(name for name in extras if name not in main)]
         ]
     )
     lines = ["ply", "format binary_little_endian 1.0", *(f"comment {comment}" for comment in comments)]
-    lines += [
-        f"element vertex {len(cloud)}",
-        *(f"property {NAMES[dtype[name].str[1:]]} {name}" for name in dtype.names),
-        "end_header",
-        "",
-    ]
-    floats = all(dtype[name] == np.dtype("<f4") for name in dtype.names)
+    lines.append(f"element vertex {len(table)}")
+    lines += [f"property {NAMES[dtype[name].str[1:]]} {name}" for name in dtype.names]
+    header = "\n".join([*lines, "end_header", ""]).encode()
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        file.write("\n".join(lines).encode())
-        for first in range(0, len(cloud), CHUNK):
-            matrix = _matrix(cloud.select(slice(first, first + CHUNK)), normals)
-            if floats and not extras:
-                matrix.tofile(file)
-                continue
-            block = np.empty(len(matrix), dtype)
-            for column, name in enumerate(main):
-                block[name] = matrix[:, column]
-            for name, values in extras.items():
-                block[name] = values[first : first + CHUNK]
-            block.tofile(file)
+        file.write(header)
+        file.flush()
+
+        def put(rows: slice) -> None:
+            block = _matrix(table.select(rows), normals)
+            if extras:
+                matrix, block = block, np.empty(len(block), dtype)
+                for column, name in enumerate(main):
+                    block[name] = matrix[:, column]
+                for name, values in extras.items():
+                    block[name] = values[rows]
+            write_at(file, block, len(header) + rows.start * dtype.itemsize)
+
+        each(put, pieces(len(table)))
 
 
-def _property_names(cloud: GaussianCloud, normals: bool) -> list[str]:
+def _property_names(table: Table, normals: bool) -> list[str]:
     names = ["x", "y", "z", *(NORMALS if normals else ()), "f_dc_0", "f_dc_1", "f_dc_2"]
-    names += [f"f_rest_{i}" for i in range(3 * (cloud.sh.shape[1] - 1))]
+    names += [f"f_rest_{i}" for i in range(3 * (table.sh.shape[1] - 1))]
     return [*names, "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
 
 
-def _matrix(cloud: GaussianCloud, normals: bool) -> np.ndarray:
-    """The main columns of ``cloud`` as a (N, columns) float32 matrix in file order."""
-    n, rest = len(cloud), 3 * (cloud.sh.shape[1] - 1)
-    matrix = np.zeros((n, 14 + rest + (3 if normals else 0)), np.float32)
+def _matrix(table: Table, normals: bool) -> np.ndarray:
+    """The main columns of ``table`` as a (N, columns) float32 matrix in file order."""
+    n, rest = len(table), 3 * (table.sh.shape[1] - 1)
+    matrix = np.empty((n, 14 + rest + (3 if normals else 0)), "<f4")
     at = 6 if normals else 3
-    matrix[:, :3] = cloud.means.numpy()
-    sh = cloud.sh.numpy()
-    matrix[:, at : at + 3] = sh[:, 0]
+    matrix[:, :3] = table.means
+    matrix[:, 3:at] = 0
+    matrix[:, at : at + 3] = table.sh[:, 0]
     if rest:
-        matrix[:, at + 3 : at + 3 + rest].reshape(n, 3, -1)[:] = sh[:, 1:].transpose(0, 2, 1)
+        matrix[:, at + 3 : at + 3 + rest].reshape(n, 3, -1)[:] = table.sh[:, 1:].transpose(0, 2, 1)
     at += 3 + rest
-    matrix[:, at] = cloud.logit_opacities.numpy()
-    matrix[:, at + 1 : at + 4] = cloud.log_scales.numpy()
-    matrix[:, at + 4 :] = cloud.quats.numpy()
+    matrix[:, at] = table.logit_opacities
+    matrix[:, at + 1 : at + 4] = table.log_scales
+    matrix[:, at + 4 :] = table.quats
     return matrix
 
 
-def _flat_extras(cloud: GaussianCloud, path: Path, taken: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+def _flat_extras(table: Table, path: Path, taken: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Extras as columns of PLY types, and the comments that let ``read`` rebuild their shapes and types."""
     columns, comments = {}, []
-    for name, tensor in cloud.extras.items():
-        parts = _part_names(name, None if tensor.ndim == 1 else int(np.prod(tensor.shape[1:])))
+    for name, array in table.extras.items():
+        parts = _part_names(name, None if array.ndim == 1 else int(np.prod(array.shape[1:])))
         clash = [part for part in parts if part in columns or (part in taken and part not in NORMALS)]
         if not _SAFE_NAME.fullmatch(name) or clash:
             raise InputError(
                 f"{path}: the extra '{name}' cannot be a PLY property; rename it or drop it before writing"
             )
-        array = _ply_array(tensor, name, path)
-        exact = (
-            NAMES.get(array.dtype.str[1:]) and torch.from_numpy(array[:0]).dtype == tensor.dtype and tensor.ndim == 1
-        )
-        if not exact:
-            shape = ",".join(map(str, tensor.shape[1:]))
-            comments.append(f"splat extra {name} {str(tensor.dtype).removeprefix('torch.')} [{shape}]")
-        flat = array.reshape(len(cloud), -1) if len(cloud) else array.reshape(0, len(parts))
+        stored = _ply_array(array, name, path)
+        if stored.dtype != array.dtype or array.ndim != 1:
+            comments.append(f"splat extra {name} {array.dtype} [{','.join(map(str, array.shape[1:]))}]")
+        flat = stored.reshape(len(table), len(parts))
         columns.update({part: flat[:, i] for i, part in enumerate(parts)})
     return columns, comments
 
 
-def _ply_array(tensor: torch.Tensor, name: str, path: Path) -> np.ndarray:
-    """``tensor`` in a type PLY knows that holds its values exactly."""
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        tensor = tensor.float()
-    if tensor.dtype == torch.bool:
-        tensor = tensor.to(torch.uint8)
-    array = tensor.numpy()
+def _ply_array(array: np.ndarray, name: str, path: Path) -> np.ndarray:
+    """``array`` in a type PLY knows that holds its values exactly."""
+    small = {"float16": np.float32, "bool": np.uint8}.get(str(array.dtype))
+    array = array if small is None else array.astype(small)
     if array.dtype.str[1:] in NAMES:
         return array
     for kind in (np.int32, np.float64):
         if array.dtype.kind in "iu" and np.array_equal(array, array.astype(kind).astype(array.dtype)):
             return array.astype(kind)
     raise InputError(
-        f"{path}: the extra '{name}' is {tensor.dtype}, which PLY cannot hold exactly; make it float32 or int32 first"
+        f"{path}: the extra '{name}' is {array.dtype}, which PLY cannot hold exactly; make it float32 or int32 first"
     )
 
 

@@ -1,12 +1,13 @@
 """Reading the tables of a PLY file: header, then any element's rows in chunks, for all three PLY encodings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from splat.errors import InputError
+from splat.formats.rows import each, pieces
 
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -21,8 +22,6 @@ NAMES = {
 
 # A real header has some dozens of lines; more than this is not a header.
 MAX_HEADER = 1 << 20
-# Rows handled at once: 16 MB of degree-3 Gaussians, so that reading and writing stay within the caches' reach.
-CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,11 @@ def _check_claim(path: Path, header: Header) -> None:
             )
 
 
-def read_rows(path: Path, header: Header, name: str, chunk: int = CHUNK) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first row, structured array of up to ``chunk`` rows) of element ``name``, in the file's byte order."""
+def read_rows(path: Path, header: Header, name: str, work: Callable[[slice, np.ndarray], None]) -> None:
+    """Call ``work(rows, block)`` with all rows of element ``name``, as structured arrays in the file's byte order.
+
+    The calls may come from several threads at once, in any order.
+    """
     before, element = [], None
     for candidate in header.elements:
         if candidate.name == name:
@@ -140,42 +142,39 @@ def read_rows(path: Path, header: Header, name: str, chunk: int = CHUNK) -> Iter
         raise InputError(
             f"{path}: element '{name}' has or follows list properties, which no Gaussian file has; export it again"
         )
-    reader = _ascii_rows if header.encoding == "ascii" else _binary_rows
-    try:
-        yield from reader(path, header, before, element, chunk)
-    except ValueError as error:
-        raise InputError(
-            f"{path}: element '{name}' holds something that is no number ({error}); make or copy it again"
-        ) from error
-
-
-def _binary_rows(path: Path, header: Header, before: list[Element], element: Element, chunk: int):
+    if header.encoding == "ascii":
+        try:
+            for rows, block in _ascii_rows(path, header, before, element):
+                work(rows, block)
+        except ValueError as error:
+            raise InputError(
+                f"{path}: element '{name}' holds something that is no number ({error}); make or copy it again"
+            ) from error
+        return
     dtype = element.dtype(header.encoding)
-    offset = header.size + sum(other.count * other.dtype().itemsize for other in before)
-    with open(path, "rb") as file:
-        file.seek(offset)
-        for first in range(0, element.count, chunk):
-            rows = min(chunk, element.count - first)
-            block = np.fromfile(file, dtype, rows)
-            if len(block) != rows:
-                raise InputError(
-                    f"{path}: row {first + len(block):,} of {element.count:,} is missing; copy the file again"
-                )
-            yield first, block
+    start = header.size + sum(other.count * other.dtype().itemsize for other in before)
+
+    def load(rows: slice) -> None:
+        block = np.fromfile(path, dtype, rows.stop - rows.start, offset=start + rows.start * dtype.itemsize)
+        if len(block) != rows.stop - rows.start:
+            raise InputError(f"{path}: rows after {rows.start + len(block):,} are missing; copy the file again")
+        work(rows, block)
+
+    each(load, pieces(element.count))
 
 
-def _ascii_rows(path: Path, header: Header, before: list[Element], element: Element, chunk: int):
+def _ascii_rows(path: Path, header: Header, before: list[Element], element: Element):
     dtype, width = element.dtype(), len(element.properties)
     with open(path, "rb") as file:
         file.seek(header.size)
         for _ in range(sum(other.count for other in before)):
             file.readline()
-        for first in range(0, element.count, chunk):
-            rows = min(chunk, element.count - first)
+        for piece in pieces(element.count):
+            rows = piece.stop - piece.start
             words = b"".join(file.readline(width * 64 + 64) for _ in range(rows)).split()
             if len(words) != rows * width:
                 raise InputError(
-                    f"{path}: rows {first:,} to {first + rows:,} of '{element.name}' hold {len(words):,} values, "
+                    f"{path}: rows {piece.start:,} to {piece.stop:,} of '{element.name}' hold {len(words):,} values, "
                     f"expected {rows * width:,}; the file is truncated or damaged, make or copy it again"
                 )
             values = np.array(words).astype(np.float64).reshape(rows, width)
@@ -189,4 +188,4 @@ def _ascii_rows(path: Path, header: Header, before: list[Element], element: Elem
                     raise ValueError(f"property {field} leaves the range of {NAMES[kind.str[1:]]}")
                 with np.errstate(over="ignore"):
                     block[field] = values[:, column]
-            yield first, block
+            yield piece, block

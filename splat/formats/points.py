@@ -6,15 +6,15 @@ Written: x y z red green blue alpha. Read: any PLY with x y z, with or without c
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats.antimatter import encode_rgba
-from splat.formats.ply_table import CHUNK, read_header, read_rows
+from splat.formats.ply_table import read_header, read_rows
 from splat.formats.quantize import logits, prepare
-from splat.sh import C0
+from splat.formats.rows import pieces
+from splat.formats.table import Table
+from splat.harmonics import C0
 
 COLORS = ("red", "green", "blue")
 # Of a point that the file gives no opacity: solid enough to be seen, soft enough to blend.
@@ -22,7 +22,7 @@ DEFAULT_ALPHA = 0.8
 NEIGHBOURS = 3
 
 
-def read(path: Path) -> GaussianCloud:
+def read(path: Path) -> Table:
     """Read points as round Gaussians whose size is the mean distance to the three nearest neighbours.
 
     Colours are taken as 0…255 when their type is an integer, else as 0…1; points without colours become grey.
@@ -35,22 +35,23 @@ def read(path: Path) -> GaussianCloud:
     colored = set(COLORS) <= set(kinds)
     means, rgba = np.empty((n, 3), np.float32), np.full((n, 4), 0.5, np.float32)
     rgba[:, 3] = DEFAULT_ALPHA
-    for first, block in read_rows(path, header, "vertex"):
-        rows = slice(first, first + len(block))
+
+    def take(rows: slice, block: np.ndarray) -> None:
         with np.errstate(over="ignore"):
             means[rows] = np.stack([block[axis].astype(np.float32) for axis in "xyz"], 1)
         for channel, name in enumerate((*COLORS, "alpha")):
             if name in kinds and (colored or name == "alpha"):
                 top = np.iinfo(block.dtype[name]).max if block.dtype[name].kind in "iu" else 1
                 rgba[rows, channel] = np.clip(block[name].astype(np.float32) / np.float32(top), 0, 1)
-    arrays = (
+
+    read_rows(path, header, "vertex", take)
+    return Table(
         means,
         np.repeat(_log_spacing(means)[:, None], 3, 1),
         np.tile(np.float32([1, 0, 0, 0]), (n, 1)),
         logits(rgba[:, 3]),
         (rgba[:, None, :3] - np.float32(0.5)) / np.float32(C0),
     )
-    return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays))
 
 
 def _log_spacing(means: np.ndarray) -> np.ndarray:
@@ -67,22 +68,22 @@ def _log_spacing(means: np.ndarray) -> np.ndarray:
     return out
 
 
-def write(cloud: GaussianCloud, path: Path) -> None:
+def write(table: Table, path: Path) -> None:
     """Write centres, base colours and opacities."""
-    cloud = prepare(cloud, path, max_degree=0)
+    table = prepare(table, path, max_degree=0)
     dtype = np.dtype([*((axis, "<f4") for axis in "xyz"), *((name, "u1") for name in (*COLORS, "alpha"))])
-    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}"]
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
     lines += [f"property float {axis}" for axis in "xyz"] + [f"property uchar {name}" for name in (*COLORS, "alpha")]
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write("\n".join([*lines, "end_header", ""]).encode())
-        for first in range(0, len(cloud), CHUNK):
-            part = cloud.select(slice(first, first + CHUNK))
-            table, rgba = np.empty(len(part), dtype), encode_rgba(part)
+        for rows in pieces(len(table)):
+            part = table.select(rows)
+            block, rgba = np.empty(len(part), dtype), encode_rgba(part)
             for i, axis in enumerate("xyz"):
-                table[axis] = part.means[:, i].numpy()
+                block[axis] = part.means[:, i]
             for i, name in enumerate((*COLORS, "alpha")):
-                table[name] = rgba[:, i]
-            table.tofile(file)
+                block[name] = rgba[:, i]
+            block.tofile(file)
 
 
 def antialiased(path: Path) -> bool:

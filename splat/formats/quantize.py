@@ -3,53 +3,69 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
+from splat.formats.rows import each, pieces
+from splat.formats.table import FIELDS, Table
 
 # Opacities 0 and 1 have infinite logits; formats of 8 bits cannot tell them from these.
 MIN_ALPHA = 1e-6
 SQRT2 = 2**0.5
-ROWS = 1 << 17
 
 
-def broken(cloud: GaussianCloud) -> torch.Tensor:
+def broken(table: Table) -> np.ndarray:
     """(N,) mask of Gaussians that mean nothing: NaN anywhere, or infinite where infinity has no sense.
 
     Infinite opacity logits mean 0 and 1, and a log scale of -inf means flat, so that these are not broken.
     """
-    bad = torch.zeros(len(cloud), dtype=torch.bool, device=cloud.device)
-    for first in range(0, len(cloud), ROWS):  # in pieces: the test needs memory like its input
-        rows = slice(first, first + ROWS)
-        for tensor in (cloud.means, cloud.quats, cloud.sh):
-            bad[rows] |= ~tensor[rows].flatten(1).isfinite().all(1)
-    bad |= cloud.logit_opacities.isnan() | cloud.log_scales.isnan().any(1)
-    return bad | (cloud.log_scales == torch.inf).any(1)
+    bad = np.zeros(len(table), bool)
+
+    def look(rows: slice) -> None:
+        # A sum is finite when its terms are, up to overflow; only where it is not, rows are looked at one by one.
+        arrays = (table.means[rows], table.quats[rows], table.sh[rows])
+        log_scales, logit = table.log_scales[rows], table.logit_opacities[rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = sum(array.sum(dtype=np.float64) for array in arrays)
+            if np.isfinite(total + log_scales.sum(dtype=np.float64) + logit.sum(dtype=np.float64)):
+                return
+        for array in arrays:
+            bad[rows] |= ~np.isfinite(array).reshape(len(array), -1).all(1)
+        bad[rows] |= np.isnan(logit) | ~(log_scales < np.inf).all(1)
+
+    each(look, pieces(len(table)))
+    return bad
 
 
-def prepare(cloud: GaussianCloud, path: Path, max_degree: int = 4) -> GaussianCloud:
-    """``cloud`` on the CPU in float32 with SH up to ``max_degree``, for a format that cannot hold NaN.
+def finite(table: Table) -> np.ndarray:
+    """(N,) mask of Gaussians without any NaN or infinity."""
+    good = np.ones(len(table), bool)
+    for name in FIELDS:
+        array = getattr(table, name)
+        good &= np.isfinite(array).all(tuple(range(1, array.ndim)))
+    return good
+
+
+def prepare(table: Table, path: Path, max_degree: int = 4) -> Table:
+    """``table`` in float32 with SH up to ``max_degree``, for a format that cannot hold NaN.
 
     Raises InputError when Gaussians are ``broken``.
     """
-    cloud = cloud.detach().to("cpu", torch.float32)
-    bad = int(broken(cloud).sum())
+    table = table.replace(extras={}).map(lambda array: np.asarray(array, np.float32))
+    bad = int(broken(table).sum())
     if bad:
         raise InputError(
-            f"{path}: {bad:,} of {len(cloud):,} Gaussians hold NaN or infinite values, which this format cannot "
+            f"{path}: {bad:,} of {len(table):,} Gaussians hold NaN or infinite values, which this format cannot "
             "store; drop them with `splat convert` or cloud.select(cloud.finite())"
         )
-    return cloud.with_sh_degree(max_degree) if cloud.sh_degree > max_degree else cloud
+    return table.with_sh_degree(max_degree) if table.sh_degree > max_degree else table
 
 
-def without_zero_bands(cloud: GaussianCloud) -> GaussianCloud:
-    """``cloud`` without the highest SH bands that are zero everywhere: they cost bytes and say nothing."""
-    degree = cloud.sh_degree
-    while degree and not cloud.sh[:, degree * degree :].any():
+def without_zero_bands(table: Table) -> Table:
+    """``table`` without the highest SH bands that are zero everywhere: they cost bytes and say nothing."""
+    degree = table.sh_degree
+    while degree and not any(table.sh[rows, degree * degree :].any() for rows in pieces(len(table))):
         degree -= 1
-        cloud = cloud.with_sh_degree(degree)
-    return cloud
+    return table.with_sh_degree(degree)
 
 
 def to_uint(values: np.ndarray, top: int, dtype: type = np.uint8) -> np.ndarray:
@@ -57,9 +73,10 @@ def to_uint(values: np.ndarray, top: int, dtype: type = np.uint8) -> np.ndarray:
     return np.clip(np.rint(values), 0, top).astype(dtype)
 
 
-def alphas(cloud: GaussianCloud) -> np.ndarray:
+def alphas(table: Table) -> np.ndarray:
     """(N,) opacities in [0, 1], float32."""
-    return cloud.logit_opacities.sigmoid().numpy()
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-table.logit_opacities))
 
 
 def logits(alpha: np.ndarray) -> np.ndarray:
@@ -68,13 +85,32 @@ def logits(alpha: np.ndarray) -> np.ndarray:
     return np.log(alpha / (1 - alpha)).astype(np.float32)
 
 
-def unit_quats(cloud: GaussianCloud) -> np.ndarray:
+def byte_logits(codes: np.ndarray) -> np.ndarray:
+    """(N,) `logits` of opacities that are bytes of 255."""
+    return logits(np.arange(256) / 255)[codes]
+
+
+def scales(table: Table) -> np.ndarray:
+    """(N, 3) linear standard deviations, float32, none infinite."""
+    with np.errstate(over="ignore"):
+        return np.minimum(np.exp(table.log_scales), np.finfo(np.float32).max)
+
+
+def unit_quats(table: Table) -> np.ndarray:
     """(N, 4) float32 unit quaternions w x y z; a zero quaternion becomes the identity."""
-    quats = cloud.quats.numpy()
-    # Dividing by the largest part first keeps tiny and huge quaternions from under- and overflowing.
-    largest = np.abs(quats).max(1, keepdims=True) if len(quats) else quats[:, :1]
-    safe = np.where(largest > 0, quats / np.where(largest > 0, largest, 1), np.float32([1, 0, 0, 0]))
-    return (safe / np.linalg.norm(safe, axis=1, keepdims=True)).astype(np.float32)
+    quats = table.quats
+    with np.errstate(over="ignore", under="ignore"):
+        square = np.einsum("ij,ij->i", quats, quats)[:, None]
+    if square.size and (square.min() < 1e-30 or square.max() > 1e30):
+        # Dividing by the largest part first keeps tiny and huge quaternions from under- and overflowing.
+        largest = np.abs(quats).max(1, keepdims=True)
+        quats = np.where(largest > 0, quats / np.where(largest > 0, largest, 1), np.float32([1, 0, 0, 0]))
+        square = np.einsum("ij,ij->i", quats, quats)[:, None]
+    return quats / np.sqrt(square)
+
+
+# The three parts that are left when part i is left out.
+_OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
 
 
 def smallest_three(quats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,17 +119,14 @@ def smallest_three(quats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The sign is chosen so that the left-out part is positive; the three lie in [-1/√2, 1/√2].
     """
     index = np.abs(quats).argmax(1)
-    rows = np.arange(len(quats))
-    sign = np.where(quats[rows, index] < 0, -1, 1).astype(quats.dtype)
-    others = (np.arange(3)[None] + (np.arange(3)[None] >= index[:, None])).astype(np.intp)
-    return index, quats[rows[:, None], others] * sign[:, None]
+    largest = np.take_along_axis(quats, index[:, None], 1)
+    return index, np.copysign(np.float32(1), largest) * np.take_along_axis(quats, _OTHERS[index], 1)
 
 
 def from_smallest_three(index: np.ndarray, three: np.ndarray) -> np.ndarray:
     """The inverse of ``smallest_three``: (N, 4) float32 quaternions in the same part order."""
     quats = np.empty((len(three), 4), np.float32)
-    others = (np.arange(3)[None] + (np.arange(3)[None] >= index[:, None])).astype(np.intp)
-    rows = np.arange(len(three))
-    quats[rows[:, None], others] = three
-    quats[rows, index] = np.sqrt(np.maximum(0, 1 - np.square(three, dtype=np.float32).sum(1)))
+    np.put_along_axis(quats, _OTHERS[index], three, 1)
+    largest = np.sqrt(np.maximum(0, 1 - np.einsum("ij,ij->i", three, three)))
+    np.put_along_axis(quats, index[:, None], largest[:, None], 1)
     return quats

@@ -8,49 +8,66 @@ byte, higher SH by a palette of up to 65,536 entries. Same frame as the training
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.formats import webp
 from splat.formats.limits import check_claim
-from splat.formats.quantize import SQRT2, from_smallest_three, logits
+from splat.formats.quantize import SQRT2, byte_logits, from_smallest_three
+from splat.formats.rows import each, pieces
 from splat.formats.sog_files import Files, open_files, save_files
 from splat.formats.sog_meta import Meta, parse_meta
+from splat.formats.table import Table
 
 PALETTE_COLUMNS = 64  # palette entries in a row of the centroid picture
 BANDS = {1: 3, 2: 8, 3: 15}  # bands → coefficients beyond the base colour
 GENERATOR = "splat"
 
 
-def read(path: Path) -> GaussianCloud:
+def read(path: Path) -> Table:
     """Read the bundle ``path``, or the folder ``path`` (or the `meta.json` in it). Versions 1 and 2."""
     with open_files(path) as files:
         meta = parse_meta(files.meta, path)
         # A picture of one colour takes next to nothing, so that only the count of pixels bounds the claim.
         check_claim(path, meta.count, meta.bands, 0, 0)
-        pictures = {name: _picture(files, meta, name) for name in ("means_l", "means_u", "quats", "scales", "sh0")}
-        means = _means(pictures["means_l"], pictures["means_u"], meta)
-        quats = _quats(pictures["quats"])
-        log_scales = meta.scales.decode(pictures["scales"][:, :3])
-        dc, logit = _colors(pictures["sh0"], meta)
-        sh = dc[:, None]
-        if meta.bands:
-            sh = np.concatenate([sh, _rest(files, meta)], 1)
-    arrays = (means, log_scales, quats, logit, sh)
-    return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays))
+        names = ["means_l", "means_u", "quats", "scales", "sh0", *(["shN_labels"] if meta.bands else [])]
+        stored = [files.read(meta.files[name]) for name in names]
+        pixels = each(lambda i: _picture(files.path, meta, names[i], stored[i]), range(len(names)))
+        palette = _palette(files, meta) if meta.bands else None
+    return _decode(path, meta, dict(zip(names, pixels, strict=True)), palette)
 
 
-def _picture(files: Files, meta: Meta, name: str) -> np.ndarray:
+def _decode(path: Path, meta: Meta, pixels: dict[str, np.ndarray], palette: np.ndarray | None) -> Table:
+    """The cloud from (N, 4) bytes of each picture, and the palette of higher SH."""
+    n = meta.count
+    shapes = ((n, 3), (n, 3), (n, 4), (n,), (n, 1 + (BANDS[meta.bands] if meta.bands else 0), 3))
+    out = Table(*(np.empty(shape, np.float32) for shape in shapes))
+
+    def fill(rows: slice) -> None:
+        out.means[rows] = _means(pixels["means_l"][rows], pixels["means_u"][rows], meta)
+        out.quats[rows] = _quats(pixels["quats"][rows])
+        out.log_scales[rows] = meta.scales.decode(pixels["scales"][rows, :3])
+        out.sh[rows, 0] = meta.sh0.decode(pixels["sh0"][rows, :3])
+        out.logit_opacities[rows] = _logits(pixels["sh0"][rows, 3], meta)
+        if palette is not None:
+            label = pixels["shN_labels"][rows, 0].astype(np.intp) + pixels["shN_labels"][rows, 1].astype(np.intp) * 256
+            if label.max(initial=0) >= len(palette):
+                raise InputError(
+                    f"{path}: label {label.max():,} is beyond the palette of {len(palette):,}; make the file again"
+                )
+            out.sh[rows, 1:] = palette[label]
+
+    each(fill, pieces(n))
+    return out
+
+
+def _picture(path: Path, meta: Meta, name: str, data: bytes) -> np.ndarray:
     """(N, 4) bytes of the pixels that belong to Gaussians."""
-    file = meta.files[name]
-    most = 2 * meta.count + (1 << 16)
-    pixels = webp.decode(files.read(file), files.path, file, meta.count, most)
+    pixels = webp.decode(data, path, meta.files[name], meta.count, 2 * meta.count + (1 << 16))
     return pixels.reshape(-1, 4)[: meta.count]
 
 
 def _means(low: np.ndarray, high: np.ndarray, meta: Meta) -> np.ndarray:
-    code = low[:, :3].astype(np.float64) + high[:, :3].astype(np.float64) * 256
+    code = low[:, :3] + high[:, :3].astype(np.float64) * 256
     mins, maxs = meta.mean_range
     value = mins + code / 65535 * (maxs - mins)
     with np.errstate(over="ignore"):
@@ -64,17 +81,16 @@ def _quats(pixels: np.ndarray) -> np.ndarray:
     return quats
 
 
-def _colors(pixels: np.ndarray, meta: Meta) -> tuple[np.ndarray, np.ndarray]:
-    """Base colours (N, 3) and opacity logits (N,)."""
-    alpha = pixels[:, 3] / np.float32(255)
+def _logits(codes: np.ndarray, meta: Meta) -> np.ndarray:
+    """(N,) opacity logits of bytes."""
     if meta.logit_range is None:
-        return meta.sh0.decode(pixels[:, :3]), logits(alpha)
+        return byte_logits(codes)
     low, high = meta.logit_range
-    return meta.sh0.decode(pixels[:, :3]), (low + alpha * (high - low)).astype(np.float32)
+    return low + codes / np.float32(255) * (high - low)
 
 
-def _rest(files: Files, meta: Meta) -> np.ndarray:
-    """(N, K-1, 3) SH beyond the base colour, looked up in the palette."""
+def _palette(files: Files, meta: Meta) -> np.ndarray:
+    """(entries, K-1, 3) palette of the SH beyond the base colour."""
     coefficients = BANDS[meta.bands]
     file = meta.files["shN_centroids"]
     width = PALETTE_COLUMNS * coefficients
@@ -83,18 +99,11 @@ def _rest(files: Files, meta: Meta) -> np.ndarray:
         raise InputError(
             f"{files.path}: '{file}' is {pixels.shape[1]} pixels wide, expected {width}; make the file again"
         )
-    palette = meta.rest.decode(pixels[..., :3].reshape(-1, coefficients, 3))
-    label = _picture(files, meta, "shN_labels")
-    label = label[:, 0].astype(np.intp) + label[:, 1].astype(np.intp) * 256
-    if len(label) and label.max() >= len(palette):
-        raise InputError(
-            f"{files.path}: label {label.max():,} is beyond the palette of {len(palette):,}; make the file again"
-        )
-    return palette[label]
+    return meta.rest.decode(pixels[..., :3].reshape(-1, coefficients, 3))
 
 
 def write(
-    cloud: GaussianCloud,
+    table: Table,
     path: Path,
     *,
     palette: int | None = None,
@@ -102,7 +111,7 @@ def write(
     effort: int = 4,
     reorder: bool = True,
 ) -> None:
-    """Write ``cloud`` (SH up to degree 3) as version 2: a bundle, or a folder when ``path`` is `…/meta.json`.
+    """Write ``table`` (SH up to degree 3) as version 2: a bundle, or a folder when ``path`` is `…/meta.json`.
 
     Args:
         palette: SH palette entries, at most 65,536; chosen from the number of Gaussians if None.
@@ -112,7 +121,7 @@ def write(
     """
     from splat.formats.sog_encode import encode
 
-    meta, pictures = encode(cloud, path, palette=palette, antialiased=antialiased, reorder=reorder)
+    meta, pictures = encode(table, path, palette=palette, antialiased=antialiased, reorder=reorder)
     save_files(path, meta, pictures, effort)
 
 

@@ -5,9 +5,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import write_bytes
 from splat.formats.limits import check_claim
@@ -24,6 +22,7 @@ from splat.formats.splatz_codec import (
     write_layer,
 )
 from splat.formats.splatz_entropy import Damaged
+from splat.formats.table import Table
 
 MAGIC = b"SPLATZ\x1a\n"
 VERSION = 1
@@ -42,14 +41,14 @@ LARGE = 1024  # Gaussians above which a basis of its own pays for view-dependent
 
 
 def write(
-    cloud: GaussianCloud,
+    table: Table,
     path: Path,
     *,
     quality: float = USUAL_QUALITY,
     layers: int | None = None,
     antialiased: bool = False,
 ) -> None:
-    """Write ``cloud`` (any SH degree, extras left out).
+    """Write ``table`` (any SH degree, extras left out).
 
     Args:
         quality: ten more halve every quantization step; 50 is for viewing.
@@ -58,10 +57,10 @@ def write(
 
     Raises InputError for Gaussians that are not finite, or a quality or number of layers out of range.
     """
-    write_bytes(path, encode(cloud, path, quality=quality, layers=layers, antialiased=antialiased))
+    write_bytes(path, encode(table, path, quality=quality, layers=layers, antialiased=antialiased))
 
 
-def read(path: Path, layers: int | None = None) -> GaussianCloud:
+def read(path: Path, layers: int | None = None) -> Table:
     """Read a cloud, or its first ``layers`` layers. Every damaged byte is noticed. Raises InputError."""
     return decode(Path(path).read_bytes(), Path(path), layers)
 
@@ -74,7 +73,7 @@ def antialiased(path: Path) -> bool:
 
 
 def encode(
-    cloud: GaussianCloud,
+    table: Table,
     path: Path | str = "cloud.splatz",
     *,
     quality: float = USUAL_QUALITY,
@@ -88,25 +87,25 @@ def encode(
         raise InputError(f"{path}: the quality is {quality:g}, expected -50 to 150 (50 is usual)")
     if layers is not None and not 1 <= layers <= 8:
         raise InputError(f"{path}: {layers} layers were asked for, expected 1 to 8")
-    cloud = without_zero_bands(prepare(cloud, path))
+    table = without_zero_bands(prepare(table, path))
     if steps is None:
         steps = Steps().scaled(2.0 ** ((USUAL_QUALITY - quality) / 10))
     # An eighth of the range is the coarsest that decodes sensibly, whatever the quality.
     steps = Steps(**vars(steps) | {"opacity": min(steps.opacity, 0.125), "rotation": min(steps.rotation, 0.2)})
     steps = Steps(*np.array(list(vars(steps).values()), np.float32).astype(np.float64).tolist())
-    quats = unit_quats(cloud).astype(np.float64)
+    quats = unit_quats(table).astype(np.float64)
     rows = Rows(
-        cloud.means.double().numpy(),
-        np.maximum(cloud.log_scales.double().numpy(), MIN_LOG_SCALE),
+        table.means.astype(np.float64),
+        np.maximum(table.log_scales, MIN_LOG_SCALE).astype(np.float64),
         quats,
-        alphas(cloud).astype(np.float64),
-        cloud.sh.double().numpy(),
+        alphas(table).astype(np.float64),
+        table.sh.astype(np.float64),
     )
     frame, shown = _frame(rows, steps)
     parts = _split(shown, layers)
     flags = ANTIALIASED if antialiased else 0
     header = HEADER.pack(
-        MAGIC, VERSION, cloud.sh_degree, flags, len(cloud), len(parts), len(frame.basis), frame.reference,
+        MAGIC, VERSION, table.sh_degree, flags, len(table), len(parts), len(frame.basis), frame.reference,
         *frame.origin, frame.side, *vars(steps).values(),
     ) + _pack_basis(frame.basis)  # fmt: skip
     out = [header, CHECK.pack(zlib.crc32(header))]
@@ -118,7 +117,7 @@ def encode(
     return b"".join(out)
 
 
-def decode(data: bytes, path: Path, layers: int | None = None) -> GaussianCloud:
+def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
     """The cloud in the bytes of a file; with ``layers`` they may end after that many layers."""
     fields = _unpack_header(data, path)
     _, _, degree, _, count, stored, components, reference = fields[:8]
@@ -140,7 +139,7 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> GaussianCloud:
     total = sum(LAYER.unpack_from(data, start)[0] for start, _ in blocks)
     if wanted == stored and (at != len(data) or total != count):
         raise _damaged(path, f"{total:,} Gaussians in {at:,} bytes were found, expected {count:,} in {len(data):,}")
-    return _cloud([_read_block(data, start, frame, degree, path, name) for start, name in blocks], degree)
+    return _table([_read_block(data, start, frame, degree, path, name) for start, name in blocks], degree)
 
 
 def _check_block(data: bytes, at: int, degree: int, path: Path, name: str) -> int:
@@ -223,16 +222,15 @@ def _split(shown: np.ndarray, layers: int | None) -> list[np.ndarray]:
     return np.split(np.argsort(-shown, kind="stable"), ends[:-1])
 
 
-def _cloud(layers: list[Rows], degree: int) -> GaussianCloud:
+def _table(layers: list[Rows], degree: int) -> Table:
     if not layers:
-        return GaussianCloud.empty(degree)
+        return Table.empty(degree)
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(rows, name) for rows in layers]).astype(np.float32)
 
     opacities = np.concatenate([rows.alphas for rows in layers])
-    parts = [torch.from_numpy(joined(name)) for name in ("means", "log_scales", "quats")]
-    return GaussianCloud(*parts, torch.from_numpy(logits(opacities)), torch.from_numpy(joined("sh")))
+    return Table(joined("means"), joined("log_scales"), joined("quats"), logits(opacities), joined("sh"))
 
 
 def _unpack_header(data: bytes, path: Path) -> tuple:

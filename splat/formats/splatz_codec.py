@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from splat.formats import splatz_entropy as entropy
-from splat.formats.order import _spread
+from splat.formats.order import spread_bits
 from splat.formats.splatz_entropy import Damaged
 
 DEEPEST = 21  # levels of the octree that 64-bit Morton codes have room for
@@ -20,6 +20,7 @@ C0 = 0.28209479177387814
 # Rows: brightness and two colour differences of RGB, an orthonormal basis.
 COLOUR = np.array([[3**-0.5] * 3, [0.5**0.5, 0, -(0.5**0.5)], [6**-0.5, -2 * 6**-0.5, 6**-0.5]])
 OPACITY_GROUPS = 8
+ROUND_UP = 0.36  # of view-dependent colour: below one half, as zeros are cheap
 RUNS = (0, 1, 3, 7, 15, 31, 63, 127)  # SH components that are coded in one go; each run knows the ones before
 
 
@@ -78,33 +79,25 @@ def write_layer(rows: Rows, frame: Frame) -> list[bytes]:
     size = 1 << DEEPEST
     places = (rows.means - frame.origin) * (size / frame.side)
     cells = np.clip(np.floor(places), 0, size - 1).astype(np.uint64)
-    codes = _spread(cells[:, 0]) | _spread(cells[:, 1]) << np.uint64(1) | _spread(cells[:, 2]) << np.uint64(2)
+    x, y, z = (spread_bits(column) for column in cells.T)
+    codes = x | y << np.uint64(1) | z << np.uint64(2)
     order = np.argsort(codes, kind="stable")
     rows, codes, places = rows.take(order), codes[order], places[order]
     depth, tree = _write_tree(codes)
     log_scales, quats = canonical(rows.log_scales, rows.quats)
-    scale_codes = np.rint((np.maximum(log_scales, MIN_LOG_SCALE) - MIN_LOG_SCALE) / frame.steps.log_scale)
-    scale_codes = scale_codes.astype(np.int64)
+    codes_of = quantize(Rows(rows.means, log_scales, quats, rows.alphas, rows.sh), frame)
+    scale_codes = codes_of.scale
     base = int(scale_codes[:, 2].min())
-    opacity = np.rint(rows.alphas / frame.steps.opacity).astype(np.int64)
     streams = [*tree, np.array([base], "<u4").tobytes(), *_write_scales(scale_codes - base)]
-    streams.append(entropy.encode(opacity, _size_groups(scale_codes, frame), OPACITY_GROUPS))
+    streams.append(entropy.encode(codes_of.opacity, _size_groups(scale_codes, frame), OPACITY_GROUPS))
     bits = fine_bits(scale_codes, frame, depth)
     within = places / (size >> depth)
     within = np.clip(((within - np.floor(within)) * (1 << bits)[:, None]).astype(np.int64), 0, (1 << bits)[:, None] - 1)
     streams.append(entropy.pack_bits(within.reshape(-1), np.repeat(bits, 3)))
-    turn = rotation_exponents(scale_codes, frame)
-    quantum = frame.steps.rotation * np.exp2(turn)[:, None]
-    streams.append(_write_columns(np.rint(quats[:, 1:] / quantum).astype(np.int64), turn + 3, 6))
-    exponent = colour_exponents(scale_codes, opacity, frame)
-    scale = np.exp2(exponent)[:, None]
-    colour = C0 * rows.sh[:, 0] @ COLOUR.T / (frame.steps.colour * scale)
-    streams.append(_write_columns(np.rint(colour).astype(np.int64), exponent + 3, 7))
+    streams.append(_write_columns(codes_of.rotation, codes_of.turn + 3, 6))
+    streams.append(_write_columns(codes_of.colour, codes_of.exponent + 3, 7))
     if len(frame.basis):
-        rest = (rows.sh[:, 1:] @ COLOUR.T).reshape(len(rows.sh), -1)
-        parts = rest @ np.linalg.pinv(frame.basis.astype(np.float64)) / (frame.steps.sh * scale)
-        parts = (np.sign(parts) * np.floor(np.abs(parts) + 0.36)).astype(np.int64)
-        streams += _write_rest(parts, exponent)
+        streams += _write_rest(codes_of.rest, codes_of.exponent)
     return streams
 
 
@@ -122,23 +115,75 @@ def read_layer(streams: list[bytes], count: int, frame: Frame, degree: int) -> R
         within = entropy.unpack_bits(next(given), np.repeat(bits, 3)).reshape(-1, 3)
         means = (cells + (within + 0.5) / (1 << bits)[:, None]) * (frame.side / (1 << depth)) + frame.origin
         turn = rotation_exponents(scale_codes, frame)
-        three = _read_columns(next(given), count, turn + 3, 6) * (frame.steps.rotation * np.exp2(turn)[:, None])
-        quats = np.concatenate([np.sqrt(np.maximum(1 - np.square(three).sum(1, keepdims=True), 1e-4)), three], 1)
+        rotation = _read_columns(next(given), count, turn + 3, 6)
         exponent = colour_exponents(scale_codes, opacity, frame)
-        scale = np.exp2(exponent)[:, None]
-        colour = _read_columns(next(given), count, exponent + 3, 7) * (frame.steps.colour * scale)
-        sh = np.zeros((count, (degree + 1) ** 2, 3))
-        sh[:, 0] = colour @ COLOUR / C0
-        if len(frame.basis):
-            parts = _read_rest(given, count, len(frame.basis), exponent) * (frame.steps.sh * scale)
-            sh[:, 1:] = (parts @ frame.basis).reshape(count, -1, 3) @ COLOUR
+        colour = _read_columns(next(given), count, exponent + 3, 7)
+        rest = _read_rest(given, count, len(frame.basis), exponent)
     except StopIteration as error:
         raise Damaged("a layer lacks streams") from error
     if next(given, None) is not None:
         raise Damaged("a layer has too many streams")
-    log_scales = scale_codes * frame.steps.log_scale + MIN_LOG_SCALE
+    return dequantize(Codes(scale_codes, opacity, turn, rotation, exponent, colour, rest), means, frame, degree)
+
+
+# ---- rounding ----
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Integers for N Gaussians: scale (N, 3), opacity (N,), rotation (N, 3) with steps 2^turn, colour (N, 3) and rest
+    (N, J) with steps 2^exponent."""
+
+    scale: np.ndarray
+    opacity: np.ndarray
+    turn: np.ndarray
+    rotation: np.ndarray
+    exponent: np.ndarray
+    colour: np.ndarray
+    rest: np.ndarray
+
+
+def quantize(rows: Rows, frame: Frame) -> Codes:
+    """Codes of ``rows`` as their axes come; centres aside."""
+    scale = np.rint((np.maximum(rows.log_scales, MIN_LOG_SCALE) - MIN_LOG_SCALE) / frame.steps.log_scale)
+    scale = scale.astype(np.int64)
+    ranked = np.sort(scale, 1)[:, ::-1]
+    opacity = np.rint(rows.alphas / frame.steps.opacity).astype(np.int64)
+    turn, exponent = rotation_exponents(ranked, frame), colour_exponents(ranked, opacity, frame)
+    rotation = np.rint(rows.quats[:, 1:] / (frame.steps.rotation * np.exp2(turn)[:, None])).astype(np.int64)
+    factor = np.exp2(exponent)[:, None]
+    colour = np.rint(C0 * rows.sh[:, 0] @ COLOUR.T / (frame.steps.colour * factor)).astype(np.int64)
+    rest = components(rows.sh, frame) / (frame.steps.sh * factor)
+    rest = (np.sign(rest) * np.floor(np.abs(rest) + ROUND_UP)).astype(np.int64)
+    return Codes(scale, opacity, turn, rotation, exponent, colour, rest)
+
+
+def dequantize(codes: Codes, means: np.ndarray, frame: Frame, degree: int) -> Rows:
+    """The rows that ``codes`` and centres (N, 3) stand for."""
+    three = codes.rotation * (frame.steps.rotation * np.exp2(codes.turn)[:, None])
+    quats = np.concatenate([np.sqrt(np.maximum(1 - np.square(three).sum(1, keepdims=True), 1e-4)), three], 1)
     quats /= np.linalg.norm(quats, axis=1, keepdims=True)
-    return Rows(means, log_scales, quats, np.minimum(opacity * frame.steps.opacity, 1.0), sh)
+    factor = np.exp2(codes.exponent)[:, None]
+    sh = np.zeros((len(means), (degree + 1) ** 2, 3))
+    sh[:, 0] = codes.colour * (frame.steps.colour * factor) @ COLOUR / C0
+    if len(frame.basis):
+        parts = codes.rest * (frame.steps.sh * factor)
+        sh[:, 1:] = (parts @ frame.basis).reshape(len(means), -1, 3) @ COLOUR
+    log_scales = codes.scale * frame.steps.log_scale + MIN_LOG_SCALE
+    return Rows(means, log_scales, quats, np.minimum(codes.opacity * frame.steps.opacity, 1.0), sh)
+
+
+def components(sh: np.ndarray, frame: Frame) -> np.ndarray:
+    """(N, J) view-dependent colour of ``sh`` (N, K, 3) in the frame's basis."""
+    if not len(frame.basis):
+        return np.zeros((len(sh), 0))
+    return (sh[:, 1:] @ COLOUR.T).reshape(len(sh), -1) @ np.linalg.pinv(frame.basis.astype(np.float64))
+
+
+def round_means(means: np.ndarray, scale_codes: np.ndarray, frame: Frame) -> np.ndarray:
+    """Centres (N, 3) as a file has them where the octree is not finer than the Gaussians need."""
+    cell = frame.side * 0.5 ** fine_bits(-np.sort(-scale_codes, 1), frame, 0, DEEPEST)[:, None]
+    return (np.floor((means - frame.origin) / cell) + 0.5) * cell + frame.origin
 
 
 # ---- steps that depend on the row, in integers ----
@@ -149,11 +194,11 @@ def _octaves(codes: np.ndarray, step: float) -> np.ndarray:
     return (codes * int(round(step / np.log(2) * 65536))) >> 8
 
 
-def fine_bits(scale_codes: np.ndarray, frame: Frame, depth: int) -> np.ndarray:
+def fine_bits(scale_codes: np.ndarray, frame: Frame, depth: int, most: int = FINEST) -> np.ndarray:
     """(N,) plain bits per axis below the octree of ``depth`` levels."""
     cell = int(round(256 * (np.log2(frame.side / frame.steps.position) - MIN_LOG_SCALE / np.log(2)))) - 256 * depth
     middle = _octaves(scale_codes[:, 1], frame.steps.log_scale)
-    return np.clip((cell - middle + 255) >> 8, 0, FINEST)
+    return np.clip((cell - middle + 255) >> 8, 0, most)
 
 
 def rotation_exponents(scale_codes: np.ndarray, frame: Frame) -> np.ndarray:

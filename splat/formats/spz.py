@@ -10,15 +10,17 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import write_bytes
 from splat.formats import frames, spz_codec
+from splat.formats.deflate import gzip
 from splat.formats.limits import MAX_EXPANSION, check_claim, inflate_gzip, inflate_zstd
 from splat.formats.order import morton
 from splat.formats.quantize import prepare
+from splat.formats.rows import cores
+from splat.formats.table import Table
 
 MAGIC = 0x5053474E
 HEADER = struct.Struct("<IIIBBBB")  # magic, version, points, SH degree, fractional bits, flags, streams
@@ -30,6 +32,8 @@ MAX_EXTENSIONS = 1 << 20  # bytes of extensions we are ready to skip
 VERSIONS = (2, 3, 4)
 # Spark 2.2, Babylon, Cesium and PlayCanvas's tools read version 3; many do not read 4 yet, and 2 rotates coarsely.
 DEFAULT_VERSION = 3
+GZIP_LEVEL = 6  # 9 takes five times as long for 1.5 %
+ZSTD_LEVEL = 12  # the reference encoder's
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Header:
     frame: str = ""
 
 
-def read(path: Path, frame: str | None = None) -> GaussianCloud:
+def read(path: Path, frame: str | None = None) -> Table:
     """Read ``path``.
 
     Args:
@@ -54,7 +58,7 @@ def read(path: Path, frame: str | None = None) -> GaussianCloud:
     return decode(path.read_bytes(), path, frame)
 
 
-def decode(data: bytes, path: Path, frame: str | None = None) -> GaussianCloud:
+def decode(data: bytes, path: Path, frame: str | None = None) -> Table:
     """The cloud in the SPZ file ``data``; ``path`` is for messages."""
     if data[:2] == b"\x1f\x8b":
         header, blocks = _open_gzip(path, data)
@@ -64,8 +68,8 @@ def decode(data: bytes, path: Path, frame: str | None = None) -> GaussianCloud:
         )
     else:
         raise InputError(f"{path}: it starts with neither gzip data nor 'NGSP', so it is no .spz file; check the file")
-    cloud = spz_codec.decode(blocks, header.version, header.count, header.degree, header.fraction)
-    return frames.convert(cloud, frame or header.frame or frames.HOME, frames.HOME)
+    table = spz_codec.decode(blocks, header.version, header.count, header.degree, header.fraction)
+    return frames.convert(table, frame or header.frame or frames.HOME, frames.HOME)
 
 
 def _parse(path: Path, data: bytes, have: int) -> Header:
@@ -155,7 +159,7 @@ def _with_frame(header: Header, records: bytes) -> Header:
 
 
 def write(
-    cloud: GaussianCloud,
+    table: Table,
     path: Path,
     *,
     version: int = DEFAULT_VERSION,
@@ -163,7 +167,7 @@ def write(
     frame: str = frames.HOME,
     reorder: bool = True,
 ) -> None:
-    """Write ``cloud``.
+    """Write ``table``.
 
     Args:
         version: 2 (oldest readers; coarse rotations), 3 (most viewers today) or 4 (Zstandard; newest).
@@ -171,43 +175,29 @@ def write(
         frame: axes to store the numbers in; "RDF" as other tools do with a `.ply`, or "RUB" as SPZ's README says.
         reorder: sort along a space-filling curve, which compresses better.
     """
-    write_bytes(path, encode(cloud, path, version=version, antialiased=antialiased, frame=frame, reorder=reorder))
+    write_bytes(path, encode(table, path, version=version, antialiased=antialiased, frame=frame, reorder=reorder))
 
 
-def encode(cloud: GaussianCloud, path: Path, *, version: int, antialiased: bool, frame: str, reorder: bool) -> bytes:
-    """The SPZ file of ``cloud`` as bytes; ``path`` is for messages."""
+def encode(table: Table, path: Path, *, version: int, antialiased: bool, frame: str, reorder: bool) -> bytes:
+    """The SPZ file of ``table`` as bytes; ``path`` is for messages."""
     if version not in VERSIONS:
         raise InputError(f"{path}: SPZ version {version} cannot be written; choose 2, 3 or 4")
     if frame not in FRAMES[1:]:
         raise InputError(f"{path}: the frame '{frame}' is unknown; choose one of {', '.join(FRAMES[1:])}")
-    cloud = frames.convert(prepare(cloud, path), frames.HOME, frame)
-    if reorder:
-        cloud = cloud.permute(torch.from_numpy(morton(cloud.means.numpy())))
-    fraction = spz_codec.fraction_bits(cloud, path)
-    blocks = spz_codec.encode(cloud, version, fraction)
-    head = [MAGIC, version, len(cloud), cloud.sh_degree, fraction, ANTIALIASED if antialiased else 0]
+    table = frames.convert(prepare(table, path), frames.HOME, frame)
+    order = morton(table.means) if reorder else np.arange(len(table))
+    fraction = spz_codec.fraction_bits(table, path)
+    blocks = spz_codec.encode(table, order, version, fraction)
+    head = [MAGIC, version, len(table), table.sh_degree, fraction, ANTIALIASED if antialiased else 0]
     if version < 4:
-        # No name or time, so that the same cloud gives the same bytes. Level 9 takes five times as long for 1.5 %.
-        packer = _gzip_packer()
-        parts = [packer.compress(HEADER.pack(*head, 0)), *(packer.compress(block) for block in blocks), packer.flush()]
-        return b"".join(parts)
+        return gzip([HEADER.pack(*head, 0), *blocks], GZIP_LEVEL)
     import zstandard
 
-    packed = [
-        zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(block) for block in blocks if len(block) or len(cloud) == 0
-    ]
-    packed = packed[: 6 if cloud.sh_degree else 5]
-    table = b"".join(struct.pack("<QQ", len(part), len(block)) for part, block in zip(packed, blocks, strict=False))
-    return HEADER.pack(*head, len(packed)) + struct.pack("<I12x", 32) + table + b"".join(packed)
-
-
-_ZSTD_LEVEL = 12  # the reference encoder's
-
-
-def _gzip_packer():
-    import zlib
-
-    return zlib.compressobj(6, zlib.DEFLATED, 31)
+    # At level 12 more threads do not change the bytes, as long as there are threads at all.
+    packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=cores())
+    packed = [packer.compress(block.data if block.size else b"") for block in blocks[: 6 if table.sh_degree else 5]]
+    sizes = b"".join(struct.pack("<QQ", len(part), block.nbytes) for part, block in zip(packed, blocks, strict=False))
+    return HEADER.pack(*head, len(packed)) + struct.pack("<I12x", 32) + sizes + b"".join(packed)
 
 
 def antialiased(path: Path) -> bool:

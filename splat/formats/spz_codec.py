@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.formats.importance import importance, step_factors
-from splat.formats.quantize import SQRT2, alphas, from_smallest_three, logits, smallest_three, to_uint, unit_quats
+from splat.formats.quantize import SQRT2, alphas, byte_logits, from_smallest_three, smallest_three, to_uint, unit_quats
+from splat.formats.rows import each, pieces
+from splat.formats.table import Table
 
 COLOR_SCALE = 0.15  # f_dc · 0.15 + 0.5 fills a byte's range
 SCALE_FLOOR, SCALE_STEPS = -10.0, 16.0  # ln-scale = byte / 16 - 10
@@ -25,19 +25,25 @@ def sizes(version: int, degree: int) -> list[int]:
     return [6 if version == 1 else 9, 1, 3, 3, 3 if version < 3 else 4, 3 * ((degree + 1) ** 2 - 1)]
 
 
-def decode(blocks: Sequence[bytes], version: int, count: int, degree: int, fraction: int) -> GaussianCloud:
+def decode(blocks: Sequence[bytes], version: int, count: int, degree: int, fraction: int) -> Table:
     """The cloud in ``blocks``, whose sizes are right for ``count`` and ``degree``."""
     center, alpha, color, scale, quat, sh = (np.frombuffer(block, np.uint8) for block in blocks)
-    if version == 1:
-        means = center.view("<f2").astype(np.float32).reshape(count, 3)
-    else:
-        means = _from_int24(center.reshape(count, 3, 3)) * np.float32(2.0**-fraction)
-    log_scales = scale.reshape(count, 3) / np.float32(SCALE_STEPS) + np.float32(SCALE_FLOOR)
-    dc = (color.reshape(count, 1, 3) / np.float32(255) - np.float32(0.5)) / np.float32(COLOR_SCALE)
-    rest = (sh.reshape(count, (degree + 1) ** 2 - 1, 3) - np.float32(128)) / np.float32(128)
-    quats = _first_three(quat.reshape(count, 3)) if version < 3 else _unpack_quats(quat.view("<u4"))
-    arrays = (means, log_scales, quats, logits(alpha / 255), np.concatenate([dc, rest], 1) if degree else dc)
-    return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(array, np.float32)) for array in arrays))
+    means = center.view("<f2").reshape(count, 3) if version == 1 else center.reshape(count, 3, 3)
+    color, scale, sh = color.reshape(count, 3), scale.reshape(count, 3), sh.reshape(count, (degree + 1) ** 2 - 1, 3)
+    quat = quat.reshape(count, 3) if version < 3 else quat.view("<u4")
+    shapes = ((count, 3), (count, 3), (count, 4), (count,), (count, (degree + 1) ** 2, 3))
+    out = Table(*(np.empty(shape, np.float32) for shape in shapes))
+
+    def fill(rows: slice) -> None:
+        out.means[rows] = means[rows] if version == 1 else _from_int24(means[rows]) * np.float32(2.0**-fraction)
+        out.log_scales[rows] = scale[rows] / np.float32(SCALE_STEPS) + np.float32(SCALE_FLOOR)
+        out.quats[rows] = _first_three(quat[rows]) if version < 3 else _unpack_quats(quat[rows])
+        out.logit_opacities[rows] = byte_logits(alpha[rows])
+        out.sh[rows, 0] = (color[rows] / np.float32(255) - np.float32(0.5)) / np.float32(COLOR_SCALE)
+        out.sh[rows, 1:] = (sh[rows] - np.float32(128)) / np.float32(128)
+
+    each(fill, pieces(count))
+    return out
 
 
 def _from_int24(parts: np.ndarray) -> np.ndarray:
@@ -57,41 +63,50 @@ def _first_three(quat: np.ndarray) -> np.ndarray:
 def _unpack_quats(code: np.ndarray) -> np.ndarray:
     """2-bit index in the order x y z w, then three parts of sign and 9 bits → quaternions w x y z."""
     parts = np.stack([code >> 20 & 1023, code >> 10 & 1023, code & 1023], 1).astype(np.int32)
-    three = (parts & _QUAT_TOP) * np.float32(1 / (SQRT2 * _QUAT_TOP)) * np.where(parts >> 9, -1, 1)
-    return from_smallest_three((code >> 30).astype(np.intp), three.astype(np.float32))[:, [3, 0, 1, 2]]
+    three = (parts & _QUAT_TOP) * np.where(parts >> 9, np.float32(-1), np.float32(1))
+    three *= np.float32(1 / (SQRT2 * _QUAT_TOP))
+    return from_smallest_three((code >> 30).astype(np.intp), three)[:, [3, 0, 1, 2]]
 
 
-def fraction_bits(cloud: GaussianCloud, path: Path) -> int:
+def fraction_bits(table: Table, path: Path) -> int:
     """Fractional bits of the centres: 12 as usual, more where the Gaussians are small, fewer where the scene is large.
 
     A step is kept under a tenth of the smaller Gaussians' size (5th percentile of the largest axis); without that,
     small scenes come out on a lattice. Centres that do not fit 24 bits wrap around in readers, so they bound it.
     """
-    if len(cloud) == 0:
+    if len(table) == 0:
         return 12
-    reach = float(cloud.means.abs().max())
+    reach = float(np.abs(table.means).max())
     if reach >= 2.0**23:
         raise InputError(
             f"{path}: a centre lies at {reach:g} units, SPZ holds at most 8,388,607; scale or crop the cloud"
         )
     most = min(MAX_FRACTION, int(np.floor(np.log2((2**23 - 1) / max(reach, 2.0**-MAX_FRACTION)))))
-    size = np.exp(np.quantile(cloud.log_scales.amax(1).clamp(-20, 20).numpy(), 0.05))
+    size = np.exp(np.quantile(np.clip(table.log_scales.max(1), -20, 20), 0.05))
     wanted = int(np.ceil(-np.log2(0.1 * size)))
     return max(0, min(most, max(12, wanted)))
 
 
-def encode(cloud: GaussianCloud, version: int, fraction: int) -> list[bytes]:
-    """The six blocks of ``cloud``, every value rounded to the nearest code."""
-    fixed = np.rint(cloud.means.double().numpy() * 2.0**fraction).astype("<i4")
-    center = np.ascontiguousarray(fixed).view(np.uint8).reshape(-1, 3, 4)[..., :3]
-    color = to_uint((cloud.sh[:, 0].numpy() * COLOR_SCALE + 0.5) * 255, 255)
-    scale = to_uint((cloud.log_scales.numpy() - SCALE_FLOOR) * SCALE_STEPS, 255)
-    quats = unit_quats(cloud)
-    quat = _pack_first_three(quats) if version < 3 else _pack_quats(quats)
-    factors = step_factors(importance(cloud, SH_SPREAD).numpy(), SH_POWER, SH_COARSER)
-    sh = _pack_sh(cloud.sh[:, 1:].numpy(), factors)
-    blocks = (center, to_uint(alphas(cloud) * 255, 255), color, scale, quat, sh)
-    return [np.ascontiguousarray(block).tobytes() for block in blocks]
+def encode(table: Table, order: np.ndarray, version: int, fraction: int) -> list[np.ndarray]:
+    """The six blocks (N, …) uint8 of the rows ``order`` (N,) of ``table``, every value rounded to the nearest code."""
+    blocks = [np.empty((len(table), size), np.uint8) for size in sizes(version, table.sh_degree)]
+    center, alpha, color, scale, quat, sh = blocks
+    factors = step_factors(importance(table, SH_SPREAD), SH_POWER, SH_COARSER) if table.sh_degree else None
+
+    def fill(rows: slice) -> None:
+        part = table.select(order[rows])
+        fixed = np.rint(part.means * 2.0**fraction).astype("<i4")
+        center[rows] = fixed.view(np.uint8).reshape(-1, 3, 4)[..., :3].reshape(-1, 9)
+        alpha[rows, 0] = to_uint(alphas(part) * np.float32(255), 255)
+        color[rows] = to_uint((part.sh[:, 0] * np.float32(COLOR_SCALE) + np.float32(0.5)) * np.float32(255), 255)
+        scale[rows] = to_uint((part.log_scales - np.float32(SCALE_FLOOR)) * np.float32(SCALE_STEPS), 255)
+        quats = unit_quats(part)
+        quat[rows] = _pack_first_three(quats) if version < 3 else _pack_quats(quats)
+        if factors is not None:
+            sh[rows] = _pack_sh(part.sh[:, 1:], factors[order[rows]]).reshape(len(part), -1)
+
+    each(fill, pieces(len(table)))
+    return blocks
 
 
 def _pack_sh(rest: np.ndarray, factors: np.ndarray) -> np.ndarray:
@@ -101,18 +116,20 @@ def _pack_sh(rest: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """
     codes = np.empty(rest.shape, np.uint8)
     for rows, bits in ((slice(0, 3), SH_BITS[0]), (slice(3, None), SH_BITS[1])):
-        step = np.maximum(2 ** (8 - bits) * factors, 1)[:, None, None]
-        codes[:, rows] = to_uint(np.rint(rest[:, rows] * (128 / step)) * step + 128, 255)
+        step = np.maximum(2 ** (8 - bits) * factors, 1).astype(np.float32)[:, None, None]
+        codes[:, rows] = to_uint(np.rint(rest[:, rows] * (np.float32(128) / step)) * step + np.float32(128), 255)
     return codes
 
 
 def _pack_first_three(quats: np.ndarray) -> np.ndarray:
-    vector = quats[:, 1:] * np.where(quats[:, :1] < 0, -1, 1)
-    return to_uint((vector + 1) * 127.5, 255)
+    vector = quats[:, 1:] * np.copysign(np.float32(1), quats[:, :1])
+    return to_uint((vector + 1) * np.float32(127.5), 255)
 
 
 def _pack_quats(quats: np.ndarray) -> np.ndarray:
+    """(N, 4) bytes."""
     index, three = smallest_three(quats[:, [1, 2, 3, 0]])
-    magnitude = to_uint(np.abs(three) * (SQRT2 * _QUAT_TOP), _QUAT_TOP, np.uint32)
+    magnitude = to_uint(np.abs(three) * np.float32(SQRT2 * _QUAT_TOP), _QUAT_TOP, np.uint32)
     parts = magnitude | (three < 0).astype(np.uint32) << 9
-    return (index.astype(np.uint32) << 30 | parts[:, 0] << 20 | parts[:, 1] << 10 | parts[:, 2]).astype("<u4")
+    code = index.astype(np.uint32) << 30 | parts[:, 0] << 20 | parts[:, 1] << 10 | parts[:, 2]
+    return code.astype("<u4").view(np.uint8).reshape(-1, 4)

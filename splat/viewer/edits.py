@@ -9,6 +9,7 @@ from splat import formats
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.formats.importance import importance
+from splat.formats.table import Table
 
 # WebGL sorts every Gaussian at every motion; above this number a page of an ordinary laptop stutters.
 BROWSER_LIMIT = 500_000
@@ -48,7 +49,7 @@ def thin(cloud: GaussianCloud, limit: int = BROWSER_LIMIT) -> GaussianCloud:
     """The ``limit`` Gaussians of most opacity × area, in their order."""
     if len(cloud) <= limit:
         return cloud
-    rows = importance(cloud, 1e12).topk(limit).indices.sort().values
+    rows = torch.from_numpy(importance(Table.of(cloud), 1e12)).topk(limit).indices.sort().values
     return cloud.select(rows.to(cloud.device))
 
 

@@ -10,6 +10,15 @@ from splat import InputError, formats
 from splat.cloud import GaussianCloud
 from splat.formats import splatz, splatz_codec
 from splat.formats import splatz_entropy as entropy
+from splat.formats.table import Table
+
+
+def encode(cloud, **options):
+    return splatz.encode(Table.of(cloud), **options)
+
+
+def decode(data, path, layers=None):
+    return splatz.decode(data, path, layers).cloud()
 
 
 def blobs(count: int, degree: int = 2, seed: int = 0) -> GaussianCloud:
@@ -90,15 +99,15 @@ def test_high_quality_keeps_everything(count, degree, tmp_path):
 
 def test_quality_trades_bytes_for_errors(tmp_path):
     cloud = blobs(2000, 3)
-    sizes = [len(splatz.encode(cloud, quality=quality)) for quality in (30, 50, 70)]
+    sizes = [len(encode(cloud, quality=quality)) for quality in (30, 50, 70)]
     assert sizes[0] < 0.75 * sizes[1] < 0.75 * 0.75 * sizes[2]
 
 
 def test_layers_come_most_visible_first(tmp_path):
     cloud = blobs(3000, 1)
-    data = splatz.encode(cloud, layers=3)
-    whole = splatz.decode(data, tmp_path)
-    first = splatz.decode(data[: len(data) // 3], tmp_path, layers=1)
+    data = encode(cloud, layers=3)
+    whole = decode(data, tmp_path)
+    first = decode(data[: len(data) // 3], tmp_path, layers=1)
     assert len(whole) == 3000 and 0 < len(first) < 500
     torch.testing.assert_close(first.means, whole.means[: len(first)])
 
@@ -106,38 +115,38 @@ def test_layers_come_most_visible_first(tmp_path):
         return float((part.log_scales.topk(2, 1).values.sum(1).exp() * part.opacities).min())
 
     assert visibility(first) > 0.5 * visibility(whole.select(slice(len(first), None))) > 0
-    assert len(splatz.decode(data, tmp_path, layers=2)) > len(first)
+    assert len(decode(data, tmp_path, layers=2)) > len(first)
 
 
 def test_every_flipped_byte_is_noticed(tmp_path):
-    data = bytearray(splatz.encode(blobs(60, 1), layers=2))
+    data = bytearray(encode(blobs(60, 1), layers=2))
     for at in range(len(data)):
         data[at] ^= 1 << at % 8
         with pytest.raises(InputError, match="a.splatz"):
-            splatz.decode(bytes(data), tmp_path / "a.splatz")
+            decode(bytes(data), tmp_path / "a.splatz")
         data[at] ^= 1 << at % 8
-    splatz.decode(bytes(data), tmp_path / "a.splatz")
+    decode(bytes(data), tmp_path / "a.splatz")
 
 
 def test_every_cut_and_addition_is_noticed(tmp_path):
-    data = splatz.encode(blobs(40, 1))
+    data = encode(blobs(40, 1))
     for end in range(len(data)):
         with pytest.raises(InputError, match="a.splatz"):
-            splatz.decode(data[:end], tmp_path / "a.splatz")
+            decode(data[:end], tmp_path / "a.splatz")
     with pytest.raises(InputError, match="expected"):
-        splatz.decode(data + b"\0", tmp_path / "a.splatz")
+        decode(data + b"\0", tmp_path / "a.splatz")
 
 
 def test_wrong_streams_with_right_checksums(tmp_path, monkeypatch):
     """What an attacker would write reaches the decoder, which must refuse it or give a cloud."""
     monkeypatch.setattr(splatz, "_check", lambda *_: None)
-    data, random = splatz.encode(blobs(300, 1)), np.random.default_rng(0)
+    data, random = encode(blobs(300, 1)), np.random.default_rng(0)
     refused = 0
     for _ in range(60):
         raw = np.frombuffer(data, np.uint8).copy()
         raw[random.integers(splatz.HEADER.size, len(raw), random.integers(1, 4))] = random.integers(0, 256)
         try:
-            assert len(splatz.decode(raw.tobytes(), tmp_path)) == 300
+            assert len(decode(raw.tobytes(), tmp_path)) == 300
         except InputError:
             refused += 1
     assert refused > 20
@@ -166,6 +175,6 @@ def test_empty_and_unusual_clouds(tmp_path):
 
 def test_wrong_options(tmp_path):
     with pytest.raises(InputError, match="quality is 900"):
-        splatz.encode(blobs(3), quality=900)
+        encode(blobs(3), quality=900)
     with pytest.raises(InputError, match="9 layers"):
-        splatz.encode(blobs(3), layers=9)
+        encode(blobs(3), layers=9)

@@ -10,6 +10,7 @@ from clouds import angles, cloud_of, same_bits
 
 from splat import InputError, formats
 from splat.formats import compressed_ply, spz
+from splat.formats.table import Table
 
 FRUIT = "derived-fruit/fruit"
 # A file, and the same decoded to .ply by splat-transform 3.7.0.
@@ -214,7 +215,7 @@ def test_spz_version_1(tmp_path):
 
 def test_spz_names_its_frame(tmp_path):
     cloud = cloud_of(30, 1)
-    data = spz.encode(cloud, tmp_path, version=4, antialiased=False, frame="RUB", reorder=False)
+    data = spz.encode(Table.of(cloud), tmp_path, version=4, antialiased=False, frame="RUB", reorder=False)
     record = struct.pack("<III", 0xADBE0003, 4, 4) + struct.pack("<II4s", 0xABCD0001, 4, b"skip")
     head = bytearray(data[:32])
     head[14] |= 2

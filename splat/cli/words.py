@@ -1,0 +1,115 @@
+"""What commands share that needs no library: plain command lines read quickly, numbers for people, checked paths."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from splat.errors import InputError
+
+T = TypeVar("T")
+
+
+def whole_number(text: str) -> int:
+    """The integer that ``text`` says, with an optional factor k (thousand) or M (million)."""
+    factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
+    try:
+        value = float(text[:-1] if factor > 1 else text) * factor
+        if value == int(value):
+            return int(value)
+    except (ValueError, OverflowError):
+        pass  # said below, in the same words as for a fraction
+    raise ValueError(f"'{text}' is not a whole number such as 30000, 300k or 1.5M")
+
+
+READERS = {int: whole_number, float: float, str: str, Path: Path}
+
+
+def parse(command: str, into: Callable[..., T], arguments: Sequence[str], aliases: Mapping[str, str] = {}) -> T:
+    """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 if they do not fit.
+
+    Fields without defaults are positional; tuples of any length are options that may be repeated. Plain command lines
+    are read here in no time; asked for help, or where something does not fit, tyro is loaded and explains.
+
+    Args:
+        aliases: other names of options, each with the one that ``into`` has.
+    """
+    arguments = [aliases.get(argument, argument) for argument in arguments]
+    try:
+        return into(**_plain(into, list(arguments)))
+    except (ValueError, IndexError, KeyError, TypeError):
+        import tyro
+
+        from splat.cli import console
+
+        markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction)
+        return console.parse(command, into, arguments, config=markers)
+
+
+def _plain(into: Any, arguments: list[str]) -> dict[str, Any]:
+    """Values by field name. Any exception means that the arguments are not plain."""
+    kinds = {}
+    for name, kind in typing.get_type_hints(into).items():
+        options = [option for option in typing.get_args(kind) if option is not types.NoneType]
+        kinds[name] = options[0] if typing.get_origin(kind) in (typing.Union, types.UnionType) else kind
+    required = [field.name for field in dataclasses.fields(into) if field.default is dataclasses.MISSING]
+    if len(required) != 1:
+        raise ValueError(required)
+    positional, values, at = [], {}, 0
+    while at < len(arguments):
+        text, at = arguments[at], at + 1
+        if not text.startswith("-"):
+            positional.append(text)
+            continue
+        flag, _, value = text.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        kind = kinds[name]
+        items = [item for item in typing.get_args(kind) if item is not ...] or [kind]
+        texts = [value] if value else arguments[at : at + len(items)]
+        at += 0 if value else len(items)
+        read = tuple(_value(item, text) for item, text in zip(items, texts, strict=True))
+        if typing.get_args(kind)[1:] == (...,):
+            values[name] = values.get(name, ()) + read
+        elif name in values or name in required:
+            raise ValueError(name)
+        else:
+            values[name] = read if typing.get_origin(kind) is tuple else read[0]
+    kind = kinds[required[0]]
+    many = typing.get_origin(kind) is tuple
+    if not positional or (len(positional) > 1 and not many):
+        raise ValueError(positional)
+    read = tuple(_value(typing.get_args(kind)[0] if many else kind, text) for text in positional)
+    return values | {required[0]: read if many else read[0]}
+
+
+def _value(kind: type, text: str) -> Any:
+    if text.lower() in ("none", "") or (kind in (str, Path) and text.startswith("-") and text != "-"):
+        raise ValueError(text)
+    return READERS[kind](text)
+
+
+def amount(value: float) -> str:
+    """Bytes for people: 1536 → '1.5 kB' (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 75 → '1 min 15 s'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def require(path: Path, what: str) -> Path:
+    """``path`` if it exists; InputError otherwise."""
+    if not path.exists():
+        raise InputError(f"{path}: no such {what}; check the path")
+    return path
