@@ -83,9 +83,10 @@ def config_of(name: str, options: Options) -> TrainConfig:
 
 
 class Clock:
-    """Seconds of training, in all and by stage of the core; stands still inside `paused`."""
+    """Seconds of training, in all and by stage; stands still inside `paused`."""
 
     def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)  # by stage outside the core
         self._lost = 0.0
         self._core: dict[str, float] = defaultdict(float)
         cpu.reset_timings()
@@ -99,8 +100,9 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        start, before = time.perf_counter(), cpu.timings()
+        start, before, spent = time.perf_counter(), cpu.timings(), dict(self.spent)
         yield
+        self.spent.update(spent)
         self._lost += time.perf_counter() - start
         for stage, seconds in cpu.timings().items():
             self._core[stage] += seconds - before[stage]
@@ -112,7 +114,6 @@ def stage_clock(setup: trainer.Setup, clock: Clock) -> Iterator[Callable[[], dic
 
     Of the stages inside the core, what its own clock counts; "drawing" and "update" are the rest of those calls.
     """
-    spent: dict[str, float] = defaultdict(float)
 
     def timed(stage: str, function: Callable) -> Callable:
         def call(*args: Any, **named: Any) -> Any:
@@ -120,14 +121,14 @@ def stage_clock(setup: trainer.Setup, clock: Clock) -> Iterator[Callable[[], dic
             try:
                 return function(*args, **named)
             finally:
-                spent[stage] += time.perf_counter() - start
+                clock.spent[stage] += time.perf_counter() - start
 
         return call
 
     def stages() -> dict[str, float]:
         inside = clock.core() if setup.name == "cpu" else {}
         backward = inside.get("blend_backward", 0.0) + inside.get("gaussian_backward", 0.0)
-        found = dict(inside) | dict(spent)
+        found = dict(inside) | clock.spent
         found["drawing"] = found.get("drawing", 0.0) - (sum(inside.values()) - backward)
         found["update"] = found.get("update", 0.0) - backward
         return found
