@@ -1,13 +1,14 @@
-"""Time, size and picture quality of conversions against PlayCanvas splat-transform, same file and machine.
+"""Time, size and picture quality of conversions against PlayCanvas splat-transform, same files and machine.
 
-    python tools/bench_formats.py cloud.ply --node ../format-clients
+    python tools/bench_formats.py scene.ply scene.sog --node ../format-clients
 
-Seconds are of the whole command, start of the interpreter and imports included; "inside" is ours without those.
-PSNR is of renders of the converted cloud against renders of the source, both by our CPU renderer.
+Seconds are the median of whole commands, start of the interpreter included, ours and theirs in turn. PSNR is of renders
+of the converted cloud against renders of the source, all by our CPU renderer.
 """
 
 import argparse
 import math
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,14 +22,15 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import render
 
+# Ending of the file, and options of either program.
 TARGETS = {
-    "ply": ("x.ply", [], {}),
-    "compressed.ply": ("x.compressed.ply", [], {}),
-    "splat": ("x.splat", [], {}),
-    "spz v3": ("x3.spz", ["--spz-version", "3"], {"version": 3}),
-    "spz v4": ("x4.spz", ["--spz-version", "4"], {"version": 4}),
-    "sog": ("x.sog", [], {}),
-    "glb": ("x.glb", [], {}),
+    "ply": ("x.ply", []),
+    "compressed.ply": ("x.compressed.ply", []),
+    "splat": ("x.splat", []),
+    "spz v3": ("x.spz", ["--spz-version", "3"]),
+    "spz v4": ("x.spz", ["--spz-version", "4"]),
+    "sog": ("x.sog", []),
+    "glb": ("x.glb", []),
 }
 SIZE = 400
 
@@ -62,14 +64,28 @@ def psnr(truth: list[torch.Tensor], found: list[torch.Tensor]) -> float:
     return float(-10 * torch.log10(error.clamp_min(1e-12)))
 
 
-def timed(command: list[object], limit: float) -> float | None:
-    """Seconds of ``command``; None when it was still running at ``limit`` or failed."""
+def timed(command: list[object], limit: float) -> float:
+    """Seconds of ``command``; infinite when it was still running at ``limit`` or failed."""
     start = time.perf_counter()
     try:
         subprocess.run([str(part) for part in command], check=True, capture_output=True, timeout=limit)
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
-        return None
+        return math.inf
     return time.perf_counter() - start
+
+
+def compare(source: Path, file: str, flags: list[str], client: Path, options: argparse.Namespace, folder: Path):
+    """Median seconds and file of ours and of theirs."""
+    programs = {"ours": [sys.executable, "-m", "splat", "convert"], "theirs": ["node", client, "-q", "-w", "-g", "cpu"]}
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    paths = {name: folder / name / file for name in programs}
+    for _ in range(options.repeats):
+        for name, command in programs.items():
+            paths[name].parent.mkdir(exist_ok=True)
+            if math.inf not in seconds[name]:
+                inputs = [*flags, source, paths[name]] if name == "theirs" else [source, paths[name], *flags]
+                seconds[name].append(timed([*command, *inputs], options.limit))
+    return {name: (statistics.median(seconds[name]), paths[name]) for name in programs}
 
 
 def main() -> int:
@@ -77,43 +93,38 @@ def main() -> int:
     parser.add_argument("clouds", nargs="+", type=Path)
     parser.add_argument("--node", type=Path, required=True, help="folder with node_modules/@playcanvas/splat-transform")
     parser.add_argument("--targets", nargs="*", default=list(TARGETS), choices=list(TARGETS))
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=float, default=120, help="seconds after which a conversion is given up")
     parser.add_argument("--no-psnr", action="store_true")
     options = parser.parse_args()
     client = options.node.resolve() / "node_modules/@playcanvas/splat-transform/bin/cli.mjs"
-    print(f"{'':42} {'seconds':^24} {'bytes':^23} {'PSNR, dB':^13}")
-    heads = f"{'ours':>7} {'inside':>7} {'theirs':>8} {'ours':>11} {'theirs':>11} {'ours':>6} {'theirs':>6}"
+    print(f"{'':42} {'seconds':^23} {'bytes':^30} {'PSNR, dB':^13}")
+    heads = f"{'ours':>7} {'theirs':>8} {'ratio':>6} {'ours':>11} {'theirs':>11} {'ratio':>6} {'ours':>6} {'theirs':>6}"
     print(f"{'file':26} {'target':15} {heads}")
+    slower = 0
     for source in options.clouds:
-        cloud = formats.read(source)
-        views = cameras(cloud)
-        truth = [] if options.no_psnr else pictures(cloud, views)
+        truth = []
+        if not options.no_psnr:
+            cloud = formats.read(source)
+            views = cameras(cloud)
+            truth = pictures(cloud, views)
         for name in options.targets:
-            file, flags, values = TARGETS[name]
             with tempfile.TemporaryDirectory() as scratch:
-                ours, theirs, inside = (Path(scratch) / part / file for part in ("ours", "theirs", "inside"))
-                for path in (ours, theirs, inside):
-                    path.parent.mkdir()
-                start = time.perf_counter()
-                formats.write(formats.read(source), inside, **values)
-                within = time.perf_counter() - start
-                seconds = timed([sys.executable, "-m", "splat", "convert", source, ours, *flags], options.limit)
-                other = timed(["node", client, "-q", "-w", "-g", "cpu", *flags, source, theirs], options.limit)
-                columns = []
-                for path in (ours, theirs):
-                    there = path.exists() and path.stat().st_size > 0
-                    quality = psnr(truth, pictures(formats.read(path), views)) if truth and there else float("nan")
-                    columns.append((path.stat().st_size if there else 0, quality))
-            text = [
-                f"{value:.2f}" if value is not None else f">{options.limit:.0f}" for value in (seconds, within, other)
-            ]
-            sizes, quality = [f"{c[0]:,}" for c in columns], [f"{c[1]:.2f}" for c in columns]
+                found = compare(source, *TARGETS[name], client, options, Path(scratch))
+                sizes = [path.stat().st_size if path.exists() else 0 for _, path in found.values()]
+                quality = [
+                    psnr(truth, pictures(formats.read(path), views)) if truth and size else math.nan
+                    for size, (_, path) in zip(sizes, found.values(), strict=True)
+                ]
+            (ours, _), (theirs, _) = found.values()
+            slower += ours > theirs
             print(
-                f"{source.name[:26]:26} {name:15} {text[0]:>7} {text[1]:>7} {text[2]:>8} {sizes[0]:>11} {sizes[1]:>11} "
-                f"{quality[0]:>6} {quality[1]:>6}",
+                f"{source.name[:26]:26} {name:15} {ours:7.2f} {theirs:8.2f} {ours / theirs:6.2f} {sizes[0]:11,} "
+                f"{sizes[1]:11,} {sizes[0] / max(sizes[1], 1):6.3f} {quality[0]:6.2f} {quality[1]:6.2f}",
                 flush=True,
             )
-    return 0
+    print(f"{slower} conversions were slower than theirs")
+    return 1 if slower else 0
 
 
 if __name__ == "__main__":

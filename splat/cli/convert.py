@@ -130,6 +130,10 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
     read = [read_source(source) for source in sources]
     if "antialiased" in chosen.options and "antialiased" not in values:
         values["antialiased"] = any(antialiased for _, antialiased in read)
+    if "normals" in chosen.options and "normals" not in values:
+        from splat.formats.ply import has_normals
+
+        values["normals"] = any(source.suffix.lower() == ".ply" and has_normals(source) for source in sources)
     cloud = Table.concat([cloud for cloud, _ in read])
     del read  # the parts of a joined cloud are needed no more
     cloud, dropped = edit(cloud, options)

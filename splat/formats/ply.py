@@ -222,6 +222,12 @@ def _ply_array(array: np.ndarray, name: str, path: Path) -> np.ndarray:
     )
 
 
+def has_normals(path: Path) -> bool:
+    """Whether the vertices have the columns nx ny nz, whatever they hold."""
+    vertex = read_header(path).element("vertex")
+    return vertex is not None and set(NORMALS) <= set(vertex.names)
+
+
 def antialiased(path: Path) -> bool:
     """Whether the header says that the cloud was trained with the antialiased (mip) blur."""
     comments = {comment.strip().lower() for comment in read_header(path).comments}

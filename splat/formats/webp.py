@@ -31,7 +31,7 @@ def decode(data: bytes, path: Path, name: str, at_least: int, at_most: int) -> n
     Raises InputError when it is damaged or does not have between ``at_least`` and ``at_most`` pixels; the count is
     checked before any pixel is decoded.
     """
-    from PIL import Image
+    from PIL import WebPImagePlugin  # not through Image.open, which loads the readers of forty formats first
 
     found = size(data)
     if found is None:
@@ -42,7 +42,7 @@ def decode(data: bytes, path: Path, name: str, at_least: int, at_most: int) -> n
             "the file is damaged, make or copy it again"
         )
     try:
-        with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
+        with WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as image:
             pixels = np.asarray(image.convert("RGBA"))
     except Exception as error:  # Pillow raises many kinds for damaged data; all mean the same to the user
         raise InputError(f"{path}: '{name}' cannot be decoded ({error}); make or copy the file again") from error
@@ -53,7 +53,7 @@ def decode(data: bytes, path: Path, name: str, at_least: int, at_most: int) -> n
 
 def encode(pixels: np.ndarray, effort: int) -> bytes:
     """The lossless WebP of (H, W, 4) uint8 ``pixels``; ``effort`` from 0 (fast) to 6 (small)."""
-    from PIL import Image
+    from PIL import Image, WebPImagePlugin  # noqa: F401  so that saving looks no further
 
     out = io.BytesIO()
     # For lossless WebP, quality is a second effort; above 75 it gets slow and gains nothing on this kind of data.
