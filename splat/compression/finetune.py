@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
-from splat.cloud import GaussianCloud
+from splat.cloud import FIELDS, GaussianCloud
+from splat.compression.rounding import Rounding, offsets
 from splat.errors import InputError
 from splat.rendering import RenderOptions, render
 from splat.rendering.backends import choose_backend
@@ -17,12 +18,15 @@ from splat.training import schedules
 from splat.training.config import RatesConfig
 from splat.training.edit import populate
 from splat.training.losses import compare, composite
+from splat.training.optimizer import adam_step
 from splat.training.update import update
 
 CACHE_BYTES = 1 << 30
 SSIM_WEIGHT = 0.2
 START = 0.5  # of the schedule of a training run: where its rates are mild
 JITTER = 0.05  # of the distance between neighbouring pseudo views, as LightGaussian's noise in scene units
+
+REFRESH = 10  # steps between two roundings; in between each value keeps its distance to the rounded one
 
 Target = tuple[Camera, Tensor, Tensor | None]  # camera, (H, W, 3) uint8 picture, (H, W) bool mask
 
@@ -34,8 +38,15 @@ def finetune(
     options: RenderOptions | None = None,
     seed: int = 0,
     rates: RatesConfig | None = None,
+    rounding: Rounding | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> GaussianCloud:
     """``cloud`` after ``steps`` of training on the scene's training photos with its rows unchanged.
+
+    Args:
+        rounding: train what this makes of the cloud; the result is what was behind it. Give a cloud
+            `with_ordered_axes`.
+        progress: called with steps done and all steps.
 
     Raises InputError when the scene has no training photos.
     """
@@ -52,8 +63,9 @@ def finetune(
 
     config = rates or RatesConfig(final=0.3)
     return _refine(
-        cloud, target, len(cache.views), steps, options, seed, lambda part: schedules.rates(config, scene.extent, part)
-    )
+        cloud, target, len(cache.views), steps, options, seed,
+        lambda part: schedules.rates(config, scene.extent, part), rounding, progress,
+    )  # fmt: skip
 
 
 def distill(
@@ -105,6 +117,8 @@ def _refine(
     options: RenderOptions,
     seed: int,
     rates: Callable[[float], schedules.Rates],
+    rounding: Rounding | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> GaussianCloud:
     """Adam on all tensors towards the ``target`` pictures, each of the ``views`` once before any comes again."""
     population = populate(cloud.detach().clone().replace(extras={}))
@@ -114,9 +128,21 @@ def _refine(
     for step in range(steps):
         order = order or torch.randperm(views, generator=generator).tolist()
         camera, picture, mask = target(order.pop())
-        rendering, context = backend.forward(population.cloud, camera, options)
-        found = compare(rendering.rgb, picture, mask, SSIM_WEIGHT)
         now = rates(START + (1 - START) * step / steps)
         hyper = AdamHyper(step=step + 1, **vars(now))
-        update(backend, context, rendering, ImageGradients(rgb=found.grad), population, hyper)
+        if rounding is None:
+            rendering, context = backend.forward(population.cloud, camera, options)
+            found = compare(rendering.rgb, picture, mask, SSIM_WEIGHT)
+            update(backend, context, rendering, ImageGradients(rgb=found.grad), population, hyper)
+        else:
+            if step % REFRESH == 0:
+                rounding.shrink(population.cloud)
+                added = offsets(population.cloud, rounding)
+            shown = GaussianCloud(**{name: getattr(population.cloud, name) + added[name] for name in FIELDS})
+            rendering, context = backend.forward(shown, camera, options)
+            found = compare(rendering.rgb, picture, mask, SSIM_WEIGHT)
+            gradients = backend.backward(context, ImageGradients(rgb=found.grad))
+            adam_step(population.cloud, {name: getattr(gradients, name) for name in FIELDS}, population.adam, hyper)
+        if progress is not None:
+            progress(step + 1, steps)
     return population.cloud

@@ -29,7 +29,7 @@ def grid_shape(count: int) -> tuple[int, int]:
 
 
 def features(cloud: GaussianCloud) -> Tensor:
-    """(N, 14) float32 what neighbours should share: centre, log scales, rotation, opacity, base colour, standardised."""
+    """(N, 14) float32 what neighbours should share: centre, size, rotation, opacity, base colour, standardised."""
     quats = torch.nn.functional.normalize(cloud.quats.detach(), dim=1)
     quats = quats * torch.where(quats[:, :1] < 0, -1.0, 1.0)
     opacities = cloud.logit_opacities.detach().clamp(-12, 12)[:, None]
@@ -97,7 +97,7 @@ def smoothness(cloud: GaussianCloud, weights: dict[str, float]) -> tuple[float, 
     """The paper's neighbour loss and its gradient: Huber between attributes and their blurred copies, which are fixed.
 
     Args:
-        weights: factors by name of the attribute, such as ``{"quats": 10, "logit_opacities": 1}``; divided by their sum.
+        weights: factors by name of the attribute, such as ``{"quats": 10}``; divided by their sum.
     """
     loss, found, total = 0.0, {}, sum(weights.values())
     for name, weight in weights.items():

@@ -79,34 +79,21 @@ def encode(
     quality: float = USUAL_QUALITY,
     layers: int | None = None,
     antialiased: bool = False,
-    steps: Steps | None = None,
 ) -> bytes:
-    """The bytes of the file; ``steps`` replaces what ``quality`` says."""
+    """The bytes of the file."""
     path = Path(path)
     if not -50 <= quality <= 150:
         raise InputError(f"{path}: the quality is {quality:g}, expected -50 to 150 (50 is usual)")
     if layers is not None and not 1 <= layers <= 8:
         raise InputError(f"{path}: {layers} layers were asked for, expected 1 to 8")
     table = without_zero_bands(prepare(table, path))
-    if steps is None:
-        steps = Steps().scaled(2.0 ** ((USUAL_QUALITY - quality) / 10))
-    # An eighth of the range is the coarsest that decodes sensibly, whatever the quality.
-    steps = Steps(**vars(steps) | {"opacity": min(steps.opacity, 0.125), "rotation": min(steps.rotation, 0.2)})
-    steps = Steps(*np.array(list(vars(steps).values()), np.float32).astype(np.float64).tolist())
-    quats = unit_quats(table).astype(np.float64)
-    rows = Rows(
-        table.means.astype(np.float64),
-        np.maximum(table.log_scales, MIN_LOG_SCALE).astype(np.float64),
-        quats,
-        alphas(table).astype(np.float64),
-        table.sh.astype(np.float64),
-    )
-    frame, shown = _frame(rows, steps)
+    rows = rows_of(table)
+    frame, shown = frame_of(rows, steps_of(quality))
     parts = _split(shown, layers)
     flags = ANTIALIASED if antialiased else 0
     header = HEADER.pack(
         MAGIC, VERSION, table.sh_degree, flags, len(table), len(parts), len(frame.basis), frame.reference,
-        *frame.origin, frame.side, *vars(steps).values(),
+        *frame.origin, frame.side, *vars(frame.steps).values(),
     ) + _pack_basis(frame.basis)  # fmt: skip
     out = [header, CHECK.pack(zlib.crc32(header))]
     for part in parts:
@@ -169,7 +156,26 @@ def _read_block(data: bytes, at: int, frame: Frame, degree: int, path: Path, nam
         raise _damaged(path, f"{name} cannot be decoded ({error})") from error
 
 
-def _frame(rows: Rows, steps: Steps) -> tuple[Frame, np.ndarray]:
+def steps_of(quality: float) -> Steps:
+    """The steps of a file of ``quality``."""
+    steps = Steps().scaled(2.0 ** ((USUAL_QUALITY - quality) / 10))
+    # An eighth of the range is the coarsest that decodes sensibly, whatever the quality.
+    steps = Steps(**vars(steps) | {"opacity": min(steps.opacity, 0.125), "rotation": min(steps.rotation, 0.2)})
+    return Steps(*np.array(list(vars(steps).values()), np.float32).astype(np.float64).tolist())
+
+
+def rows_of(table: Table) -> Rows:
+    """The numbers that are coded."""
+    return Rows(
+        table.means.astype(np.float64),
+        np.maximum(table.log_scales, MIN_LOG_SCALE).astype(np.float64),
+        unit_quats(table).astype(np.float64),
+        alphas(table).astype(np.float64),
+        table.sh.astype(np.float64),
+    )
+
+
+def frame_of(rows: Rows, steps: Steps) -> tuple[Frame, np.ndarray]:
     """What the layers share, and the visibility of each row."""
     if not len(rows.means):
         return Frame(np.zeros(3), 1.0, steps, np.zeros((0, 0), np.float32), 0), np.zeros(0, np.int64)

@@ -1,0 +1,70 @@
+"""Training on the rounded: the grid of codes against the file, and fine-tuning through it."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from splat import formats
+from splat.cloud import GaussianCloud
+from splat.compression import finetune
+from splat.compression.rounding import Rounding, with_ordered_axes
+from splat.formats import splatz
+from splat.formats.table import Table
+from splat.rendering import RenderOptions, render
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from mini_scene import mini_scene, truth  # noqa: E402
+
+
+def blobs(count: int, degree: int = 2, seed: int = 0) -> GaussianCloud:
+    g = torch.Generator().manual_seed(seed)
+    sh = 0.3 * torch.randn(count, (degree + 1) ** 2, 3, generator=g)
+    sh[:, 1:] *= 0.3
+    means = torch.nn.functional.normalize(torch.randn(count, 3, generator=g), dim=1)
+    log_scales, quats = torch.randn(count, 3, generator=g) - 4, torch.randn(count, 4, generator=g)
+    return GaussianCloud(means, log_scales, quats, 2 * torch.randn(count, generator=g), sh)
+
+
+def match(cloud: GaussianCloud, found: GaussianCloud) -> torch.Tensor:
+    """(N,) row of ``found`` nearest to each row of ``cloud``."""
+    rows = torch.cdist(cloud.means.double(), found.means.double()).argmin(1)
+    assert len(rows.unique()) == len(cloud) == len(found)
+    return rows
+
+
+def test_rounding_row_by_row_is_what_the_file_holds(tmp_path):
+    cloud = with_ordered_axes(blobs(1500, 2))
+    rounding = Rounding.of(cloud, 45)
+    formats.write(cloud, tmp_path / "a.splatz", quality=45.0)
+    found, expected = formats.read(tmp_path / "a.splatz"), rounding.rounded(cloud)
+    found = found.select(match(expected, found))
+    for name in ("log_scales", "quats", "opacities", "sh"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-4)
+    finer = (found.means - cloud.means).abs() <= (expected.means - cloud.means).abs() + 1e-3
+    assert finer.double().mean() > 0.95
+
+
+def test_shrinking_makes_codes_smaller_and_files_too():
+    cloud = with_ordered_axes(blobs(1500, 2))
+    rounding = Rounding.of(cloud, 45, price=0.05)
+    before = len(splatz.encode(Table.of(cloud), quality=45))
+    shrunk = cloud.clone()
+    for _ in range(5):
+        rounding.shrink(shrunk)
+    assert (shrunk.sh[:, 1:].norm(dim=(1, 2)) <= cloud.sh[:, 1:].norm(dim=(1, 2)) + 1e-5).all()
+    assert len(splatz.encode(Table.of(shrunk), quality=45)) < before
+
+
+def test_training_on_the_rounded_beats_rounding_afterwards():
+    options = RenderOptions(background=(0.1, 0.1, 0.1))
+    scene = mini_scene(views=6, size=32, backend="auto")
+    start = with_ordered_axes(truth())
+    found = finetune(start, scene, 60, options, rounding=Rounding.of(start, 8.0))
+
+    def error(cloud: GaussianCloud) -> float:
+        coded = splatz.decode(splatz.encode(Table.of(cloud), quality=8.0), Path("a")).cloud()
+        views = [(render(coded, view.camera, options=options).rgb, view.load().rgb / 255) for view in scene.train_views]
+        return sum(float((picture - photo).square().mean()) for picture, photo in views)
+
+    assert error(found) < 0.8 * error(start)
