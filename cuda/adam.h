@@ -5,19 +5,30 @@
 
 namespace splat {
 
-// Laid out as `_Adam` in splat/rendering/cuda_adam.py. rate_scale = 1 / (1 − β1ᵗ) and root_scale = 1 / √(1 − β2ᵗ); both 1
+// Laid out as `Adam` in splat/rendering/cuda_arguments.py. rate_scale = 1 / (1 − β1ᵗ) and root_scale = 1 / √(1 − β2ᵗ); both 1
 // for selective Adam, which has no bias correction.
 struct Adam {
     float keep1, add1, keep2, add2;  // β1, 1 − β1, β2, 1 − β2
     float eps, rate_scale, root_scale;
 };
 
-SPLAT_FN void adam_update(const Adam& adam, float* p, float* m, float* v, i64 at, float gradient, float rate) {
-    const float first = adam.keep1 * m[at] + adam.add1 * gradient;
-    const float second = adam.keep2 * v[at] + adam.add2 * gradient * gradient;
+// A parameter with its moments. Load several before storing the first: the compiler must not move loads over stores.
+struct Parameter {
+    float p, m, v;
+};
+
+SPLAT_FN Parameter load_parameter(const float* p, const float* m, const float* v, i64 at) { return {p[at], m[at], v[at]}; }
+
+SPLAT_FN void store_step(const Adam& adam, const Parameter& old, float* p, float* m, float* v, i64 at, float gradient, float rate) {
+    const float first = adam.keep1 * old.m + adam.add1 * gradient;
+    const float second = adam.keep2 * old.v + adam.add2 * gradient * gradient;
     m[at] = first;
     v[at] = second;
-    p[at] -= rate * adam.rate_scale * first / (sqrt(second) * adam.root_scale + adam.eps);
+    p[at] = old.p - rate * adam.rate_scale * first / (sqrt(second) * adam.root_scale + adam.eps);
+}
+
+SPLAT_FN void adam_update(const Adam& adam, float* p, float* m, float* v, i64 at, float gradient, float rate) {
+    store_step(adam, load_parameter(p, m, v, at), p, m, v, at, gradient, rate);
 }
 
 SPLAT_FN bool finite(float value) { return fabsf(value) <= 3.402823466e38f; }

@@ -1,5 +1,5 @@
 // Lists of Gaussians per tile, nearest first. The Gaussians come in depth order; each writes (tile, itself) for every tile
-// it reaches; a stable sort by tile (PyTorch's radix sort, two passes on 16-bit keys) then gives all lists at once.
+// it reaches; a stable radix sort by tile (splat/rendering/sorting.py; 16-bit keys up to 4K) then gives all lists at once.
 #include "chunks.h"
 #include "tiles.h"
 
@@ -10,10 +10,10 @@ constexpr int LARGE = 32;  // Gaussians of more tiles than this are written by a
 
 // Pairs of the Gaussian `order[t]` go to [ends[t] − tiles, ends[t]).
 template <class Key>
-SPLAT_FN void emit(const float4* splats, const int* tiles, const i64* order, const i64* ends, int n, int columns, int rows,
+SPLAT_FN void emit(const float4* splats, const int* tiles, const int* order, const i64* ends, int n, int columns, int rows,
                    Key* keys, int* ids) {
     const int t = thread_of_grid(), lane = threadIdx.x % WARP;
-    const int id = t < n ? static_cast<int>(order[t]) : 0;
+    const int id = t < n ? order[t] : 0;
     const int count = t < n ? tiles[id] : 0;
     const i64 begin = t < n ? ends[t] - count : 0;
     if (count > 0 && count <= LARGE) {
@@ -53,27 +53,25 @@ SPLAT_FN void emit(const float4* splats, const int* tiles, const i64* order, con
     }
 }
 
-// Ids in their final order, and where each tile's list begins and ends (both 0 for tiles without any, set by the caller).
+// Where each tile's list begins and ends among the sorted keys (both 0 for tiles without any, set by the caller).
 template <class Key>
-SPLAT_FN void find_lists(const Key* keys, const i64* permutation, const int* ids, int pairs, int* lists, int2* ranges) {
+SPLAT_FN void find_ranges(const Key* keys, int pairs, int2* ranges) {
     const int p = thread_of_grid();
     if (p >= pairs) return;
-    lists[p] = ids[permutation[p]];
-    const int tile = keys[p];
-    if (p == 0 || keys[p - 1] != keys[p]) ranges[tile].x = p;
-    if (p == pairs - 1 || keys[p + 1] != keys[p]) ranges[tile].y = p + 1;
+    const Key tile = keys[p];
+    if (p == 0 || keys[p - 1] != tile) ranges[tile].x = p;
+    if (p == pairs - 1 || keys[p + 1] != tile) ranges[tile].y = p + 1;
 }
 
 }  // namespace splat
 
-#define BINNING(NAME, KEY)                                                                                                \
-    KERNEL(splat::THREADS) emit_##NAME(const float4* splats, const int* tiles, const splat::i64* order,                  \
-                                       const splat::i64* ends, int n, int columns, int rows, KEY* keys, int* ids) {      \
-        splat::emit<KEY>(splats, tiles, order, ends, n, columns, rows, keys, ids);                                        \
-    }                                                                                                                     \
-    KERNEL(splat::THREADS) find_lists_##NAME(const KEY* keys, const splat::i64* permutation, const int* ids, int pairs,  \
-                                             int* lists, int2* ranges) {                                                  \
-        splat::find_lists<KEY>(keys, permutation, ids, pairs, lists, ranges);                                             \
+#define BINNING(NAME, KEY)                                                                                           \
+    KERNEL(splat::THREADS) emit_##NAME(const float4* splats, const int* tiles, const int* order,                    \
+                                       const splat::i64* ends, int n, int columns, int rows, KEY* keys, int* ids) { \
+        splat::emit<KEY>(splats, tiles, order, ends, n, columns, rows, keys, ids);                                   \
+    }                                                                                                                \
+    KERNEL(splat::THREADS) find_ranges_##NAME(const KEY* keys, int pairs, int2* ranges) {                            \
+        splat::find_ranges<KEY>(keys, pairs, ranges);                                                                \
     }
 
 BINNING(short, short)

@@ -9,6 +9,9 @@
 // With w = αT and the upstream gradients g of colour, depth and normal, a pixel's loss changes by Σ wᵢ vᵢ + T_final β, where
 // vᵢ = g·featuresᵢ. Hence ∂L/∂αᵢ = Tᵢ vᵢ − Rᵢ / (1 − αᵢ), with Rᵢ = Σ_{j>i} wⱼ vⱼ + T_final β: what is behind. R is summed
 // up from the back, as differences of sums from the front would lose the digits of what lies deep.
+//
+// Shared memory decides how many blocks share a multiprocessor: for RGB it is kept below 32 KB, so that there are three on
+// sm_86, 89 and 120 (100 KB) and two on sm_75 (64 KB).
 #include "chunks.h"
 
 namespace splat {
@@ -78,9 +81,8 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
     SHARED(float4, near_b, CHUNK);
     SHARED(float4, near_feature, CHUNK);
     SHARED(float4, near_normal, FEATURES > 4 ? CHUNK : 1);
-    SHARED(int, near_id, CHUNK);
     SHARED(float, gradient, FEATURES * TILE_PIXELS);
-    SHARED(int, pixel_last, TILE_PIXELS);
+    SHARED(short, pixel_last, TILE_PIXELS);
     SHARED(float, state, 2 * CHUNK * WARPS);  // per group of 32 entries: T of 256 pixels behind it, then R
     static_assert(2 * CHUNK == WARP * SUMS, "a group's states make room for its sums");
 
@@ -97,13 +99,12 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
     if (!__syncthreads_or(last > 0)) return;
     if (t < count) {
         const int id = lists.ids[begin + t];
-        near_id[t] = id;
         near_a[t] = splats.splats[2 * id];
         near_b[t] = splats.splats[2 * id + 1];
         near_feature[t] = splats.features[id];
         if constexpr (FEATURES > 4) near_normal[t] = splats.normals[id];
     }
-    pixel_last[t] = last;
+    pixel_last[t] = static_cast<short>(last);
     __syncthreads();
     if (last > 0) {
         float g[FEATURES], transmittance = 1.0f, behind;
@@ -151,7 +152,7 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
 
     const int own_entry = entry < count ? entry : 0;  // lanes without an entry never meet a pixel that reaches it
     const float4 a = near_a[own_entry], b = near_b[own_entry];
-    const int id = near_id[own_entry];
+    const int id = lists.ids[begin + own_entry];
     float features[FEATURES];
     load_features<FEATURES>(near_feature, near_normal, own_entry, features);
     // ∂σ/∂centre in terms of (u, v), for the sums of absolute values
@@ -172,7 +173,7 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
         }
         if (until <= entry) continue;  // `until` never exceeds the count of entries
         float u, v;
-        const float power = log2_alpha(left + static_cast<float>(q % TILE), top + static_cast<float>(q / TILE), a.x, a.y, a.z, a.w, b.x, b.y, u, v);
+        const float power = log2_alpha(left + static_cast<float>(column_in_tile(q)), top + static_cast<float>(row_in_tile(q)), a.x, a.y, a.z, a.w, b.x, b.y, u, v);
         if (power < LOG2_ALPHA_MIN) continue;
         const float own = fast_exp2(power), alpha = min(own, ALPHA_MAX);
         const float inverse = fast_reciprocal(1.0f - alpha);

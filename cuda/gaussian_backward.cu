@@ -11,8 +11,8 @@ struct Gradients {
 };
 
 // One step of Adam in place. p, m, v: means, log_scales, quats, logits, sh; rates: of those, then of SH beyond DC. The
-// weights are those of the regularisers per element. Of the statistics (N), any may be null. Laid out as `_FusedAdam` in
-// splat/rendering/cuda_adam.py.
+// weights are those of the regularisers per element. Of the statistics (N), any may be null. Laid out as `FusedAdam` in
+// splat/rendering/cuda_arguments.py.
 struct FusedAdam {
     float *p[5], *m[5], *v[5];
     float rates[6];
@@ -34,7 +34,7 @@ struct Found {
 };
 
 template <int DEGREE>
-SPLAT_FN void chain(const Cloud& cloud, const View<float>& view, int i, const float* sums, bool with_normal, Found<DEGREE>& found) {
+SPLAT_FN void chain(const Cloud& cloud, const View<float>& view, int i, float4 clamped, const float* sums, bool with_normal, Found<DEGREE>& found) {
     const Gaussian<float> g = load(cloud, i);
     Geometry<float> geometry;
     Footprint<float> f;
@@ -51,31 +51,45 @@ SPLAT_FN void chain(const Cloud& cloud, const View<float>& view, int i, const fl
     found.centre[0] = screen.x, found.centre[1] = screen.y;
     found.centre_abs[0] = sums[ABS_X], found.centre_abs[1] = sums[ABS_Y];
 
-    const float* sh = cloud.sh + static_cast<i64>(i) * 3 * cloud.bands;
-    float direction[3], colour[3];
+    float direction[3];
     const float inverse = view_direction(g.mean, view, direction);
-    shade<DEGREE>(sh, direction, found.basis, colour);
-    for (int c = 0; c < 3; ++c) found.colour[c] = colour[c] > 0.0f ? sums[RED + c] : 0.0f;
+    sh_basis<DEGREE>(direction[0], direction[1], direction[2], found.basis);
+    found.colour[0] = clamped.x > 0.0f ? sums[RED] : 0.0f;
+    found.colour[1] = clamped.y > 0.0f ? sums[GREEN] : 0.0f;
+    found.colour[2] = clamped.z > 0.0f ? sums[BLUE] : 0.0f;
     if constexpr (DEGREE > 0) {
         float along[Found<DEGREE>::BANDS], towards[3];
-        for (int k = 0; k < Found<DEGREE>::BANDS; ++k)
-            along[k] = sh[3 * k] * found.colour[0] + sh[3 * k + 1] * found.colour[1] + sh[3 * k + 2] * found.colour[2];
+        for_each_coefficient<DEGREE>(cloud, i, [&](int k, const float* value) {
+            along[k] = value[0] * found.colour[0] + value[1] * found.colour[1] + value[2] * found.colour[2];
+        });
         sh_basis_backward<DEGREE>(direction[0], direction[1], direction[2], along, towards);
         view_direction_backward(view, direction, inverse, towards, found.gradient);
     }
 }
 
+// What the backward pass reads per Gaussian: radius (0 where not drawn), colour as it was blended, sums over pixels.
+struct Drawn {
+    const int* radii;
+    const float4* features;
+    const float* sums;
+    int with_normal;
+};
+
 // The chain for this thread's Gaussian; all zero where it is not drawn.
 template <int DEGREE>
-SPLAT_FN Found<DEGREE> find(const Cloud& cloud, const Frame& frame, const int* radii, const float* sums, bool with_normal) {
+SPLAT_FN Found<DEGREE> find(const Cloud& cloud, const Frame& frame, const Drawn& from) {
     Found<DEGREE> found = {};
     const int i = thread_of_grid();
-    found.drawn = i < cloud.n && radii[i] > 0;
-    if (found.drawn) chain<DEGREE>(cloud, view_of(frame), i, sums + static_cast<i64>(i) * SUMS, with_normal, found);
+    found.drawn = i < cloud.n && from.radii[i] > 0;
+    if (found.drawn)
+        chain<DEGREE>(cloud, view_of(frame), i, from.features[i], from.sums + static_cast<i64>(i) * SUMS, from.with_normal != 0, found);
     return found;
 }
 
-// Adds every thread's share of the pose gradient (rotation row by row, translation). All threads of the block call it.
+constexpr int POSE_ROWS = 32;  // as in splat/rendering/cuda.py
+
+// Adds every thread's share of the pose gradient (rotation row by row, translation) to one of POSE_ROWS rows, so that not
+// all blocks meet at the same words. All threads of the block call it.
 SPLAT_FN void add_pose(const GaussianGradient<float>& g, double* pose) {
     constexpr int WARPS = THREADS / WARP;
     SHARED(float, partial, 12 * WARPS);
@@ -89,12 +103,20 @@ SPLAT_FN void add_pose(const GaussianGradient<float>& g, double* pose) {
     if (threadIdx.x < 12) {
         double total = 0.0;
         for (int other = 0; other < WARPS; ++other) total += partial[12 * other + threadIdx.x];
-        if (total != 0.0) atomicAdd(pose + threadIdx.x, total);
+        if (total != 0.0) atomicAdd(pose + 12 * (blockIdx.x % POSE_ROWS) + threadIdx.x, total);
     }
 }
 
-// Calls write(element of the (N, bands, 3) tensor, its gradient, whether it is DC, row within the block) for the block's
-// rows, neighbouring threads on neighbouring elements. Bands beyond `bands_used` are left out. All threads call it.
+// An element of the (N, bands, 3) tensor, and its row within the block; −1 for none.
+struct Element {
+    i64 at;
+    int row, column;
+    float gradient;
+};
+constexpr int BATCH = 4;
+
+// Calls write(BATCH elements) until all of the block's rows have been handed out, neighbouring threads on neighbouring
+// elements. Bands beyond `bands_used` are left out. All threads call it.
 template <int DEGREE, class Write>
 SPLAT_FN void for_each_sh(const Cloud& cloud, const Found<DEGREE>& found, int bands_used, Write write) {
     constexpr int BANDS = Found<DEGREE>::BANDS, PITCH = BANDS | 1;  // odd, against bank conflicts
@@ -105,17 +127,24 @@ SPLAT_FN void for_each_sh(const Cloud& cloud, const Found<DEGREE>& found, int ba
     for (int c = 0; c < 3; ++c) colour[t * 3 + c] = found.colour[c];
     __syncthreads();
     const int width = 3 * bands_used, rows = lower(THREADS, cloud.n - first);
-    for (int e = t; e < rows * width; e += THREADS) {
-        const int row = e / width, column = e % width, k = column / 3;
-        const float gradient = k < BANDS ? basis[row * PITCH + lower(k, BANDS - 1)] * colour[row * 3 + column % 3] : 0.0f;
-        write(static_cast<i64>(first + row) * 3 * cloud.bands + column, gradient, column < 3, row);
+    for (int begin = t; begin < rows * width; begin += BATCH * THREADS) {
+        Element batch[BATCH];
+#pragma unroll
+        for (int b = 0; b < BATCH; ++b) {
+            const int e = begin + b * THREADS, row = e / width, column = e % width, k = column / 3;
+            batch[b].row = e < rows * width ? row : -1;
+            if (batch[b].row < 0) continue;
+            batch[b].at = static_cast<i64>(first + row) * 3 * cloud.bands + column;
+            batch[b].column = column;
+            batch[b].gradient = k < BANDS ? basis[row * PITCH + lower(k, BANDS - 1)] * colour[row * 3 + column % 3] : 0.0f;
+        }
+        write(batch);
     }
 }
 
 template <int DEGREE>
-SPLAT_FN void write_gradients(const Cloud& cloud, const Frame& frame, const int* radii, const float* sums, bool with_normal,
-                              double* pose, const Gradients& to) {
-    const Found<DEGREE> found = find<DEGREE>(cloud, frame, radii, sums, with_normal);
+SPLAT_FN void write_gradients(const Cloud& cloud, const Frame& frame, const Drawn& from, double* pose, const Gradients& to) {
+    const Found<DEGREE> found = find<DEGREE>(cloud, frame, from);
     const int i = thread_of_grid();
     if (i < cloud.n) {
         const GaussianGradient<float>& g = found.gradient;
@@ -130,7 +159,11 @@ SPLAT_FN void write_gradients(const Cloud& cloud, const Frame& frame, const int*
             to.means2d_abs[2 * i + j] = found.centre_abs[j];
         }
     }
-    for_each_sh<DEGREE>(cloud, found, cloud.bands, [&](i64 at, float gradient, bool, int) { to.sh[at] = gradient; });
+    for_each_sh<DEGREE>(cloud, found, cloud.bands, [&](const Element batch[BATCH]) {
+#pragma unroll
+        for (int b = 0; b < BATCH; ++b)
+            if (batch[b].row >= 0) to.sh[batch[b].at] = batch[b].gradient;
+    });
     add_pose(found.gradient, pose);
 }
 
@@ -158,15 +191,14 @@ SPLAT_FN void add_statistics(const FusedAdam& step, const Frame& frame, int i, c
 }
 
 template <int DEGREE>
-SPLAT_FN void write_adam(const Cloud& cloud, const Frame& frame, const int* radii, const float* sums, bool with_normal,
-                         double* pose, const FusedAdam& step) {
+SPLAT_FN void write_adam(const Cloud& cloud, const Frame& frame, const Drawn& from, double* pose, const FusedAdam& step) {
     constexpr int BANDS = Found<DEGREE>::BANDS;
     SHARED(int, updated, THREADS);  // whether the row's SH is
-    Found<DEGREE> found = find<DEGREE>(cloud, frame, radii, sums, with_normal);
+    Found<DEGREE> found = find<DEGREE>(cloud, frame, from);
     const int i = thread_of_grid();
     bool good = i < cloud.n && (found.drawn || !step.visible_only);
     if (good) {
-        if (found.drawn) add_statistics(step, frame, i, found.centre, found.centre_abs, radii[i]);
+        if (found.drawn) add_statistics(step, frame, i, found.centre, found.centre_abs, from.radii[i]);
         GaussianGradient<float>& g = found.gradient;
         if (step.opacity_weight != 0.0f) g.logit += opacity_slope(cloud.logits[i], step.opacity_weight);
         if (step.scale_weight != 0.0f)
@@ -181,24 +213,34 @@ SPLAT_FN void write_adam(const Cloud& cloud, const Frame& frame, const int* radi
     }
     updated[threadIdx.x] = good;
     // All threads have read their rows when for_each_sh begins to write: it starts with a barrier.
-    for_each_sh<DEGREE>(cloud, found, BANDS, [&](i64 at, float gradient, bool dc, int row) {
-        if (updated[row]) adam_update(step.adam, step.p[4], step.m[4], step.v[4], at, gradient, step.rates[dc ? 4 : 5]);
+    float *p = step.p[4], *m = step.m[4], *v = step.v[4];
+    for_each_sh<DEGREE>(cloud, found, BANDS, [&](const Element batch[BATCH]) {
+        Parameter old[BATCH];
+        bool moves[BATCH];
+#pragma unroll
+        for (int b = 0; b < BATCH; ++b) {
+            moves[b] = batch[b].row >= 0 && updated[batch[b].row] != 0;
+            if (moves[b]) old[b] = load_parameter(p, m, v, batch[b].at);
+        }
+#pragma unroll
+        for (int b = 0; b < BATCH; ++b) {
+            const float rate = step.rates[batch[b].column < 3 ? 4 : 5];
+            if (moves[b]) store_step(step.adam, old[b], p, m, v, batch[b].at, batch[b].gradient, rate);
+        }
     });
     add_pose(found.gradient, pose);
 }
 
 }  // namespace splat
 
-#define GAUSSIAN_BACKWARD(DEGREE)                                                                                          \
-    KERNEL(splat::THREADS) gaussian_backward_sh##DEGREE(splat::Cloud cloud, splat::Frame frame, const int* radii,         \
-                                                        const float* sums, int with_normal, double* pose,                 \
-                                                        splat::Gradients to) {                                            \
-        splat::write_gradients<DEGREE>(cloud, frame, radii, sums, with_normal != 0, pose, to);                            \
-    }                                                                                                                      \
-    KERNEL(splat::THREADS) gaussian_backward_adam_sh##DEGREE(splat::Cloud cloud, splat::Frame frame, const int* radii,    \
-                                                             const float* sums, int with_normal, double* pose,            \
-                                                             splat::FusedAdam step) {                                     \
-        splat::write_adam<DEGREE>(cloud, frame, radii, sums, with_normal != 0, pose, step);                               \
+#define GAUSSIAN_BACKWARD(DEGREE)                                                                                        \
+    KERNEL(splat::THREADS) gaussian_backward_sh##DEGREE(splat::Cloud cloud, splat::Frame frame, splat::Drawn from,      \
+                                                        double* pose, splat::Gradients to) {                            \
+        splat::write_gradients<DEGREE>(cloud, frame, from, pose, to);                                                    \
+    }                                                                                                                    \
+    KERNEL(splat::THREADS) gaussian_backward_adam_sh##DEGREE(splat::Cloud cloud, splat::Frame frame, splat::Drawn from, \
+                                                             double* pose, splat::FusedAdam step) {                     \
+        splat::write_adam<DEGREE>(cloud, frame, from, pose, step);                                                       \
     }
 
 GAUSSIAN_BACKWARD(0)

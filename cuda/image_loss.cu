@@ -16,7 +16,7 @@ SPLAT_FN float window(int tap) {
     return half[tap <= RADIUS ? tap : 2 * RADIUS - tap];
 }
 
-// rgb (H, W, 3), target the same in bytes, mask (H, W) or null, slopes (3, H, W, 3) or null, grad (H, W, 3).
+// rgb (H, W, 3), target the same in bytes, mask (H, W) or null, slopes (3, 3, H, W), by kind and channel, or null, grad (H, W, 3).
 // sums: Σ|x − y|, Σ SSIM, Σ (x clamped − y)² — added to — and the number of pixels that count.
 struct Comparison {
     const float* rgb;
@@ -107,7 +107,7 @@ KERNEL(256) compare_images(Comparison a) {
         const float low = squares + C1, low2 = (stat[2] - squares) + C2;
         const float inverse = 1.0f / (low * low2), s = top * top2 * inverse;
         if (place.inside && a.slopes) {
-            float* at = a.slopes + 3 * place.pixel + c;
+            float* at = a.slopes + c * (plane / 3) + place.pixel;
             at[0] = valid ? 2.0f * (mean_y * (top2 - top) * inverse - mean_x * s * (low2 - low) * inverse) : 0.0f;
             at[plane] = valid ? -s * low * inverse : 0.0f;
             at[2 * plane] = valid ? 2.0f * top * inverse : 0.0f;
@@ -138,7 +138,7 @@ KERNEL(256) compare_images_backward(Comparison a) {
     for (int c = 0; c < 3; ++c) {
         for (int e = t; e < SIDE * SIDE; e += TILE_PIXELS) {
             const i64 pixel = neighbour(a, place, e);
-            for (int k = 0; k < 3; ++k) near_slope[k * SIDE * SIDE + e] = pixel < 0 ? 0.0f : a.slopes[k * plane + 3 * pixel + c];
+            for (int k = 0; k < 3; ++k) near_slope[k * SIDE * SIDE + e] = pixel < 0 ? 0.0f : a.slopes[k * plane + c * (plane / 3) + pixel];
         }
         __syncthreads();
         for (int e = t; e < SIDE * TILE; e += TILE_PIXELS) {

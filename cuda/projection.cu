@@ -32,9 +32,9 @@ SPLAT_FN void project_one(const Cloud& cloud, const Frame& frame, const Projecte
         for (int row = reached.first; row <= reached.last; ++row) tiles += tile_columns(s, row, columns).count();
         store(out.splats, i, s);
 
-        float direction[3], basis[(DEGREE + 1) * (DEGREE + 1)], colour[3];
+        float direction[3], colour[3];
         view_direction(g.mean, view, direction);
-        shade<DEGREE>(cloud.sh + static_cast<i64>(i) * 3 * cloud.bands, direction, basis, colour);
+        shade<DEGREE>(cloud, i, direction, colour);
         out.features[i] = make_float4(max(colour[0], 0.0f), max(colour[1], 0.0f), max(colour[2], 0.0f), f.depth);
         if (out.normals) {
             float normal[3], axis[3], sign;

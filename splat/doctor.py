@@ -151,7 +151,25 @@ def backends() -> list[Finding]:
     """Every rendering backend, judged by the picture it draws of a known cloud."""
     from splat.rendering.backends import BACKENDS
 
-    return [backend(name) for name in BACKENDS]
+    return [*(backend(name) for name in BACKENDS), *sorting()]
+
+
+def sorting() -> list[Finding]:
+    """How the cuda backend sorts, where it works."""
+    if check_cuda() is not None:
+        return []
+    import torch
+
+    from splat.rendering.sorting import choice
+
+    return [Finding("sorting on the GPU", "ok", str(choice(torch.cuda.current_device())))]
+
+
+def check_cuda() -> str | None:
+    """What the cuda backend lacks; None if it works."""
+    from splat.rendering import check_backend
+
+    return check_backend("cuda")
 
 
 def backend(name: str) -> Finding:

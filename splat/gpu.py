@@ -61,6 +61,12 @@ def blocks_for(count: int, threads: int) -> int:
     return (count + threads - 1) // threads
 
 
+def rounded(count: int) -> int:
+    """``count`` rounded up by at most an eighth, so that the caching allocator meets the same sizes again."""
+    step = max(1024, 1 << max(count.bit_length() - 4, 0))
+    return -(-count // step) * step
+
+
 # ---- what runs kernels now ----
 
 _instead: Launcher | None = None

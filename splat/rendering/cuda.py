@@ -15,15 +15,18 @@ from splat import gpu
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import BackendError, OutOfMemory
-from splat.gpu import blocks_for, pointer
+from splat.gpu import blocks_for, pointer, rounded
 from splat.rendering import cuda_arguments as arguments
 from splat.rendering.cpu import AdamHyper, Moments, Statistics, StepResult
 from splat.rendering.cuda_arguments import FLOAT, fill
+from splat.rendering.sorting import sort_pairs
 from splat.rendering.types import TILE, CloudGradients, ImageGradients, Rendering, RenderOptions
 
 CHUNK = 256  # list entries, as in cuda/chunks.h
 SUMS = 16  # as in cuda/frame.h
+POSE_ROWS = 32  # as in cuda/gaussian_backward.cu
 THREADS = 128  # of the kernels that are not per tile
+PAIRS_MAX = 2**31 - 2**10  # a kernel with one thread per pair numbers its threads with 32 bits
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def _forward(
         cloud, source, camera, options, pose, seen.radii, seen.splats, seen.features, seen.normals,
         ids, ranges, chunk_ends,
         chunk_tiles=torch.full((chunks,), -1, dtype=torch.int32, device=device),
-        states=_floats(_rounded(pairs // CHUNK), channels, TILE * TILE, device=device),
+        states=_floats(rounded(pairs // CHUNK), channels, TILE * TILE, device=device),
         finals=_floats(height, width, channels, device=device),
         last=_ints(height, width, device=device),
         chunks=chunks,
@@ -201,26 +204,24 @@ def _list_tiles(camera: Camera, seen: _Projected) -> tuple[Tensor, Tensor, Tenso
     device, n = seen.depths.device, len(seen.depths)
     columns, rows = blocks_for(camera.width, TILE), blocks_for(camera.height, TILE)
     tiles = columns * rows
-    order = torch.sort(seen.depths, stable=True).indices
-    ends = seen.tiles[order].cumsum(0)
+    order = sort_pairs(seen.depths, None, n, 32)[1] if n else seen.radii
+    ends = torch.index_select(seen.tiles, 0, order).cumsum(0)
     pairs = int(ends[-1]) if n else 0  # the one place where the host waits for the GPU
-    if pairs >= 2**31:
+    if pairs > PAIRS_MAX:
         raise OutOfMemory(
             f"{pairs:.1e} pairs of a Gaussian and a tile are too many for one picture; some Gaussians are huge: "
             "lower --gaussians, raise --downscale, or use --backend cpu"
         )
-    ids, counts = _ints(_rounded(pairs), device=device), _ints(tiles, device=device)
+    ids, counts = _ints(rounded(pairs), device=device), _ints(tiles, device=device)
     ranges = torch.zeros(tiles, 2, dtype=torch.int32, device=device)
     if pairs:
         # 16-bit keys halve the passes of the sort and suffice up to 4K.
         kind, key_type = ("short", torch.int16) if tiles < 2**15 else ("int", torch.int32)
-        keys = torch.empty(_rounded(pairs), dtype=key_type, device=device)
-        unsorted = _ints(_rounded(pairs), device=device)
+        keys = torch.empty(rounded(pairs), dtype=key_type, device=device)
         grid = (n, columns, rows)
-        _launch_each("binning", f"emit_{kind}", n, device, seen.splats, seen.tiles, order, ends, *grid, keys, unsorted)
-        keys, permutation = torch.sort(keys[:pairs], stable=True)
-        found = (keys, permutation, unsorted, pairs, ids, ranges)
-        _launch_each("binning", f"find_lists_{kind}", pairs, device, *found)
+        _launch_each("binning", f"emit_{kind}", n, device, seen.splats, seen.tiles, order, ends, *grid, keys, ids)
+        keys, ids = sort_pairs(keys, ids, pairs, tiles.bit_length())
+        _launch_each("binning", f"find_ranges_{kind}", pairs, device, keys, pairs, ranges)
     _launch_each("binning", "count_chunks", tiles, device, ranges, tiles, counts)
     return ids, ranges, counts.cumsum(0, dtype=torch.int32), pairs
 
@@ -249,11 +250,13 @@ def _gaussian_backward(context: Context, grads: ImageGradients, kernel: str, tar
     """Run ``kernel`` over all Gaussians; returns ∂L/∂pose (4, 4)."""
     cloud, options = context.cloud, context.options
     sums = _sums(context, grads)
-    shares = torch.zeros(12, dtype=torch.float64, device=cloud.device)
-    view = (_cloud(cloud), _frame(context.camera, options, context.pose), context.radii)
+    shares = torch.zeros(POSE_ROWS, 12, dtype=torch.float64, device=cloud.device)
+    drawn = fill(arguments.Drawn, radii=(context.radii, torch.int32), features=context.features, sums=sums)
+    drawn.with_normal = context.everything
+    view = (_cloud(cloud), _frame(context.camera, options, context.pose), drawn)
     kernel = f"{kernel}_sh{_degree(cloud, options)}"
-    everything = int(context.everything)
-    _launch_each("gaussian_backward", kernel, len(cloud), cloud.device, *view, sums, everything, shares, target)
+    _launch_each("gaussian_backward", kernel, len(cloud), cloud.device, *view, shares, target)
+    shares = shares.sum(0)
     pose = torch.zeros(4, 4, device=cloud.device)
     pose[:3, :3], pose[:3, 3] = shares[:9].reshape(3, 3), shares[9:]
     return pose
@@ -373,9 +376,3 @@ def _floats(*shape: int, device: torch.device) -> Tensor:
 
 def _ints(*shape: int, device: torch.device) -> Tensor:
     return torch.empty(shape, dtype=torch.int32, device=device)
-
-
-def _rounded(count: int) -> int:
-    """``count`` rounded up by at most an eighth, so that the caching allocator meets the same sizes again."""
-    step = max(1024, 1 << max(count.bit_length() - 4, 0))
-    return -(-count // step) * step

@@ -47,6 +47,7 @@ Kept = structure("Kept", **pointers("chunk_tiles", "states", "finals", "last"))
 Upstream = structure("Upstream", **pointers("rgb", "alpha", "depth", "normal"))
 
 # cuda/adam.h, cuda/gaussian_backward.cu
+Drawn = structure("Drawn", **pointers("radii", "features", "sums"), with_normal=INT)
 Gradients = structure("Gradients", **pointers("means", "log_scales", "quats", "logits", "sh", "means2d", "means2d_abs"))
 Adam = structure("Adam", **dict.fromkeys(("keep1", "add1", "keep2", "add2", "eps", "rate_scale", "root_scale"), FLOAT))
 FusedAdam = structure(

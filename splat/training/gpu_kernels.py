@@ -61,7 +61,7 @@ def compare_images(
     else:
         mask = mask.to(rgb.device).contiguous()
         sums[3] = mask.sum()
-    slopes = torch.empty(3, height, width, 3, device=rgb.device) if gradient else None
+    slopes = torch.empty(3, 3, height, width, device=rgb.device) if gradient else None
     grad = torch.empty_like(rgb) if gradient else None
     comparison = fill(
         _Comparison, rgb=rgb, target=(target, torch.uint8), mask=None if mask is None else (mask, torch.bool),
