@@ -151,6 +151,18 @@ class PoseConfig:
 
 
 @dataclass(frozen=True)
+class SurfaceConfig:
+    """Regularisers for clouds that are to become meshes."""
+
+    normals: float = 0.0
+    """Weight of the disagreement between blended normals and those of the depth (Huang et al. 2024); 0.05 is usual."""
+    start: float = 0.25
+    """Fraction of the run from which normals are compared."""
+    flatten: float = 0.0
+    """How fast the shortest axis of each Gaussian shrinks, in learning rates of the scales; 0.1 is usual."""
+
+
+@dataclass(frozen=True)
 class SceneConfig:
     """Where the photos come from and at what size they are used."""
 
@@ -209,6 +221,8 @@ class TrainConfig:
     """Colour correction."""
     pose: PoseConfig = field(default_factory=PoseConfig)
     """Pose refinement."""
+    surface: SurfaceConfig = field(default_factory=SurfaceConfig)
+    """Surface regularisers."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -221,6 +235,7 @@ _POSITIVE = {
     *("rates.means_final", "rates.final", "adc.split_factor", "scene.cache_megabytes"),
 }
 _FRACTIONS = {
+    "surface.start",
     *("sh_every", "eval_every", "mcmc.start", "mcmc.stop", "mcmc.full", "adc.start", "adc.stop", "adc.reset_every"),
     "loss.ssim",
 }

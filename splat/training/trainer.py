@@ -15,7 +15,7 @@ from splat.rendering import RenderOptions, get_backend
 from splat.rendering.backends import choose_backend
 from splat.rendering.cpu import AdamHyper
 from splat.scene import ImageCache, Scene, View
-from splat.training import pose, schedules
+from splat.training import pose, schedules, surface_terms
 from splat.training.checkpoint import pack_population, unpack_population
 from splat.training.config import TrainConfig
 from splat.training.edit import Population, populate
@@ -98,7 +98,7 @@ def set_up(scene: Scene, config: TrainConfig, parts: tuple[Part, ...] = ()) -> S
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     keypoints = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
     seen = tuple((None, None) if found is None else (scene.points.xyz[found[0]], found[1]) for found in keypoints)
-    return Setup(scene, config, strategy_of(config), backend, cache, seen, parts)
+    return Setup(scene, config, strategy_of(config), backend, cache, seen, parts + surface_terms.parts(config))
 
 
 def begin(setup: Setup, plan: schedules.Plan) -> State:
