@@ -75,6 +75,7 @@ def _known_points(scene: Scene, views: list) -> tuple[Points, list, list[str]]:
         xyz=points.xyz[rows],
         rgb=points.rgb[rows],
         error=points.error[rows],
+        confidence=None if points.confidence is None else points.confidence[rows],
         track_offsets=offsets,
         track_views=owners,
     )

@@ -61,6 +61,7 @@ class Points:
         track_offsets: (M + 1,) int64; point m is seen by ``track_views[track_offsets[m]:track_offsets[m + 1]]``.
         track_views: (T,) int64 positions in ``scene.views``.
         measured: False for random points drawn because the input had none.
+        confidence: (M,) float32 in [0, 1] where a dense reconstruction tells it; None elsewhere.
     """
 
     xyz: Tensor
@@ -69,6 +70,7 @@ class Points:
     track_offsets: Tensor
     track_views: Tensor
     measured: bool = True
+    confidence: Tensor | None = None
 
     def __len__(self) -> int:
         return self.xyz.shape[0]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from splat.cloud import GaussianCloud
 from splat.rendering.types import ImageGradients, Rendering
@@ -30,6 +29,7 @@ _HIDDEN = -20.0  # logit opacity of a hidden Gaussian: far below what is drawn
 class Part:
     """Attributes, each None (or empty) where the part has no say:
     name: in messages and checkpoints.
+    first: changes the first Gaussians, within the cap on their number.
     needs: pictures it needs beside the colours: "depth", "normal".
     shot: a picture to train on in this step instead of a photo, or None for the photo.
     hidden: share of the Gaussians, drawn by lot, that this step does not show.
@@ -40,6 +40,7 @@ class Part:
     """
 
     name: str
+    first: Callable[[GaussianCloud], GaussianCloud] | None = None
     needs: frozenset[str] = frozenset()
     shot: "Callable[[State, When], Shot | None] | None" = None
     hidden: Callable[[When], float] | None = None
@@ -48,6 +49,15 @@ class Part:
     refine: "Callable[[Population, Moment], None] | None" = None
     state: Callable[[], dict[str, Any]] | None = None
     restore: Callable[[dict[str, Any]], None] | None = None
+
+
+FREEDOM = "freedom"
+"""Name of the column (an extra of the cloud) that says how much of a step each Gaussian's position makes, 0 to 1."""
+
+
+def without_columns(cloud: GaussianCloud) -> GaussianCloud:
+    """``cloud`` without what only its training needed."""
+    return cloud.replace(extras={name: values for name, values in cloud.extras.items() if name != FREEDOM})
 
 
 def needs(parts: Sequence[Part], what: str) -> bool:
@@ -77,7 +87,7 @@ def _sum(a: ImageGradients, b: ImageGradients) -> ImageGradients:
 
 @contextmanager
 def hiding(cloud: GaussianCloud, share: float, seed: int, step: int) -> Iterator[None]:
-    """Hide ``share`` of the Gaussians, drawn by lot, and make up for them by the opacity of the others, inside the block.
+    """Hide ``share`` of the Gaussians, drawn by lot, and raise the opacity of the others, inside the block.
 
     DropGaussian (Park et al., CVPR 2025): opacities are multiplied by 0 or by 1/(1 − share). The change is made in
     place and taken back afterwards as a difference, so that a step of the optimiser inside the block stays: the step on
@@ -97,3 +107,17 @@ def hiding(cloud: GaussianCloud, share: float, seed: int, step: int) -> Iterator
         yield
     finally:
         logits.sub_(shift)
+
+
+@contextmanager
+def holding(cloud: GaussianCloud) -> Iterator[None]:
+    """Let the positions of a cloud that has the column `FREEDOM` go only that share of a step made inside the block."""
+    freedom = cloud.extras.get(FREEDOM)
+    if freedom is None:
+        yield
+        return
+    before = cloud.means.clone()
+    try:
+        yield
+    finally:
+        cloud.means.copy_(torch.lerp(before, cloud.means, freedom[:, None]))

@@ -1,0 +1,98 @@
+"""`prepare`: the priors that a run's settings switch on, as the parts they play in it."""
+
+import dataclasses
+import sys
+
+import torch
+
+from splat.cloud import GaussianCloud
+from splat.priors import depth_part, diffusion, floaters, monocular, occluders, proximity, refinement, stereo, virtual
+from splat.priors.backdrop import COUNT as BACKDROP
+from splat.priors.backdrop import backdrop
+from splat.priors.dense import rates_part, with_dense
+from splat.priors.enhance import ViewEnhancer, classical
+from splat.priors.stereo import DensePoints, DepthMap
+from splat.scene.progress import Report, reporter
+from splat.scene.scene import Scene
+from splat.training.config import TrainConfig
+from splat.training.parts import Part
+
+
+def prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None = None) -> tuple[Scene, tuple[Part, ...]]:
+    """``scene`` with what the priors in ``config`` know of it, and their parts.
+
+    ``enhance`` replaces the diffusion model that ``config.enhance.model`` names. Raises InputError for a prior that
+    cannot be loaded.
+    """
+    with reporter(sys.stderr.isatty()) as report:
+        return _prepare(scene, config, enhance, report)
+
+
+def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, report: Report):
+    priors, seed = config.priors, config.seed
+    cameras = [view.camera for view in scene.train_views]
+    parts: list[Part] = []
+    maps, dense = None, None
+    by_stereo = priors.source == "stereo" and (priors.depth > 0 or priors.normal > 0)
+    if priors.dense or priors.virtual > 0 or priors.floaters > 0 or by_stereo:
+        maps = stereo.depth_maps(scene, report)
+        dense = stereo.fuse(scene, maps)
+    if priors.dense:
+        scene = with_dense(scene, dense)
+    if priors.backdrop > 0:
+        parts.append(_backdrop_part(scene, config))
+    if priors.confidence_rates:
+        parts.append(rates_part(scene.points))
+    if priors.dropout > 0:
+        parts.append(Part("dropout", hidden=lambda when: priors.dropout * when.fraction))
+    if priors.depth > 0 or priors.normal > 0:
+        known = maps if priors.source == "stereo" else _asked(scene, config, report)
+        if priors.depth > 0:
+            parts.append(depth_part.depth_part(known, priors.depth, seed))
+        if priors.normal > 0:
+            parts.append(depth_part.normal_part(known, cameras, priors.normal))
+    if priors.virtual > 0 and dense is not None:
+        parts.append(virtual.part(scene, dense, priors.virtual, seed, config.background))
+    if priors.floaters > 0 and maps is not None:
+        parts.append(floaters.part(maps, cameras, priors.floaters))
+    if priors.proximity > 0:
+        parts.append(proximity.part(priors.proximity))
+    if priors.partner > 0:
+        from splat.priors import partner
+
+        parts.append(partner.part(scene, config, tuple(part for part in parts if part.state is None)))
+    return scene, tuple(parts + _enhanced(scene, config, enhance, dense))
+
+
+def _enhanced(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, dense: DensePoints | None) -> list[Part]:
+    """The parts that may need an enhancer: refinement, and what is behind occluders."""
+    settings, parts = config.enhance, []
+    if enhance is None and settings.model:
+        enhance = diffusion.load(
+            settings.model, settings.control, settings.prompt, settings.strength, settings.inference_steps
+        )
+    if settings.model or enhance is not None:
+        parts.append(refinement.part(scene, config, enhance, dense, config.backend))
+    if config.wild.occluders:
+        painter = (enhance or classical) if config.wild.inpaint else None
+        parts.append(occluders.part(config.wild, len(scene.train_views), painter, config.seed))
+    return parts
+
+
+def _asked(scene: Scene, config: TrainConfig, report: Report) -> tuple[DepthMap, ...]:
+    """Depth of each training view by the monocular prior in ``config``."""
+    return monocular.prior_maps(scene, monocular.load(config.priors.source), report)
+
+
+def _backdrop_part(scene: Scene, config: TrainConfig) -> Part:
+    """Adds the shell to the first Gaussians, within the cap."""
+
+    def first(cloud: GaussianCloud) -> GaussianCloud:
+        shell = backdrop(scene, scene.points.xyz, config.sh_degree, min(BACKDROP, config.gaussians // 4))
+        shell = shell.to(cloud.device)
+        shell = dataclasses.replace(shell, extras={name: t.new_ones(len(shell)) for name, t in cloud.extras.items()})
+        room = max(0, config.gaussians - len(shell))
+        rows = torch.linspace(0, len(cloud) - 1, min(room, len(cloud)), device=cloud.device).long()
+        return GaussianCloud.concat([cloud.select(rows), shell])
+
+    return Part("backdrop", first=first)
