@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from splat.errors import InputError
 from splat.files import packaged_folder, write_text
+from splat.training.config_priors import DEPTHS, EnhanceConfig, PriorsConfig, WildConfig
 
 STRATEGIES = ("mcmc", "adc")
 BACKENDS = ("auto", "cpu", "cuda", "gsplat", "reference")
@@ -172,6 +173,8 @@ class SceneConfig:
     """Divide the photos' sides by this."""
     max_side: int | None = None
     """Shrink the photos so that no side is longer, pixels."""
+    views: int | None = None
+    """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int = 4096
     """Memory for decoded photos; the rest stays on disk."""
 
@@ -223,6 +226,12 @@ class TrainConfig:
     """Pose refinement."""
     surface: SurfaceConfig = field(default_factory=SurfaceConfig)
     """Surface regularisers."""
+    priors: PriorsConfig = field(default_factory=PriorsConfig)
+    """Help for scenes of few photos."""
+    wild: WildConfig = field(default_factory=WildConfig)
+    """Photos that strangers took."""
+    enhance: EnhanceConfig = field(default_factory=EnhanceConfig)
+    """Refinement by a generative prior."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -233,11 +242,13 @@ class TrainConfig:
 _POSITIVE = {
     *("steps", "gaussians", "mcmc.every", "adc.every", "mcmc.init_scale", "adc.init_scale", "rates.means"),
     *("rates.means_final", "rates.final", "adc.split_factor", "scene.cache_megabytes"),
+    *("enhance.inference_steps", "enhance.rounds", "enhance.between"),
 }
 _FRACTIONS = {
     "surface.start",
     *("sh_every", "eval_every", "mcmc.start", "mcmc.stop", "mcmc.full", "adc.start", "adc.stop", "adc.reset_every"),
-    "loss.ssim",
+    *("loss.ssim", "priors.backdrop", "priors.virtual", "priors.floaters", "priors.proximity", "priors.partner"),
+    *("wild.occluder_start", "enhance.strength", "enhance.start", "enhance.share"),
 }
 _OPACITIES = {
     *("mcmc.init_opacity", "adc.init_opacity", "mcmc.min_opacity", "adc.prune_opacity", "adc.reset_opacity"),
@@ -264,9 +275,12 @@ def check(config: TrainConfig) -> None:
             raise InputError(f"the setting {name} is {value}, expected more than 0")
     if config.sh_degree > 4:
         raise InputError(f"the setting sh_degree is {config.sh_degree}, expected 0 to 4")
-    for name, allowed in (("strategy", STRATEGIES), ("backend", BACKENDS)):
-        if getattr(config, name) not in allowed:
-            raise InputError(f"the setting {name} is '{getattr(config, name)}', expected one of {', '.join(allowed)}")
+    for name, allowed in (("strategy", STRATEGIES), ("backend", BACKENDS), ("priors.source", DEPTHS)):
+        value = flatten(config)[name]
+        if value not in allowed:
+            raise InputError(f"the setting {name} is '{value}', expected one of {', '.join(allowed)}")
+    if config.priors.dropout >= 1:
+        raise InputError(f"the setting priors.dropout is {config.priors.dropout}, expected less than 1")
     if len(config.background) != 3 or not all(0 <= channel <= 1 for channel in config.background):
         raise InputError(f"the setting background is {config.background}, expected three numbers from 0 to 1")
 

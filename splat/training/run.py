@@ -23,10 +23,11 @@ from splat.report import write_report
 from splat.scene import Scene
 from splat.training import checkpoint, edit, trainer
 from splat.training import config as settings
-from splat.training.config import TrainConfig
+from splat.training.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
 from splat.training.evaluation import SCORES, Evaluation, evaluate, options_of
 from splat.training.finite import first_nonfinite
 from splat.training.optimizer import parameters
+from splat.training.parts import Part, without_columns
 from splat.training.schedules import Plan, crossed
 from splat.training.trainer import Setup, State
 
@@ -110,7 +111,8 @@ def train(
     if packed == "finished":
         return _finished(out)
     try:
-        setup = trainer.set_up(scene, config)
+        scene, parts = _with_priors(scene, config)
+        setup = trainer.set_up(scene, config, parts)
         try:
             if packed is None:
                 state = trainer.begin(setup, plan)
@@ -127,6 +129,15 @@ def train(
         if out is not None and packed is None:
             _forget(out)
         raise
+
+
+def _with_priors(scene: Scene, config: TrainConfig) -> tuple[Scene, tuple[Part, ...]]:
+    """The scene with what the priors know of it, and the parts they play; the plain path when none is switched on."""
+    if (config.priors, config.wild, config.enhance) == (PriorsConfig(), WildConfig(), EnhanceConfig()):
+        return scene, ()
+    from splat.priors.assemble import prepare
+
+    return prepare(scene, config)
 
 
 def _loop(
@@ -273,6 +284,7 @@ def _save(setup: Setup, state: State, out: Path | None) -> None:
 
 def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
     """Evaluate, and write everything but the checkpoints."""
+    state.population.cloud = without_columns(state.cloud)
     renders = None if out is None else out / "renders"
     scores = evaluate(state.cloud, setup.scene, setup.name, options_of(setup.config), save=renders)
     _record(state, scores.psnr)

@@ -25,7 +25,7 @@ from splat.training.initialize import initialize
 from splat.training.losses import Corrections, Shot, When, picture_loss
 from splat.training.mcmc_kernels import add_noise
 from splat.training.optimizer import parameters
-from splat.training.parts import Part, hiding, judged, needs
+from splat.training.parts import Part, hiding, holding, judged, needs
 from splat.training.per_photo import PhotoParameters
 from splat.training.randomness import generator, photo_at, stream
 from splat.training.strategies import Moment, Strategy, strategy_of
@@ -106,6 +106,8 @@ def begin(setup: Setup, plan: schedules.Plan) -> State:
     config, strategy = setup.config, setup.strategy
     own = strategy.config
     cloud = initialize(setup.scene, config.gaussians, own.init_opacity, own.init_scale, config.sh_degree, config.seed)
+    for part in setup.parts:
+        cloud = cloud if part.first is None else part.first(cloud)
     population = populate(cloud.to(device_of(setup.backend)), strategy.statistics)
     return State(population, plan, *_photo_parameters(setup))
 
@@ -142,7 +144,7 @@ def step(setup: Setup, state: State) -> None:
     # Weight sums per Gaussian are for pruning methods; the core need not make them here.
     spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
     hidden = max((part.hidden(when) for part in setup.parts if part.hidden is not None), default=0.0)
-    with hiding(state.cloud, hidden, config.seed, now):
+    with hiding(state.cloud, hidden, config.seed, now), holding(state.cloud):
         rendering, context = setup.backend.forward(state.cloud, shot.camera, options, **spared)
         for part in setup.parts:
             if part.aim is not None:
