@@ -1,7 +1,8 @@
 """The `gsplat` backend: nerfstudio's CUDA rasterizer behind the same interface, for who wants it and as a peer.
 
 Imported only when chosen; written for gsplat 1.5.3. It has no median depth (None here), and caps α at its own value, so
-pictures differ from the other backends' by a few thousandths where a Gaussian is all but opaque.
+pictures differ from the other backends' by a few thousandths where a Gaussian is all but opaque. Its pose gradient
+agrees with the others' along turns and shifts of the camera, not along changes that would not leave it rigid.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from splat.errors import BackendError
 from splat.rendering import reference
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
 
-INSTALL = "install it with: pip install gsplat (it needs an NVIDIA GPU and the CUDA toolkit), or use --backend cpu"
+INSTALL = "install it with: pip install gsplat==1.5.3 (it needs a GPU and the CUDA toolkit), or use --backend cpu"
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,13 @@ class Context:
     Attributes:
         pictures: by name, with history.
         leaves: the cloud's five tensors and the pose.
-        means2d: (1, N, 2) gsplat's projected centres, which get an attribute ``absgrad`` in the backward pass.
+        means2d: (1, N, 2) gsplat's projected centres in each of its calls, which get an attribute ``absgrad`` in the
+            backward pass.
     """
 
     pictures: dict[str, Tensor]
     leaves: list[Tensor]
-    means2d: Tensor
+    means2d: list[Tensor]
 
 
 def check() -> str | None:
@@ -78,13 +80,15 @@ def forward(
             absgrad=True,
         )
         pictures = {"rgb": drawn[0, ..., :3], "alpha": alpha[0, ..., 0]}
+        centres = [facts["means2d"]]
         if options.depth:
             pictures["depth"] = drawn[0, ..., 3]
         if options.normal:
             local = leafy.means @ pose[:3, :3].T + pose[:3, 3]
             normals = reference.normals(leafy, local, pose[:3, :3])
-            pictures["normal"] = _draw(leafy, camera, options, pose, normals)[0][0]
-    means2d = facts["means2d"]
+            drawn, _, more = _draw(leafy, camera, options, pose, normals, absgrad=True)
+            pictures["normal"] = drawn[0]
+            centres.append(more["means2d"])
     shape = (len(cloud),)
     radii = (
         facts["radii"].reshape(*shape, -1).amax(1).to(torch.int32)
@@ -99,23 +103,24 @@ def forward(
         normal=pictures["normal"].detach() if options.normal else None,
         radii=radii,
         weights=_weights(cloud.detach(), camera, options, pose.detach()) if weights else None,
-        means2d=means2d.detach()[0] * (radii > 0)[:, None],
+        means2d=centres[0].detach()[0] * (radii > 0)[:, None],
     )
-    return rendering, Context(pictures, [*leaves, pose], means2d)
+    return rendering, Context(pictures, [*leaves, pose], centres)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
     """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose. Once per context."""
     asked = [name for name in context.pictures if getattr(grads, name) is not None]
-    wanted = [*context.leaves, context.means2d]
+    wanted = [*context.leaves, *context.means2d]
     zeros = [torch.zeros_like(tensor) for tensor in wanted]
     if asked:
         outputs = [context.pictures[name] for name in asked]
         upstream = [getattr(grads, name).to(outputs[0]) for name in asked]
         found = torch.autograd.grad(outputs, wanted, upstream, allow_unused=True)
         zeros = [zero if gradient is None else gradient for zero, gradient in zip(zeros, found, strict=True)]
-    absolute = getattr(context.means2d, "absgrad", torch.zeros_like(context.means2d))
-    return CloudGradients(*zeros[:6], means2d=zeros[6][0], means2d_abs=absolute[0])
+    zeros[5] = torch.cat([zeros[5][:3], torch.zeros_like(zeros[5][3:])])  # gsplat inverts the whole matrix
+    absolute = sum(getattr(centres, "absgrad", torch.zeros_like(centres)) for centres in context.means2d)
+    return CloudGradients(*zeros[:6], means2d=sum(zeros[6:])[0], means2d_abs=absolute[0])
 
 
 def _draw(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, colours: Tensor, **more):

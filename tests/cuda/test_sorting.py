@@ -1,4 +1,4 @@
-"""Sorting: both ways against NumPy, CCCL through a stand-in with its package's interface, the measured choice, the cache."""
+"""Sorting: both ways against NumPy, CCCL through a stand-in with its interface, the measured choice, the cache."""
 
 import inspect
 import json
