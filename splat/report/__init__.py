@@ -1,5 +1,6 @@
-"""The report of a training run: one HTML file that needs nothing beside it and no network."""
+"""Reports: one HTML file each, which needs nothing beside it and no network."""
 
-from splat.report.write import write_report
+from splat.report.embed import embed_viewer
+from splat.report.write import document, write_report
 
-__all__ = ["write_report"]
+__all__ = ["document", "embed_viewer", "write_report"]

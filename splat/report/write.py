@@ -5,55 +5,96 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
+from splat.errors import InputError
 from splat.files import write_text
 from splat.report import machine, sections
 from splat.report.pictures import pair
 from splat.report.run_folder import RunFolder, ViewFiles, read_run
 
+if TYPE_CHECKING:
+    from splat.scene import Scene
+
 MOST_PICTURED = 24  # views with pictures: about 0.3 MB each
 
 
-def write_report(run_dir: str | Path) -> Path:
+def write_report(run_dir: str | Path, scene: "Scene | None" = None) -> Path:
     """Write ``run_dir``/report.html and return its path.
 
     It shows what ``metrics.json``, ``config.toml``, ``cloud.ply`` and ``renders/<view>_{photo,render}.*`` hold, as
     one file without links to anything; what is missing there is named in the page.
+
+    Args:
+        scene: the cloud is first seen as in its first held-out photo; without, from outside the middle of the cloud.
 
     Raises InputError when the folder does not exist, holds broken files, or cannot be written.
     """
     run_dir = Path(run_dir)
     run = read_run(run_dir)
     path = run_dir / "report.html"
-    write_text(path, page(run))
+    write_text(path, page(run, scene))
     return path
 
 
-def page(run: RunFolder) -> str:
-    """The whole HTML document."""
+def page(run: RunFolder, scene: "Scene | None" = None) -> str:
+    """The whole HTML document of a training run."""
     shown = pictured(run.views)
     pairs = [pair(view.photo, view.render) for view in shown]
     protocol = dict(run.metrics.get("protocol") or {})
     here = run.metrics.get("machine") or machine.describe()
-    name = scene_name(run)
     body = [
         sections.headline(run),
+        cloud_view(run, scene),
         sections.viewer(shown, pairs, run),
         sections.curves(run.metrics.get("history") or []),
         sections.table(run.views, shown),
         sections.settings(run.config, here, protocol),
         sections.missing(run),
     ]
+    return document("training report", scene_name(run), subtitle(run), date(run), body)
+
+
+def document(kind: str, name: str, lead: str, day: str, body: Sequence[str]) -> str:
+    """A page in the look of all reports.
+
+    Args:
+        kind: what it reports on, such as "training report".
+        name, lead, day: heading, the line beneath, and the date.
+        body: sections as HTML; empty ones are left out.
+    """
     folder = Path(__file__).parent
     return Template((folder / "report.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"{name} · splat report"),
+        title=escape(f"{name} · splat {kind}"),
+        kind=escape(kind),
         name=escape(name),
-        subtitle=escape(subtitle(run)),
-        date=date(run),
+        subtitle=escape(lead),
+        date=escape(day),
         style=(folder / "report.css").read_text(encoding="utf-8"),
         script=(folder / "report.js").read_text(encoding="utf-8"),
         body="\n".join(part for part in body if part),
     )
+
+
+def cloud_view(run: RunFolder, scene: "Scene | None") -> str:
+    """The run's cloud to turn; "" where there is none, or one that cannot be read or drawn."""
+    from splat import formats
+    from splat.errors import BackendError
+    from splat.report.embed import embed_viewer
+    from splat.viewer.first_view import first_view
+
+    file = run.path / "cloud.ply"
+    if not file.is_file():
+        return ""
+    try:
+        cloud = formats.read(file)
+        view = first_view(cloud, scene, None) if len(cloud) else None
+        background = tuple(run.config.get("background") or (0.0, 0.0, 0.0))
+        return embed_viewer(cloud, view, antialiased=bool(run.config.get("antialiased")), background=background)
+    except (InputError, BackendError) as error:
+        return (
+            f'<aside class="missing"><h2>The cloud is not shown</h2><p class="quiet">{escape(str(error))}</p></aside>'
+        )
 
 
 def pictured(views: Sequence[ViewFiles]) -> list[ViewFiles]:
