@@ -293,7 +293,7 @@ def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
         formats.write(state.cloud.to("cpu"), out / "cloud.ply")
         metrics["seconds"] = round(state.plan.seconds, 3)
         write_json(out / "metrics.json", metrics)
-        write_report(out)
+        write_report(out, setup.scene)
     return TrainResult(state.cloud, metrics, True, out)
 
 
