@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from splat.formats.table import Table
 
 Vector = tuple[float, float, float]
+LOOSE = ("meta.json", "lod-meta.json")  # in a folder: an unbundled or a streamed SOG
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def is_folder_of_clouds(path: Path) -> bool:
     """Whether ``path`` is a folder that is neither a run nor an unbundled SOG."""
-    return path.is_dir() and not (path / "config.toml").is_file() and not (path / "meta.json").is_file()
+    return path.is_dir() and not any((path / name).is_file() for name in ("config.toml", *LOOSE))
 
 
 def convert_folders(options: Convert, sources: Sequence[Path], target: Path) -> None:
@@ -110,7 +111,9 @@ def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
     found = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and formats.ending(path):
-            unbundled = path.name == "meta.json"
+            if path.name == "meta.json" and (path.parents[1] / "lod-meta.json").is_file():
+                continue  # a part of a streamed SOG
+            unbundled = path.name in LOOSE
             source = path.parent if unbundled else path
             place = source.relative_to(folder)
             found.append((source, place.with_name(place.name + ".sog") if unbundled else place))
@@ -138,7 +141,7 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
     del read  # the parts of a joined cloud are needed no more
     cloud, dropped = edit(cloud, options)
     formats.write_table(cloud, target, format=chosen.name, **values)
-    folder = target.parent if target.name == "meta.json" else target
+    folder = target.parent if target.name in LOOSE else target
     size = sum(file.stat().st_size for file in folder.rglob("*")) if folder.is_dir() else target.stat().st_size
     left_out = f"; {dropped:,} with NaN or infinite values left out" if dropped else ""
     print(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
@@ -149,7 +152,7 @@ def read_source(path: Path) -> tuple["Table", bool]:
     from splat import formats
     from splat.formats.table import Table
 
-    if path.is_dir() and not (path / "meta.json").is_file():
+    if path.is_dir() and not any((path / name).is_file() for name in LOOSE):
         subject = open_subject(path)
         return Table.of(subject.cloud), subject.antialiased
     found = formats.recognise(require(path, "file or folder"))

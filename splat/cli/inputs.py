@@ -36,6 +36,8 @@ def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
 
 def _is_unbundled_sog(folder: Path) -> bool:
     """Whether ``folder`` holds the loose files of a SOG; scenes may have a meta.json too."""
+    if (folder / "lod-meta.json").is_file():
+        return True
     try:
         return "means" in json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):

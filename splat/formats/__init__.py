@@ -66,6 +66,12 @@ FORMATS = (
         "sog",
         "PlayCanvas SOG: bundle or folder; versions 1 and 2 read, 2 written, SH 3",
     ),
+    Format(
+        "streamed-sog",
+        ("lod-meta.json",),
+        "streamed",
+        "PlayCanvas streamed SOG: levels of detail, the finest read, SH 3",
+    ),
     Format("spz", (".spz",), "spz", "Niantic .spz: versions 1 to 4 read, 2 to 4 written, SH 4"),
     Format("splatz", (".splatz",), "splatz", "splat's own container: smallest, checksummed, coarse to fine, SH 4"),
     Format("gltf", (".glb", ".gltf"), "gltf", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3"),
@@ -115,8 +121,9 @@ def recognise(path: str | Path) -> Format:
     """
     path = Path(path)
     if path.is_dir():
-        if (path / "meta.json").is_file():
-            return find("sog")
+        for name in ("sog", "streamed-sog"):
+            if (path / find(name).suffixes[-1]).is_file():
+                return find(name)
         raise InputError(f"{path}: the folder holds no meta.json, so it is no SOG; give a file or another folder")
     try:
         with open(path, "rb") as file:

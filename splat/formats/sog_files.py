@@ -38,7 +38,7 @@ class Files:
     def _read(self, name: str, most: int) -> bytes:
         try:
             if self.archive is None:
-                return _read_bounded(self.path / name, most)
+                return read_bounded(self.path / name, most)
             entry = self.archive.getinfo(self.prefix + name)
             stored = min(entry.compress_size, self.path.stat().st_size)
             if entry.file_size > min(most, 1032 * stored + 64):
@@ -59,7 +59,8 @@ class Files:
             raise InputError(f"{self.path}: '{name}' cannot be read ({error}); copy the SOG again") from error
 
 
-def _read_bounded(path: Path, most: int) -> bytes:
+def read_bounded(path: Path, most: int) -> bytes:
+    """The bytes of a file that has at most ``most``. Raises InputError for larger ones."""
     if path.stat().st_size > most:
         raise InputError(f"{path}: {path.stat().st_size:,} bytes is too large for a SOG; check the file")
     return path.read_bytes()
@@ -71,7 +72,7 @@ def open_files(path: Path) -> Iterator[Files]:
     if path.is_dir() or path.name == META:
         folder = path if path.is_dir() else path.parent
         files = Files(folder, None, None, "")
-        yield Files(folder, _parse(files._read(META, MAX_META), path), None, "")
+        yield Files(folder, parse_json(files._read(META, MAX_META), path), None, "")
         return
     try:
         archive = zipfile.ZipFile(path)
@@ -83,16 +84,17 @@ def open_files(path: Path) -> Iterator[Files]:
             raise InputError(f"{path}: the bundle holds no {META}, so it is no SOG; check the file")
         prefix = min(names, key=len).removesuffix(META)
         files = Files(path, None, archive, prefix)
-        yield Files(path, _parse(files._read(META, MAX_META), path), archive, prefix)
+        yield Files(path, parse_json(files._read(META, MAX_META), path), archive, prefix)
 
 
-def _parse(data: bytes, path: Path) -> Any:
+def parse_json(data: bytes, path: Path) -> Any:
+    """A JSON object. Raises InputError when ``data`` is none; ``path`` is for the message."""
     try:
         meta = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: {META} is no valid JSON ({error}); make or copy it again") from error
+        raise InputError(f"{path}: the metadata is no valid JSON ({error}); make or copy it again") from error
     if not isinstance(meta, dict):
-        raise InputError(f"{path}: {META} holds no object; make or copy it again")
+        raise InputError(f"{path}: the metadata holds no object; make or copy it again")
     return meta
 
 

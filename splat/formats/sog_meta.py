@@ -68,7 +68,7 @@ def _parse(meta: Mapping[str, Any]) -> Meta:
     files = {}
     for group, names in PICTURES.items():
         if group in meta:
-            files.update(zip(names, (_file_name(name) for name in meta[group]["files"]), strict=True))
+            files.update(zip(names, (file_name(name) for name in meta[group]["files"]), strict=True))
     mean_range = _numbers(meta["means"]["mins"], 3), _numbers(meta["means"]["maxs"], 3)
     if max(np.abs(end).max() for end in mean_range) > 80:
         raise ValueError("means beyond e^80")
@@ -105,7 +105,7 @@ def _numbers(values: Any, count: int) -> np.ndarray:
     return array
 
 
-def _file_name(name: Any) -> str:
+def file_name(name: Any) -> str:
     """A bare file name: nothing that could lead out of the folder or bundle."""
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
         raise ValueError(f"the file name {name!r} is not a plain name")

@@ -79,8 +79,9 @@ def encode(
     quality: float = USUAL_QUALITY,
     layers: int | None = None,
     antialiased: bool = False,
+    steps: Steps | None = None,
 ) -> bytes:
-    """The bytes of the file."""
+    """The bytes of the file; ``steps`` replaces what ``quality`` says."""
     path = Path(path)
     if not -50 <= quality <= 150:
         raise InputError(f"{path}: the quality is {quality:g}, expected -50 to 150 (50 is usual)")
@@ -88,7 +89,7 @@ def encode(
         raise InputError(f"{path}: {layers} layers were asked for, expected 1 to 8")
     table = without_zero_bands(prepare(table, path))
     rows = rows_of(table)
-    frame, shown = frame_of(rows, steps_of(quality))
+    frame, shown = frame_of(rows, usable(steps) if steps else steps_of(quality))
     parts = _split(shown, layers)
     flags = ANTIALIASED if antialiased else 0
     header = HEADER.pack(
@@ -118,6 +119,8 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
     if not np.isfinite(numbers).all() or not (numbers[3:] > 0).all():
         raise _damaged(path, "the header holds a size that is no positive number")
     basis = _unpack_basis(data[HEADER.size : end], components, wide)
+    if not (np.abs(basis) < 1e6).all():
+        raise _damaged(path, "the basis of colours is no directions")
     frame = Frame(numbers[:3], float(numbers[3]), Steps(*numbers[4:].tolist()), basis, reference)
     at, blocks, wanted = end + 4, [], stored if layers is None else min(layers, stored)
     for number in range(wanted):  # all checksums before any decoding
@@ -158,7 +161,11 @@ def _read_block(data: bytes, at: int, frame: Frame, degree: int, path: Path, nam
 
 def steps_of(quality: float) -> Steps:
     """The steps of a file of ``quality``."""
-    steps = Steps().scaled(2.0 ** ((USUAL_QUALITY - quality) / 10))
+    return usable(Steps().scaled(2.0 ** ((USUAL_QUALITY - quality) / 10)))
+
+
+def usable(steps: Steps) -> Steps:
+    """``steps`` within range, as the file stores them."""
     # An eighth of the range is the coarsest that decodes sensibly, whatever the quality.
     steps = Steps(**vars(steps) | {"opacity": min(steps.opacity, 0.125), "rotation": min(steps.rotation, 0.2)})
     return Steps(*np.array(list(vars(steps).values()), np.float32).astype(np.float64).tolist())
@@ -212,7 +219,10 @@ def _pack_basis(basis: np.ndarray) -> bytes:
 
 def _unpack_basis(data: bytes, components: int, wide: int) -> np.ndarray:
     scale = np.frombuffer(data, "<f4", components)
-    return np.frombuffer(data, np.int8, components * wide, 4 * components).reshape(components, wide) * scale[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):  # of a damaged file
+        return (
+            np.frombuffer(data, np.int8, components * wide, 4 * components).reshape(components, wide) * scale[:, None]
+        )
 
 
 def _split(shown: np.ndarray, layers: int | None) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ Attributes: positions, orientations (unit), linear scales, opacities, and SH wit
 written y-up: x right, y up, z back. Reading honours the stage's up axis and the prims' transforms.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -57,12 +58,9 @@ def read(path: Path) -> Table:
     _usd()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "arrays.npz"
-        command = [sys.executable, "-m", "splat.formats.usd_reader", str(path.resolve()), str(out)]
-        # The working folder is where this package lies, so that the module is found however splat was started.
-        home = Path(__file__).parents[2]
-        done = subprocess.run(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        if done.returncode:
-            said = done.stdout.decode("utf-8", "replace").strip() or f"usd-core ended with code {done.returncode}"
+        code, said = extract(path.resolve(), out)
+        if code:
+            said = said or f"usd-core ended with code {code}"
             raise InputError(f"{path}: the USD stage cannot be read ({said}); make or copy it again")
         with np.load(out) as arrays:
             found = dict(arrays)
@@ -70,6 +68,17 @@ def read(path: Path) -> Table:
     if not tables:
         raise InputError(f"{path}: the USD stage holds no {SCHEMA}, so no Gaussians; check the file")
     return frames.convert(Table.concat(tables), FRAMES.get(str(found["up"]), FRAMES["Y"]), frames.HOME)
+
+
+def extract(path: Path, out: Path) -> tuple[int, str]:
+    """Run `usd_reader` in a process of its own; its exit code and what it said."""
+    command = [sys.executable, "-m", "splat.formats.usd_reader", str(path), str(out)]
+    # The working folder is where this package lies, so that the module is found however splat was started.
+    home = Path(__file__).parents[2]
+    # With one thread, what usd-core reserves does not grow with the machine.
+    environment = os.environ | {"PXR_WORK_THREAD_LIMIT": "1"}
+    done = subprocess.run(command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
 def _table(found: dict[str, np.ndarray], number: int, path: Path) -> Table:

@@ -12,7 +12,7 @@ import numpy as np
 
 SCHEMA = "ParticleField3DGaussianSplat"
 ARRAYS = {"positions": 3, "scales": 3, "opacities": 1, "radiance:sphericalHarmonicsCoefficients": 3}
-MEMORY = 2 << 30  # bytes of address space beyond 16 times the file's size; usd-core's threads reserve much of it
+MEMORY = 192 << 20  # bytes beyond 16 times the file's size; text takes about that much while it is parsed
 
 
 def main(stage: str, out: str) -> int:
@@ -36,10 +36,11 @@ def _limit_memory(size: int) -> None:
 
         from pxr import Usd, UsdGeom, UsdUtils, UsdVol  # noqa: F401  the libraries are not the file's fault
 
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + 16 * size + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    except (ImportError, OSError, ValueError):
+        # What is mapped and may be written, not what the file's own mapping takes.
+        held = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) << 10
+        limit = held + 16 * size + MEMORY
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    except (ImportError, OSError, ValueError, IndexError):
         return  # not Linux, or a stricter limit holds already
 
 

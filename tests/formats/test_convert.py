@@ -1,12 +1,17 @@
 """``splat convert``: edits on the way, folders, and options of formats."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from clouds import cloud_of
 
 from splat import formats
-from splat.cli import main
+from splat.cli import main, words
+from splat.cli.convert import Convert
 
 
 @pytest.fixture
@@ -95,3 +100,56 @@ def test_wrong_options_are_said_in_one_sentence(arguments, said, source, tmp_pat
     captured = capsys.readouterr()
     assert said in captured.err and captured.err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["in.ply"]
+
+
+def test_converting_needs_no_torch(source, tmp_path):
+    """Importing PyTorch takes longer than most conversions."""
+    code = (
+        "import sys; from splat.cli import main\n"
+        "names = 'a.ply a.spz b.spz a.sog a.splat a.ksplat a.compressed.ply a.glb a.splatz'.split()\n"
+        f"folder = {str(tmp_path)!r} + '/'\n"
+        f"for name in names: assert main(['convert', {str(source)!r}, folder + name]) == 0\n"
+        "for name in names: assert main(['convert', folder + name, folder + 'o.ply']) == 0\n"
+        "edits = ['--rotate', '0', '9', '0', '--crop', '-1', '-1', '-1', '1', '1', '1', '--decimate', '50%']\n"
+        f"assert main(['convert', {str(source)!r}, {str(source)!r}, folder + 'o.ply', *edits]) == 0\n"
+        "assert not {'torch', 'tyro', 'pycolmap', 'cv2'} & set(sys.modules)\n"
+        f"assert main(['info', {str(source)!r}]) == 0 and 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, wanted",
+    [
+        ("a.ply b.ply", {}),
+        ("a.ply b.ply --crop -1 -2 -3 1 2e0 3", {"crop": (-1.0, -2.0, -3.0, 1.0, 2.0, 3.0)}),
+        ("a.ply b.ply --sh-degree 1 --decimate=20k", {"max_sh": 1, "decimate": "20k"}),
+        ("--option a=1 --option b=2 a.ply b.ply", {"option": ("a=1", "b=2")}),
+        ("a.ply b.ply --scale 1e-3 --axes RDF:RUB", {"scale": 1e-3, "axes": "RDF:RUB"}),
+    ],
+)
+def test_quick_parsing_agrees_with_tyro(arguments, wanted, monkeypatch):
+    aliases = {"--sh-degree": "--max-sh"}
+    quick = words.parse("convert", Convert, arguments.split(), aliases)
+    assert quick == Convert((Path("a.ply"), Path("b.ply")), **wanted)
+
+    def refuse(*_):
+        raise ValueError
+
+    monkeypatch.setattr(words, "_plain", refuse)
+    assert words.parse("convert", Convert, arguments.split(), aliases) == quick
+
+
+@pytest.mark.parametrize(
+    "arguments", ["a.ply b.ply --scales 2", "a.ply b.ply --scale", "a.ply b.ply --max-sh x", "--help"]
+)
+def test_what_is_not_plain_is_left_to_tyro(arguments):
+    with pytest.raises(SystemExit):
+        words.parse("convert", Convert, arguments.split())
+
+
+def test_quality_takes_decimals(source, tmp_path):
+    convert(source, tmp_path / "a.splatz", "--option", "quality=42.5")
+    convert(source, tmp_path / "b.splatz", "--option", "quality=55")
+    assert (tmp_path / "a.splatz").stat().st_size < (tmp_path / "b.splatz").stat().st_size

@@ -34,9 +34,9 @@ def test_damaged_files(name, tmp_path):
         path, data = sources[case % len(sources)]
         zipped = path.suffix == ".sog" and case % 2
         damaged = fuzz_formats.mutate_archive(path, random) if zipped else fuzz_formats.mutate(data, random)
-        target = tmp_path / f"case{path.name[1:]}"
+        target = path if name == "streamed-sog" else tmp_path / f"case{path.name[1:]}"
         target.write_bytes(damaged)
-        outcome = fuzz_formats.attempt(target, name)
+        outcome, _ = fuzz_formats.attempt(target, name)
         assert outcome in ("read", "refused"), f"case {case}: {outcome}"
         outcomes.add(outcome)
     assert outcomes == {"read", "refused"}
@@ -48,7 +48,7 @@ def test_damaged_usd_ends_no_process(tmp_path):
     data = (tmp_path / "a.usdc").read_bytes()
     for case in range(6):
         (tmp_path / "b.usdc").write_bytes(fuzz_formats.mutate(data, np.random.default_rng((3, case))))
-        assert fuzz_formats.attempt(tmp_path / "b.usdc", "usd") in ("read", "refused")
+        assert fuzz_formats.attempt(tmp_path / "b.usdc", "usd")[0] in ("read", "refused")
 
 
 @pytest.mark.parametrize("name", [name for name in fuzz_formats.VARIANTS if name != "usd"])
@@ -156,6 +156,22 @@ def test_paths_cannot_leave_the_sog(name, tmp_path):
     (tmp_path / "in" / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(InputError, match="is not a plain name"):
         formats.read(tmp_path / "in")
+
+
+def test_hostile_trees_of_a_streamed_sog(tmp_path):
+    path = tmp_path / "in" / "lod-meta.json"
+    formats.write(cloud_of(10, 0), path)
+    meta = json.loads(path.read_text())
+    leaf = meta["tree"]["lods"]["0"]
+    for change, said in (
+        ({"filenames": ["../secret/meta.json"]}, "is not a plain name"),
+        ({"tree": {"children": [meta["tree"]] * 2}}, "twice or beyond"),
+        ({"tree": {"lods": {"0": leaf | {"count": 10**12}}}}, "twice or beyond"),
+        ({"tree": {"lods": {"0": leaf | {"file": 7}}}}, "file 7 of 1"),
+        ({"tree": {"lods": {"finest": leaf}}}, "cannot be understood"),
+    ):
+        path.write_text(json.dumps(meta | change))
+        assert said in refused_cheaply(path)
 
 
 def test_paths_cannot_leave_the_gltf(tmp_path):

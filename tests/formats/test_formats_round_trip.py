@@ -1,12 +1,14 @@
 """Write and read back: lossless formats bit for bit, lossy ones within the steps of their specifications."""
 
+import json
+
 import pytest
 import torch
 from clouds import angles, cloud_of, clouds, same_bits
 from hypothesis import HealthCheck, given, settings
 
 from splat import InputError, formats
-from splat.formats import compressed_ply, frames, ksplat, order
+from splat.formats import compressed_ply, frames, ksplat, order, streamed
 from splat.formats.importance import importance
 from splat.formats.table import Table
 
@@ -259,6 +261,32 @@ def test_folder_sog_equals_the_bundle(tmp_path):
     bundle = formats.read(tmp_path / "a.sog")
     assert same_bits(formats.read(tmp_path / "folder"), bundle)
     assert same_bits(formats.read(tmp_path / "folder" / "meta.json"), bundle)
+
+
+def test_streamed_sog_has_all_gaussians_at_its_finest_level(tmp_path, monkeypatch):
+    monkeypatch.setattr(streamed, "LEAF", 1000)
+    monkeypatch.setattr(streamed, "FILE", 2500)
+    cloud = cloud_of(6000, 1)
+    formats.write(cloud, tmp_path / "lod-meta.json", levels=2)
+    assert formats.recognise(tmp_path).name == "streamed-sog"
+    found = formats.read(tmp_path)
+    nearest = torch.cdist(cloud.means, found.means).argmin(1)
+    assert nearest.unique().numel() == len(found) == 6000
+    assert_close(found.means[nearest], cloud.means, 1e-3, "means")
+    meta = json.loads((tmp_path / "lod-meta.json").read_text())
+    assert meta["counts"] == [6000, 1500] and len(meta["filenames"]) > 3
+    leaves, stack = [], [meta["tree"]]
+    while stack:
+        node = stack.pop()
+        stack += node.get("children", [])
+        leaves += [node] if "lods" in node else []
+    for leaf in leaves:  # every Gaussian lies in the box of its leaf
+        place = leaf["lods"]["0"]
+        assert place["count"] <= 1000
+        part = formats.read(tmp_path / meta["filenames"][place["file"]])
+        means = part.means[place["offset"] :][: place["count"]]
+        low, high = (torch.tensor(leaf["bound"][end]) - shift for end, shift in (("min", 1e-3), ("max", -1e-3)))
+        assert ((means >= low) & (means <= high)).all()
 
 
 def test_sog_written_twice_loses_nothing_more(tmp_path):
