@@ -121,6 +121,11 @@ def _driver() -> ctypes.CDLL | None:
         return None
 
 
+def has_driver() -> bool:
+    """Whether NVIDIA's driver is installed, whatever else may be missing."""
+    return _driver() is not None
+
+
 class Gpu:
     """One NVIDIA GPU: compiles kernel files at first use and keeps them loaded."""
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,9 @@ from splat.training.parts import Part, without_columns
 from splat.training.schedules import Plan, crossed
 from splat.training.trainer import Setup, State
 
-# Settings that may differ between a run and its resumption, because the result does not depend on them.
-_FREE = ("checkpoint_seconds", "eval_every", "scene.path", "scene.cache_megabytes")
+# Settings that may differ between a run and its resumption, because the result does not depend on them (on the backend,
+# by rounding: a GPU that is too small need not end a run).
+_FREE = ("backend", "checkpoint_seconds", "eval_every", "scene.path", "scene.cache_megabytes")
 _CHECK_EVERY = 50  # steps between two searches of all parameters for NaN and infinity
 _WRITING_SECONDS = 3.0  # what writing cloud, pictures and report takes at the end of a run, about
 
@@ -114,17 +116,19 @@ def train(
         scene, parts = _with_priors(scene, config)
         setup = trainer.set_up(scene, config, parts)
         try:
-            if packed is None:
-                state = trainer.begin(setup, plan)
-            else:
-                _check_same_photos(packed, scene, out)
-                state = trainer.unpack(setup, packed, plan)
+            with gpu.memory_errors():
+                if packed is None:
+                    state = trainer.begin(setup, plan)
+                else:
+                    _check_same_photos(packed, scene, out)
+                    state = trainer.unpack(setup, packed, plan)
             complete = _loop(setup, state, out, progress, stop)
         finally:
             setup.cache.close()
         if not complete:
             return TrainResult(state.cloud, _facts(setup, state), False, out)
-        return _finish(setup, state, out)
+        with gpu.memory_errors():
+            return _finish(setup, state, out)
     except InputError:
         if out is not None and packed is None:
             _forget(out)
@@ -157,18 +161,21 @@ def _loop(
             try:
                 with gpu.memory_errors():
                     trainer.step(setup, state)
-                # A faulty gradient shows at once; a parameter that is out of every picture only here.
-                if plan.step % _CHECK_EVERY == 0 or plan.finished:
-                    trainer.check_finite(state)
-            except (NonFiniteError, OutOfMemory):
-                if edit.aligned(state.population):  # memory may run out between two tensors of an edit
-                    _save(setup, state, out)
+                    # A faulty gradient shows at once; a parameter that is out of every picture only here.
+                    if plan.step % _CHECK_EVERY == 0 or plan.finished:
+                        trainer.check_finite(state)
+                    if crossed(config.eval_every, plan.before, plan.fraction) and not plan.finished:
+                        eval_psnr = _look(setup, state)
+                        _record(state, eval_psnr)
+                    elif crossed(0.01, plan.before, plan.fraction) and not plan.finished:
+                        _record(state)
+            except (NonFiniteError, OutOfMemory) as error:
+                _let_go(error)
+                # Memory may run out between two tensors of an edit.
+                saved_to = _save(setup, state, out) if edit.aligned(state.population) else None
+                if isinstance(error, OutOfMemory) and saved_to is not None:
+                    raise OutOfMemory(f"{error}; the run so far is kept in {saved_to}") from error
                 raise
-            if crossed(config.eval_every, plan.before, plan.fraction) and not plan.finished:
-                eval_psnr = _look(setup, state)
-                _record(state, eval_psnr)
-            elif crossed(0.01, plan.before, plan.fraction) and not plan.finished:
-                _record(state)
             if progress is not None:
                 rate = speed.after(plan.seconds)
                 progress(
@@ -275,11 +282,19 @@ def _record(state: State, psnr: float | None = None) -> None:
     state.history.append(entry | ({} if psnr is None else {"psnr": psnr}))
 
 
-def _save(setup: Setup, state: State, out: Path | None) -> None:
-    """Write a checkpoint, unless the state is faulty: then the one before stays the newest."""
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames that ``error`` came through still hold: on a full GPU, writing a checkpoint needs room."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _save(setup: Setup, state: State, out: Path | None) -> Path | None:
+    """Write a checkpoint and return its place, unless the state is faulty: then the one before stays the newest."""
     if out is not None and first_nonfinite(parameters(state.cloud)) is None:
         names = [view.name for view in setup.views]
-        checkpoint.save(out / "checkpoints", state.plan.step, trainer.pack(setup, state) | {"photos": names})
+        return checkpoint.save(out / "checkpoints", state.plan.step, trainer.pack(setup, state) | {"photos": names})
+    return None
 
 
 def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:

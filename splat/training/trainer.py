@@ -1,6 +1,7 @@
 """The training loop: draw, compare, step, now and then change the rows."""
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splat import gpu
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.errors import NonFiniteError
-from splat.rendering import RenderOptions, get_backend
+from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
 from splat.rendering.cpu import AdamHyper
 from splat.scene import ImageCache, Scene, View
@@ -91,14 +93,23 @@ def set_up(scene: Scene, config: TrainConfig, parts: tuple[Part, ...] = ()) -> S
     """Check the scene, choose the backend, and gather what the loop needs. Raises InputError, BackendError."""
     check_views(scene)
     if config.backend == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        backend = choose_backend(GaussianCloud.empty(device=device))
+        backend = choose_backend(GaussianCloud.empty(device=_best_device()))
     else:
         backend = get_backend(config.backend)
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     keypoints = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
     seen = tuple((None, None) if found is None else (scene.points.xyz[found[0]], found[1]) for found in keypoints)
     return Setup(scene, config, strategy_of(config), backend, cache, seen, parts + surface_terms.parts(config))
+
+
+def _best_device() -> str:
+    """The GPU if there is one and its backend works. A GPU that is left idle is said."""
+    reason = check_backend("cuda") if gpu.has_driver() else ""
+    if reason is None:
+        return "cuda"
+    if reason:
+        warnings.warn(f"training on the processor, because {reason}", stacklevel=2)
+    return "cpu"
 
 
 def begin(setup: Setup, plan: schedules.Plan) -> State:
