@@ -45,6 +45,7 @@ def examine() -> dict[str, list[Finding]]:
         "Graphics card": graphics(),
         "Rendering backends": backends(),
         "Packages": [*packages(), *optional()],
+        "Priors for few photos": priors(),
     }
 
 
@@ -248,6 +249,16 @@ def optional() -> list[Finding]:
     return [
         tried("MP4 video", write_test_video, "pip install av"),
         lpips(),
+    ]
+
+
+def priors() -> list[Finding]:
+    """What can help where photos are few; a run goes on without what is absent."""
+    from splat.priors.available import priors as known
+
+    return [
+        Finding(each.name, "ok" if each.ready else "absent", f"{each.detail} ({each.setting})", each.remedy)
+        for each in known()
     ]
 
 

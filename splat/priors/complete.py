@@ -4,14 +4,69 @@ Weighted least squares on the picture's grid (Levin, Lischinski and Weiss, "Colo
 depth in place of colour): Σ cᵢ (dᵢ − d̄ᵢ)² + λ Σ wᵢⱼ (dᵢ − dⱼ)², wᵢⱼ small across edges of the photo.
 """
 
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import cv2
 import numpy as np
+import torch
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import cg
+
+from splat.priors.stereo import DepthMap
+from splat.scene.scene import Scene, View
 
 _SMOOTH = 0.3  # λ
 _EDGE = 8.0  # grey levels over which the coupling of neighbours falls to 1/e
 _LOOSE = 1e-3  # coupling across the strongest edges
 _ITERATIONS = 400
+_ANCHOR = 4.0  # cᵢ of a sparse point: they are rare and right
+GUESSED = 0.1  # confidence of what was filled in
+MAX_PIXELS = 200_000  # larger pictures are filled at a smaller size
+
+
+def completed(scene: Scene, maps: Sequence[DepthMap]) -> tuple[DepthMap, ...]:
+    """``maps`` of the training views without holes: what stereo agreed on and the sparse points, and between them the
+    smoothest surface that breaks where the photo has edges, with the confidence `GUESSED`.
+
+    A view in which nothing is known keeps its empty map.
+    """
+    return tuple(_completed(scene, view, own) for view, own in zip(scene.train_views, maps, strict=True))
+
+
+def _completed(scene: Scene, view: View, own: DepthMap) -> DepthMap:
+    height, width = own.depth.shape
+    factor = min(1.0, math.sqrt(MAX_PIXELS / (height * width)))
+    size = (round(width * factor), round(height * factor))
+    inverse, sure = _anchors(scene, view, own, size)
+    if not (sure > 0).any():
+        return own
+    grey = cv2.cvtColor(view.load().rgb.numpy(), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    filled = complete(inverse, sure, cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
+    filled = np.clip(filled, inverse[sure > 0].min(), inverse[sure > 0].max())
+    filled = torch.from_numpy(cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR))
+    depth = torch.where(own.agreed, own.depth, 1 / filled)
+    confidence = torch.where(own.agreed, own.confidence, torch.full_like(own.confidence, GUESSED))
+    return dataclasses.replace(own, depth=depth, confidence=confidence)
+
+
+def _anchors(scene: Scene, view: View, own: DepthMap, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse depth and its certainty at ``size`` (width, height): agreed stereo, and sparse points where they are."""
+    width, height = size
+    agreed = own.agreed.numpy() & (own.depth.numpy() > 0)
+    inverse = np.where(agreed, 1 / np.maximum(own.depth.numpy(), 1e-12), 0).astype(np.float32)
+    sure = np.where(agreed, own.confidence.numpy(), 0).astype(np.float32)
+    if sure.shape != (height, width):
+        inverse, sure = (cv2.resize(each, size, interpolation=cv2.INTER_NEAREST) for each in (inverse, sure))
+    if scene.points.measured and len(view.keypoint_ids):
+        z = view.camera.project(scene.points.xyz[view.keypoint_ids])[1].numpy()
+        place = view.keypoint_xy.numpy() * (width / own.depth.shape[1], height / own.depth.shape[0])
+        column, row = (np.clip(place[:, k].astype(int), 0, n - 1) for k, n in ((0, width), (1, height)))
+        front = z > 0
+        inverse[row[front], column[front]] = 1 / z[front]
+        sure[row[front], column[front]] = _ANCHOR
+    return inverse, sure
 
 
 def complete(inverse_depth: np.ndarray, confidence: np.ndarray, grey: np.ndarray) -> np.ndarray:
