@@ -44,8 +44,11 @@ def parse(command: str, into: Callable[..., T], arguments: Sequence[str], aliase
 
         from splat.cli import console
 
-        markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction)
-        return console.parse(command, into, arguments, config=markers)
+        kinds = typing.get_type_hints(into)
+        for field in dataclasses.fields(into):
+            marker = {dataclasses.MISSING: tyro.conf.Positional, (): tyro.conf.UseAppendAction}.get(field.default)
+            into.__annotations__[field.name] = marker[kinds[field.name]] if marker else kinds[field.name]
+        return console.parse(command, into, arguments)
 
 
 def _plain(into: Any, arguments: list[str]) -> dict[str, Any]:
