@@ -1,16 +1,21 @@
 """``splat view``: clouds and runs on a web page."""
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 import tyro
 
 from splat.cli.console import parse, say
 from splat.cli.inputs import on_device, open_scene, open_subject
 from splat.errors import InputError
+
+if TYPE_CHECKING:
+    from splat.viewer import Page
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class View:
     """Scene whose photos and cameras are shown; by default the first run's, if it is there."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines see the page, and save into its folder."""
+    token: str | None = None
+    """Secret that browsers must bring, in the address that is printed; "new" makes one up."""
     port: int = 8080
     """Port to listen on; if it is taken, the next free one."""
     up: tuple[float, float, float] | None = None
@@ -59,17 +66,38 @@ def run(arguments: Sequence[str]) -> None:
     filled = next(entry.cloud for entry in entries if len(entry.cloud))
     look = Look(background=first.background, antialiased=first.antialiased)
     folder = first.run or first.file.parent
-    page = open_page(entries, first_view(filled, scene, options.up), look, scene, folder, options.host, options.port)
+    token = secret(options.token)
+    view = first_view(filled, scene, options.up)
+    page = open_page(entries, view, look, scene, folder, options.host, options.port, token)
     port = page.server.get_port()
     if port != options.port:
         say(f"port {options.port} is taken")
-    say(f"{page.url}  (Ctrl-C ends it)")
+    serve(page, token)
+
+
+def secret(token: str | None) -> str | None:
+    """The token to ask for; "new" makes one up. Raises InputError for one that is easily guessed."""
+    if token == "new":
+        return secrets.token_urlsafe(12)
+    if token is not None and len(token) < 8:
+        raise InputError(f"--token has {len(token)} characters, expected at least 8; or say --token new")
+    return token
+
+
+def serve(page: "Page", token: str | None = None) -> None:
+    """Print the address of ``page`` and serve it until Ctrl-C."""
+    say(f"{address(page, token)}  (Ctrl-C ends it)")
     try:
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
         page.close()
         say("closed")
+
+
+def address(page: "Page", token: str | None) -> str:
+    """What to type into a browser."""
+    return page.url if token is None else f"{page.url}/?token={quote(token, safe='')}"
 
 
 def _name(path: Path) -> str:

@@ -64,10 +64,16 @@ def inside(folder: Path, name: str) -> Path:
     return target
 
 
-def save(cloud: GaussianCloud, folder: Path, name: str) -> Path:
-    """Write ``cloud`` as a new file of ``folder`` in the format that ``name`` ends with. Raises InputError."""
+def new_file(folder: Path, name: str) -> Path:
+    """The file ``name`` of ``folder``, which is not there yet. Raises InputError."""
     target = inside(folder, name)
     if target.exists():
         raise InputError(f"{target.name} is there already; choose another name")
+    return target
+
+
+def save(cloud: GaussianCloud, folder: Path, name: str) -> Path:
+    """Write ``cloud`` as a new file of ``folder`` in the format that ``name`` ends with. Raises InputError."""
+    target = new_file(folder, name)
     formats.write(cloud, target)
     return target

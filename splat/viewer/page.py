@@ -3,36 +3,84 @@
 import contextlib
 import io
 import logging
+import math
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from splat.camera import Camera
-from splat.cloud import GaussianCloud
+from splat.cloud import GaussianCloud, matrix_to_quaternion
 from splat.errors import InputError
 from splat.scene import Scene
 from splat.sh import C0
 from splat.viewer import edits as editing
-from splat.viewer.drawing import Look, compare, letterbox, picture
+from splat.viewer import guard
+from splat.viewer.drawing import Look, compare, labelled, letterbox, picture
 from splat.viewer.first_view import FirstView
 from splat.viewer.worker import LARGEST, Pose, Worker
 
 TRIES = 100  # ports looked at when the wanted one is taken
+T = TypeVar("T")
 
 
 @dataclass
 class Entry:
-    """One cloud of the page: its name, Gaussians, file size in bytes, and whether it is shown."""
+    """One cloud of the page.
+
+    Attributes:
+        name, nbytes: of its file.
+        cloud: the Gaussians as they were read.
+        shown: whether it is drawn.
+        position, degrees, scale: where it is put: scaled, turned about x, then y, then z of the world, and moved.
+    """
 
     name: str
     cloud: GaussianCloud
     nbytes: int
     shown: bool = True
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    degrees: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+
+    def placed(self) -> GaussianCloud:
+        """The Gaussians where they are put."""
+        if (self.position, self.degrees, self.scale) == ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0):
+            return self.cloud
+        return self.cloud.transform(turned(self.degrees), torch.tensor(self.position), self.scale)
+
+    @property
+    def size(self) -> str:
+        """Count and megabytes in words."""
+        return f"{len(self.cloud):,} Gaussians · {self.nbytes / 1e6:.2f} MB"
+
+
+def turned(degrees: tuple[float, float, float]) -> torch.Tensor:
+    """(3, 3) float64 rotation about x, then y, then z of the world."""
+    matrix = torch.eye(3, dtype=torch.float64)
+    for axis, angle in enumerate(degrees):
+        sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+        turn = torch.eye(3, dtype=torch.float64)
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        turn[i, i] = turn[j, j] = cosine
+        turn[i, j], turn[j, i] = -sine, sine
+        matrix = turn @ matrix
+    return matrix
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two pictures in one: ``how`` as `drawing.compare` has it, of photo ``view`` and its render, or of two entries."""
+
+    how: str
+    share: float = 0.5
+    view: int | None = None
+    pair: tuple[int, int] | None = None
 
 
 @dataclass
@@ -42,13 +90,15 @@ class Settings:
     look: Look
     edits: editing.Edits = editing.Edits()
     renderer: str = "server"
-    view: int | None = None  # of the scene, for comparing
-    compare: str = "off"
-    share: float = 0.5
+    comparison: Comparison | None = None
 
 
 class Page:
-    """The clouds on one address. Made by `open_page`; ``close`` ends it."""
+    """The clouds on one address. Made by `open_page`; ``close`` ends it.
+
+    ``turn`` runs a drawing where it may run, and gives back what the drawing gives: at once, unless somebody who needs
+    the processor for other work (training) sets it to something that waits.
+    """
 
     def __init__(
         self, server: Any, entries: Sequence[Entry], first: FirstView, look: Look, scene: Scene | None, folder: Path
@@ -56,8 +106,10 @@ class Page:
         self.server, self.entries, self.scene, self.folder = server, list(entries), scene, folder
         self.first = first
         self.settings = Settings(look)
+        self.turn: Callable[[Callable[[], T]], T] = lambda job: job()
         self._lock = threading.RLock()
         self._workers: dict[int, Worker] = {}
+        self._parts: dict[int, GaussianCloud] = {}
         self._cloud: GaussianCloud | None = None
         self._photos: dict[int, np.ndarray] = {}
         self._browser_nodes: list[Any] = []
@@ -72,6 +124,11 @@ class Page:
     def url(self) -> str:
         """Where the page is."""
         return f"http://{self.server.get_host()}:{self.server.get_port()}"
+
+    @property
+    def watched(self) -> bool:
+        """Whether a browser is connected."""
+        return bool(self._workers)
 
     def close(self) -> None:
         """End every worker and the server."""
@@ -90,41 +147,63 @@ class Page:
             for name, value in settings.items():
                 setattr(self.settings, name, value)
             if "edits" in settings:
-                self._cloud = None
-            if {"edits", "renderer"} & set(settings):
+                self._forget()
+            if {"edits", "renderer", "comparison"} & set(settings):
                 self._fill_browser()
-            self._refresh()
+            self.refresh()
 
-    def show_entry(self, entry: Entry, shown: bool) -> None:
-        """Show or hide one cloud."""
+    def change_entry(self, entry: Entry, **fields: Any) -> None:
+        """Set fields of an entry and draw again."""
         with self._lock:
-            entry.shown, self._cloud = shown, None
+            for name, value in fields.items():
+                setattr(entry, name, value)
+            self._forget()
             self._fill_browser()
-            self._refresh()
+            self.refresh()
+
+    def _forget(self) -> None:
+        self._parts, self._cloud = {}, None
+
+    def part(self, index: int) -> GaussianCloud:
+        """One cloud where it is put, filtered and cropped."""
+        with self._lock:
+            if index not in self._parts:
+                self._parts[index] = editing.apply(self.entries[index].placed(), self.settings.edits)
+            return self._parts[index]
 
     def cloud(self) -> GaussianCloud:
-        """The shown clouds as one, filtered and cropped."""
+        """The shown clouds as one, where they are put, filtered and cropped."""
         with self._lock:
             if self._cloud is None:
-                parts = [editing.apply(entry.cloud, self.settings.edits) for entry in self.entries if entry.shown]
+                parts = [self.part(index) for index, entry in enumerate(self.entries) if entry.shown]
                 empty = GaussianCloud.empty(device=self.entries[0].cloud.device)
                 self._cloud = GaussianCloud.concat(parts) if len(parts) > 1 else parts[0] if parts else empty
             return self._cloud
 
     # ---- pictures ----
 
-    def draw(self, camera: Camera, aspect: float | None = None) -> np.ndarray:
+    def draw(self, camera: Camera) -> np.ndarray:
         """The picture (H, W, 3) uint8 of ``camera`` with the settings, or the comparison that is switched on."""
         with self._lock:
-            cloud, settings = self.cloud(), self.settings
-            view, how, share, look = settings.view, settings.compare, settings.share, settings.look
-        if self.scene is None or view is None or how == "off":
-            return picture(cloud, camera, look)
-        photo = self._photo(view)
-        drawn = picture(cloud, self.scene.views[view].camera, look)
-        return letterbox(compare(photo, drawn, how, share), aspect or camera.width / camera.height)
+            look, comparison = self.settings.look, self.settings.comparison
+            pair = None if comparison is None else comparison.pair
+            clouds = [self.cloud()] if pair is None else [self.part(index) for index in pair]
+        if comparison is None:
+            return picture(clouds[0], camera, look)
+        how, share = comparison.how, comparison.share
+        if pair is None:
+            photo = self.photo(comparison.view)
+            drawn = picture(clouds[0], self.scene.views[comparison.view].camera, look)
+            return letterbox(compare(photo, drawn, how, share), camera.width / camera.height)
+        if how == "side by side":
+            half = max(1, camera.width // 2)
+            camera = camera.replace(width=half, cx=camera.cx - (camera.width - half) / 2)
+        drawn = [picture(cloud, camera, look) for cloud in clouds]
+        result = compare(drawn[0], drawn[1], how, share)
+        names = [f"{entry.name} {entry.nbytes / 1e6:.2f} MB" for entry in (self.entries[index] for index in pair)]
+        return labelled(result, *names)
 
-    def _photo(self, view: int) -> np.ndarray:
+    def photo(self, view: int) -> np.ndarray:
         """The photo of a view, (H, W, 3) uint8; the last one is kept."""
         with self._lock:
             if view not in self._photos:
@@ -136,18 +215,27 @@ class Page:
         from PIL import Image
 
         data = io.BytesIO()
-        Image.fromarray(self.draw(pose_of(client).camera(LARGEST))).save(data, "png")
+        Image.fromarray(self.turn(lambda: self.draw(pose_of(client).camera(LARGEST)))).save(data, "png")
         return data.getvalue()
+
+    def look_from(self, client: Any, camera: Camera, distance: float) -> None:
+        """Put a browser's camera where ``camera`` is, turning about the point ``distance`` ahead."""
+        position = camera.position.double()
+        with client.atomic():
+            client.camera.position = position.numpy()
+            client.camera.look_at = (position + distance * camera.forward.double()).numpy()
+            client.camera.up_direction = -camera.world_to_camera[1, :3].double().numpy()
+            client.camera.fov = 2 * float(np.arctan(0.5 * camera.height / camera.fy))
 
     def _connect(self, client: Any) -> None:
         def show(image: np.ndarray, full: bool) -> None:
-            if self.settings.renderer == "server" or self.settings.compare != "off":
+            if self.settings.renderer == "server" or self.settings.comparison is not None:
                 client.scene.set_background_image(image, format="jpeg", jpeg_quality=92 if full else 70)
 
         def failed(error: Exception) -> None:
             client.add_notification("No picture", str(error), color="red")
 
-        worker = Worker(self.draw, show, failed)
+        worker = Worker(self.draw, show, failed, lambda job: self.turn(job))
         with self._lock:
             self._workers[client.client_id] = worker
         client.camera.on_update(lambda _: worker.move(pose_of(client)))
@@ -160,15 +248,21 @@ class Page:
         if worker is not None:
             worker.close()
 
-    def _refresh(self) -> None:
-        if self.settings.renderer == "browser" and self.settings.compare == "off":
+    def refresh(self, forget: bool = False) -> None:
+        """Draw again for every browser; ``forget`` when the clouds themselves are others now."""
+        if forget:
+            with self._lock:
+                self._forget()
+        if self.settings.renderer == "browser" and self.settings.comparison is None:
             # A plain picture, not None: after None, viser's page shows no further pictures.
             colour = np.array(self.settings.look.background) * 255 + 0.5
             plain = np.full((2, 2, 3), colour.astype(np.uint8), np.uint8)
             for client in self.server.get_clients().values():
                 client.scene.set_background_image(plain, format="png")
             return
-        for worker in self._workers.values():
+        with self._lock:
+            workers = list(self._workers.values())
+        for worker in workers:
             worker.refresh()
 
     def _fill_browser(self) -> None:
@@ -176,7 +270,7 @@ class Page:
         for node in self._browser_nodes:
             node.remove()
         self._browser_nodes = []
-        if self.settings.renderer != "browser":
+        if self.settings.renderer != "browser" or self.settings.comparison is not None:
             return
         cloud = editing.thin(self.cloud()).to("cpu")
         if len(cloud) == 0:
@@ -198,6 +292,20 @@ def pose_of(client: Any) -> Pose:
     return Pose(wxyz, position, float(camera.fov), max(1, camera.image_width), max(1, camera.image_height))
 
 
+def frustum(page: Page, name: str, camera: Camera, scale: float, **more: Any) -> Any:
+    """A camera drawn into the scene."""
+    pose = camera.camera_to_world.double()
+    return page.server.scene.add_camera_frustum(
+        name,
+        fov=2 * float(np.arctan(0.5 * camera.height / camera.fy)),
+        aspect=camera.width / camera.height,
+        scale=scale,
+        wxyz=matrix_to_quaternion(pose[:3, :3]).numpy(),
+        position=pose[:3, 3].numpy(),
+        **more,
+    )
+
+
 def open_page(
     entries: Sequence[Entry],
     first: FirstView,
@@ -206,12 +314,16 @@ def open_page(
     folder: Path = Path(),
     host: str = "127.0.0.1",
     port: int = 8080,
+    token: str | None = None,
+    panels: "Callable[[Page], None] | None" = None,
 ) -> Page:
     """Serve ``entries`` and return at once.
 
     Args:
         folder: where the page may save files.
         port: the next free one is taken where this one is not.
+        token: secret that browsers must bring; None asks for none.
+        panels: adds the panels; by default all of them.
     Raises InputError when viser is not installed or no port is free.
     """
     try:
@@ -222,10 +334,16 @@ def open_page(
 
     # Browsers open connections that they never use; that is no news for the terminal.
     logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), guard.guarding(token):
         server = viser.ViserServer(host=host, port=free_port(host, port), label="splat", verbose=False)
     page = Page(server, entries, first, look, scene, folder)
-    add_panels(page)
+    try:
+        near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+        guard.check(f"http://{near}:{server.get_port()}/")
+    except InputError:
+        page.close()
+        raise
+    (panels or add_panels)(page)
     return page
 
 

@@ -1,4 +1,4 @@
-"""The panels beside the picture."""
+"""The panels beside the picture: clouds, picture, filters, files. Photos and camera paths have files of their own."""
 
 import dataclasses
 from typing import Any
@@ -6,36 +6,100 @@ from typing import Any
 import numpy as np
 import torch
 
-from splat.cloud import matrix_to_quaternion
 from splat.errors import InputError
 from splat.viewer import edits as editing
 from splat.viewer.drawing import MODES
+from splat.viewer.page import Comparison, Page
+from splat.viewer.path_panel import paths
+from splat.viewer.photo_panel import photos
 
 COMPARISONS = ("off", "slider", "blend", "side by side", "difference")
 
 
-def add_panels(page: Any) -> None:
-    """Add every panel to ``page`` (a `splat.viewer.page.Page`)."""
-    page.server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
+def add_panels(page: Page) -> None:
+    """Add every panel to ``page``."""
+    theme(page)
     clouds(page)
     drawing(page)
-    filters(page)
     if page.scene is not None:
-        photos(page)
+        photos(page, COMPARISONS)
+    filters(page)
+    paths(page)
     files(page)
 
 
-def clouds(page: Any) -> None:
-    """Names, sizes and a check box for each cloud."""
+def theme(page: Page) -> None:
+    """The look of all panels."""
+    page.server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
+
+
+def clouds(page: Page) -> None:
+    """Names, sizes, a check box and a place for each cloud, and two of them in one picture."""
     gui = page.server.gui
     with gui.add_folder("Clouds"):
         for entry in page.entries:
-            box = gui.add_checkbox(entry.name, entry.shown, hint=f"{len(entry.cloud):,} Gaussians")
-            gui.add_markdown(f"{len(entry.cloud):,} Gaussians · {entry.nbytes / 1e6:.1f} MB")
-            box.on_update(lambda event, entry=entry: page.show_entry(entry, event.target.value))
+            box = gui.add_checkbox(entry.name, entry.shown, hint=entry.size)
+            gui.add_markdown(entry.size)
+            box.on_update(lambda event, entry=entry: page.change_entry(entry, shown=event.target.value))
+        if len(page.entries) > 1:
+            _pair(page)
+        with gui.add_folder("Place", expand_by_default=False):
+            _place(page)
 
 
-def drawing(page: Any) -> None:
+def _pair(page: Page) -> None:
+    """Two clouds beside each other, such as an original and what compressing made of it."""
+    gui = page.server.gui
+    names = [f"{number}: {entry.name}" for number, entry in enumerate(page.entries, 1)]
+    how = gui.add_dropdown("Compare", COMPARISONS, initial_value="off")
+    left = gui.add_dropdown("Left", names, initial_value=names[0])
+    right = gui.add_dropdown("Right", names, initial_value=names[1])
+    share = gui.add_slider("Divide at", 0.0, 1.0, 0.01, 0.5)
+    facts = gui.add_markdown("")
+
+    def changed(_: Any) -> None:
+        pair = names.index(left.value), names.index(right.value)
+        a, b = (page.entries[index] for index in pair)
+        facts.content = f"{a.nbytes / 1e6:.2f} MB → {b.nbytes / 1e6:.2f} MB: {a.nbytes / max(b.nbytes, 1):.1f} times"
+        page.change(comparison=None if how.value == "off" else Comparison(how.value, share.value, pair=pair))
+
+    for control in (how, left, right, share):
+        control.on_update(changed)
+
+
+def _place(page: Page) -> None:
+    """Where a cloud is put among the others."""
+    gui = page.server.gui
+    names = [f"{number}: {entry.name}" for number, entry in enumerate(page.entries, 1)]
+    which = gui.add_dropdown("Cloud", names, initial_value=names[0]) if len(names) > 1 else None
+    position = gui.add_vector3("Position", (0.0, 0.0, 0.0), step=0.01)
+    degrees = gui.add_vector3("Turn, °", (0.0, 0.0, 0.0), step=1.0)
+    scale = gui.add_number("Scale", 1.0, min=0.001, max=1000.0, step=0.01)
+    filling = False
+
+    def entry() -> Any:
+        return page.entries[names.index(which.value) if which else 0]
+
+    def placed(_: Any) -> None:
+        if not filling:
+            page.change_entry(entry(), position=position.value, degrees=degrees.value, scale=float(scale.value))
+
+    for control in (position, degrees, scale):
+        control.on_update(placed)
+
+    def chosen(_: Any) -> None:
+        nonlocal filling
+        filling = True  # these changes come from the entry; they must not go back to it one by one
+        try:
+            position.value, degrees.value, scale.value = entry().position, entry().degrees, entry().scale
+        finally:
+            filling = False
+
+    if which is not None:
+        which.on_update(chosen)
+
+
+def drawing(page: Page) -> None:
     """Renderer, mode, SH degree, background and field of view."""
     gui, look = page.server.gui, page.settings.look
     with gui.add_folder("Picture"):
@@ -44,8 +108,9 @@ def drawing(page: Any) -> None:
         mode = gui.add_dropdown("Mode", MODES, initial_value=look.mode)
         degree = gui.add_slider("SH degree", 0, 4, 1, look.sh_degree)
         background = gui.add_rgb("Background", tuple(round(255 * channel) for channel in look.background))
-        fov = gui.add_slider("Field of view", 10.0, 120.0, 1.0, round(page.first.fov))
+        fov = gui.add_slider("Field of view", 10.0, 120.0, 1.0, min(max(round(page.first.fov), 10), 120))
         reset = gui.add_button("First view")
+        snapshot = gui.add_button("Snapshot (PNG)")
 
     @renderer.on_update
     def _(_: Any) -> None:
@@ -73,12 +138,15 @@ def drawing(page: Any) -> None:
 
     @reset.on_click
     def _(event: Any) -> None:
-        camera = event.client.camera
-        camera.position, camera.look_at = page.first.position.numpy(), page.first.target.numpy()
-        camera.up_direction = page.first.up.numpy()
+        first = page.first
+        page.look_from(event.client, first.camera(16, 9), float((first.target - first.position).norm()))
+
+    @snapshot.on_click
+    def _(event: Any) -> None:
+        event.client.send_file_download("snapshot.png", page.snapshot(event.client), save_immediately=True)
 
 
-def filters(page: Any) -> None:
+def filters(page: Page) -> None:
     """Opacity and size filters, and the crop box."""
     gui = page.server.gui
     filled = [entry.cloud for entry in page.entries if len(entry.cloud)]
@@ -107,72 +175,14 @@ def filters(page: Any) -> None:
         control.on_update(filtered)
 
 
-def photos(page: Any) -> None:
-    """The photos' cameras: frusta, jumping to one, and comparing photo and picture."""
-    gui, views = page.server.gui, page.scene.views
-    names = tuple(view.name for view in views)
-    with gui.add_folder("Photos"):
-        choice = gui.add_dropdown("Photo", names, initial_value=names[0])
-        jump = gui.add_button("Go to photo")
-        how = gui.add_dropdown("Compare", COMPARISONS, initial_value="off")
-        share = gui.add_slider("Slider", 0.0, 1.0, 0.01, 0.5)
-        frusta = gui.add_checkbox("Show cameras", False)
-    nodes = [_frustum(page, number) for number in range(len(views))]
-
-    @jump.on_click
-    def _(event: Any) -> None:
-        go_to(page, event.client, names.index(choice.value))
-
-    def compared(_: Any) -> None:
-        page.change(view=names.index(choice.value), compare=how.value, share=share.value)
-
-    for control in (choice, how, share):
-        control.on_update(compared)
-
-    @frusta.on_update
-    def _(_: Any) -> None:
-        for node in nodes:
-            node.visible = frusta.value
-
-
-def _frustum(page: Any, number: int) -> Any:
-    camera = page.scene.views[number].camera
-    pose = camera.camera_to_world.double()
-    return page.server.scene.add_camera_frustum(
-        f"/cameras/{number}",
-        fov=2 * float(np.arctan(0.5 * camera.height / camera.fy)),
-        aspect=camera.width / camera.height,
-        scale=0.05 * page.scene.extent,
-        color=(255, 170, 60),
-        wxyz=matrix_to_quaternion(pose[:3, :3]).numpy(),
-        position=pose[:3, 3].numpy(),
-        visible=False,
-    )
-
-
-def go_to(page: Any, client: Any, number: int) -> None:
-    """Put a browser's camera where the photo ``number`` was taken."""
-    camera = page.scene.views[number].camera
-    position, forward = camera.position.double(), camera.forward.double()
-    distance = max(float((page.scene.focus.double() - position) @ forward), 1e-2 * page.scene.extent)
-    with client.atomic():
-        client.camera.position = position.numpy()
-        client.camera.look_at = (position + distance * forward).numpy()
-        client.camera.up_direction = -camera.world_to_camera[1, :3].double().numpy()
-        client.camera.fov = 2 * float(np.arctan(0.5 * camera.height / camera.fy))
-
-
-def files(page: Any) -> None:
-    """Snapshots, and saving what is left of the cloud into the served folder."""
+def files(page: Page) -> None:
+    """Saving what is left of the cloud into the served folder."""
     gui = page.server.gui
-    with gui.add_folder("Files"):
-        snapshot = gui.add_button("Snapshot (PNG)")
+    with gui.add_folder("Save"):
         name = gui.add_text("Name", "edited.ply", hint="Its ending chooses the format: .ply, .spz, .sog, …")
-        save = gui.add_button("Save cloud", hint=f"The shown clouds, filtered and cropped, into {page.folder.name}/")
-
-    @snapshot.on_click
-    def _(event: Any) -> None:
-        event.client.send_file_download("snapshot.png", page.snapshot(event.client))
+        save = gui.add_button(
+            "Save cloud", hint=f"The shown clouds, where they are put, filtered and cropped, into {page.folder.name}/"
+        )
 
     @save.on_click
     def _(event: Any) -> None:

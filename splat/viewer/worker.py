@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class Pose:
 
 class Worker:
     """Draws for one browser. ``draw`` makes a picture (H, W, 3) uint8 of a camera; ``show`` takes it and whether it is
-    the full one; ``failed`` takes the exception of a picture that could not be made.
+    the full one; ``failed`` takes the exception of a picture not made; ``turn`` runs a drawing when it may.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class Worker:
         draw: Callable[[Camera], np.ndarray],
         show: Callable[[np.ndarray, bool], None],
         failed: Callable[[Exception], None],
+        turn: Callable[[Callable[[], Any]], Any] = lambda job: job(),
     ) -> None:
-        self._draw, self._show, self._failed = draw, show, failed
+        self._draw, self._show, self._failed, self._turn = draw, show, failed, turn
         self._changed = threading.Condition()
         self._pose: Pose | None = None
         self._news = 0  # counts requests; the newest one wins
@@ -108,10 +110,13 @@ class Worker:
 
     def _picture(self, pose: Pose, full: bool) -> None:
         camera = pose.camera(LARGEST if full else self._longer)
-        with _DRAWING:
+
+        def timed() -> tuple[np.ndarray, float]:
             start = time.perf_counter()
-            image = self._draw(camera)
-            seconds = time.perf_counter() - start
+            return self._draw(camera), time.perf_counter() - start
+
+        with _DRAWING:
+            image, seconds = self._turn(timed)
         if not full:
             # Time grows about with the number of pixels; half steps keep the size from swinging.
             wanted = self._longer * math.sqrt(TARGET / max(seconds, 1e-4))

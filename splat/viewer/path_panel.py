@@ -1,0 +1,157 @@
+"""The editor of camera paths: keys where the reader stands, a line through them, playing, and a video of the flight."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from splat import camera_paths
+from splat.camera import Camera
+from splat.errors import InputError
+from splat.viewer import edits as editing
+from splat.viewer.drawing import picture
+from splat.viewer.page import Page, frustum, pose_of
+
+SIZES = {"640×360": (640, 360), "1280×720": (1280, 720), "1920×1080": (1920, 1080)}
+MOST_SECONDS = 600.0
+PLAYED = 20  # pictures a second while playing in the page
+
+
+class Path:
+    """The keys of one path, and what is drawn of them into the scene."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.keys: list[Camera] = []
+        self.nodes: list[Any] = []
+
+    def draw(self, closed: bool) -> None:
+        """Draw the keys and the line through them anew."""
+        for node in self.nodes:
+            node.remove()
+        arm = float((self.page.first.target - self.page.first.position).norm())
+        self.nodes = [
+            frustum(self.page, f"/path/{i}", key, 0.06 * arm, color=(90, 200, 250)) for i, key in enumerate(self.keys)
+        ]
+        if len(self.keys) > 1:
+            line = [camera.position.numpy() for camera in camera_paths.through(self.keys, 24 * len(self.keys), closed)]
+            if closed:
+                line.append(line[0])
+            points = np.stack([line[:-1], line[1:]], 1).astype(np.float32)
+            colour = np.array((90, 200, 250), np.uint8)
+            self.nodes.append(self.page.server.scene.add_line_segments("/path/line", points, colour, line_width=2.0))
+
+
+def paths(page: Page) -> None:
+    """The panel."""
+    gui, path = page.server.gui, Path(page)
+    with gui.add_folder("Camera path", expand_by_default=False):
+        note = gui.add_markdown("Go somewhere, add a key, go on.")
+        add = gui.add_button("Add key")
+        back = gui.add_button("Remove last key")
+        clear = gui.add_button("Clear path")
+        closed = gui.add_checkbox("Closed", False, hint="Go on from the last key to the first.")
+        seconds = gui.add_number("Seconds", 8.0, min=0.1, max=MOST_SECONDS, step=0.5)
+        fps = gui.add_number("Pictures/s", 30, min=1, max=120, step=1)
+        size = gui.add_dropdown("Size", tuple(SIZES), initial_value="1280×720")
+        play = gui.add_button("Play")
+        name = gui.add_text("Video", "flight.mp4")
+        film = gui.add_button("Save video", hint=f"MP4, into {page.folder.name}/")
+        plan = gui.add_button("Save path", hint="JSON for splat render --along, under the video's name")
+        bar = gui.add_progress_bar(0.0, visible=False)
+        cancel = gui.add_button("Stop video", visible=False)
+    stopped, busy = threading.Event(), threading.Lock()
+
+    def changed(_: Any = None) -> None:
+        path.draw(closed.value)
+        note.content = f"{len(path.keys)} key{'s' * (len(path.keys) != 1)}"
+
+    def frames() -> list[Camera]:
+        width, height = SIZES[size.value]
+        keys = [fitted(key, width, height) for key in path.keys]
+        return camera_paths.through(keys, max(2, round(seconds.value * fps.value)), closed.value)
+
+    @add.on_click
+    def _(event: Any) -> None:
+        path.keys.append(pose_of(event.client).camera(1_000_000))
+        changed()
+
+    @back.on_click
+    def _(_: Any) -> None:
+        path.keys = path.keys[:-1]
+        changed()
+
+    @clear.on_click
+    def _(_: Any) -> None:
+        path.keys = []
+        changed()
+
+    closed.on_update(changed)
+
+    @play.on_click
+    def _(event: Any) -> None:
+        if len(path.keys) < 2:
+            event.client.add_notification("No path", "Add at least two keys.", color="red")
+            return
+        arm = float((page.first.target - page.first.position).norm())
+        cameras = frames()
+        began = time.monotonic()
+        while (share := (time.monotonic() - began) / seconds.value) < 1:
+            page.look_from(event.client, cameras[int(share * len(cameras))], arm)
+            time.sleep(1 / PLAYED)
+
+    @plan.on_click
+    def _(event: Any) -> None:
+        try:
+            target = editing.new_file(page.folder, name.value.removesuffix(".mp4") + ".json")
+            camera_paths.write(target, frames(), float(fps.value))
+        except InputError as error:
+            event.client.add_notification("Not saved", str(error), color="red")
+            return
+        event.client.add_notification("Saved", target.name, color="green")
+
+    cancel.on_click(lambda _: stopped.set())
+
+    @film.on_click
+    def _(event: Any) -> None:
+        from splat.video import write_video
+
+        if not busy.acquire(blocking=False):
+            event.client.add_notification("Not saved", "A video is being made already.", color="red")
+            return
+        stopped.clear()
+        bar.value, bar.visible, cancel.visible = 0.0, True, True
+        try:
+            if not name.value.endswith(".mp4"):
+                raise InputError(f"'{name.value}' does not end in .mp4; choose such a name")
+            target, cameras = editing.new_file(page.folder, name.value), frames()
+            write_video(target, pictures(cameras), float(fps.value))
+        except InputError as error:
+            event.client.add_notification("Not saved", str(error), color="red")
+        except Stopped:
+            event.client.add_notification("Stopped", "There is no video.", color="yellow")
+        else:
+            event.client.add_notification("Saved", f"{target.name}: {len(cameras)} pictures", color="green")
+        finally:
+            bar.visible = cancel.visible = False
+            busy.release()
+
+    def pictures(cameras: list[Camera]) -> Iterator[np.ndarray]:
+        cloud, look = page.cloud(), page.settings.look
+        for number, camera in enumerate(cameras):
+            if stopped.is_set():
+                raise Stopped
+            yield page.turn(lambda camera=camera: picture(cloud, camera, look))
+            bar.value = 100 * (number + 1) / len(cameras)
+
+
+class Stopped(Exception):
+    """The reader does not want the video any more."""
+
+
+def fitted(camera: Camera, width: int, height: int) -> Camera:
+    """``camera`` with another size, its vertical field of view kept."""
+    focal = camera.fy * height / camera.height
+    return Camera(focal, focal, width / 2, height / 2, width, height, camera.world_to_camera)
