@@ -5,6 +5,8 @@ import numpy as np
 ROUNDS, STEPS = 24, 12
 # Sorted values beyond this many are thinned evenly; quantiles of 2^20 samples are exact enough for 256 codes.
 MAX_SAMPLES = 1 << 20
+# Of more values than this only some rows are sorted at all.
+MAX_SORTED = 1 << 21
 
 
 def fit(values: np.ndarray, weights: np.ndarray | None = None, size: int = 256) -> np.ndarray:
@@ -16,16 +18,22 @@ def fit(values: np.ndarray, weights: np.ndarray | None = None, size: int = 256) 
     Values with at most ``size`` distinct numbers are kept exactly.
 
     Args:
-        weights: of the same shape, positive; how much an error counts. All 1 if None.
+        weights: (N,) of the rows of ``values``, positive; how much an error counts. All 1 if None.
     """
+    if values.size == 0:
+        return np.zeros(size, np.float32)
+    weights = np.ones(len(values)) if weights is None else weights
+    if values.size > MAX_SORTED:
+        step = -(-values.size // MAX_SORTED)
+        if len(np.unique(values[::step])) > size:
+            values, weights = values[::step], weights[::step]
+    weights = np.broadcast_to(weights.reshape(-1, *(1,) * (values.ndim - 1)), values.shape)
     order = np.argsort(values, axis=None, kind="stable")
     values = values.reshape(-1)[order]
-    if len(values) == 0:
-        return np.zeros(size, np.float32)
     distinct = values[np.concatenate([[True], values[1:] != values[:-1]])]
     if len(distinct) <= size:
         return np.concatenate([distinct, np.full(size - len(distinct), distinct[-1])]).astype(np.float32)
-    weights = np.ones(len(values)) if weights is None else weights.reshape(-1)[order].astype(np.float64)
+    weights = weights.reshape(-1)[order].astype(np.float64)
     if len(values) > MAX_SAMPLES:
         chosen = np.linspace(0, len(values) - 1, MAX_SAMPLES).astype(np.int64)
         values, weights = values[chosen], weights[chosen]

@@ -8,7 +8,7 @@ in the axes of the SPZ documentation.
 import base64
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from splat.files import atomic_path, write_text
 from splat.formats import frames, spz
 from splat.formats.gltf_read import EXTENSION, PREFIX, SPZ_EXTENSION, read_asset
 from splat.formats.quantize import alphas, prepare, scales, to_uint, unit_quats
-from splat.formats.rows import each, pieces
+from splat.formats.rows import each, pieces, write_at
 from splat.formats.table import Table
 from splat.harmonics import C0
 
@@ -46,27 +46,45 @@ def write(table: Table, path: Path, *, spz: bool = False, fallback: bool = True)
     if len(table) == 0:
         # glTF has no empty accessors; a scene without meshes is the empty cloud.
         asset |= {"scene": 0, "scenes": [{}]}
-        return _save(path, asset, [])
-    columns = _columns(table, fallback)
+        return _save(path, asset, 0, lambda put: None)
+    columns = _columns(table.select(slice(0, 0)), fallback)
     extension: dict[str, Any] = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}
     extension |= {"projection": "perspective", "sortingMethod": "cameraDistance"}
+    starts = np.cumsum([0, *(len(table) * _row_bytes(values) for values in columns.values())]).tolist()
     if spz:
-        parts = [_spz(table, path)]
-        asset["bufferViews"] = [{"buffer": 0, "byteLength": len(parts[0])}]
+        packed = np.frombuffer(_spz(table, path), np.uint8)
+        starts = [0, len(packed)]
+        asset["bufferViews"] = [{"buffer": 0, "byteLength": len(packed)}]
         extension["extensions"] = {SPZ_EXTENSION: {"bufferView": 0}}
         asset["extensionsUsed"] = asset["extensionsRequired"] = [EXTENSION, SPZ_EXTENSION]
     else:
-        asset["bufferViews"], parts = _views(columns), list(columns.values())
+        asset["bufferViews"] = [
+            {"buffer": 0, "byteOffset": start, "byteLength": end - start, "target": ARRAY_BUFFER}
+            for start, end in zip(starts, starts[1:], strict=False)
+        ]
+
+    def fill(put: Callable[[np.ndarray, int], None]) -> None:
+        if spz:
+            return put(packed, 0)
+
+        def fill_rows(rows: slice) -> None:
+            for start, values in zip(starts, _columns(table.select(rows), fallback).values(), strict=False):
+                put(values, start + rows.start * _row_bytes(values))
+
+        each(fill_rows, pieces(len(table)))
+
     asset["accessors"] = [
-        _accessor(name, values, None if spz else i) for i, (name, values) in enumerate(columns.items())
+        _accessor(values, len(table), None if spz else i) for i, values in enumerate(columns.values())
     ]
+    ends = np.sort(np.stack([table.means.min(0), table.means.max(0)]) * frames.change(frames.HOME, FRAME).diagonal(), 0)
+    asset["accessors"][0] |= {"min": ends[0].tolist(), "max": ends[1].tolist()}
     primitive = {
         "mode": 0,
         "attributes": {name: i for i, name in enumerate(columns)},
         "extensions": {EXTENSION: extension},
     }
     asset |= {"meshes": [{"primitives": [primitive]}], "nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}], "scene": 0}
-    _save(path, asset, parts)
+    _save(path, asset, starts[-1], fill)
 
 
 def _spz(table: Table, path: Path) -> bytes:
@@ -74,31 +92,24 @@ def _spz(table: Table, path: Path) -> bytes:
 
 
 def _columns(table: Table, fallback: bool) -> dict[str, np.ndarray]:
-    """Attribute name → values, in the axes and types of the specification."""
-    n = len(table)
-    columns = {"POSITION": np.empty((n, 3), "<f4")}
+    """Attribute name → values, in the axes and types of the specification; rows are multiples of four bytes."""
+    table = frames.convert(table, frames.HOME, FRAME)
+    opacity = alphas(table)
+    columns = {"POSITION": table.means}
     if fallback:
-        columns["COLOR_0"] = np.empty((n, 4), np.uint8)
-    columns |= {PREFIX + name: np.empty((n, width), "<f4") for name, width in (("ROTATION", 4), ("SCALE", 3))}
-    columns[PREFIX + "OPACITY"] = np.empty(n, "<f4")
-    names = [f"{PREFIX}SH_DEGREE_{d}_COEF_{i}" for d in range(table.sh_degree + 1) for i in range(2 * d + 1)]
-    columns |= {name: np.empty((n, 3), "<f4") for name in names}
-
-    def fill(rows: slice) -> None:
-        part = frames.convert(table.select(rows), frames.HOME, FRAME)
-        columns["POSITION"][rows] = part.means
-        columns[PREFIX + "ROTATION"][rows] = unit_quats(part)[:, [1, 2, 3, 0]]
-        columns[PREFIX + "SCALE"][rows] = scales(part)
-        columns[PREFIX + "OPACITY"][rows] = opacity = alphas(part)
-        for k, name in enumerate(names):
-            columns[name][rows] = part.sh[:, k]
-        if fallback:
-            rgb = np.clip(part.sh[:, 0] * np.float32(C0) + np.float32(0.5), 0, 1)
-            columns["COLOR_0"][rows, :3] = to_uint(_linear(rgb) * 255, 255)
-            columns["COLOR_0"][rows, 3] = to_uint(opacity * 255, 255)
-
-    each(fill, pieces(n))
+        rgb = np.clip(table.sh[:, 0] * np.float32(C0) + np.float32(0.5), 0, 1)
+        columns["COLOR_0"] = to_uint(np.concatenate([_linear(rgb), opacity[:, None]], 1) * 255, 255)
+    columns[PREFIX + "ROTATION"] = unit_quats(table)[:, [1, 2, 3, 0]]
+    columns[PREFIX + "SCALE"] = scales(table)
+    columns[PREFIX + "OPACITY"] = opacity
+    for degree in range(table.sh_degree + 1):
+        for n in range(2 * degree + 1):
+            columns[f"{PREFIX}SH_DEGREE_{degree}_COEF_{n}"] = table.sh[:, degree * degree + n]
     return columns
+
+
+def _row_bytes(values: np.ndarray) -> int:
+    return values.itemsize * int(np.prod(values.shape[1:]))
 
 
 def _linear(rgb: np.ndarray) -> np.ndarray:
@@ -106,35 +117,29 @@ def _linear(rgb: np.ndarray) -> np.ndarray:
     return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** np.float32(2.4))
 
 
-def _views(columns: dict[str, np.ndarray]) -> list[dict[str, int]]:
-    """One buffer view per attribute, back to back; every element is a multiple of four bytes."""
-    views, at = [], 0
-    for values in columns.values():
-        views.append({"buffer": 0, "byteOffset": at, "byteLength": values.nbytes, "target": ARRAY_BUFFER})
-        at += values.nbytes
-    return views
-
-
-def _accessor(name: str, values: np.ndarray, view: int | None) -> dict[str, Any]:
+def _accessor(values: np.ndarray, count: int, view: int | None) -> dict[str, Any]:
     accessor: dict[str, Any] = {} if view is None else {"bufferView": view}
     accessor |= {
         "componentType": BYTE if values.dtype == np.uint8 else FLOAT,
-        "count": len(values),
+        "count": count,
         "type": "SCALAR" if values.ndim == 1 else f"VEC{values.shape[1]}",
     }
     if values.dtype == np.uint8:
         accessor["normalized"] = True
-    if name == "POSITION":
-        accessor |= {"min": values.min(0).tolist(), "max": values.max(0).tolist()}
     return accessor
 
 
-def _save(path: Path, asset: dict[str, Any], parts: Sequence[Any]) -> None:
-    """Write the asset whose only buffer is made of ``parts``, each something with a memory buffer."""
-    size = sum(memoryview(part).nbytes for part in parts)
+def _save(path: Path, asset: dict[str, Any], size: int, fill: Callable[[Callable], None]) -> None:
+    """Write the asset with its only buffer of ``size`` bytes, into which ``fill(put)`` puts arrays at offsets."""
     if path.name.lower().endswith(".gltf"):
         if size:
-            uri = "data:application/octet-stream;base64," + base64.b64encode(b"".join(parts)).decode()
+            buffer = np.empty(size, np.uint8)
+
+            def put(values: np.ndarray, at: int) -> None:
+                buffer[at : at + values.nbytes] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+
+            fill(put)
+            uri = "data:application/octet-stream;base64," + base64.b64encode(buffer).decode()
             asset["buffers"] = [{"byteLength": size, "uri": uri}]
         write_text(path, json.dumps(asset))
         return
@@ -142,16 +147,18 @@ def _save(path: Path, asset: dict[str, Any], parts: Sequence[Any]) -> None:
         asset["buffers"] = [{"byteLength": size}]
     text = json.dumps(asset, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
-    fill = b"\0" * (-size % 4)
-    total = 12 + 8 + len(text) + (8 + size + len(fill) if size else 0)
+    padded = size + -size % 4
+    total = 12 + 8 + len(text) + (8 + padded if size else 0)
     if total >= 2**32:
         raise InputError(f"{path}: {total / 1e9:.1f} GB do not fit a .glb (4.3 GB at most); use --max-sh, or spz")
-    head = [struct.pack("<4sII", b"glTF", 2, total), struct.pack("<I4s", len(text), b"JSON"), text]
+    head = struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON") + text
     if size:
-        head.append(struct.pack("<I4s", size + len(fill), b"BIN\0"))
+        head += struct.pack("<I4s", padded, b"BIN\0")
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        for part in (*head, *parts, fill):
-            file.write(part)
+        file.write(head)
+        file.truncate(total)  # the padding
+        if size:
+            fill(lambda values, at: write_at(file, values, len(head) + at))
 
 
 def antialiased(path: Path) -> bool:

@@ -42,7 +42,7 @@ def encode(
 
     log_scales, dc = np.maximum(table.log_scales, MIN_LOG_SCALE), table.sh[:, 0]
     weights = importance(table, CODEBOOK_SPREAD)
-    weights = np.maximum(weights, CODEBOOK_FLOOR * weights.mean() if n else 0)[:, None].repeat(3, 1)
+    weights = np.maximum(weights, CODEBOOK_FLOOR * weights.mean() if n else 0)
     scale_codes, dc_codes = each(lambda values: codebook.fit(values, weights), [log_scales, dc])
     low, high = _log_range(table.means)
     pixels = {name: np.full((n, 4), 255, np.uint8) for name in ("means_l", "means_u", "quats", "scales", "sh0")}
