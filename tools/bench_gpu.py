@@ -3,8 +3,10 @@
     python tools/bench_gpu.py [--gaussians 100000 1000000] [--sizes 1920x1080] [--out benchmarks/<gpu>.json]
 
 Measures forward, backward and a whole training step (draw, L1 + SSIM, backward, Adam) in milliseconds, medians of
-repeated steps by CUDA events, and the peak memory of the steps. Both rasterizers get the same cloud, camera and photo
-in the same run. Without ``fused_ssim`` our kernel computes the peer's loss, which is kinder to it than PyTorch.
+repeated steps by CUDA events, and the peak memory that the step adds to the cloud, camera and photo, which both
+rasterizers get alike in the same run (their parameters, moments and gradients count). Without ``fused_ssim`` our kernel
+computes the peer's loss, which is kinder to it than PyTorch. Both ways to sort are timed on the picture's pairs.
+What does not fit into the GPU's memory is recorded as such; the file is written anew after every row.
 """
 
 import argparse
@@ -19,14 +21,16 @@ import torch
 
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
-from splat.errors import InputError
+from splat.errors import InputError, OutOfMemory
 from splat.files import write_json
-from splat.rendering import RenderOptions, cuda, get_backend
+from splat.rendering import RenderOptions, check_backend, cuda, get_backend, sorting
 from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import ImageGradients
 from splat.training.gpu_kernels import compare_images
 from splat.training.optimizer import AdamState
 
+DEVICE = "cuda"
+FULL = "does not fit into the GPU's memory"
 RATES = {
     "means": 1.6e-4,
     "log_scales": 5e-3,
@@ -39,13 +43,13 @@ RATES = {
 
 def scene(count: int, width: int, height: int) -> tuple[GaussianCloud, Camera, torch.Tensor]:
     """A ball of ``count`` Gaussians filling the picture, sized to overlap as in a trained scene, and a random photo."""
-    generator = torch.Generator("cuda").manual_seed(0)
+    generator = torch.Generator(DEVICE).manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, device="cuda")
+        return torch.randn(*shape, generator=generator, device=DEVICE)
 
     cloud = GaussianCloud(
-        means=normal(count, 3) * torch.tensor([1.6, 0.9, 1.0], device="cuda"),
+        means=normal(count, 3) * torch.tensor([1.6, 0.9, 1.0], device=DEVICE),
         log_scales=0.5 * normal(count, 3) - torch.log(torch.tensor(1.2 * count ** (1 / 3))).item(),
         quats=normal(count, 4),
         logit_opacities=1.5 * normal(count) - 0.5,
@@ -54,7 +58,7 @@ def scene(count: int, width: int, height: int) -> tuple[GaussianCloud, Camera, t
     pose = torch.eye(4, dtype=torch.float64)
     pose[2, 3] = 3.5
     camera = Camera(0.9 * width, 0.9 * width, width / 2, height / 2, width, height, pose)
-    photo = torch.randint(0, 256, (height, width, 3), generator=generator, device="cuda", dtype=torch.uint8)
+    photo = torch.randint(0, 256, (height, width, 3), generator=generator, device=DEVICE, dtype=torch.uint8)
     return cloud, camera, photo
 
 
@@ -73,19 +77,20 @@ def milliseconds(work: Callable[[int], None], repeats: int) -> float:
     return statistics.median(times)
 
 
-def measured(work: dict[str, Callable[[int], None]], repeats: int) -> dict[str, float]:
-    """Milliseconds of every piece of ``work``, and the peak memory of the last, which is the whole step."""
+def measured(work: dict[str, Callable[[int], None]], repeats: int, before: int) -> dict[str, float]:
+    """Milliseconds of every piece of ``work``, and the peak memory of the last, the whole step, beyond ``before``."""
     found = {}
     for name, function in work.items():
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         found[f"{name}_ms"] = milliseconds(function, repeats)
-    return found | {"peak_memory_mb": torch.cuda.max_memory_allocated() / 2**20}
+    return found | {"peak_memory_mb": (torch.cuda.max_memory_allocated() - before) / 2**20}
 
 
 def ours(cloud: GaussianCloud, camera: Camera, photo: torch.Tensor, repeats: int) -> dict[str, float]:
     """This project's kernels."""
+    before = torch.cuda.memory_allocated()
     cloud, options = cloud.clone(), RenderOptions()
     state = AdamState.zeros(cloud)
     kept: dict[str, object] = {}
@@ -102,21 +107,37 @@ def ours(cloud: GaussianCloud, camera: Camera, photo: torch.Tensor, repeats: int
         _, gradient = compare_images(rendering.rgb, photo, None, 0.2, True)
         cuda.backward_adam(context, ImageGradients(rgb=gradient), state, AdamHyper(number, **RATES))
 
-    found = measured({"forward": forward, "backward": backward, "step": step}, repeats)
+    found = measured({"forward": forward, "backward": backward, "step": step}, repeats, before)
     found["pairs"] = int(cuda.forward(cloud, camera, options, weights=False)[1].ranges.max())
     return found
+
+
+def sorts(pairs: int, camera: Camera) -> dict[str, float | str]:
+    """Milliseconds of either way to sort ``pairs`` tile numbers with their ids."""
+    tiles = -(-camera.width // 16) * -(-camera.height // 16)
+    kind = torch.int16 if tiles < 2**15 else torch.int32
+    keys = torch.randint(0, tiles, (pairs,), device=DEVICE).to(kind)
+    ids = torch.arange(pairs, dtype=torch.int32, device=DEVICE)
+    device = keys.device
+    found: dict[str, float | str] = {}
+    found["torch_ms"] = sorting.milliseconds(lambda: sorting.by_torch(keys, ids, pairs), device)
+    if isinstance(sorting.library(), str):
+        return found | {"cccl": sorting.library()}
+    bits = tiles.bit_length()
+    return found | {"cccl_ms": sorting.milliseconds(lambda: sorting.by_cccl(keys, ids, pairs, bits), device)}
 
 
 def peer(cloud: GaussianCloud, camera: Camera, photo: torch.Tensor, repeats: int) -> dict[str, float]:
     """gsplat with PyTorch's fused Adam."""
     import gsplat
 
+    before = torch.cuda.memory_allocated()
     leaves = {name: getattr(cloud, name).clone().requires_grad_() for name in FIELDS if name != "sh"}
     leaves |= {"sh_dc": cloud.sh[:, :1].clone().requires_grad_(), "sh_rest": cloud.sh[:, 1:].clone().requires_grad_()}
     groups = [{"params": [leaf], "lr": RATES[name]} for name, leaf in leaves.items()]
     adam = torch.optim.Adam(groups, eps=1e-15, fused=True)
-    pose = camera.world_to_camera.to("cuda", torch.float32)[None]
-    intrinsics = torch.tensor([[[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]]], device="cuda")
+    pose = camera.world_to_camera.to(DEVICE, torch.float32)[None]
+    intrinsics = torch.tensor([[[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]]], device=DEVICE)
     kept: dict[str, torch.Tensor] = {}
 
     def draw() -> torch.Tensor:
@@ -140,7 +161,7 @@ def peer(cloud: GaussianCloud, camera: Camera, photo: torch.Tensor, repeats: int
         adam.step()
         adam.zero_grad(set_to_none=True)
 
-    return measured({"forward": forward, "backward": backward, "step": step}, repeats)
+    return measured({"forward": forward, "backward": backward, "step": step}, repeats, before)
 
 
 def _loss_gradient(rgb: torch.Tensor, photo: torch.Tensor) -> None:
@@ -158,13 +179,30 @@ def _loss_gradient(rgb: torch.Tensor, photo: torch.Tensor) -> None:
 
 def compare(count: int, size: tuple[int, int], repeats: int, with_peer: bool) -> dict[str, object]:
     """All measurements for one cloud and picture size."""
-    work = scene(count, *size)
-    row: dict[str, object] = {"gaussians": count, "width": size[0], "height": size[1], "splat": ours(*work, repeats)}
+    row: dict[str, object] = {"gaussians": count, "width": size[0], "height": size[1]}
+    try:
+        work = scene(count, *size)
+    except torch.cuda.OutOfMemoryError:
+        return row | {"splat": FULL}
+    row["splat"] = fitting(ours, *work, repeats)
+    if row["splat"] != FULL:
+        row["sorting"] = fitting(sorts, row["splat"]["pairs"], work[1])
     if with_peer:
-        row["gsplat"] = peer(*work, repeats)
+        row["gsplat"] = fitting(peer, *work, repeats)
+    if with_peer and FULL not in (row["splat"], row["gsplat"]):
         row["speedup"] = row["gsplat"]["step_ms"] / row["splat"]["step_ms"]
         row["memory_ratio"] = row["splat"]["peak_memory_mb"] / row["gsplat"]["peak_memory_mb"]
     return row
+
+
+def fitting(function: Callable[..., dict], *arguments: object) -> dict | str:
+    """What ``function`` finds, or `FULL` when memory runs out; gives back what PyTorch still holds."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    try:
+        return function(*arguments)
+    except (torch.cuda.OutOfMemoryError, OutOfMemory):
+        return FULL
 
 
 def main() -> int:
@@ -179,28 +217,33 @@ def main() -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    try:
+    why_not = check_backend("gsplat")
+    if why_not is None:
         import gsplat
 
         version = gsplat.__version__
-    except ImportError:
-        version = None
-    name = torch.cuda.get_device_name()
-    rows = []
+    else:
+        print(f"without the peer: {why_not}", file=sys.stderr)
+    card = torch.cuda.get_device_properties(torch.cuda.current_device())
+    facts = {
+        "gpu": card.name,
+        "capability": f"{card.major}.{card.minor}",
+        "multiprocessors": card.multi_processor_count,
+        "memory_gb": round(card.total_memory / 2**30, 1),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "gsplat": version if why_not is None else why_not,
+        "sorting": str(sorting.choice(torch.cuda.current_device())),
+        "date": time.strftime("%Y-%m-%d"),
+        "rows": [],
+    }
+    out = arguments.out or Path("benchmarks") / f"{card.name.lower().replace(' ', '_').replace('/', '_')}.json"
     for size in arguments.sizes:
         width, height = map(int, size.split("x"))
         for count in arguments.gaussians:
-            rows.append(compare(count, (width, height), arguments.repeats, version is not None))
-            print(rows[-1], flush=True)
-    facts = {
-        "gpu": name,
-        "torch": torch.__version__,
-        "gsplat": version,
-        "date": time.strftime("%Y-%m-%d"),
-        "rows": rows,
-    }
-    out = arguments.out or Path("benchmarks") / f"{name.lower().replace(' ', '_')}.json"
-    write_json(out, facts)
+            facts["rows"].append(compare(count, (width, height), arguments.repeats, why_not is None))
+            print(facts["rows"][-1], flush=True)
+            write_json(out, facts)
     print(f"written to {out}")
     return 0
 

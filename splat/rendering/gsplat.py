@@ -48,7 +48,7 @@ def check() -> str | None:
 
     try:
         wrong = probe(own, "cuda")
-    except (ImportError, RuntimeError, OSError, TypeError, BackendError) as error:
+    except (ImportError, RuntimeError, OSError, TypeError, AttributeError, BackendError) as error:
         return f"gsplat is installed but does not run ({_first_line(error)}); {INSTALL}"
     return None if wrong is None else f"gsplat is installed but {wrong}; {INSTALL}"
 
