@@ -1,14 +1,11 @@
 """`prepare`: the priors that a run's settings switch on, as the parts they play in it."""
 
-import dataclasses
 import sys
+import warnings
 
-import torch
-
-from splat.cloud import GaussianCloud
+from splat.errors import InputError
 from splat.priors import depth_part, diffusion, floaters, monocular, occluders, proximity, refinement, stereo, virtual
-from splat.priors.backdrop import COUNT as BACKDROP
-from splat.priors.backdrop import backdrop
+from splat.priors.complete import completed
 from splat.priors.dense import rates_part, with_dense
 from splat.priors.enhance import ViewEnhancer, classical
 from splat.priors.stereo import DensePoints, DepthMap
@@ -38,15 +35,18 @@ def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, re
         maps = stereo.depth_maps(scene, report)
         dense = stereo.fuse(scene, maps)
     if priors.dense:
-        scene = with_dense(scene, dense)
-    if priors.backdrop > 0:
-        parts.append(_backdrop_part(scene, config))
+        points = dense
+        if priors.guess_every > 0:
+            points = stereo.fuse(scene, completed(scene, maps), priors.guess_every)
+        scene = with_dense(scene, points)
     if priors.confidence_rates:
         parts.append(rates_part(scene.points))
     if priors.dropout > 0:
         parts.append(Part("dropout", hidden=lambda when: priors.dropout * when.fraction))
     if priors.depth > 0 or priors.normal > 0:
         known = maps if priors.source == "stereo" else _asked(scene, config, report)
+        if known is None:
+            known = maps or stereo.depth_maps(scene, report)
         if priors.depth > 0:
             parts.append(depth_part.depth_part(known, priors.depth, seed))
         if priors.normal > 0:
@@ -68,10 +68,13 @@ def _enhanced(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, d
     """The parts that may need an enhancer: refinement, and what is behind occluders."""
     settings, parts = config.enhance, []
     if enhance is None and settings.model:
-        enhance = diffusion.load(
-            settings.model, settings.control, settings.prompt, settings.strength, settings.inference_steps
-        )
-    if settings.model or enhance is not None:
+        try:
+            enhance = diffusion.load(
+                settings.model, settings.control, settings.prompt, settings.strength, settings.inference_steps
+            )
+        except InputError as error:
+            warnings.warn(f"{error}; going on without refinement", stacklevel=2)
+    if enhance is not None:
         parts.append(refinement.part(scene, config, enhance, dense, config.backend))
     if config.wild.occluders:
         painter = (enhance or classical) if config.wild.inpaint else None
@@ -79,20 +82,11 @@ def _enhanced(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, d
     return parts
 
 
-def _asked(scene: Scene, config: TrainConfig, report: Report) -> tuple[DepthMap, ...]:
-    """Depth of each training view by the monocular prior in ``config``."""
-    return monocular.prior_maps(scene, monocular.load(config.priors.source), report)
-
-
-def _backdrop_part(scene: Scene, config: TrainConfig) -> Part:
-    """Adds the shell to the first Gaussians, within the cap."""
-
-    def first(cloud: GaussianCloud) -> GaussianCloud:
-        shell = backdrop(scene, scene.points.xyz, config.sh_degree, min(BACKDROP, config.gaussians // 4))
-        shell = shell.to(cloud.device)
-        shell = dataclasses.replace(shell, extras={name: t.new_ones(len(shell)) for name, t in cloud.extras.items()})
-        room = max(0, config.gaussians - len(shell))
-        rows = torch.linspace(0, len(cloud) - 1, min(room, len(cloud)), device=cloud.device).long()
-        return GaussianCloud.concat([cloud.select(rows), shell])
-
-    return Part("backdrop", first=first)
+def _asked(scene: Scene, config: TrainConfig, report: Report) -> tuple[DepthMap, ...] | None:
+    """Depth of each training view by the monocular prior in ``config``; None, said once, where it cannot be loaded."""
+    try:
+        prior = monocular.load(config.priors.source)
+    except InputError as error:
+        warnings.warn(f"{error}; going on with the depth of stereo", stacklevel=2)
+        return None
+    return monocular.prior_maps(scene, prior, report)

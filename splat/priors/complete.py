@@ -22,6 +22,10 @@ _EDGE = 8.0  # grey levels over which the coupling of neighbours falls to 1/e
 _LOOSE = 1e-3  # coupling across the strongest edges
 _ITERATIONS = 400
 _ANCHOR = 4.0  # cᵢ of a sparse point: they are rare and right
+_TO_PLANE = 1e-3  # cᵢ with which pixels of unknown depth are drawn to the dominant plane
+_PLANE_FROM = 12  # anchors
+_TILT = 1e-2  # pull of the plane towards being parallel to the picture, against the anchors' certainties
+_REACH = (0.3, 1.5)  # how far beyond the anchors' inverse depths the filled ones may go
 GUESSED = 0.1  # confidence of what was filled in
 MAX_PIXELS = 200_000  # larger pictures are filled at a smaller size
 
@@ -43,12 +47,37 @@ def _completed(scene: Scene, view: View, own: DepthMap) -> DepthMap:
     if not (sure > 0).any():
         return own
     grey = cv2.cvtColor(view.load().rgb.numpy(), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    filled = complete(inverse, sure, cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
-    filled = np.clip(filled, inverse[sure > 0].min(), inverse[sure > 0].max())
+    plane = dominant_plane(inverse, sure)
+    filled = plane + complete(inverse - plane, sure, cv2.resize(grey, size, interpolation=cv2.INTER_AREA), _TO_PLANE)
+    low, high = np.quantile(inverse[sure > 0], (0.02, 0.98))
+    filled = np.clip(filled, _REACH[0] * low, _REACH[1] * high)
     filled = torch.from_numpy(cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR))
     depth = torch.where(own.agreed, own.depth, 1 / filled)
     confidence = torch.where(own.agreed, own.confidence, torch.full_like(own.confidence, GUESSED))
     return dataclasses.replace(own, depth=depth, confidence=confidence)
+
+
+def dominant_plane(inverse: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """(H, W) inverse depth of the plane that fits the anchors best: a plane in space is affine in the picture.
+
+    By least absolute deviations (reweighted least squares), so that what stands on a floor or hangs on a wall does not
+    tilt it. With few anchors it is parallel to the picture.
+    """
+    height, width = inverse.shape
+    y, x = np.mgrid[:height, :width]
+    system = np.stack([np.ones_like(x), x / width - 0.5, y / height - 0.5], -1).astype(np.float64)
+    known = sure > 0
+    rows, values, weights = system[known], inverse[known].astype(np.float64), sure[known].astype(np.float64)
+    if known.sum() < _PLANE_FROM:
+        return np.full(inverse.shape, np.median(values), np.float32)
+    scale = np.abs(values).mean()
+    robust = weights
+    for _ in range(20):
+        root = np.sqrt(robust)[:, None]
+        left = np.concatenate([rows * root, _TILT * np.diag([0.0, 1.0, 1.0])])
+        found = np.linalg.lstsq(left, np.concatenate([values * root[:, 0], np.zeros(3)]), rcond=None)[0]
+        robust = weights / np.maximum(np.abs(rows @ found - values), 1e-3 * scale) * scale
+    return (system @ found).astype(np.float32)
 
 
 def _anchors(scene: Scene, view: View, own: DepthMap, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -69,8 +98,8 @@ def _anchors(scene: Scene, view: View, own: DepthMap, size: tuple[int, int]) -> 
     return inverse, sure
 
 
-def complete(inverse_depth: np.ndarray, confidence: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    """(H, W) float32 inverse depth without holes.
+def complete(inverse_depth: np.ndarray, confidence: np.ndarray, grey: np.ndarray, to_zero: float = 0.0) -> np.ndarray:
+    """(H, W) float32 inverse depth without holes, or what stands out from a plane, drawn ``to_zero`` where unknown.
 
     Args:
         inverse_depth: (H, W), anything where ``confidence`` is 0.
@@ -95,5 +124,6 @@ def complete(inverse_depth: np.ndarray, confidence: np.ndarray, grey: np.ndarray
     start = np.full(size, np.average(inverse_depth.ravel()[known], weights=sure[known]))
     start[known] = inverse_depth.ravel()[known]
     target = np.where(known, sure * inverse_depth.ravel(), 0)
+    system = system + diags(np.where(known, 0, to_zero))
     solved, _ = cg(system, target, x0=start, M=diags(1 / diagonal), rtol=1e-5, maxiter=_ITERATIONS)
     return solved.reshape(height, width).astype(np.float32)

@@ -96,29 +96,42 @@ def neighbours(scene: Scene, views: Sequence[View], index: int, ranges: Sequence
     return [other for score, other in sorted(scores, reverse=True)[:SOURCES] if score > 0.02]
 
 
-def fuse(scene: Scene, maps: Sequence[DepthMap], minimum: float = 0.0, agreed_only: bool = True) -> DensePoints:
+def fuse(scene: Scene, maps: Sequence[DepthMap], guessed_every: int = 0) -> DensePoints:
     """The pixels of all ``maps`` as one set of points; of what several views show, the first one's points.
 
     Args:
-        minimum: confidence below which a pixel is left out.
-        agreed_only: leave out pixels that no other view confirms.
+        guessed_every: of the pixels that no other view confirms, use one in so many along rows and along columns, in
+            the mean colour around it; 0 uses none. What is at a guessed depth must not show detail: in another view it
+            would appear at the wrong place, which is worse than a blur.
     """
     xyz, rgb, confidence, spacing = [], [], [], []
     for view, own in zip(scene.train_views, maps, strict=True):
         camera = view.camera
-        use = (own.depth > 0) & (own.confidence >= minimum)
-        if agreed_only:
-            use &= own.agreed
+        photo = view.load()
+        use = own.agreed | _lattice(own.depth.shape, guessed_every)
+        use &= own.depth > 0
         for earlier in xyz:
             use &= ~_covered(earlier, camera, own.depth)
-        photo = view.load()
         if photo.mask is not None:
             use &= photo.mask
+        colours = photo.rgb
+        if guessed_every > 1:
+            mean = cv2.blur(colours.numpy(), (guessed_every, guessed_every))
+            colours = torch.where(own.agreed[..., None], colours, torch.from_numpy(mean))
+        pixels = torch.where(own.agreed, 1, max(1, guessed_every))
         xyz.append(unproject(camera, own.depth)[use])
-        rgb.append(photo.rgb[use])
+        rgb.append(colours[use])
         confidence.append(own.confidence[use])
-        spacing.append(own.depth[use] / math.sqrt(camera.fx * camera.fy))
+        spacing.append((pixels * own.depth)[use] / math.sqrt(camera.fx * camera.fy))
     return DensePoints(torch.cat(xyz), torch.cat(rgb), torch.cat(confidence), torch.cat(spacing))
+
+
+def _lattice(shape: torch.Size, every: int) -> Tensor:
+    """(H, W) bool: one pixel in ``every`` along rows and along columns."""
+    chosen = torch.zeros(shape, dtype=torch.bool)
+    if every:
+        chosen[every // 2 :: every, every // 2 :: every] = True
+    return chosen
 
 
 def unproject(camera: Camera, depth: Tensor) -> Tensor:

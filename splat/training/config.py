@@ -247,7 +247,7 @@ _POSITIVE = {
 _FRACTIONS = {
     "surface.start",
     *("sh_every", "eval_every", "mcmc.start", "mcmc.stop", "mcmc.full", "adc.start", "adc.stop", "adc.reset_every"),
-    *("loss.ssim", "priors.backdrop", "priors.virtual", "priors.floaters", "priors.proximity", "priors.partner"),
+    *("loss.ssim", "priors.virtual", "priors.floaters", "priors.proximity", "priors.partner"),
     *("wild.occluder_start", "enhance.strength", "enhance.start", "enhance.share"),
 }
 _OPACITIES = {

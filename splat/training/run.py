@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,7 @@ def train(
     """
     config = config or TrainConfig()
     out = None if out is None else Path(out)
+    config = _settled(config, scene)
     plan = Plan(config.steps, config.minutes, clock)
     packed = _open_folder(out, config, resume)
     if packed == "finished":
@@ -133,6 +134,15 @@ def train(
         if out is not None and packed is None:
             _forget(out)
         raise
+
+
+def _settled(config: TrainConfig, scene: Scene) -> TrainConfig:
+    """``config`` with what depends on the photos: the colour behind the scene, if it is to be their mean."""
+    if not config.priors.mean_background or not scene.train_views:
+        return config
+    from splat.priors.mean_colour import mean_colour
+
+    return replace(config, background=mean_colour(scene.train_views))
 
 
 def _with_priors(scene: Scene, config: TrainConfig) -> tuple[Scene, tuple[Part, ...]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from splat.camera import Camera
 from splat.priors import semiglobal, stereo
 from splat.priors.complete import complete, completed
