@@ -91,9 +91,9 @@ def adam_step(
             rate = getattr(hyper, name) if name in FIELDS else (extra_rates or {})[name]
             rates = (rate, rate)
         weight = {"logit_opacities": hyper.opacity_reg, "log_scales": hyper.scale_reg}.get(name, 0.0)
-        update = _step_core if tensor.device.type == "cpu" and tensor.dtype == torch.float32 else _step_torch
-        if gpu.runs_on(tensor) and tensor[:1].numel() <= gpu_kernels.MAX_WIDTH:
-            update = _step_gpu
+        on_cpu = tensor.device.type == "cpu" and tensor.dtype == torch.float32
+        on_gpu = gpu.runs_on(tensor) and tensor[:1].numel() <= gpu_kernels.MAX_WIDTH
+        update = _step_compiled if on_cpu or on_gpu else _step_torch
         first = update(
             name, tensor, gradients[name], state, hyper, rates, visible if hyper.visible_only else None, weight
         )
@@ -102,7 +102,7 @@ def adam_step(
     return tuple(bad)
 
 
-def _step_core(
+def _step_compiled(
     name: str,
     tensor: Tensor,
     gradient: Tensor,
@@ -112,52 +112,37 @@ def _step_core(
     visible: Tensor | None,
     weight: float,
 ) -> int:
-    """The step by the C++ core. Returns the first row whose gradient is not finite, or −1."""
+    """The step by the C++ core, or on a GPU by the CUDA kernel, which is waited for.
+
+    Returns the first row whose gradient is not finite, or −1.
+    """
     if tensor.numel() == 0:
         return -1
     if gradient.shape != tensor.shape:
         raise ValueError(f"the gradient of {name} has shape {tuple(gradient.shape)}, expected {tuple(tensor.shape)}")
-    gradient = gradient.contiguous()
-    rows = tensor.shape[0]
+    gradient, moments = gradient.contiguous(), (state.m[name], state.v[name])
+    width = tensor[:1].numel()
+    head = 3 if name == "sh" else width
+    kind, weight = _REGULARISERS.get(name, 0) if weight else 0, weight / tensor.numel()
+    if gpu.runs_on(tensor):
+        constants = adam(hyper.step, hyper.beta1, hyper.beta2, hyper.eps, not hyper.visible_only)
+        columns = gpu_kernels.RowRates(head, *rates)
+        row = int(gpu_kernels.adam_rows(tensor, moments, gradient, columns, constants, visible, kind, weight))
+        return -1 if row == gpu_kernels.NONE_BAD else row
     return core.function("splat_adam", _ARGUMENTS, _INT64)(
-        core.pointer(tensor, torch.float32),
-        core.pointer(state.m[name], torch.float32),
-        core.pointer(state.v[name], torch.float32),
-        core.pointer(gradient, torch.float32),
-        rows,
-        tensor.numel() // rows,
-        3 if name == "sh" else tensor.numel() // rows,
+        *(core.pointer(one, torch.float32) for one in (tensor, *moments, gradient)),
+        tensor.shape[0],
+        width,
+        head,
         *rates,
         hyper.beta1,
         hyper.beta2,
         hyper.eps,
         0 if hyper.visible_only else hyper.step,
         core.pointer(visible, torch.bool),
-        _REGULARISERS.get(name, 0) if weight else 0,
-        weight / tensor.numel(),
+        kind,
+        weight,
     )
-
-
-def _step_gpu(
-    name: str,
-    tensor: Tensor,
-    gradient: Tensor,
-    state: AdamState,
-    hyper: "AdamHyper",
-    rates: tuple[float, float],
-    visible: Tensor | None,
-    weight: float,
-) -> int:
-    """The step by the CUDA kernel. Waits for the GPU, unlike the step fused with the backward pass."""
-    if tensor.numel() == 0:
-        return -1
-    constants = adam(hyper.step, hyper.beta1, hyper.beta2, hyper.eps, not hyper.visible_only)
-    columns = gpu_kernels.RowRates(3 if name == "sh" else tensor[:1].numel(), *rates)
-    kind = _REGULARISERS.get(name, 0) if weight else 0
-    moments = (state.m[name], state.v[name])
-    first = gpu_kernels.adam_rows(tensor, moments, gradient, columns, constants, visible, kind, weight / tensor.numel())
-    row = int(first)
-    return -1 if row == gpu_kernels.NONE_BAD else row
 
 
 def _step_torch(

@@ -14,7 +14,7 @@ from splat.rendering import cuda
 from splat.rendering.cpu import AdamHyper, Statistics
 from splat.rendering.cuda_arguments import adam
 from splat.rendering.types import ImageGradients
-from splat.training import gpu_kernels
+from splat.training import gpu_kernels, optimizer
 from splat.training.mcmc_kernels import _noise_torch
 from splat.training.optimizer import AdamState
 
@@ -89,6 +89,25 @@ def test_adam_leaves_hidden_and_faulty_rows_alone_and_knows_two_rates():
     assert torch.allclose(moved[:, 0], torch.tensor(0.5), rtol=1e-4) and torch.allclose(
         moved[:, 1:], torch.tensor(0.25), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("visible_only", [False, True])
+def test_adam_of_a_whole_cloud_equals_the_cores(visible_only: bool, monkeypatch):
+    clouds = [random_cloud(40, 2, 1).to(dtype=torch.float32) for _ in range(2)]
+    gradients = {name: torch.randn_like(getattr(clouds[0], name)) for name in FIELDS}
+    gradients["quats"][7, 1] = float("nan")
+    visible = torch.arange(40) % 3 > 0
+    hyper = AdamHyper(
+        2, 1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, visible_only=visible_only, opacity_reg=0.01, scale_reg=0.02
+    )
+    states = [AdamState.zeros(cloud) for cloud in clouds]
+    assert optimizer.adam_step(clouds[0], gradients, states[0], hyper, visible) == ("quats",)
+    monkeypatch.setattr(gpu, "runs_on", lambda tensor: True)
+    assert optimizer.adam_step(clouds[1], gradients, states[1], hyper, visible) == ("quats",)
+    for name in FIELDS:
+        wanted, found = (getattr(cloud, name) for cloud in clouds)
+        assert torch.allclose(found, wanted, atol=1e-6), name
+        assert torch.allclose(states[1].v[name], states[0].v[name], atol=1e-9)
 
 
 @pytest.mark.parametrize("visible_only", [False, True])
