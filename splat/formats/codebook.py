@@ -9,30 +9,30 @@ MAX_SAMPLES = 1 << 20
 MAX_SORTED = 1 << 21
 
 
-def fit(values: np.ndarray, weights: np.ndarray | None = None, size: int = 256) -> np.ndarray:
+def fit(values: np.ndarray, weights: np.ndarray | None = None, size: int = 256, keep: int = 0) -> np.ndarray:
     """(size,) ascending float32 codes that minimise the squared error over finite ``values`` (any shape).
 
     Lloyd's algorithm (1957) on sorted values, where a step costs only ``size`` look-ups in running sums; it starts
     from the asymptotically optimal density, the cube root of that of the values (Panter and Dite 1951), and moves codes
     out of local optima.
-    Values with at most ``size`` distinct numbers are kept exactly.
+    Values with at most ``size`` (or ``keep``) distinct numbers are kept exactly. The last code fills up ``keep``.
 
     Args:
         weights: (N,) of the rows of ``values``, positive; how much an error counts. All 1 if None.
     """
     if values.size == 0:
-        return np.zeros(size, np.float32)
+        return np.zeros(max(size, keep), np.float32)
     weights = np.ones(len(values)) if weights is None else weights
     if values.size > MAX_SORTED:
         step = -(-values.size // MAX_SORTED)
-        if len(np.unique(values[::step])) > size:
+        if len(np.unique(values[::step])) > max(size, keep):
             values, weights = values[::step], weights[::step]
     weights = np.broadcast_to(weights.reshape(-1, *(1,) * (values.ndim - 1)), values.shape)
     order = np.argsort(values, axis=None, kind="stable")
     values = values.reshape(-1)[order]
     distinct = values[np.concatenate([[True], values[1:] != values[:-1]])]
-    if len(distinct) <= size:
-        return np.concatenate([distinct, np.full(size - len(distinct), distinct[-1])]).astype(np.float32)
+    if len(distinct) <= max(size, keep):
+        return _filled(distinct, max(size, keep))
     weights = weights.reshape(-1)[order].astype(np.float64)
     if len(values) > MAX_SAMPLES:
         chosen = np.linspace(0, len(values) - 1, MAX_SAMPLES).astype(np.int64)
@@ -45,7 +45,11 @@ def fit(values: np.ndarray, weights: np.ndarray | None = None, size: int = 256) 
         if sums.errors(moved)[0].sum() >= sums.errors(codes)[0].sum():
             break
         codes = moved
-    return codes.astype(np.float32)
+    return _filled(codes, max(size, keep))
+
+
+def _filled(codes: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([codes, np.full(size - len(codes), codes[-1])]).astype(np.float32)
 
 
 class _Sums:

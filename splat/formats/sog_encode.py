@@ -22,6 +22,8 @@ MAX_PALETTE = 1 << 16
 # codebook that served all alike would spend its codes where nobody looks.
 CODEBOOK_SPREAD, CODEBOOK_FLOOR = 1e5, 0.1  # the floor, in parts of the mean weight, keeps the small ones decent
 PALETTE_SPREAD = 1e3
+# Of the 256 base colours that could be; more would cost more bytes than other encoders spend, for errors nobody sees.
+DC_CODES = 232
 
 
 def encode(
@@ -43,7 +45,8 @@ def encode(
     log_scales, dc = np.maximum(table.log_scales, MIN_LOG_SCALE), table.sh[:, 0]
     weights = importance(table, CODEBOOK_SPREAD)
     weights = np.maximum(weights, CODEBOOK_FLOOR * weights.mean() if n else 0)
-    scale_codes, dc_codes = each(lambda values: codebook.fit(values, weights), [log_scales, dc])
+    fits = each(lambda what: codebook.fit(what[0], weights, what[1], keep=256), [(log_scales, 256), (dc, DC_CODES)])
+    scale_codes, dc_codes = fits
     low, high = _log_range(table.means)
     pixels = {name: np.full((n, 4), 255, np.uint8) for name in ("means_l", "means_u", "quats", "scales", "sh0")}
 

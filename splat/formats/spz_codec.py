@@ -71,7 +71,7 @@ def _unpack_quats(code: np.ndarray) -> np.ndarray:
 def fraction_bits(table: Table, path: Path) -> int:
     """Fractional bits of the centres: 12 as usual, more where the Gaussians are small, fewer where the scene is large.
 
-    A step is kept under a tenth of the smaller Gaussians' size (5th percentile of the largest axis); without that,
+    A step is kept under half of the smaller Gaussians' size (5th percentile of the largest axis); without that,
     small scenes come out on a lattice. Centres that do not fit 24 bits wrap around in readers, so they bound it.
     """
     if len(table) == 0:
@@ -83,7 +83,7 @@ def fraction_bits(table: Table, path: Path) -> int:
         )
     most = min(MAX_FRACTION, int(np.floor(np.log2((2**23 - 1) / max(reach, 2.0**-MAX_FRACTION)))))
     size = np.exp(np.quantile(np.clip(table.log_scales.max(1), -20, 20), 0.05))
-    wanted = int(np.ceil(-np.log2(0.1 * size)))
+    wanted = int(np.ceil(-np.log2(size / 2)))
     return max(0, min(most, max(12, wanted)))
 
 
