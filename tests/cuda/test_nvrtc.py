@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 import torch
-from emulator import CUDA, kernels
+from emulator import BUILT, CUDA, kernels
 
 from splat import gpu, nvrtc
 from splat.errors import BackendError, OutOfMemory
+from splat.files import write_text
 from splat.rendering import cuda
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
@@ -29,15 +30,25 @@ def compiler():
         pytest.skip(str(error))
 
 
+def compilers_report(file: str, architecture: int) -> str:
+    """What the compiler says of a file; asked once per content of the sources."""
+    kept = BUILT / f"{file}-{architecture}-{nvrtc._key(file, architecture)}.txt"
+    if not kept.exists():
+        found = nvrtc.compile_file(file, architecture, report=True)
+        assert found.image[:4] == b"\x7fELF"
+        BUILT.mkdir(parents=True, exist_ok=True)
+        write_text(kept, found.log)
+    return kept.read_text()
+
+
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_kernel_compiles(compiler, architecture: int, file: str, record_property):
     if architecture not in nvrtc.architectures():
         pytest.skip(f"NVRTC {nvrtc.version()} does not know sm_{architecture}")
-    found = nvrtc.compile_file(file, architecture, report=True)
-    assert found.image[:4] == b"\x7fELF"
-    assert "warning" not in found.log, found.log
-    report = {name: tuple(int(n or 0) for n in numbers) for name, *numbers in REPORT.findall(found.log)}
+    log = compilers_report(file, architecture)
+    assert "warning" not in log, log
+    report = {name: tuple(int(n or 0) for n in numbers) for name, *numbers in REPORT.findall(log)}
     assert sorted(report) == sorted(kernels((CUDA / f"{file}.cu").read_text()))
     for name, (stack, stores, loads, registers, shared) in report.items():
         print(f"sm_{architecture} {name}: {registers} registers, {stores + loads} bytes spilled, {shared} bytes shared")
