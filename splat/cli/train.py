@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -44,6 +44,14 @@ class Train:
     """Shrink the photos so that no side is longer, pixels."""
     cache_megabytes: int | None = None
     """Memory for decoded photos; the rest stays on disk."""
+    view: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the run on a web page while it goes on: pictures, curves, pause, stop and save."""
+    host: str = "127.0.0.1"
+    """Address of that page; 0.0.0.0 lets other machines see it."""
+    port: int = 8080
+    """Port of that page; if it is taken, the next free one."""
+    token: str | None = None
+    """Secret that browsers must bring to that page; "new" makes one up."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -59,7 +67,16 @@ def run(arguments: Sequence[str]) -> None:
     else:
         base = TrainConfig()
     options = parse("train", Train, arguments, default=Train(config=base))
-    train_and_show(with_scene(options), out, options.resume)
+    train_and_show(with_scene(options), out, options.resume, page=watching(options))
+
+
+def watching(options: Train) -> dict[str, Any] | None:
+    """Host, port and token of the live page that was asked for."""
+    if not options.view:
+        return None
+    from splat.cli.view import check_port, secret
+
+    return {"host": options.host, "port": check_port(options.port), "token": secret(options.token)}
 
 
 def with_scene(options: Train) -> TrainConfig:
@@ -73,8 +90,13 @@ def with_scene(options: Train) -> TrainConfig:
     return replace(options.config, scene=replace(options.config.scene, **known))
 
 
-def train_and_show(config: TrainConfig, out: Path, resume: bool = False) -> "TrainResult":
+def train_and_show(
+    config: TrainConfig, out: Path, resume: bool = False, page: "dict[str, Any] | None" = None
+) -> "TrainResult":
     """Train on the scene that ``config`` names, show how it goes, and print what came out.
+
+    Args:
+        page: where to show it live (see `watching`); None shows no page.
 
     Raises KeyboardInterrupt, with the command that goes on, when Ctrl-C was pressed.
     """
@@ -92,6 +114,10 @@ def train_and_show(config: TrainConfig, out: Path, resume: bool = False) -> "Tra
     for note in scene.notes:
         say(f"note: {note}", "dim")
     try:
+        if page is not None:
+            from splat.cli.live import train_watched
+
+            return train_watched(scene, config, out, resume, page)
         with training_display() as progress:
             result = train(scene, config, out, resume=resume, progress=progress)
     except KeyboardInterrupt:

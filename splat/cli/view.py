@@ -43,8 +43,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parse("view", View, arguments)
     if not options.paths:
         raise InputError("there is nothing to look at; name a run or a cloud: splat view PATH")
-    if not 1 <= options.port <= 65535:
-        raise InputError(f"--port is {options.port}, expected 1 to 65535")
+    check_port(options.port)
     from splat.viewer import Entry, Look, first_view, open_page
 
     subjects = [open_subject(path) for path in options.paths]
@@ -73,6 +72,13 @@ def run(arguments: Sequence[str]) -> None:
     if port != options.port:
         say(f"port {options.port} is taken")
     serve(page, token)
+
+
+def check_port(port: int) -> int:
+    """``port``. Raises InputError for one that cannot be."""
+    if not 1 <= port <= 65535:
+        raise InputError(f"--port is {port}, expected 1 to 65535")
+    return port
 
 
 def secret(token: str | None) -> str | None:

@@ -23,7 +23,7 @@ from splat.viewer import edits as editing
 from splat.viewer import guard
 from splat.viewer.drawing import Look, compare, labelled, letterbox, picture
 from splat.viewer.first_view import FirstView
-from splat.viewer.worker import LARGEST, Pose, Worker
+from splat.viewer.worker import LARGEST, TARGET, Pose, Worker
 
 TRIES = 100  # ports looked at when the wanted one is taken
 T = TypeVar("T")
@@ -97,7 +97,8 @@ class Page:
     """The clouds on one address. Made by `open_page`; ``close`` ends it.
 
     ``turn`` runs a drawing where it may run, and gives back what the drawing gives: at once, unless somebody who needs
-    the processor for other work (training) sets it to something that waits.
+    the processor for other work (training) sets it to something that waits. ``target``: seconds that a picture may take
+    while the camera moves.
     """
 
     def __init__(
@@ -107,7 +108,9 @@ class Page:
         self.first = first
         self.settings = Settings(look)
         self.turn: Callable[[Callable[[], T]], T] = lambda job: job()
+        self.target = TARGET
         self._lock = threading.RLock()
+        self._closed = False
         self._workers: dict[int, Worker] = {}
         self._parts: dict[int, GaussianCloud] = {}
         self._cloud: GaussianCloud | None = None
@@ -131,8 +134,11 @@ class Page:
         return bool(self._workers)
 
     def close(self) -> None:
-        """End every worker and the server."""
+        """End every worker and the server; once more does nothing."""
         with self._lock:
+            if self._closed:
+                return
+            self._closed = True
             workers, self._workers = list(self._workers.values()), {}
         for worker in workers:
             worker.close()
@@ -235,7 +241,7 @@ class Page:
         def failed(error: Exception) -> None:
             client.add_notification("No picture", str(error), color="red")
 
-        worker = Worker(self.draw, show, failed, lambda job: self.turn(job))
+        worker = Worker(self.draw, show, failed, lambda job: self.turn(job), self.target)
         with self._lock:
             self._workers[client.client_id] = worker
         client.camera.on_update(lambda _: worker.move(pose_of(client)))

@@ -46,7 +46,8 @@ class Pose:
 
 class Worker:
     """Draws for one browser. ``draw`` makes a picture (H, W, 3) uint8 of a camera; ``show`` takes it and whether it is
-    the full one; ``failed`` takes the exception of a picture not made; ``turn`` runs a drawing when it may.
+    the full one; ``failed`` takes the exception of a picture not made; ``turn`` runs a drawing when it may,
+    which takes about ``target`` seconds while the camera moves.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class Worker:
         show: Callable[[np.ndarray, bool], None],
         failed: Callable[[Exception], None],
         turn: Callable[[Callable[[], Any]], Any] = lambda job: job(),
+        target: float = TARGET,
     ) -> None:
+        self._target = target
         self._draw, self._show, self._failed, self._turn = draw, show, failed, turn
         self._changed = threading.Condition()
         self._pose: Pose | None = None
@@ -119,6 +122,6 @@ class Worker:
             image, seconds = self._turn(timed)
         if not full:
             # Time grows about with the number of pixels; half steps keep the size from swinging.
-            wanted = self._longer * math.sqrt(TARGET / max(seconds, 1e-4))
+            wanted = self._longer * math.sqrt(self._target / max(seconds, 1e-4))
             self._longer = int(min(max(0.5 * (self._longer + wanted), SMALLEST), LARGEST))
         self._show(image, full)

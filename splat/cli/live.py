@@ -1,0 +1,62 @@
+"""``splat train --view``: a training run beside its page."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from splat.cli.console import say
+
+if TYPE_CHECKING:
+    from splat.scene import Scene
+    from splat.training import Progress, TrainConfig, TrainResult
+
+
+def train_watched(
+    scene: "Scene", config: "TrainConfig", out: Path, resume: bool, where: dict[str, Any]
+) -> "TrainResult":
+    """Train on ``scene`` and show it on the page that ``where`` (host, port, token) asks for.
+
+    On a terminal the page stays when the run is over, until Ctrl-C; elsewhere it ends with the run. A run that the
+    reader of the page stopped leaves cloud, report and a checkpoint to resume from.
+    """
+    from splat.cli.progress import training_display
+    from splat.cli.train import show_result, what_now
+    from splat.cli.view import address, serve
+    from splat.training import train
+    from splat.viewer import Look
+    from splat.viewer.live import Live
+
+    live = Live(scene, Look(background=config.background, antialiased=config.antialiased), out, **where)
+    try:
+        say(f"watch it at {address(live.page, where['token'])}")
+        with training_display() as progress:
+
+            def update(now: "Progress") -> None:
+                progress(now)
+                live.update(now)
+
+            result = train(
+                scene, config, out, resume=resume, progress=update, stop=live.stop, clock=live.clock
+            )  # fmt: skip
+        live.finish(result.cloud)
+        if result.finished:
+            show_result(result)
+        else:
+            save_stopped(result, scene)
+            say(f"stopped; {what_now(Path(config.scene.path), out)}")
+        if sys.stdout.isatty():
+            serve(live.page, where["token"])
+        return result
+    finally:
+        live.close()
+
+
+def save_stopped(result: "TrainResult", scene: "Scene") -> None:
+    """Write the cloud and the report of a run that was stopped before its end."""
+    from splat import formats
+    from splat.report import write_report
+
+    cloud = result.out / "cloud.ply"
+    formats.write(result.cloud.replace(extras={}).to("cpu"), cloud)
+    say(f"cloud    {cloud}")
+    say(f"report   {write_report(result.out, scene)}")
