@@ -2,20 +2,24 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from splat.cloud import GaussianCloud
+from splat.compression.allocation import allocate
 from splat.compression.finetune import distill, finetune
 from splat.compression.judge import Judge, by_photos, by_renders
 from splat.compression.prune import prune, prune_below
+from splat.compression.rounding import Rounding, with_ordered_axes
 from splat.compression.search import COARSEST, FINEST, Codec, Goal, Trial, search
 from splat.compression.significance import blending_weights, significance
 from splat.compression.views import scene_views, views_around
 from splat.errors import InputError
 from splat.formats.quantize import broken
+from splat.formats.splatz import USUAL_QUALITY
 from splat.formats.table import Table
 from splat.rendering import RenderOptions
 from splat.scene import Scene
@@ -29,8 +33,12 @@ DEFAULT_FIDELITY = 45.0
 SCORE_VIEWS = 18  # placed around a cloud without a scene
 ERROR_SHARES = (0.0, 0.3, 0.6)  # of the allowed squared error that pruning may take
 SIZE_SHARES = (0.0, 0.3, 0.55, 0.75)  # pruned, where a size is wanted
-RECOVERED_SHARES = (0.8, 0.66, 0.4)  # pruned, where photos heal it; the paper's two and one more
+PRUNED_AT_ONCE = 0.35  # where photos heal it; halved when that was too much
 DROP_FOR_PRUNING = 0.5  # share of the allowed drop that may be gone after pruning and recovery
+COARSER = (10.0, 5.0)  # by how much quality is lowered before each training on the rounded
+PRICE = 0.02  # of the rate, see `Rounding`
+START = 50.0  # quality tried first
+SLOPE_PSNR, SLOPE_SIZE = 0.5, 0.24  # by how much a trial usually changes with one step of quality, see `Goal.miss`
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,7 @@ def _without_photos(
 ) -> Trial:
     """Post-hoc: prune by significance, cut or quantize, judge by renders of the input."""
     judge = by_renders(cloud, options, scene=scene)
+    slope = SLOPE_PSNR if goal.psnr is not None else SLOPE_SIZE
     cameras = scene_views(scene, most=60) if scene else views_around(cloud, SCORE_VIEWS)
     cameras = [*cameras, *judge.cameras]  # what the judge sees must not count as unseen
     scores = blending_weights(cloud, cameras, options.antialiased)
@@ -142,10 +151,10 @@ def _without_photos(
         shares = [_share_within(seen, scores, judge, goal.psnr, part) for part in ERROR_SHARES]
     else:
         shares = SIZE_SHARES
+    codec = replace(codec, steps=allocate(seen, judge))
     parts = [prune(seen, scores, share) for share in sorted(set(shares))]
-    return search(
-        [lambda quality, part=part: codec.trial(part, quality, judge) for part in parts], goal, (COARSEST, FINEST), note
-    )
+    candidates = [lambda quality, part=part: codec.trial(part, quality, judge) for part in parts]
+    return search(candidates, goal, (COARSEST, FINEST), note, (START, slope))
 
 
 def _cut(cloud: GaussianCloud, scores: torch.Tensor, codec: Codec, judge: Judge) -> Iterator[Callable[[float], Trial]]:
@@ -161,7 +170,7 @@ def _share_within(cloud: GaussianCloud, scores: torch.Tensor, judge: Judge, psnr
     if part == 0:
         return 0.0
     limit, low, high = psnr - 10 * math.log10(part), 0.0, 1.0
-    for _ in range(7):
+    for _ in range(5):
         middle = (low + high) / 2
         if judge.psnr(prune(cloud, scores, middle)) >= limit:
             low = middle
@@ -173,18 +182,42 @@ def _share_within(cloud: GaussianCloud, scores: torch.Tensor, judge: Judge, psnr
 def _with_photos(
     cloud: GaussianCloud, scene: Scene, drop: float, steps: int, codec: Codec, options: RenderOptions, note
 ) -> Trial:
-    """Prune, recover by fine-tuning, quantize, judge by held-out photos."""
+    """Prune and heal in turn, then train on the rounded; judged by held-out photos."""
     judge = by_photos(scene, options)
     before = judge.psnr(cloud)
-    scores = significance(cloud, scene_views(scene), antialiased=options.antialiased)
-    healed = cloud
-    for share in RECOVERED_SHARES:
-        tried = finetune(prune(cloud, scores, share), scene, steps, options)
-        if judge.psnr(tried) >= before - DROP_FOR_PRUNING * drop:
-            healed = tried
-            break
     goal = Goal(psnr=before - drop)
-    if codec.tunable:
-        return search([lambda quality: codec.trial(healed, quality, judge)], goal, (COARSEST, FINEST), note)
-    scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
-    return search(_cut(healed, scores, codec, judge), goal, (0.0, 1.0), note)
+    healed = _thinned(cloud, scene, before - DROP_FOR_PRUNING * drop, judge, steps, options)
+    if not codec.tunable:
+        scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
+        return search(_cut(healed, scores, codec, judge), goal, (0.0, 1.0), note)
+    healed = with_ordered_axes(healed)
+    codec = replace(codec, steps=allocate(healed, by_renders(healed, options, scene=scene)))
+    found = search([lambda q: codec.trial(healed, q, judge)], goal, (COARSEST, FINEST), note, (START, SLOPE_PSNR))
+    quality = found.quality
+    for lower in COARSER:  # what was trained on the rounded bears coarser rounding
+        quality = max(quality - lower, COARSEST)
+        rounding = Rounding.of(healed, codec.steps.scaled(2.0 ** ((USUAL_QUALITY - quality) / 10)), PRICE)
+        healed = finetune(healed, scene, steps, options, rounding=rounding)
+        try:
+            candidate = partial(codec.trial, healed, judge=judge)
+            better = search([candidate], goal, (COARSEST, FINEST), note, (quality, SLOPE_PSNR))
+        except InputError:
+            break
+        quality = better.quality
+        found = better if better.size < found.size else found
+    return found
+
+
+def _thinned(
+    cloud: GaussianCloud, scene: Scene, least: float, judge: Judge, steps: int, options: RenderOptions
+) -> GaussianCloud:
+    """``cloud`` after as many rounds of pruning and recovery as leave it at ``least`` dB."""
+    healed, share = cloud, PRUNED_AT_ONCE
+    while share > 0.1 and len(healed) > 1:
+        scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
+        tried = finetune(prune(healed, scores, share), scene, steps, options)
+        if judge.psnr(tried) >= least:
+            healed = tried
+        else:
+            share /= 2
+    return healed

@@ -26,7 +26,7 @@ SSIM_WEIGHT = 0.2
 START = 0.5  # of the schedule of a training run: where its rates are mild
 JITTER = 0.05  # of the distance between neighbouring pseudo views, as LightGaussian's noise in scene units
 
-REFRESH = 10  # steps between two roundings; in between each value keeps its distance to the rounded one
+REFRESH = 20  # steps between two roundings; in between each value keeps its distance to the rounded one
 
 Target = tuple[Camera, Tensor, Tensor | None]  # camera, (H, W, 3) uint8 picture, (H, W) bool mask
 

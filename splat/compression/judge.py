@@ -31,15 +31,25 @@ class Judge:
     options: RenderOptions
     mean_of_views: bool = False
 
-    def psnr(self, cloud: GaussianCloud) -> float:
-        """dB; infinite when every picture is the same."""
+    def errors(self, cloud: GaussianCloud) -> list[float]:
+        """Mean squared error of each view."""
         errors = []
         for camera, picture, mask in zip(self.cameras, self.pictures, self.masks, strict=True):
             with torch.no_grad():
                 found = render(cloud, camera, options=self.options).rgb.clamp(0, 1)
             squares = (found - picture).double().square().mean(-1)
             errors.append(float(squares.mean() if mask is None else squares[mask].mean()))
-        if self.mean_of_views:
+        return errors
+
+    def error(self, cloud: GaussianCloud) -> float:
+        """Mean squared error over the views; 0 without any."""
+        errors = self.errors(cloud)
+        return sum(errors) / len(errors) if errors else 0.0
+
+    def psnr(self, cloud: GaussianCloud) -> float:
+        """dB; infinite when every picture is the same."""
+        errors = self.errors(cloud)
+        if self.mean_of_views and errors:
             return sum(map(decibels, errors)) / len(errors)
         return decibels(sum(errors) / len(errors)) if errors else math.inf
 

@@ -13,8 +13,18 @@ from torch import Tensor
 
 from splat.cloud import FIELDS, GaussianCloud
 from splat.formats.quantize import logits
-from splat.formats.splatz import frame_of, rows_of, steps_of
-from splat.formats.splatz_codec import COLOUR, Frame, Rows, canonical, components, dequantize, quantize, round_means
+from splat.formats.splatz import frame_of, rows_of, steps_of, usable
+from splat.formats.splatz_rounding import (
+    COLOUR,
+    Frame,
+    Rows,
+    Steps,
+    canonical,
+    components,
+    dequantize,
+    quantize,
+    round_means,
+)
 from splat.formats.table import Table
 
 
@@ -30,15 +40,16 @@ class Rounding:
     price: float = 0.0
 
     @staticmethod
-    def of(cloud: GaussianCloud, quality: float, price: float = 0.0) -> "Rounding":
-        """For ``cloud`` as `with_ordered_axes` gives it."""
-        return Rounding(frame_of(rows_of(Table.of(cloud)), steps_of(quality))[0], price)
+    def of(cloud: GaussianCloud, quality: float | Steps, price: float = 0.0) -> "Rounding":
+        """For ``cloud`` as `with_ordered_axes` gives it, and a file of ``quality`` or of these steps."""
+        steps = usable(quality) if isinstance(quality, Steps) else steps_of(quality)
+        return Rounding(frame_of(rows_of(Table.of(cloud)), steps)[0], price)
 
     def rounded(self, cloud: GaussianCloud) -> GaussianCloud:
         """``cloud`` as the file will have it, row by row."""
         rows = rows_of(Table.of(cloud))
         codes = quantize(rows, self.frame)
-        found = dequantize(codes, round_means(rows.means, codes.scale, self.frame), self.frame, cloud.sh_degree)
+        found = dequantize(codes, round_means(rows.means, codes.levels, self.frame), self.frame, cloud.sh_degree)
         return _cloud(found, cloud)
 
     def shrink(self, cloud: GaussianCloud) -> None:
@@ -46,7 +57,7 @@ class Rounding:
         if self.price == 0 or not len(self.frame.basis):
             return
         rows = rows_of(Table.of(cloud))
-        step = self.frame.steps.sh * np.exp2(quantize(rows, self.frame).exponent)[:, None]
+        step = self.frame.steps.sh * np.exp2(quantize(rows, self.frame).levels.colour)[:, None]
         parts = components(rows.sh, self.frame) / step
         width = np.maximum(np.abs(np.rint(parts)).mean(0), 0.02)  # of the Laplace density: d bits / d code = 1.44/width
         pull = np.minimum(self.price * 1.4427 / width, 0.25)

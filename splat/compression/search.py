@@ -10,6 +10,9 @@ from splat import formats
 from splat.cloud import GaussianCloud
 from splat.compression.judge import Judge
 from splat.errors import InputError
+from splat.formats import splatz
+from splat.formats.splatz_rounding import Steps
+from splat.formats.table import Table
 
 # Quality of .splatz that is tried; ten halve the steps.
 COARSEST, FINEST = 5.0, 105.0
@@ -68,6 +71,7 @@ class Codec:
 
     path: Path
     antialiased: bool = False
+    steps: Steps | None = None  # of .splatz at its usual quality; None is what suits most clouds
 
     @property
     def name(self) -> str:
@@ -80,7 +84,9 @@ class Codec:
 
     def trial(self, cloud: GaussianCloud, quality: float | None, judge: Judge) -> Trial:
         """Write ``cloud`` as the format does, read it back, judge it."""
-        options = {} if quality is None else {"quality": quality}
+        if quality is not None:
+            return self._coded(cloud, quality, judge)
+        options = {}
         if "antialiased" in formats.by_suffix(self.path).options:
             options["antialiased"] = self.antialiased
         with tempfile.TemporaryDirectory() as folder:
@@ -89,49 +95,79 @@ class Codec:
             found, data = formats.read(file), file.read_bytes()
         return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
 
+    def _coded(self, cloud: GaussianCloud, quality: float, judge: Judge) -> Trial:
+        steps = (self.steps or Steps()).scaled(2.0 ** ((splatz.USUAL_QUALITY - quality) / 10))
+        data = splatz.encode(Table.of(cloud), self.path, antialiased=self.antialiased, steps=steps)
+        found = splatz.decode(data, self.path).cloud()
+        return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
+
 
 def search(
     candidates: Iterable[Callable[[float], Trial]],
     goal: Goal,
     knob: tuple[float, float],
     report: Callable[[Trial], None],
+    guess: tuple[float, float] | None = None,
 ) -> Trial:
     """The best trial that meets the ``goal``.
 
     Args:
         candidates: each makes a trial at a position of the ``knob`` (smallest and coarsest … largest and finest).
         report: called with every trial.
+        guess: a position to begin at, and by how much a step of one on the knob brings a trial nearer (see
+            `Goal.miss`); None begins at the ends.
 
     Raises InputError naming the nearest trial when none meets the goal.
     """
     best: Trial | None = None
     nearest: Trial | None = None
+
     for candidate in candidates:
-        ends = list(knob)  # the coarse and the fine end
-        misses = [0.0, 0.0]  # how far they are from the goal
-        wanted_psnr = goal.psnr is not None
-        # A wanted PSNR is met by the fine end or not at all, a wanted size by the coarse one.
-        for end in (1, 0) if wanted_psnr else (0, 1):
-            trial = candidate(ends[end])
+
+        def ask(position: float, candidate=candidate) -> float:
+            nonlocal best, nearest
+            trial = candidate(position)
             report(trial)
             best, nearest = _rank(trial, goal, best, nearest)
-            misses[end] = goal.miss(trial)
-            if goal.met(trial) != (end == (1 if wanted_psnr else 0)):
-                break  # even the better end fails, or even the costlier end is good
-        else:
-            for _ in range(ROUNDS):
-                share = min(max(misses[0] / (misses[0] - misses[1]), 0.08), 0.92) if misses[0] != misses[1] else 0.5
-                middle = ends[0] + share * (ends[1] - ends[0])
-                trial = candidate(middle)
-                report(trial)
-                best, nearest = _rank(trial, goal, best, nearest)
-                end = 1 if goal.miss(trial) >= 0 else 0
-                ends[end], misses[end] = middle, goal.miss(trial)
-                if abs(goal.miss(trial)) < CLOSE and goal.met(trial):
-                    break
+            return goal.miss(trial)
+
+        place = _close_in(ask, knob, goal.psnr is not None, guess)
+        guess = guess and (place, guess[1])  # the next candidate will end up near
     if best is None:
         raise InputError(_unmet(goal, nearest))
     return best
+
+
+def _close_in(ask: Callable[[float], float], knob: tuple[float, float], above: bool, guess) -> float:
+    """Ask at positions ever nearer to where the miss is 0; ``above`` says on which side of 0 the goal is met.
+
+    Returns the last position asked.
+    """
+    ends: list[float | None] = [None, None]  # the coarse and the fine one
+    misses, place, last = [0.0, 0.0], knob[1] if above else knob[0], knob[0]
+    if guess is not None:
+        place = guess[0]
+    for _ in range(ROUNDS + 2):
+        last, miss = place, ask(place)
+        met = miss >= 0 if above else miss <= 0
+        if met and abs(miss) < CLOSE:
+            break
+        end = 1 if miss >= 0 else 0
+        if place == knob[1 - end]:
+            break  # even this end is beyond the goal
+        ends[end], misses[end] = place, miss
+        if ends[1 - end] is not None:
+            share = misses[0] / (misses[0] - misses[1]) if misses[0] != misses[1] else 0.5
+            place = ends[0] + min(max(share, 0.08), 0.92) * (ends[1] - ends[0])
+            # Aim a little to the good side, so that the last word is one that counts.
+            place += (0.01 if above else -0.01) * (knob[1] - knob[0]) * (0.5 if guess else 0)
+        elif guess is None:
+            place = knob[1 - end]
+        else:
+            place = min(max(place - miss / guess[1] + (0.5 if above else -0.5), knob[0]), knob[1])
+        if place == last:
+            break
+    return last
 
 
 def _rank(trial: Trial, goal: Goal, best: Trial | None, nearest: Trial | None) -> tuple[Trial | None, Trial | None]:

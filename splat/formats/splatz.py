@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +11,23 @@ from splat.errors import InputError
 from splat.files import write_bytes
 from splat.formats.limits import check_claim
 from splat.formats.quantize import alphas, logits, prepare, unit_quats, without_zero_bands
-from splat.formats.splatz_codec import (
+from splat.formats.splatz_codec import read_layer, write_layer
+from splat.formats.splatz_entropy import Damaged
+from splat.formats.splatz_rounding import (
     COLOUR,
     MIN_LOG_SCALE,
     Frame,
     Rows,
     Steps,
     canonical,
-    read_layer,
+    cells_of,
+    levels_of,
     visibility,
-    write_layer,
 )
-from splat.formats.splatz_entropy import Damaged
 from splat.formats.table import Table
 
 MAGIC = b"SPLATZ\x1a\n"
-VERSION = 1
+VERSION = 2
 # magic, version, SH degree, flags, count, layers, SH components, visibility reference, origin, side, six steps
 HEADER = struct.Struct("<8sHBBIBBxxq4d6f")
 LAYER = struct.Struct("<IIHxx")  # Gaussians, bytes of the streams, streams
@@ -189,12 +191,15 @@ def frame_of(rows: Rows, steps: Steps) -> tuple[Frame, np.ndarray]:
     low, high = rows.means.min(0), rows.means.max(0)
     side = max(float((high - low).max()) * (1 + 1e-9), float(np.abs(rows.means).max()) * 1e-12, 1e-12)
     log_scales = canonical(rows.log_scales, rows.quats)[0]
-    codes = np.rint((log_scales - MIN_LOG_SCALE) / steps.log_scale).astype(np.int64)
-    shown = visibility(codes, np.rint(rows.alphas / steps.opacity).astype(np.int64), steps)
-    return Frame(low, side, steps, _basis(rows, shown, steps), int(np.median(shown))), shown
+    scale, opacity = cells_of(log_scales, rows.alphas)
+    shown = visibility(scale, opacity)
+    world = np.float32(steps.position * np.exp(np.median(log_scales[:, 1])))
+    steps = replace(steps, position=float(max(world, np.float32(side * 2.0**-30))))
+    frame = Frame(low, side, steps, np.zeros((0, 0), np.float32), int(np.median(shown)))
+    return replace(frame, basis=_basis(rows, levels_of(scale, opacity, frame).colour, steps)), shown
 
 
-def _basis(rows: Rows, shown: np.ndarray, steps: Steps) -> np.ndarray:
+def _basis(rows: Rows, exponents: np.ndarray, steps: Steps) -> np.ndarray:
     """(J, D) directions in which view-dependent colour varies, those that some code can reach, rounded to bytes."""
     if rows.sh.shape[1] == 1:
         return np.zeros((0, 0), np.float32)
@@ -202,11 +207,10 @@ def _basis(rows: Rows, shown: np.ndarray, steps: Steps) -> np.ndarray:
     if len(rest) < LARGE:
         basis = np.eye(rest.shape[1])
     else:
-        weight = np.exp2(np.clip((shown - np.median(shown)) / 256, -6, 6))
+        weight = np.exp2(-2.0 * exponents)
         _, vectors = np.linalg.eigh((rest * weight[:, None]).T @ rest / weight.sum())
         basis = vectors.T[::-1]
-    finest = steps.sh / 8
-    reach = np.abs(rest @ basis.T).max(0) > 0.6 * finest
+    reach = (np.abs(rest @ basis.T) * np.exp2(-exponents)[:, None]).max(0) > 0.6 * steps.sh
     basis = basis[: int(np.flatnonzero(reach)[-1]) + 1 if reach.any() else 0]
     return _unpack_basis(_pack_basis(basis), len(basis), rest.shape[1])
 

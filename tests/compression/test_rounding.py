@@ -35,8 +35,8 @@ def match(cloud: GaussianCloud, found: GaussianCloud) -> torch.Tensor:
 
 def test_rounding_row_by_row_is_what_the_file_holds(tmp_path):
     cloud = with_ordered_axes(blobs(1500, 2))
-    rounding = Rounding.of(cloud, 45)
-    formats.write(cloud, tmp_path / "a.splatz", quality=45.0)
+    rounding = Rounding.of(cloud, 75)
+    formats.write(cloud, tmp_path / "a.splatz", quality=75.0)
     found, expected = formats.read(tmp_path / "a.splatz"), rounding.rounded(cloud)
     found = found.select(match(expected, found))
     for name in ("log_scales", "quats", "opacities", "sh"):
@@ -60,11 +60,11 @@ def test_training_on_the_rounded_beats_rounding_afterwards():
     options = RenderOptions(background=(0.1, 0.1, 0.1))
     scene = mini_scene(views=6, size=32, backend="auto")
     start = with_ordered_axes(truth())
-    found = finetune(start, scene, 60, options, rounding=Rounding.of(start, 8.0))
+    found = finetune(start, scene, 60, options, rounding=Rounding.of(start, 22.0))
 
     def error(cloud: GaussianCloud) -> float:
-        coded = splatz.decode(splatz.encode(Table.of(cloud), quality=8.0), Path("a")).cloud()
+        coded = splatz.decode(splatz.encode(Table.of(cloud), quality=22.0), Path("a")).cloud()
         views = [(render(coded, view.camera, options=options).rgb, view.load().rgb / 255) for view in scene.train_views]
         return sum(float((picture - photo).square().mean()) for picture, photo in views)
 
-    assert error(found) < 0.8 * error(start)
+    assert error(found) < 0.9 * error(start)
