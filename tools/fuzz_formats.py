@@ -133,7 +133,8 @@ def valid(table: Table) -> bool:
 
 def fuzz(name: str, cases: int, seed: int, keep: Path) -> dict[str, float]:
     """Run ``cases`` damaged files through ``read``; counts by outcome. Files that fail are left in ``keep``."""
-    signal.signal(signal.SIGALRM, _hang)
+    for kind in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(kind, _hang)
     counts = {"refused": 0, "read": 0, "failed": 0, "memory": 0.0}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -171,7 +172,8 @@ def fuzz(name: str, cases: int, seed: int, keep: Path) -> dict[str, float]:
 def attempt(path: Path, name: str) -> tuple[str, int]:
     """'refused', 'read', or what went wrong; and the bytes by which memory grew meanwhile."""
     claim = max(path.stat().st_size, SAMPLE_BYTES)
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of its own, however busy the machine is
+    signal.alarm(30 * SECONDS)
     before = reset_peak()
     try:
         table = formats.read_table(path, name)
@@ -184,6 +186,7 @@ def attempt(path: Path, name: str) -> tuple[str, int]:
     except Exception as error:  # the point of the exercise: anything else is a defect
         return f"{type(error).__name__}: {error}", 0
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
     grown = max(grown, _child_grown)
     if grown > TIMES * claim + SLACK.get(name, USUAL_SLACK):

@@ -130,7 +130,8 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
         if "version" not in chosen.options:
             raise InputError(f"--spz-version is for .spz files, but {target} is to be written as '{chosen.name}'")
         values["version"] = options.spz_version
-    read = [read_source(source) for source in sources]
+    most = chosen.max_sh if options.max_sh is None else min(chosen.max_sh, max(options.max_sh, 0))
+    read = [read_source(source, most) for source in sources]
     if "antialiased" in chosen.options and "antialiased" not in values:
         values["antialiased"] = any(antialiased for _, antialiased in read)
     if "normals" in chosen.options and "normals" not in values:
@@ -147,8 +148,8 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
     print(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
 
 
-def read_source(path: Path) -> tuple["Table", bool]:
-    """A cloud, and whether it was trained with the antialiased blur, from a file, a SOG folder or a run."""
+def read_source(path: Path, max_degree: int) -> tuple["Table", bool]:
+    """A cloud with SH up to ``max_degree`` from a file, a folder or a run, and whether it has the antialiased mark."""
     from splat import formats
     from splat.formats.table import Table
 
@@ -156,7 +157,7 @@ def read_source(path: Path) -> tuple["Table", bool]:
         subject = open_subject(path)
         return Table.of(subject.cloud), subject.antialiased
     found = formats.recognise(require(path, "file or folder"))
-    return formats.read_table(path, found.name), bool(found.function("antialiased")(path))
+    return formats.read_table(path, found.name, max_degree), bool(found.function("antialiased")(path))
 
 
 def edit(cloud: "Table", options: Convert) -> tuple["Table", int]:

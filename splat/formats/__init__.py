@@ -23,12 +23,14 @@ class Format:
         suffixes: file name endings, the longest match wins; the first is the usual one.
         module: module of this package with ``read(path)``, ``write(table, path, **options)`` and ``antialiased(path)``.
         description: one line for people.
+        max_sh: highest SH degree that it can hold.
     """
 
     name: str
     suffixes: tuple[str, ...]
     module: str
     description: str
+    max_sh: int = 4
 
     def function(self, name: str) -> Callable:
         """The function ``name`` of the format's module, loaded on first use."""
@@ -51,33 +53,39 @@ class Format:
 
 FORMATS = (
     Format("ply", (".ply",), "ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept"),
-    Format("points", (".points.ply",), "points", "point cloud .ply: centres and colours only"),
+    Format("points", (".points.ply",), "points", "point cloud .ply: centres and colours only", 0),
     Format(
         "compressed-ply",
         (".compressed.ply",),
         "compressed_ply",
         "PlayCanvas compressed .ply: 16 bytes a Gaussian, SH 3",
+        3,
     ),
-    Format("splat", (".splat",), "antimatter", "antimatter15 .splat: 32 bytes a Gaussian, no SH"),
-    Format("ksplat", (".ksplat",), "ksplat", "mkkellogg .ksplat: levels 0, 1 and 2, SH 2"),
+    Format("splat", (".splat",), "antimatter", "antimatter15 .splat: 32 bytes a Gaussian, no SH", 0),
+    Format("ksplat", (".ksplat",), "ksplat", "mkkellogg .ksplat: levels 0, 1 and 2, SH 2", 2),
     Format(
         "sog",
         (".sog", "meta.json"),
         "sog",
         "PlayCanvas SOG: bundle or folder; versions 1 and 2 read, 2 written, SH 3",
+        3,
     ),
     Format(
         "streamed-sog",
         ("lod-meta.json",),
         "streamed",
         "PlayCanvas streamed SOG: levels of detail, the finest read, SH 3",
+        3,
     ),
     Format("spz", (".spz",), "spz", "Niantic .spz: versions 1 to 4 read, 2 to 4 written, SH 4"),
     Format("splatz", (".splatz",), "splatz", "splat's own container: smallest, checksummed, coarse to fine, SH 4"),
-    Format("gltf", (".glb", ".gltf"), "gltf", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3"),
+    Format("gltf", (".glb", ".gltf"), "gltf", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3", 3),
     Format("usd", (".usdc", ".usda", ".usdz", ".usd"), "usd", "OpenUSD ParticleField3DGaussianSplat, SH 4"),
 )
 
+
+# Formats whose readers spare themselves the SH that is not wanted.
+CUTTING = ("ply", "compressed-ply", "spz", "sog")
 
 # First bytes that only one format has.
 MAGIC = {
@@ -145,14 +153,15 @@ def recognise(path: str | Path) -> Format:
     return by_suffix(path)
 
 
-def read_table(path: str | Path, format: str | None = None) -> "Table":
-    """As `read`, but as NumPy arrays, which needs no PyTorch."""
+def read_table(path: str | Path, format: str | None = None, max_degree: int = 4) -> "Table":
+    """As `read`, but as NumPy arrays, which needs no PyTorch, and with SH up to ``max_degree``."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; check the path")
     chosen = find(format) if format else recognise(path)
     try:
-        return chosen.read(path)
+        table = chosen.read(path, **({"max_degree": max_degree} if chosen.name in CUTTING else {}))
+        return table if table.sh_degree <= max_degree else table.with_sh_degree(max_degree)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions"

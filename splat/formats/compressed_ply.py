@@ -42,8 +42,8 @@ def is_compressed(header: Header) -> bool:
     return header.element("chunk") is not None and vertex is not None and set(PACKED) <= set(vertex.names)
 
 
-def read(path: Path) -> Table:
-    """Read ``path``. The older layout without colour ranges is read too."""
+def read(path: Path, max_degree: int = 4) -> Table:
+    """Read ``path`` with SH up to ``max_degree``. The older layout without colour ranges is read too."""
     header = read_header(path)
     if not is_compressed(header):
         raise InputError(
@@ -55,7 +55,7 @@ def read(path: Path) -> Table:
         raise InputError(
             f"{path}: {len(low):,} chunks cannot serve {n:,} Gaussians; the file is damaged, make it again"
         )
-    sh = _read_sh(path, header, n)
+    sh = _read_sh(path, header, n, max_degree)
     means, log_scales = np.empty((n, 3), np.float32), np.empty((n, 3), np.float32)
     quats, logit = np.empty((n, 4), np.float32), np.empty(n, np.float32)
 
@@ -101,16 +101,17 @@ def _read_ranges(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
         return low, high - low
 
 
-def _read_sh(path: Path, header: Header, n: int) -> np.ndarray:
-    """(N, K, 3) SH with the DC still to be filled in."""
+def _read_sh(path: Path, header: Header, n: int, max_degree: int) -> np.ndarray:
+    """(N, K, 3) SH up to ``max_degree`` with the DC still to be filled in."""
     element = header.element("sh")
     rest = len(element.properties) if element else 0
     if rest not in (0, 9, 24, 45) or (rest and element.count != n):
         raise InputError(
             f"{path}: element 'sh' has {rest} values for {element.count:,} of {n:,} Gaussians; make the file again"
         )
-    sh = np.empty((n, 1 + rest // 3, 3), np.float32)
-    if rest:
+    coefficients = min(1 + rest // 3, (max_degree + 1) ** 2)
+    sh = np.empty((n, coefficients, 3), np.float32)
+    if coefficients > 1:
         # Bytes 0 and 255 stand for the ends of the range, the others for the middle of their bin.
         table = (((np.arange(256) + 0.5) / 256 - 0.5) * 8).astype(np.float32)
         table[0], table[255] = -4, 4
@@ -119,7 +120,7 @@ def _read_sh(path: Path, header: Header, n: int) -> np.ndarray:
         def decode(rows: slice, block: np.ndarray) -> None:
             plain = all(kind == "u1" for _, kind in element.properties) and names == list(element.names)
             codes = block.view(np.uint8) if plain else np.stack([block[name].astype(np.uint8) for name in names], 1)
-            sh[rows, 1:] = table[codes.reshape(len(block), 3, -1).transpose(0, 2, 1)]
+            sh[rows, 1:] = table[codes.reshape(len(block), 3, -1)[:, :, : coefficients - 1].transpose(0, 2, 1)]
 
         read_rows(path, header, "sh", decode)
     return sh

@@ -32,8 +32,12 @@ def is_cloud(header: Header) -> bool:
     return vertex is not None and {"x", "opacity", "scale_0", "rot_0"} <= set(vertex.names)
 
 
-def read(path: Path) -> Table:
-    """Read ``path`` in pieces: the peak is the cloud's own size plus a few pieces. Values come back bit for bit."""
+def read(path: Path, max_degree: int = 4) -> Table:
+    """Read ``path`` in pieces: the peak is the cloud's own size plus a few pieces. Values come back bit for bit.
+
+    Args:
+        max_degree: higher SH bands are left out.
+    """
     header = read_header(path)
     if not is_cloud(header):
         raise InputError(
@@ -41,7 +45,7 @@ def read(path: Path) -> Table:
         )
     vertex = header.element("vertex")
     columns = _main_columns(path, vertex.names)
-    n, coefficients = vertex.count, len(columns["sh"]) // 3
+    n, coefficients = vertex.count, min(len(columns["sh"]) // 3, (max_degree + 1) ** 2)
     widths = {"means": 3, "log_scales": 3, "quats": 4, "logit_opacities": 1}
     fields = {name: np.empty((n, width), np.float32) for name, width in widths.items()}
     fields["sh"] = np.empty((n, coefficients, 3), np.float32)
@@ -56,7 +60,8 @@ def read(path: Path) -> Table:
         fields["log_scales"][rows, len(columns["log_scales"]) :] = FLAT_LOG_SCALE
         fields["sh"][rows, 0] = take(columns["sh"][:3])
         if coefficients > 1:
-            fields["sh"][rows, 1:] = take(columns["sh"][3:]).reshape(len(block), 3, -1).transpose(0, 2, 1)
+            rest = take(columns["sh"][3:]).reshape(len(block), 3, -1)
+            fields["sh"][rows, 1:] = rest[:, :, : coefficients - 1].transpose(0, 2, 1)
         for name in extra_names:
             extras[name][rows] = block[name]
 

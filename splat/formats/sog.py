@@ -23,23 +23,24 @@ BANDS = {1: 3, 2: 8, 3: 15}  # bands → coefficients beyond the base colour
 GENERATOR = "splat"
 
 
-def read(path: Path) -> Table:
-    """Read the bundle ``path``, or the folder ``path`` (or the `meta.json` in it). Versions 1 and 2."""
+def read(path: Path, max_degree: int = 4) -> Table:
+    """Read the bundle ``path``, or the folder ``path`` (or the `meta.json` in it), with SH up to ``max_degree``."""
     with open_files(path) as files:
         meta = parse_meta(files.meta, path)
         # A picture of one colour takes next to nothing, so that only the count of pixels bounds the claim.
         check_claim(path, meta.count, meta.bands, 0, 0)
-        names = ["means_l", "means_u", "quats", "scales", "sh0", *(["shN_labels"] if meta.bands else [])]
+        bands = meta.bands if max_degree else 0
+        names = ["means_l", "means_u", "quats", "scales", "sh0", *(["shN_labels"] if bands else [])]
         stored = [files.read(meta.files[name]) for name in names]
         pixels = each(lambda i: _picture(files.path, meta, names[i], stored[i]), range(len(names)))
-        palette = _palette(files, meta) if meta.bands else None
+        palette = _palette(files, meta)[:, : (max_degree + 1) ** 2 - 1] if bands else None
     return _decode(path, meta, dict(zip(names, pixels, strict=True)), palette)
 
 
 def _decode(path: Path, meta: Meta, pixels: dict[str, np.ndarray], palette: np.ndarray | None) -> Table:
     """The cloud from (N, 4) bytes of each picture, and the palette of higher SH."""
     n = meta.count
-    shapes = ((n, 3), (n, 3), (n, 4), (n,), (n, 1 + (BANDS[meta.bands] if meta.bands else 0), 3))
+    shapes = ((n, 3), (n, 3), (n, 4), (n,), (n, 1 + (0 if palette is None else palette.shape[1]), 3))
     out = Table(*(np.empty(shape, np.float32) for shape in shapes))
 
     def fill(rows: slice) -> None:

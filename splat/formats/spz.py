@@ -49,16 +49,17 @@ class Header:
     frame: str = ""
 
 
-def read(path: Path, frame: str | None = None) -> Table:
+def read(path: Path, frame: str | None = None, max_degree: int = 4) -> Table:
     """Read ``path``.
 
     Args:
         frame: axes the numbers are in, such as "RUB"; if None what the file says, else "RDF".
+        max_degree: higher SH bands are left out.
     """
-    return decode(path.read_bytes(), path, frame)
+    return decode(path.read_bytes(), path, frame, max_degree)
 
 
-def decode(data: bytes, path: Path, frame: str | None = None) -> Table:
+def decode(data: bytes, path: Path, frame: str | None = None, max_degree: int = 4) -> Table:
     """The cloud in the SPZ file ``data``; ``path`` is for messages."""
     if data[:2] == b"\x1f\x8b":
         header, blocks = _open_gzip(path, data)
@@ -68,7 +69,7 @@ def decode(data: bytes, path: Path, frame: str | None = None) -> Table:
         )
     else:
         raise InputError(f"{path}: it starts with neither gzip data nor 'NGSP', so it is no .spz file; check the file")
-    table = spz_codec.decode(blocks, header.version, header.count, header.degree, header.fraction)
+    table = spz_codec.decode(blocks, header.version, header.count, header.degree, header.fraction, max_degree)
     return frames.convert(table, frame or header.frame or frames.HOME, frames.HOME)
 
 

@@ -25,13 +25,14 @@ def sizes(version: int, degree: int) -> list[int]:
     return [6 if version == 1 else 9, 1, 3, 3, 3 if version < 3 else 4, 3 * ((degree + 1) ** 2 - 1)]
 
 
-def decode(blocks: Sequence[bytes], version: int, count: int, degree: int, fraction: int) -> Table:
-    """The cloud in ``blocks``, whose sizes are right for ``count`` and ``degree``."""
+def decode(blocks: Sequence[bytes], version: int, count: int, degree: int, fraction: int, max_degree: int = 4) -> Table:
+    """The cloud in ``blocks``, whose sizes are right for ``count`` and ``degree``, with SH up to ``max_degree``."""
     center, alpha, color, scale, quat, sh = (np.frombuffer(block, np.uint8) for block in blocks)
     means = center.view("<f2").reshape(count, 3) if version == 1 else center.reshape(count, 3, 3)
     color, scale, sh = color.reshape(count, 3), scale.reshape(count, 3), sh.reshape(count, (degree + 1) ** 2 - 1, 3)
     quat = quat.reshape(count, 3) if version < 3 else quat.view("<u4")
-    shapes = ((count, 3), (count, 3), (count, 4), (count,), (count, (degree + 1) ** 2, 3))
+    coefficients = (min(degree, max_degree) + 1) ** 2
+    shapes = ((count, 3), (count, 3), (count, 4), (count,), (count, coefficients, 3))
     out = Table(*(np.empty(shape, np.float32) for shape in shapes))
 
     def fill(rows: slice) -> None:
@@ -40,7 +41,7 @@ def decode(blocks: Sequence[bytes], version: int, count: int, degree: int, fract
         out.quats[rows] = _first_three(quat[rows]) if version < 3 else _unpack_quats(quat[rows])
         out.logit_opacities[rows] = byte_logits(alpha[rows])
         out.sh[rows, 0] = (color[rows] / np.float32(255) - np.float32(0.5)) / np.float32(COLOR_SCALE)
-        out.sh[rows, 1:] = (sh[rows] - np.float32(128)) / np.float32(128)
+        out.sh[rows, 1:] = (sh[rows, : coefficients - 1] - np.float32(128)) / np.float32(128)
 
     each(fill, pieces(count))
     return out

@@ -289,6 +289,15 @@ def test_streamed_sog_has_all_gaussians_at_its_finest_level(tmp_path, monkeypatc
         assert ((means >= low) & (means <= high)).all()
 
 
+@pytest.mark.parametrize("file", ["a.ply", "a.compressed.ply", "a.spz", "a.sog", "a.glb"])
+def test_leaving_out_bands_while_reading(file, tmp_path):
+    formats.write(cloud_of(50), tmp_path / file)
+    whole = formats.read(tmp_path / file)
+    for degree in (0, 1, 2, 3, 4):
+        part = formats.read_table(tmp_path / file, max_degree=degree).cloud()
+        assert same_bits(part, whole.with_sh_degree(min(degree, 3)))
+
+
 def test_sog_written_twice_loses_nothing_more(tmp_path):
     once = _written(cloud_of(3000), tmp_path / "a.sog", palette=500)
     twice = _written(once, tmp_path / "b.sog", reorder=False)
