@@ -4,6 +4,8 @@
 
 #include "simd.h"
 
+#include "math/random.h"
+
 namespace splat {
 
 // High and low halves of the 64-bit products a[lane] · b.
@@ -27,21 +29,21 @@ SPLAT_INLINE void multiply_wide(VU a, uint32_t b, VU& high, VU& low) {
 // counter: four words per lane, replaced by four random words.
 SPLAT_INLINE void philox(VU (&counter)[4], uint64_t key) {
     uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0; round < PHILOX_ROUNDS; ++round) {
         VU high0, low0, high1, low1;
-        multiply_wide(counter[0], 0xD2511F53u, high0, low0);
-        multiply_wide(counter[2], 0xCD9E8D57u, high1, low1);
+        multiply_wide(counter[0], PHILOX_FACTOR_0, high0, low0);
+        multiply_wide(counter[2], PHILOX_FACTOR_1, high1, low1);
         counter[0] = high1 ^ counter[1] ^ k0;
         counter[1] = low1;
         counter[2] = high0 ^ counter[3] ^ k1;
         counter[3] = low0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        k0 += PHILOX_WEYL_0;
+        k1 += PHILOX_WEYL_1;
     }
 }
 
 // A number in (0, 1], a multiple of 2⁻²⁴.
-SPLAT_INLINE VF unit(VU word) { return to_float((VI)((word >> 8) + 1u)) * 5.9604644775390625e-8f; }
+SPLAT_INLINE VF unit(VU word) { return to_float((VI)((word >> 8) + 1u)) * RANDOM_UNIT; }
 
 // sin 2πu and cos 2πu for u in [0, 1], absolute error below 2e-7.
 SPLAT_INLINE void sincos_turn(VF u, VF& sine, VF& cosine) {

@@ -1,5 +1,6 @@
 // Gaussian splatting as Markov chain Monte Carlo (Kheradmand et al. 2024, arXiv:2404.09591): exploration noise and relocation.
 #include "math/projection.h"
+#include "math/random.h"
 
 #include "device.h"
 
@@ -12,20 +13,20 @@ constexpr float GATE_MIN = 1e-12f;  // below this the noise is lost in the round
 // depend on key and counter alone.
 SPLAT_FN void philox(unsigned counter[4], u64 key) {
     unsigned k0 = static_cast<unsigned>(key), k1 = static_cast<unsigned>(key >> 32);
-    for (int round = 0; round < 10; ++round) {
-        const unsigned high0 = __umulhi(counter[0], 0xD2511F53u), low0 = counter[0] * 0xD2511F53u;
-        const unsigned high1 = __umulhi(counter[2], 0xCD9E8D57u), low1 = counter[2] * 0xCD9E8D57u;
+    for (int round = 0; round < PHILOX_ROUNDS; ++round) {
+        const unsigned high0 = __umulhi(counter[0], PHILOX_FACTOR_0), low0 = counter[0] * PHILOX_FACTOR_0;
+        const unsigned high1 = __umulhi(counter[2], PHILOX_FACTOR_1), low1 = counter[2] * PHILOX_FACTOR_1;
         counter[0] = high1 ^ counter[1] ^ k0;
         counter[1] = low1;
         counter[2] = high0 ^ counter[3] ^ k1;
         counter[3] = low0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        k0 += PHILOX_WEYL_0;
+        k1 += PHILOX_WEYL_1;
     }
 }
 
 // A number in (0, 1], a multiple of 2⁻²⁴.
-SPLAT_FN float unit(unsigned word) { return static_cast<float>((word >> 8) + 1u) * 5.9604644775390625e-8f; }
+SPLAT_FN float unit(unsigned word) { return static_cast<float>((word >> 8) + 1u) * RANDOM_UNIT; }
 
 struct Noise {
     float* means;
