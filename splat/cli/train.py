@@ -14,7 +14,11 @@ from splat.training import config as settings
 from splat.training.config import SceneConfig, TrainConfig
 
 if TYPE_CHECKING:
+    from splat.scene import Scene
     from splat.training import TrainResult
+
+
+SPARSE_UP_TO = 12  # photos to train on, up to which the preset `sparse` is measured to be the better one
 
 
 @registry.struct_rule
@@ -42,6 +46,8 @@ class Train:
     """Divide the photos' sides by this."""
     max_side: int | None = None
     """Shrink the photos so that no side is longer, pixels."""
+    views: int | None = None
+    """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int | None = None
     """Memory for decoded photos; the rest stays on disk."""
     view: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -60,14 +66,16 @@ def run(arguments: Sequence[str]) -> None:
     first = parse("train", Train, arguments)
     out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
     stored = out / "config.toml"
+    scene = None
     if first.preset is not None:
         base = settings.preset(first.preset)
     elif first.resume and stored.is_file():
         base = settings.read(stored)
     else:
-        base = TrainConfig()
+        scene = load_scene(with_scene(first))
+        base = _preset_for(scene)
     options = parse("train", Train, arguments, default=Train(config=base))
-    train_and_show(with_scene(options), out, options.resume, page=watching(options))
+    train_and_show(with_scene(options), out, options.resume, scene, watching(options))
 
 
 def watching(options: Train) -> dict[str, Any] | None:
@@ -79,9 +87,18 @@ def watching(options: Train) -> dict[str, Any] | None:
     return {"host": options.host, "port": check_port(options.port), "token": secret(options.token)}
 
 
+def _preset_for(scene: "Scene") -> TrainConfig:
+    """The defaults; for few photos the preset `sparse`, which is said."""
+    count = len(scene.train_views)
+    if not 0 < count <= SPARSE_UP_TO:
+        return TrainConfig()
+    say(f"{count} photos to train on are few, so the preset sparse is used; --preset default keeps the usual settings")
+    return settings.preset("sparse")
+
+
 def with_scene(options: Train) -> TrainConfig:
     """The settings with what `Train` says of the scene."""
-    changes = {name: getattr(options, name) for name in ("downscale", "max_side", "cache_megabytes")}
+    changes = {name: getattr(options, name) for name in ("downscale", "max_side", "views", "cache_megabytes")}
     if options.scene is not None:
         changes["path"] = str(options.scene.resolve())
     elif not options.config.scene.path:
@@ -90,10 +107,31 @@ def with_scene(options: Train) -> TrainConfig:
     return replace(options.config, scene=replace(options.config.scene, **known))
 
 
+def load_scene(config: TrainConfig) -> "Scene":
+    """The scene that ``config`` names, at its size and with its number of photos."""
+    from splat.scene import Scene
+    from splat.scene.choose import keep_views
+
+    path = require(Path(config.scene.path), "scene")
+    if config.priors.reconstruct:
+        from splat.priors import reconstruction
+        from splat.scene.build import LoadOptions
+
+        options = LoadOptions(config.scene.downscale or 1.0, config.scene.max_side)
+        scene = reconstruction.load(path, reconstruction.find(config.priors.reconstruct), options)
+    else:
+        scene = Scene.load(path, downscale=config.scene.downscale, max_side=config.scene.max_side)
+    return scene if config.scene.views is None else keep_views(scene, config.scene.views)
+
+
 def train_and_show(
-    config: TrainConfig, out: Path, resume: bool = False, page: "dict[str, Any] | None" = None
+    config: TrainConfig,
+    out: Path,
+    resume: bool = False,
+    scene: "Scene | None" = None,
+    page: "dict[str, Any] | None" = None,
 ) -> "TrainResult":
-    """Train on the scene that ``config`` names, show how it goes, and print what came out.
+    """Train on ``scene``, by default the one ``config`` names, show how it goes, and print what came out.
 
     Args:
         page: where to show it live (see `watching`); None shows no page.
@@ -101,11 +139,10 @@ def train_and_show(
     Raises KeyboardInterrupt, with the command that goes on, when Ctrl-C was pressed.
     """
     from splat.cli.progress import training_display
-    from splat.scene import Scene
     from splat.training import train
 
-    path = require(Path(config.scene.path), "scene")
-    scene = Scene.load(path, downscale=config.scene.downscale, max_side=config.scene.max_side)
+    path = Path(config.scene.path)
+    scene = scene or load_scene(config)
     camera = scene.views[0].camera
     say(
         f"{scene.name}: {len(scene.train_views)} photos to train on, {len(scene.test_views)} held out,"

@@ -36,8 +36,8 @@ def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, re
         dense = stereo.fuse(scene, maps)
     if priors.dense:
         points = dense
-        if priors.guess_every > 0:
-            points = stereo.fuse(scene, completed(scene, maps), priors.guess_every)
+        if priors.guess > 0:
+            points = stereo.fuse(scene, completed(scene, maps), priors.guess)
         scene = with_dense(scene, points)
     if priors.confidence_rates:
         parts.append(rates_part(scene.points))

@@ -21,10 +21,10 @@ from splat.training.losses import Shot, When
 from splat.training.parts import Part
 
 _NEWEST = 0.1  # weight of the newest residual in the running mean
-_ABOVE = 3.0  # a residual above so many times the photo's median is suspicious …
-_LEAST = 0.06  # … if it is also larger than this
+_INLIERS = 0.8  # share of a photo that shows no occluder, usually
+_ABOVE = 2.0  # a residual above so many times the largest of those is suspicious …
+_LEAST = 0.1  # … if it is also larger than this
 _AREA = 0.5  # share of suspicious pixels in the neighbourhood that makes an occluder
-_SHARE = 0.35  # of a photo that may be masked at most
 _REPAINT = 50  # visits of a photo between two inpaintings
 
 
@@ -81,9 +81,8 @@ def occluded(residual: Tensor, mask: Tensor | None = None) -> Tensor:
     counting = residual if mask is None else residual[mask]
     if counting.numel() == 0:
         return torch.zeros_like(residual, dtype=torch.bool)
-    limit = max(_ABOVE * float(counting.median()), _LEAST)
     sample = counting.flatten()[:: max(1, counting.numel() // 100_000)]
-    limit = max(limit, float(torch.quantile(sample, 1 - _SHARE)))
+    limit = max(_ABOVE * float(torch.quantile(sample, _INLIERS)), _LEAST)
     side = max(3, min(residual.shape) // 32) | 1
     suspicious = (residual > limit).float()[None, None]
     near = avg_pool2d(suspicious, side, 1, side // 2, count_include_pad=False)

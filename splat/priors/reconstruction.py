@@ -82,7 +82,7 @@ def load(root: Path, reconstruct: Reconstruct, options: LoadOptions | None = Non
         across, down = width / found.sizes[index][0], height / found.sizes[index][1]
         k = found.intrinsics[index]
         params = (k[0, 0] * across, k[1, 1] * down, k[0, 2] * across, k[1, 2] * down)
-        lens = Lens("PINHOLE", width, height, params)
+        lens = Lens("PINHOLE", params, width, height)
         views.append(RawView(name, path, lens, index, np.asarray(found.world_to_camera[index], np.float64)))
     sure = found.confidence >= LEAST
     note = f"poses and {int(sure.sum())} points come from the reconstruction that was given"

@@ -96,11 +96,11 @@ def neighbours(scene: Scene, views: Sequence[View], index: int, ranges: Sequence
     return [other for score, other in sorted(scores, reverse=True)[:SOURCES] if score > 0.02]
 
 
-def fuse(scene: Scene, maps: Sequence[DepthMap], guessed_every: int = 0) -> DensePoints:
+def fuse(scene: Scene, maps: Sequence[DepthMap], guessed: int = 0) -> DensePoints:
     """The pixels of all ``maps`` as one set of points; of what several views show, the first one's points.
 
     Args:
-        guessed_every: of the pixels that no other view confirms, use one in so many along rows and along columns, in
+        guessed: of the pixels that no other view confirms, use so many along the shorter side, evenly spaced, each in
             the mean colour around it; 0 uses none. What is at a guessed depth must not show detail: in another view it
             would appear at the wrong place, which is worse than a blur.
     """
@@ -108,17 +108,18 @@ def fuse(scene: Scene, maps: Sequence[DepthMap], guessed_every: int = 0) -> Dens
     for view, own in zip(scene.train_views, maps, strict=True):
         camera = view.camera
         photo = view.load()
-        use = own.agreed | _lattice(own.depth.shape, guessed_every)
+        every = max(1, round(min(own.depth.shape) / guessed)) if guessed else 0
+        use = own.agreed | _lattice(own.depth.shape, every)
         use &= own.depth > 0
         for earlier in xyz:
             use &= ~_covered(earlier, camera, own.depth)
         if photo.mask is not None:
             use &= photo.mask
         colours = photo.rgb
-        if guessed_every > 1:
-            mean = cv2.blur(colours.numpy(), (guessed_every, guessed_every))
+        if every > 1:
+            mean = cv2.blur(colours.numpy(), (every, every))
             colours = torch.where(own.agreed[..., None], colours, torch.from_numpy(mean))
-        pixels = torch.where(own.agreed, 1, max(1, guessed_every))
+        pixels = torch.where(own.agreed, 1, max(1, every))
         xyz.append(unproject(camera, own.depth)[use])
         rgb.append(colours[use])
         confidence.append(own.confidence[use])

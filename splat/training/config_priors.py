@@ -16,9 +16,9 @@ class PriorsConfig:
     """Take poses and points from this function of yours instead, given as module:function (see docs/sparse.md)."""
     confidence_rates: bool = False
     """Let positions of dense points move the less the surer they are (InstantSplat)."""
-    guess_every: int = 0
-    """Guess the depth of what only one photo shows, and start from one point in so many pixels, along rows and columns,
-    there; 0 guesses none."""
+    guess: int = 0
+    """Guess the depth of what only one photo shows, and start from so many coarse points along its shorter side there;
+    0 guesses none."""
     mean_background: bool = False
     """Put the mean colour of the photos behind the scene: where nothing is known, it is nearest to what may be."""
     dropout: float = 0.0
