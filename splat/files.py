@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,3 +64,14 @@ def packaged_folder(name: str) -> Path:
         f"the folder '{name}' that ships with splat is missing; "
         "reinstall with: pip install --force-reinstall . (in the source folder)"
     )
+
+
+_UNITS = {"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "kib": 2**10, "mib": 2**20}
+
+
+def bytes_of(text: str, name: str) -> int:
+    """The number of bytes that '8MB', '500k' or '1.5 MiB' says. Raises InputError, calling it ``name``."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].lower() not in _UNITS or float(match[1]) * _UNITS[match[2].lower()] < 1:
+        raise InputError(f"{name} is '{text}', expected a number of bytes such as 8MB or 500kB")
+    return int(float(match[1]) * _UNITS[match[2].lower()])

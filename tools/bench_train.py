@@ -157,15 +157,21 @@ def train(name: str, options: Options) -> dict[str, Any]:
     scene = Scene.load(options.scene, **({"downscale": options.downscale} if options.downscale else {}))
     before = peak_memory()
     setup = trainer.set_up(scene, config)
-    clock, curve = Clock(), []
+    for index in range(len(setup.cache) if setup.cache.fits else 0):  # decoding is no part of training
+        setup.cache.get(index)
+    clock, curve, looking = Clock(), [], [0.0]
+    began = time.process_time()
     plan = schedules.Plan(config.steps, config.minutes, clock)
     state = trainer.begin(setup, plan)
 
     def look() -> None:
+        entry = {"step": plan.step, "seconds": plan.seconds, "gaussians": len(state.cloud)}
         with clock.paused():
-            psnr = evaluate(state.cloud, scene, setup.name, options_of(config), full=False).psnr
-        entry = {"step": plan.step, "seconds": plan.seconds, "gaussians": len(state.cloud), "psnr": psnr}
-        curve.append(entry)
+            used = time.process_time()
+            cloud = trainer.finished(setup, state.cloud)
+            found = evaluate(cloud, scene, setup.name, options_of(config), full=plan.finished)
+            looking[0] += time.process_time() - used
+        curve.append(entry | {"psnr": found.psnr, "ssim": found.ssim})
 
     with torch_on_one_thread(), stage_clock(setup, clock) as stages, _progress(name) as show:
         while not plan.finished:
@@ -174,6 +180,7 @@ def train(name: str, options: Options) -> dict[str, Any]:
                 look()
             show(plan.fraction, f"{len(state.cloud):,} Gaussians  {state.psnr:.2f} dB")
         seconds = plan.seconds
+        processor = time.process_time() - began - looking[0]
         spent = stages()
     setup.cache.close()
     spent["other"] = seconds - sum(spent.values())
@@ -188,9 +195,11 @@ def train(name: str, options: Options) -> dict[str, Any]:
         "threads": core.threads() if setup.name == "cpu" else None,
         "steps": plan.step,
         "seconds": seconds,
+        "processor_seconds": processor,
         "seconds_per_step": {stage: total / plan.step for stage, total in spent.items()},
         "gaussians": len(state.cloud),
         "psnr": curve[-1]["psnr"],
+        "ssim": curve[-1]["ssim"],
         "curve": curve,
         "peak_memory_bytes": peak_memory(),
         "memory_before_training_bytes": before,
@@ -219,15 +228,17 @@ def show(runs: list[dict[str, Any]], console: Console) -> None:
     width, height = runs[0]["photo_size"]
     title = f"{runs[0]['scene']}, {width}×{height}, {runs[0]['backend']} {runs[0]['variant'] or ''}"
     table = Table("run", title=title)
-    for heading in ("PSNR, dB", "Gaussians", "steps", "seconds", "ms/step", "peak memory, MB"):
+    for heading in ("PSNR, dB", "SSIM", "Gaussians", "steps", "seconds", "CPU seconds", "ms/step", "peak memory, MB"):
         table.add_column(heading, justify="right")
     for run in runs:
         table.add_row(
             run["name"],
             f"{run['psnr']:.2f}" if run["psnr"] is not None else "–",
+            f"{run['ssim']:.4f}" if run["ssim"] is not None else "–",
             f"{run['gaussians']:,}",
             f"{run['steps']:,}",
             f"{run['seconds']:.1f}",
+            f"{run['processor_seconds']:.1f}",
             f"{1e3 * run['seconds'] / run['steps']:.1f}",
             f"{run['peak_memory_bytes'] / 1e6:.0f}",
         )

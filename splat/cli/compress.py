@@ -1,6 +1,5 @@
 """``splat compress``: the smallest file for a quality, or the best quality in a size."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ import tyro
 from splat.cli.console import amount, console, counter, emit_json, parse, require, say, table
 from splat.cli.inputs import open_subject
 from splat.errors import InputError
-
-UNITS = {"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "kib": 2**10, "mib": 2**20}
+from splat.files import bytes_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def run(arguments: Sequence[str]) -> None:
     formats.by_suffix(options.out)
     if options.out.name == "meta.json":
         raise InputError(f"{options.out}: compress writes one file; name it .sog, or convert it to a folder afterwards")
-    size = None if options.size is None else bytes_of(options.size)
+    size = None if options.size is None else bytes_of(options.size, "--size")
     subject = open_subject(require(options.path, "file or folder"))
     scene = None
     if options.scene is not None or options.max_drop is not None:
@@ -106,14 +104,6 @@ def _show(options: Compress, found) -> None:
     left_out = f"; {found.dropped:,} Gaussians with NaN or infinite values left out" if found.dropped else ""
     times = found.source_size / max(found.size, 1)
     say(f"{options.out}: {times:.1f}× smaller than as .ply, {len(found.trials)} settings tried{left_out}")
-
-
-def bytes_of(text: str) -> int:
-    """The number of bytes that '8MB', '500k' or '1.5 MiB' says. Raises InputError."""
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", text)
-    if match is None or match[2].lower() not in UNITS or float(match[1]) * UNITS[match[2].lower()] < 1:
-        raise InputError(f"--size is '{text}', expected a number of bytes such as 8MB or 500kB")
-    return int(float(match[1]) * UNITS[match[2].lower()])
 
 
 def _finite(value):

@@ -75,6 +75,8 @@ def run(arguments: Sequence[str]) -> None:
         scene = load_scene(with_scene(first))
         base = _preset_for(scene)
     options = parse("train", Train, arguments, default=Train(config=base))
+    if options.config.size is not None and not any(word.split("=")[0] == "--gaussians" for word in arguments):
+        options = replace(options, config=settings.filling(options.config))
     train_and_show(with_scene(options), out, options.resume, scene, watching(options))
 
 

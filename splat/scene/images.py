@@ -118,21 +118,31 @@ class ImageSource:
         )
 
     def _resize(self, rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None):
-        """Shrink by averaging areas; a pixel stays in the mask only if all it averages was kept."""
+        """All three at the size to deliver."""
         size = (self.width, self.height)
-        if (rgb.shape[1], rgb.shape[0]) == size:
-            return rgb, alpha, keep
-        if alpha is None:
-            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-        else:  # average premultiplied colours, else the invisible colour behind transparent pixels bleeds in
-            weight = alpha.astype(np.float32) / 255
-            mean = cv2.resize(rgb * weight[..., None], size, interpolation=cv2.INTER_AREA)
-            weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-            rgb = np.clip(mean / np.maximum(weight, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
-            alpha = (weight * 255 + 0.5).astype(np.uint8)
-        if keep is not None:
-            keep = cv2.resize(keep.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
-        return rgb, alpha, keep
+        return (rgb, alpha, keep) if (rgb.shape[1], rgb.shape[0]) == size else _shrink(rgb, alpha, keep, size)
+
+
+def shrunk(photo: Photo, width: int, height: int) -> Photo:
+    """``photo`` at a smaller size, each pixel the mean of those it stands for."""
+    arrays = (None if each is None else each.numpy() for each in (photo.rgb, photo.alpha, photo.mask))
+    rgb, alpha, keep = (None if each is None else torch.from_numpy(each) for each in _shrink(*arrays, (width, height)))
+    return Photo(rgb, keep, alpha)
+
+
+def _shrink(rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None, size: tuple[int, int]):
+    """Shrink by averaging areas; a pixel stays in the mask only if all it averages was kept."""
+    if alpha is None:
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    else:  # average premultiplied colours, else the invisible colour behind transparent pixels bleeds in
+        weight = alpha.astype(np.float32) / 255
+        mean = cv2.resize(rgb * weight[..., None], size, interpolation=cv2.INTER_AREA)
+        weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        rgb = np.clip(mean / np.maximum(weight, 1e-6)[..., None] + 0.5, 0, 255).astype(np.uint8)
+        alpha = (weight * 255 + 0.5).astype(np.uint8)
+    if keep is not None:
+        keep = cv2.resize(keep.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
+    return rgb, alpha, keep
 
 
 def decode(path: Path, turn: bool, keep_alpha: bool) -> np.ndarray:

@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from splat.errors import InputError
-from splat.files import packaged_folder, write_text
+from splat.files import bytes_of, packaged_folder, write_text
+from splat.training.config_methods import (
+    BatchConfig,
+    CoarseConfig,
+    GesConfig,
+    PruneConfig,
+    SmoothConfig,
+    TamingConfig,
+    TurboConfig,
+)
+from splat.training.config_photos import AppearanceConfig, PoseConfig, SceneConfig, SurfaceConfig
 from splat.training.config_priors import DEPTHS, EnhanceConfig, PriorsConfig, WildConfig
 
-STRATEGIES = ("mcmc", "adc")
+STRATEGIES = ("mcmc", "adc", "taming", "turbo")
 BACKENDS = ("auto", "cpu", "cuda", "gsplat", "reference")
 
 
@@ -126,60 +136,6 @@ class McmcConfig:
 
 
 @dataclass(frozen=True)
-class AppearanceConfig:
-    """Per-photo colour correction, used in training only; the mean over all photos stays neutral."""
-
-    exposure: bool = False
-    """One affine colour transform (3×4) per photo."""
-    exposure_rate: float = 1e-3
-    """Learning rate of the exposures, falling to a tenth."""
-    bilateral_grid: bool = False
-    """One bilateral grid (16×16×8 affine transforms) per photo (Wang et al. 2024), for local changes."""
-    grid_rate: float = 2e-3
-    """Learning rate of the grids, warmed up and falling to a hundredth."""
-    grid_smoothness: float = 10.0
-    """Weight of the grids' total variation."""
-
-
-@dataclass(frozen=True)
-class PoseConfig:
-    """Camera pose refinement."""
-
-    refine: bool = False
-    """Let the training cameras move by small rigid motions."""
-    rate: float = 1e-5
-    """Learning rate, radians and scene extents, falling to a hundredth."""
-
-
-@dataclass(frozen=True)
-class SurfaceConfig:
-    """Regularisers for clouds that are to become meshes."""
-
-    normals: float = 0.0
-    """Weight of the disagreement between blended normals and those of the depth (Huang et al. 2024); 0.05 is usual."""
-    start: float = 0.25
-    """Fraction of the run from which normals are compared."""
-    flatten: float = 0.0
-    """How fast the shortest axis of each Gaussian shrinks, in learning rates of the scales; 0.1 is usual."""
-
-
-@dataclass(frozen=True)
-class SceneConfig:
-    """Where the photos come from and at what size they are used."""
-
-    path: str = ""
-    """Folder of the scene; filled in by the command line."""
-    downscale: float | None = None
-    """Divide the photos' sides by this."""
-    max_side: int | None = None
-    """Shrink the photos so that no side is longer, pixels."""
-    views: int | None = None
-    """Train on so many photos, picked evenly; the held-out ones stay the same."""
-    cache_megabytes: int = 4096
-    """Memory for decoded photos; the rest stays on disk."""
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """One training run."""
 
@@ -189,9 +145,11 @@ class TrainConfig:
     """Finish within this many minutes instead of after a number of steps."""
     gaussians: int = 150_000
     """Largest number of Gaussians; never exceeded."""
+    size: str | None = None
+    """Largest cloud.ply, such as 12MB: also limits the number of Gaussians (for smaller files see splat compress)."""
     seed: int = 0
     """Same seed, same result (on the same machine)."""
-    strategy: Literal["mcmc", "adc"] = "mcmc"
+    strategy: Literal["mcmc", "adc", "taming", "turbo"] = "mcmc"
     """How Gaussians are added and removed."""
     backend: Literal["auto", "cpu", "cuda", "gsplat", "reference"] = "auto"
     """What draws the pictures."""
@@ -220,6 +178,20 @@ class TrainConfig:
     """The strategy `mcmc`."""
     adc: AdcConfig = field(default_factory=AdcConfig)
     """The strategy `adc`."""
+    taming: TamingConfig = field(default_factory=TamingConfig)
+    """The strategy `taming`."""
+    turbo: TurboConfig = field(default_factory=TurboConfig)
+    """The strategy `turbo`."""
+    coarse: CoarseConfig = field(default_factory=CoarseConfig)
+    """Small pictures first."""
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    """Removal of what matters least."""
+    ges: GesConfig = field(default_factory=GesConfig)
+    """Generalised exponential Gaussians."""
+    smooth: SmoothConfig = field(default_factory=SmoothConfig)
+    """Limit of sharpness."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    """More photos per step."""
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     """Colour correction."""
     pose: PoseConfig = field(default_factory=PoseConfig)
@@ -242,16 +214,22 @@ class TrainConfig:
 _POSITIVE = {
     *("steps", "gaussians", "mcmc.every", "adc.every", "mcmc.init_scale", "adc.init_scale", "rates.means"),
     *("rates.means_final", "rates.final", "adc.split_factor", "scene.cache_megabytes"),
+    *("taming.every", "taming.views", "taming.split_factor", "taming.init_scale", "coarse.start", "smooth.every"),
+    *("turbo.every", "turbo.split_factor", "turbo.init_scale", "prune.times", "prune.views", "batch.size"),
     *("enhance.inference_steps", "enhance.rounds", "enhance.between"),
 }
 _FRACTIONS = {
     "surface.start",
     *("sh_every", "eval_every", "mcmc.start", "mcmc.stop", "mcmc.full", "adc.start", "adc.stop", "adc.reset_every"),
     *("loss.ssim", "priors.virtual", "priors.floaters", "priors.proximity", "priors.partner"),
+    *("taming.start", "taming.stop", "turbo.start", "turbo.stop", "turbo.colour_chance", "coarse.until"),
+    *("ges.reset_every", "ges.reset_until", "prune.share", "prune.start", "prune.stop", "batch.start"),
+    *("ges.frequency", "coarse.count"),
     *("wild.occluder_start", "enhance.strength", "enhance.start", "enhance.share"),
 }
 _OPACITIES = {
     *("mcmc.init_opacity", "adc.init_opacity", "mcmc.min_opacity", "adc.prune_opacity", "adc.reset_opacity"),
+    *("taming.init_opacity", "taming.prune_opacity", "turbo.init_opacity", "turbo.prune_opacity"),
 }
 
 
@@ -281,8 +259,26 @@ def check(config: TrainConfig) -> None:
             raise InputError(f"the setting {name} is '{value}', expected one of {', '.join(allowed)}")
     if config.priors.dropout >= 1:
         raise InputError(f"the setting priors.dropout is {config.priors.dropout}, expected less than 1")
+    if most_rows(config) < 1:
+        raise InputError(f"the setting size is '{config.size}', not enough for one Gaussian; give more")
     if len(config.background) != 3 or not all(0 <= channel <= 1 for channel in config.background):
         raise InputError(f"the setting background is {config.background}, expected three numbers from 0 to 1")
+
+
+_PLY_HEADER = 2300  # bytes, more than the header of any cloud.ply takes
+
+
+def most_rows(config: TrainConfig) -> int:
+    """Largest number of Gaussians that `gaussians` and `size` both allow."""
+    if config.size is None:
+        return config.gaussians
+    each = 4 * (14 + 3 * (config.sh_degree + 1) ** 2)
+    return min(config.gaussians, (bytes_of(config.size, "the setting size") - _PLY_HEADER) // each)
+
+
+def filling(config: TrainConfig) -> TrainConfig:
+    """``config`` with as many Gaussians as its `size` has room for."""
+    return dataclasses.replace(config, gaussians=most_rows(dataclasses.replace(config, gaussians=2**40)))
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

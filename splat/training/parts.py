@@ -4,17 +4,19 @@ The trainer asks each part at the same places of every step; a run without parts
 randomness from (seed, step) and keep what they learn in `state`, so that a resumed run goes on exactly.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from splat.cloud import GaussianCloud
+from splat.cloud import FIELDS, GaussianCloud
 from splat.rendering.types import ImageGradients, Rendering
 from splat.training.edit import Population
 from splat.training.losses import PictureLoss, Shot, When
+from splat.training.optimizer import parameters
 from splat.training.randomness import generator
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ class Part:
     first: changes the first Gaussians, within the cap on their number.
     needs: pictures it needs beside the colours: "depth", "normal".
     shot: a picture to train on in this step instead of a photo, or None for the photo.
+    view: the shot as it is to be drawn and compared, for example smaller.
+    drawn: the cloud as it is drawn and, at the end, written; differentiable in its floating-point tensors.
+    rates: learning rates of the extras that ``drawn`` reads.
     hidden: share of the Gaussians, drawn by lot, that this step does not show.
     aim: the shot as it should be compared, for example with more of the photo masked.
     judge: what it minimises beside the comparison with the photo, and its gradients.
@@ -43,6 +48,9 @@ class Part:
     first: Callable[[GaussianCloud], GaussianCloud] | None = None
     needs: frozenset[str] = frozenset()
     shot: "Callable[[State, When], Shot | None] | None" = None
+    view: Callable[[Shot, When], Shot] | None = None
+    drawn: Callable[[GaussianCloud], GaussianCloud] | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
     hidden: Callable[[When], float] | None = None
     aim: "Callable[[State, Rendering, Shot, When], Shot] | None" = None
     judge: Callable[[Rendering, Shot, When], tuple[float, ImageGradients]] | None = None
@@ -51,6 +59,8 @@ class Part:
     restore: Callable[[dict[str, Any]], None] | None = None
 
 
+Slopes = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
 FREEDOM = "freedom"
 """Name of the column (an extra of the cloud) that says how much of a step each Gaussian's position makes, 0 to 1."""
 
@@ -58,6 +68,41 @@ FREEDOM = "freedom"
 def without_columns(cloud: GaussianCloud) -> GaussianCloud:
     """``cloud`` without what only its training needed."""
     return cloud.replace(extras={name: values for name, values in cloud.extras.items() if name != FREEDOM})
+
+
+def presented(parts: Sequence[Part], cloud: GaussianCloud) -> GaussianCloud:
+    """``cloud`` as it is drawn."""
+    for part in parts:
+        cloud = cloud if part.drawn is None else part.drawn(cloud)
+    return cloud
+
+
+def presented_with_slopes(parts: Sequence[Part], cloud: GaussianCloud) -> tuple[GaussianCloud, Slopes | None]:
+    """``cloud`` as it is drawn, and the function from gradients of what is drawn to those of ``cloud`` (by name).
+
+    The same cloud and None where no part changes it.
+    """
+    if all(part.drawn is None for part in parts):
+        return cloud, None
+    with torch.enable_grad():
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters(cloud).items()}
+        extras = {name: leaves.get(name, tensor) for name, tensor in cloud.extras.items()}
+        shown = presented(parts, GaussianCloud(**{name: leaves[name] for name in FIELDS}, extras=extras))
+    changed = [name for name in FIELDS if getattr(shown, name) is not leaves[name]]
+
+    def slopes(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        sources = [leaves[name] for name in leaves if name != "sh"]
+        outputs = [getattr(shown, name) for name in changed]
+        through = torch.autograd.grad(
+            outputs, sources, [found[name] for name in changed], retain_graph=True, allow_unused=True
+        )
+        result = {name: found[name] for name in FIELDS if name not in changed}
+        for name, gradient in zip([name for name in leaves if name != "sh"], through, strict=True):
+            if gradient is not None:
+                result[name] = result[name] + gradient if name in result else gradient
+        return result
+
+    return shown.detach(), slopes
 
 
 def needs(parts: Sequence[Part], what: str) -> bool:

@@ -5,6 +5,7 @@ import json
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -28,7 +29,7 @@ from splat.training.config import EnhanceConfig, PriorsConfig, TrainConfig, Wild
 from splat.training.evaluation import SCORES, Evaluation, evaluate, options_of
 from splat.training.finite import first_nonfinite
 from splat.training.optimizer import parameters
-from splat.training.parts import Part, without_columns
+from splat.training.parts import Part
 from splat.training.schedules import Plan, crossed
 from splat.training.trainer import Setup, State
 
@@ -36,7 +37,9 @@ from splat.training.trainer import Setup, State
 # by rounding: a GPU that is too small need not end a run).
 _FREE = ("backend", "checkpoint_seconds", "eval_every", "scene.path", "scene.cache_megabytes")
 _CHECK_EVERY = 50  # steps between two searches of all parameters for NaN and infinity
-_WRITING_SECONDS = 3.0  # what writing cloud, pictures and report takes at the end of a run, about
+_REPORT_SECONDS = 1.0  # what writing the report takes at the end of a run, about
+# Where in a run of so many minutes the time for its end is estimated anew; the last time shortly before it.
+_REPLAN = (0.03, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def train(
         finally:
             setup.cache.close()
         if not complete:
-            return TrainResult(state.cloud, _facts(setup, state), False, out)
+            return TrainResult(trainer.finished(setup, state.cloud), _facts(setup, state), False, out)
         with gpu.memory_errors():
             return _finish(setup, state, out)
     except InputError:
@@ -163,7 +166,7 @@ def _loop(
 ) -> bool:
     """Steps until the plan is finished; False when `stop` ended it before."""
     config, plan = setup.config, state.plan
-    saved = plan.seconds
+    saved, saving = plan.seconds, 0.0
     speed = Speed()
     eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
     with torch_on_one_thread(), interrupts() as interrupted:
@@ -179,6 +182,8 @@ def _loop(
                         _record(state, eval_psnr)
                     elif crossed(0.01, plan.before, plan.fraction) and not plan.finished:
                         _record(state)
+                    if config.minutes is not None and any(plan.before < at <= plan.fraction for at in _REPLAN):
+                        plan.reserve = _reserve(setup, state, out, saving)
             except (NonFiniteError, OutOfMemory) as error:
                 _let_go(error)
                 # Memory may run out between two tensors of an edit.
@@ -204,8 +209,10 @@ def _loop(
                 )
             ending = interrupted() or (stop is not None and stop())
             if ending or plan.finished or 0 < config.checkpoint_seconds <= plan.seconds - saved:
+                start = plan.seconds
                 _save(setup, state, out)
                 saved = plan.seconds
+                saving = saved - start
             if interrupted():
                 raise KeyboardInterrupt
             if ending and not plan.finished:
@@ -271,14 +278,29 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 
 
 def _look(setup: Setup, state: State) -> float | None:
-    """Mean PSNR over the held-out photos, dB. Also learns what the final evaluation will take."""
+    """Mean PSNR over the held-out photos, dB."""
     views, options = setup.scene.test_views, options_of(setup.config)
-    psnr = evaluate(state.cloud, setup.scene, setup.name, options, views, full=False).psnr
-    if setup.config.minutes is not None and views:
+    cloud = trainer.finished(setup, state.cloud)
+    return evaluate(cloud, setup.scene, setup.name, options, views, full=False).psnr
+
+
+def _reserve(setup: Setup, state: State, out: Path | None, saving: float) -> float:
+    """Seconds that the end of the run will take, by doing a part of it: evaluating and writing.
+
+    Args:
+        saving: what the last checkpoint took.
+    """
+    start, views = state.plan.seconds, setup.scene.test_views
+    cloud = trainer.finished(setup, state.cloud)
+    if out is None:
+        evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1])
+        return (state.plan.seconds - start) * len(views)
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1], save=Path(folder))
+        evaluating = (state.plan.seconds - start) * len(views)
         start = state.plan.seconds
-        evaluate(state.cloud, setup.scene, setup.name, options, views[:1])
-        state.plan.reserve = (state.plan.seconds - start) * len(views) + _WRITING_SECONDS
-    return psnr
+        formats.write(cloud.to("cpu"), Path(folder) / "cloud.ply")
+        return evaluating + state.plan.seconds - start + saving + _REPORT_SECONDS
 
 
 def _record(state: State, psnr: float | None = None) -> None:
@@ -309,7 +331,7 @@ def _save(setup: Setup, state: State, out: Path | None) -> Path | None:
 
 def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
     """Evaluate, and write everything but the checkpoints."""
-    state.population.cloud = without_columns(state.cloud)
+    state.population.cloud = trainer.finished(setup, state.cloud)
     renders = None if out is None else out / "renders"
     scores = evaluate(state.cloud, setup.scene, setup.name, options_of(setup.config), save=renders)
     _record(state, scores.psnr)

@@ -16,22 +16,33 @@ from splat.errors import NonFiniteError
 from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
 from splat.rendering.cpu import AdamHyper
+from splat.rendering.types import Rendering
 from splat.scene import ImageCache, Scene, View
 from splat.training import pose, schedules, surface_terms
 from splat.training.checkpoint import pack_population, unpack_population
-from splat.training.config import TrainConfig
+from splat.training.config import TrainConfig, most_rows
 from splat.training.edit import Population, populate
 from splat.training.evaluation import check_views
 from splat.training.finite import first_nonfinite
 from splat.training.initialize import initialize
-from splat.training.losses import Corrections, Shot, When, picture_loss
+from splat.training.losses import Corrections, PictureLoss, Shot, When, picture_loss
 from splat.training.mcmc_kernels import add_noise
 from splat.training.optimizer import parameters
-from splat.training.parts import Part, hiding, holding, judged, needs
+from splat.training.parts import (
+    Part,
+    hiding,
+    holding,
+    judged,
+    needs,
+    presented,
+    presented_with_slopes,
+    without_columns,
+)
 from splat.training.per_photo import PhotoParameters
 from splat.training.randomness import generator, photo_at, stream
-from splat.training.strategies import Moment, Strategy, strategy_of
-from splat.training.update import update
+from splat.training.strategies import Moment, Strategy, coarse, parts_of, strategy_of
+from splat.training.strategies.survey import Survey
+from splat.training.update import Mean, update
 
 LOOK_ON_GPU = 10  # steps between two looks at the loss
 SMOOTHING = 0.02  # weight of the newest step in the running means of loss and error
@@ -69,6 +80,7 @@ class State:
         corrections, poses: per-photo parameters that are switched on.
         loss, mse: running means over steps; NaN before the first.
         history: one entry per hundredth of the run, as in metrics.json.
+    losses: (step, running mean of the loss), one per hundredth of the run.
     """
 
     population: Population
@@ -78,6 +90,7 @@ class State:
     loss: float = math.nan
     mse: float = math.nan
     history: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
 
     @property
     def cloud(self) -> GaussianCloud:
@@ -99,7 +112,8 @@ def set_up(scene: Scene, config: TrainConfig, parts: tuple[Part, ...] = ()) -> S
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     keypoints = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
     seen = tuple((None, None) if found is None else (scene.points.xyz[found[0]], found[1]) for found in keypoints)
-    return Setup(scene, config, strategy_of(config), backend, cache, seen, parts + surface_terms.parts(config))
+    parts = parts_of(config) + parts + surface_terms.parts(config)
+    return Setup(scene, config, strategy_of(config), backend, cache, seen, parts)
 
 
 def _best_device() -> str:
@@ -116,7 +130,7 @@ def begin(setup: Setup, plan: schedules.Plan) -> State:
     """The state before the first step."""
     config, strategy = setup.config, setup.strategy
     own = strategy.config
-    cloud = initialize(setup.scene, config.gaussians, own.init_opacity, own.init_scale, config.sh_degree, config.seed)
+    cloud = initialize(setup.scene, most_rows(config), own.init_opacity, own.init_scale, config.sh_degree, config.seed)
     for part in setup.parts:
         cloud = cloud if part.first is None else part.first(cloud)
     population = populate(cloud.to(device_of(setup.backend)), strategy.statistics)
@@ -130,6 +144,11 @@ def _photo_parameters(setup: Setup) -> tuple[Corrections, PhotoParameters | None
     return Corrections.of(setup.config, photos, device_of(setup.backend)), poses
 
 
+def finished(setup: Setup, cloud: GaussianCloud) -> GaussianCloud:
+    """The cloud of a run as it is drawn and written: what only its training needed is worked in or left out."""
+    return without_columns(presented(setup.parts, cloud))
+
+
 def device_of(backend: ModuleType) -> torch.device:
     """Where clouds live that ``backend`` trains."""
     on_gpu = backend.__name__.endswith((".cuda", ".gsplat"))
@@ -137,38 +156,17 @@ def device_of(backend: ModuleType) -> torch.device:
 
 
 def step(setup: Setup, state: State) -> None:
-    """One photo: draw it, compare, move the Gaussians; then let the strategy change the rows.
+    """One photo or a few: draw, compare, move the Gaussians; then let the strategy change the rows.
 
     Raises NonFiniteError; unless a parameter was faulty before (see `check_finite`), the state is free of faults then.
     """
     config, plan, strategy = setup.config, state.plan, setup.strategy
     now, extent = plan.step, setup.scene.extent
     when = When(now, plan.fraction, extent)
-    shot, correction, matrix = _shot(setup, state, when)
-    options = RenderOptions(
-        background=shot.background,
-        sh_degree=schedules.sh_degree(config, plan.fraction),
-        antialiased=config.antialiased,
-        depth=config.loss.depth > 0 or needs(setup.parts, "depth"),
-        normal=needs(setup.parts, "normal"),
-    )
-    # Weight sums per Gaussian are for pruning methods; the core need not make them here.
-    spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
     hidden = max((part.hidden(when) for part in setup.parts if part.hidden is not None), default=0.0)
+    photos = config.batch.size if plan.fraction >= config.batch.start else 1
     with hiding(state.cloud, hidden, config.seed, now), holding(state.cloud):
-        rendering, context = setup.backend.forward(state.cloud, shot.camera, options, **spared)
-        for part in setup.parts:
-            if part.aim is not None:
-                shot = part.aim(state, rendering, shot, when)
-        found = picture_loss(rendering, shot, config, state.corrections, when)
-        found = judged(setup.parts, found, rendering, shot, when)
-        # Reading the loss waits for a GPU, where the fused step checks the gradients anyway: look only now and then.
-        look = LOOK_ON_GPU if state.cloud.means.is_cuda else 1
-        looking = now % look == 0
-        if looking and not math.isfinite(found.loss):
-            check_finite(state)
-            raise NonFiniteError(_fault("the rendered picture", now + 1))
-
+        cloud, slopes = presented_with_slopes(setup.parts, state.cloud)
         rates = schedules.rates(config.rates, extent, plan.fraction)
         hyper = AdamHyper(
             step=now + 1,
@@ -177,39 +175,132 @@ def step(setup: Setup, state: State) -> None:
             opacity_reg=strategy.config.opacity_weight,
             scale_reg=strategy.config.scale_weight / extent,
         )
-        gradient = update(setup.backend, context, rendering, found.gradients, state.population, hyper)
-    if correction is not None:
-        matrix.backward(gradient.to(matrix))
-        state.poses.step(shot.index, correction, config.pose.rate * 0.01**plan.fraction)
+        extra_rates = {name: rate for part in setup.parts for name, rate in part.rates.items()}
+        if photos == 1:
+            seen = _see(setup, state, cloud, when, now)
+            found = seen.found.gradients
+            pose = update(
+                setup.backend, seen.context, seen.rendering, found, state.population, hyper, slopes, extra_rates
+            )
+            _turn(setup, state, seen, pose)
+        else:
+            mean = Mean(setup.backend, state.population)
+            for number in range(now * photos, (now + 1) * photos):
+                seen = _see(setup, state, cloud, when, number)
+                _turn(setup, state, seen, mean.add(seen.context, seen.rendering, seen.found.gradients))
+            mean.update(hyper, slopes, extra_rates)
     if strategy.noise > 0:
         # Noise is a length and Σ a squared one: in units of the extent, scenes of every scale get the same.
         strength = strategy.noise * rates.means / extent**2
         add_noise(state.cloud, strength, stream(config.seed, "noise"), now)
-    if looking and shot.index is not None:
-        weight = 1 - (1 - SMOOTHING) ** look
-        state.loss, state.mse = _smooth(state.loss, found.loss, weight), _smooth(state.mse, found.mse, weight)
     plan.advance()
-    moment = Moment(plan.step, plan.fraction, plan.before, extent, config.gaussians, config.seed)
+    if schedules.crossed(0.01, plan.before, plan.fraction):
+        state.losses.append((plan.step, state.loss))
+    moment = moment_of(setup, state)
     strategy.refine(state.population, moment)
     for part in setup.parts:
         if part.refine is not None:
             part.refine(state.population, moment)
 
 
-def _shot(setup: Setup, state: State, when: When) -> tuple[Shot, Tensor | None, Tensor | None]:
-    """What this step compares with: a photo, or the picture that a part puts in its place.
+def moment_of(setup: Setup, state: State) -> Moment:
+    """What strategies are told after a step."""
+    config, plan, extent = setup.config, state.plan, setup.scene.extent
+    first = min(len(setup.scene.points), most_rows(config))
+    cap = coarse.cap(config.coarse, first, most_rows(config), plan.fraction)
+    when = When(plan.step, plan.fraction, extent)
+
+    def shot(index: int) -> Shot:
+        camera, _, _ = _camera(setup, state, index)
+        return _viewed(setup, Shot(index, setup.cache.get(index), camera, config.background), when)
+
+    options = RenderOptions(
+        background=config.background,
+        sh_degree=schedules.sh_degree(config, plan.fraction),
+        antialiased=config.antialiased,
+    )
+    survey = Survey(
+        shot, len(setup.views), setup.backend, options, config.seed, lambda cloud: presented(setup.parts, cloud)
+    )
+    return Moment(
+        plan.step, plan.fraction, plan.before, extent, cap, config.seed, first, tuple(state.losses), survey,
+        timed=config.minutes is not None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One picture of a step, drawn and compared; the last two as from `_camera`."""
+
+    shot: Shot
+    rendering: Rendering
+    context: Any
+    found: PictureLoss
+    correction: Tensor | None
+    matrix: Tensor | None
+
+
+def _see(setup: Setup, state: State, cloud: GaussianCloud, when: When, number: int) -> _Seen:
+    """Draw ``cloud`` for the picture ``number`` of the run and compare. Raises NonFiniteError."""
+    config = setup.config
+    shot, correction, matrix = _shot(setup, state, when, number)
+    options = RenderOptions(
+        background=shot.background,
+        sh_degree=schedules.sh_degree(config, when.fraction),
+        antialiased=config.antialiased,
+        depth=config.loss.depth > 0 or needs(setup.parts, "depth"),
+        normal=needs(setup.parts, "normal"),
+    )
+    # Weight sums per Gaussian are for pruning methods; the core need not make them here.
+    spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
+    rendering, context = setup.backend.forward(cloud, shot.camera, options, **spared)
+    for part in setup.parts:
+        if part.aim is not None:
+            shot = part.aim(state, rendering, shot, when)
+    found = picture_loss(rendering, shot, config, state.corrections, when)
+    found = judged(setup.parts, found, rendering, shot, when)
+    # Reading the loss waits for a GPU, where the fused step checks the gradients anyway: look only now and then.
+    look = LOOK_ON_GPU if cloud.means.is_cuda else 1
+    if when.step % look == 0:
+        if not math.isfinite(found.loss):
+            check_finite(state)
+            raise NonFiniteError(_fault("the rendered picture", when.step + 1))
+        if shot.index is not None:
+            weight = 1 - (1 - SMOOTHING) ** look
+            state.loss, state.mse = _smooth(state.loss, found.loss, weight), _smooth(state.mse, found.mse, weight)
+    return _Seen(shot, rendering, context, found, correction, matrix)
+
+
+def _turn(setup: Setup, state: State, seen: _Seen, gradient: Tensor) -> None:
+    """With pose refinement, one step of the pose correction of the photo that was seen."""
+    if seen.correction is not None:
+        seen.matrix.backward(gradient.to(seen.matrix))
+        rate = setup.config.pose.rate * 0.01**state.plan.fraction
+        state.poses.step(seen.shot.index, seen.correction, rate)
+
+
+def _viewed(setup: Setup, shot: Shot, when: When) -> Shot:
+    """``shot`` as the parts want it seen."""
+    for part in setup.parts:
+        shot = shot if part.view is None else part.view(shot, when)
+    return shot
+
+
+def _shot(setup: Setup, state: State, when: When, number: int) -> tuple[Shot, Tensor | None, Tensor | None]:
+    """What the picture ``number`` is compared with: a photo, or the picture that a part puts in its place.
 
     With pose refinement also the leaf of the photo's correction and the pose made from it.
     """
     for part in setup.parts:
         extra = None if part.shot is None else part.shot(state, when)
         if extra is not None:
-            return extra, None, None
+            return _viewed(setup, extra, when), None, None
     config, photos = setup.config, len(setup.views)
-    index = photo_at(config.seed, when.step, photos)
-    photo = setup.cache.get(index, upcoming=photo_at(config.seed, when.step + 1, photos))
+    index = photo_at(config.seed, number, photos)
+    photo = setup.cache.get(index, upcoming=photo_at(config.seed, number + 1, photos))
     camera, correction, matrix = _camera(setup, state, index)
-    return Shot(index, photo, camera, _background(config, when.step), *setup.keypoints[index]), correction, matrix
+    shot = Shot(index, photo, camera, _background(config, number), *setup.keypoints[index])
+    return _viewed(setup, shot, when), correction, matrix
 
 
 def _camera(setup: Setup, state: State, index: int) -> tuple[Camera, Tensor | None, Tensor | None]:
@@ -265,6 +356,7 @@ def pack(setup: Setup, state: State) -> dict[str, Any]:
         "loss": state.loss,
         "mse": state.mse,
         "history": state.history,
+        "losses": state.losses,
     }
 
 
@@ -280,4 +372,5 @@ def unpack(setup: Setup, packed: dict[str, Any], plan: schedules.Plan) -> State:
             part.restore(packed["parts"][part.name])
     plan.resume(packed["step"], packed["fraction"], packed["seconds"])
     state.loss, state.mse, state.history = packed["loss"], packed["mse"], packed["history"]
+    state.losses = [tuple(entry) for entry in packed.get("losses", [])]
     return state

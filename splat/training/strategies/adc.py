@@ -27,7 +27,7 @@ def strategy(config: AdcConfig) -> Strategy:
 
 def refine(config: AdcConfig, population: Population, moment: Moment) -> None:
     """Grow and prune every ``config.every`` steps, reset opacities every ``config.reset_every`` of the run."""
-    if moment.fraction <= config.stop and moment.step % config.every == 0:
+    if moment.fraction <= config.stop and moment.due(config.every):
         if moment.fraction > config.start:
             grow_and_prune(config, population, moment)
         edit.clear_statistics(population)

@@ -26,7 +26,7 @@ def strategy(config: McmcConfig) -> Strategy:
 
 def refine(config: McmcConfig, population: Population, moment: Moment) -> None:
     """Relocate dead Gaussians and grow, every ``config.every`` steps."""
-    if moment.step % config.every == 0 and config.start < moment.fraction <= config.stop:
+    if moment.due(config.every) and config.start < moment.fraction <= config.stop:
         relocate(population, config.min_opacity, moment.generator("relocate"))
         count = target_count(config, len(population), moment)
         grow(population, count - len(population), config.min_opacity, moment.generator("grow"))
@@ -37,7 +37,7 @@ def target_count(config: McmcConfig, count: int, moment: Moment) -> int:
 
     The paper's growth of 5 % a time, or as much more as it takes to reach the cap by ``config.full`` of the run.
     """
-    changes = (moment.step / moment.fraction) * (config.full - moment.fraction) / config.every  # still to come
+    changes = (config.full - moment.fraction) / moment.period(config.every)  # still to come
     needed = (moment.cap / count) ** (1 / (1 + max(changes, 0.0))) - 1
     return min(moment.cap, math.floor((1 + max(config.growth, needed)) * count))
 

@@ -1,0 +1,58 @@
+"""How one Gaussian becomes two, for the strategies that grow: clones of small ones, halves of large ones.
+
+Both keep the picture nearly as it was, which cloning in the original does not (it doubles the opacity): the two share
+the opacity as in Bulò et al. 2024, "Revising Densification", §3.4, and the halves lie along the longest axis.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from splat.cloud import GaussianCloud
+from splat.training import edit
+from splat.training.edit import Population
+from splat.training.optimizer import parameters
+
+_MOST = 1 - 1e-6  # opacity
+
+
+def densify(population: Population, chosen: Tensor, doomed: Tensor, small: float, factor: float) -> None:
+    """Make two of each row of ``chosen`` and remove those of ``doomed``, disjoint (N,) masks.
+
+    Args:
+        small: size, world units, up to which a Gaussian is cloned; larger ones are halved.
+        factor: halves are this much narrower along the longest axis.
+    """
+    cloud = population.cloud
+    rows = chosen.nonzero()[:, 0]
+    parents = cloud.select(rows)
+    opacity = shared_opacity(parents.opacities)
+    one, other = halves(parents.replace(logit_opacities=torch.logit(opacity)), small, factor)
+    values = parameters(one)
+    edit.replace(population, rows, {name: values[name] for name in ("means", "log_scales", "logit_opacities")})
+    edit.append(population, other)
+    kept = torch.cat([~doomed, torch.ones(len(rows), dtype=torch.bool, device=doomed.device)])
+    edit.keep(population, kept)
+
+
+def shared_opacity(opacity: Tensor) -> Tensor:
+    """The opacity of each of two that together cover as much as one of ``opacity``: 1 − √(1 − o)."""
+    return 1 - (1 - opacity.clamp_max(_MOST)).sqrt()
+
+
+def halves(parents: GaussianCloud, small: float, factor: float) -> tuple[GaussianCloud, GaussianCloud]:
+    """The two halves of each of ``parents``; both at the parent's place where it is no larger than ``small``.
+
+    A half is 1/``factor`` as long along the longest axis, and lies so far out that the variance of both together is
+    the parent's.
+    """
+    scales = parents.scales
+    size, axis = scales.max(1)
+    large = size > small
+    out = size * math.sqrt(max(1 - 1 / factor**2, 0.0))
+    direction = parents.rotations[torch.arange(len(parents), device=axis.device), :, axis]
+    offset = torch.where(large, out, torch.zeros_like(out))[:, None] * direction
+    shrink = torch.zeros_like(scales).scatter(1, axis[:, None], math.log(factor)) * large[:, None]
+    half = parents.replace(log_scales=parents.log_scales - shrink)
+    return half.replace(means=parents.means + offset), half.replace(means=parents.means - offset)

@@ -1,0 +1,95 @@
+"""Turbo-GS (Feng et al. 2026): position and appearance errors, a budget that follows convergence, visited rows only.
+
+There is no released code. Ours reads the appearance error, the size of ∂L/∂colour, from Adam's second moments of the
+base colours, which costs nothing; the paper accumulates it. With weights on opacity and size there are no opacity
+resets, which the paper found to break its power law. Its dilated rendering is not here; its sensitivity pruning is
+`splat.training.strategies.prune`, for any strategy.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splat.training import edit
+from splat.training.config import TurboConfig
+from splat.training.edit import Population
+from splat.training.strategies import Moment, Strategy
+from splat.training.strategies.grow import densify
+
+_DC = 0.28209479177387814  # the constant spherical harmonic: ∂colour/∂(base coefficient)
+_BETA2 = 0.999
+_LATE = 0.2  # the last part of the losses, against which all of them are held
+
+
+def strategy(config: TurboConfig) -> Strategy:
+    """Turbo-GS with the settings ``config``."""
+    return Strategy(config, ("grad2d", "count"), functools.partial(refine, config))
+
+
+def refine(config: TurboConfig, population: Population, moment: Moment) -> None:
+    """Prune what is transparent, grow where positions or colours err, every ``config.every`` steps."""
+    if moment.due(config.every) and moment.fraction <= config.stop:
+        if moment.fraction > config.start:
+            grow(config, population, moment)
+        edit.clear_statistics(population)
+
+
+def grow(config: TurboConfig, population: Population, moment: Moment) -> None:
+    """One change within the budget of the moment."""
+    statistics = population.statistics
+    count = statistics["count"]
+    mean = statistics["grad2d"] / count.clamp_min(1)
+    error = mean / config.gradient
+    if torch.rand((), generator=moment.generator("turbo")) < config.colour_chance:
+        error = torch.maximum(error, colour_error(population, moment.step) / (config.colour * config.gradient))
+    doomed = population.cloud.opacities < config.prune_opacity
+    seen = count[count > 0]
+    visited = count >= config.visited * seen.median() if len(seen) else count > 0
+    hot = (error >= 1) & visited & ~doomed
+    room = max(budget(config, moment) - (len(population) - int(doomed.sum())), 0)
+    hot = _largest(error, hot, room)
+    densify(population, hot, doomed, config.small * moment.extent, config.split_factor)
+
+
+def _largest(values: Tensor, mask: Tensor, count: int) -> Tensor:
+    """The ``count`` rows of ``mask`` (N,) with the largest ``values``, as a mask."""
+    order = torch.where(mask, values, -math.inf).argsort(descending=True, stable=True)
+    chosen = torch.zeros_like(mask)
+    chosen[order[: min(count, int(mask.sum()))]] = True
+    return chosen
+
+
+def colour_error(population: Population, step: int) -> Tensor:
+    """(N,) root mean square, over the steps so far that Adam remembers, of ‖∂L/∂colour‖."""
+    second = population.adam.v["sh"][:, 0].sum(1) / (1 - _BETA2**step)
+    return second.sqrt() / _DC
+
+
+def budget(config: TurboConfig, moment: Moment) -> int:
+    """B(t) = N₀ + (t^α − 1)/(100^α − 1) · (M − N₀), t the percentage of the growing phase, α from `exponent`."""
+    share = min(max((moment.fraction - config.start) / max(config.stop - config.start, 1e-9), 0.0), 1.0)
+    last = moment.fraction + moment.period(config.every) > config.stop
+    t = 100.0 if last else 1 + 99 * share
+    alpha = exponent(moment.losses, config.trust)
+    grown = math.log(t) / math.log(100) if abs(alpha) < 1e-6 else (t**alpha - 1) / (100**alpha - 1)
+    first = min(moment.first, moment.cap)
+    return min(moment.cap, first + math.floor(grown * (moment.cap - first)))
+
+
+def exponent(losses: Sequence[tuple[int, float]], trust: float) -> float:
+    """The α of `budget`: how fast the loss falls (its negative slope in log–log), plus what the last fifth lags.
+
+    ε, the slope lately minus that of all, is positive where the loss falls slower than before; a larger α holds growth
+    back until later.
+    """
+    points = [(step, loss) for step, loss in losses if step > 100 and loss > 0]
+    if len(points) < 5:
+        return 0.0
+    x, y = np.log(np.array(points, dtype=np.float64)).T
+    late = max(3, math.ceil(_LATE * len(points)))
+    whole, recent = np.polyfit(x, y, 1)[0], np.polyfit(x[-late:], y[-late:], 1)[0]
+    return float(-whole + trust * math.tanh(recent - whole))
