@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from splat.cli.console import amount, console, counter, emit_json, parse, require, say, table
+from splat.cli.console import counter, emit_json, parse, require
 from splat.cli.inputs import open_subject
 from splat.errors import InputError
 from splat.files import bytes_of
@@ -38,6 +38,8 @@ class Compress:
     """Divide the photos' sides by this; by default as in the run."""
     steps: int = 300
     """Steps of fine-tuning after each pruning, with --max-drop."""
+    report: Path | None = None
+    """Write a web page: where the bytes go, quality against size beside SOG, SPZ and compressed .ply, pictures."""
     json: Path | None = None
     """Write what was chosen and every trial to this file; - is standard output, without the table."""
 
@@ -46,6 +48,7 @@ def run(arguments: Sequence[str]) -> None:
     """Run ``splat compress``."""
     options = parse("compress", Compress, arguments)
     from splat import compression, formats
+    from splat.cli.compress_report import show, write_page
     from splat.cli.inputs import open_scene
     from splat.files import write_bytes
     from splat.rendering import RenderOptions
@@ -59,17 +62,10 @@ def run(arguments: Sequence[str]) -> None:
     if options.scene is not None or options.max_drop is not None:
         scene = open_scene(subject, options.scene, options.downscale, None)
     drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
-    with counter("trying") as progress:
-        tried = 0
-
-        def report(_trial) -> None:
-            nonlocal tried
-            tried += 1
-            progress(tried, None)
-
+    with counter("compressing") as progress:
         found = compression.compress(
             subject.cloud, options.out, fidelity=options.fidelity, size=size, ratio=options.ratio,
-            max_drop=options.max_drop, scene=scene, finetune_steps=options.steps, options=drawing, report=report,
+            max_drop=options.max_drop, scene=scene, finetune_steps=options.steps, options=drawing, progress=progress,
         )  # fmt: skip
     write_bytes(options.out, found.data)
     names = (
@@ -83,27 +79,17 @@ def run(arguments: Sequence[str]) -> None:
         "dropped",
         "trials",
     )
+    on_photos = options.max_drop is not None
+    if options.report is not None:
+        with counter("comparing formats") as progress:
+            write_page(options.report, options.out, subject, found, scene, drawing, on_photos, progress)
     if options.json is not None:
         about = {"path": str(options.path), "out": str(options.out)}
         # JSON has no infinity; a PSNR without any error is null.
         emit_json(_finite(about | {name: getattr(found, name) for name in names}), options.json)
         if str(options.json) == "-":
             return
-    _show(options, found)
-
-
-def _show(options: Compress, found) -> None:
-    rows = [
-        ("size", amount(found.source_size), amount(found.size)),
-        ("Gaussians", f"{found.source_gaussians:,}", f"{found.gaussians:,}"),
-        ("SH degree", "", str(found.sh_degree)),
-        ("quality", "", "–" if found.quality is None else f"{found.quality:.1f}"),
-        ("PSNR on photos" if options.max_drop is not None else "PSNR to the input", "", f"{found.psnr:.2f} dB"),
-    ]
-    console.print(table(("", "input as .ply", options.out.name), rows, numeric=(1, 2)))
-    left_out = f"; {found.dropped:,} Gaussians with NaN or infinite values left out" if found.dropped else ""
-    times = found.source_size / max(found.size, 1)
-    say(f"{options.out}: {times:.1f}× smaller than as .ply, {len(found.trials)} settings tried{left_out}")
+    show(options.out, found, on_photos)
 
 
 def _finite(value):

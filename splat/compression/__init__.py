@@ -78,6 +78,7 @@ def compress(
     finetune_steps: int = 300,
     options: RenderOptions | None = None,
     report: Callable[[Trial], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Compressed:
     """Search for the best small version of ``cloud`` in the format that the ending of ``out`` names; writes nothing.
 
@@ -90,6 +91,7 @@ def compress(
         finetune_steps: steps of recovery after each pruning, with ``max_drop``.
         options: how the cloud is to be drawn.
         report: called with every trial.
+        progress: called with work done and all work, as it is guessed.
 
     Gaussians that hold NaN are left out. Raises InputError when a goal cannot be met, naming the nearest that can.
     """
@@ -100,16 +102,18 @@ def compress(
     plain = 1500 + len(cloud) * 4 * (14 + 3 * cloud.sh.shape[1])
     codec = Codec(Path(out), options.antialiased)
     trials: list[dict] = []
+    work = _Work(progress, 12 if max_drop is None else 20 + 8 * finetune_steps)
 
     def note(trial: Trial) -> None:
         trials.append(trial.row())
+        work.done(1)
         if report is not None:
             report(trial)
 
     if len(cloud) == 0:
         found = codec.trial(cloud, None, Judge((), (), (), options))
     elif max_drop is not None:
-        found = _with_photos(cloud, scene, max_drop, finetune_steps, codec, options, note)
+        found = _with_photos(cloud, scene, max_drop, finetune_steps, codec, options, note, work)
     else:
         wanted = size if size is not None else math.floor(plain / ratio) if ratio is not None else None
         goal = Goal(size=wanted) if wanted is not None else Goal(psnr=fidelity or DEFAULT_FIDELITY)
@@ -118,6 +122,22 @@ def compress(
         name: getattr(found, name) for name in ("data", "cloud", "size", "psnr", "gaussians", "sh_degree", "quality")
     }
     return Compressed(**facts, source_gaussians=len(cloud), dropped=int(bad.sum()), source_size=plain, trials=trials)
+
+
+class _Work:
+    """Counts work towards a guessed total, which grows where it was guessed too low."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self.progress, self.total, self.count = progress, total, 0
+
+    def done(self, amount: int) -> None:
+        self.count += amount
+        self.total = max(self.total, self.count + 1)
+        if self.progress is not None:
+            self.progress(self.count, self.total)
+
+    def one(self, *_) -> None:
+        self.done(1)
 
 
 def _check(fidelity, size, ratio, max_drop, scene) -> None:
@@ -180,13 +200,20 @@ def _share_within(cloud: GaussianCloud, scores: torch.Tensor, judge: Judge, psnr
 
 
 def _with_photos(
-    cloud: GaussianCloud, scene: Scene, drop: float, steps: int, codec: Codec, options: RenderOptions, note
+    cloud: GaussianCloud,
+    scene: Scene,
+    drop: float,
+    steps: int,
+    codec: Codec,
+    options: RenderOptions,
+    note,
+    work: "_Work",
 ) -> Trial:
     """Prune and heal in turn, then train on the rounded; judged by held-out photos."""
     judge = by_photos(scene, options)
     before = judge.psnr(cloud)
     goal = Goal(psnr=before - drop)
-    healed = _thinned(cloud, scene, before - DROP_FOR_PRUNING * drop, judge, steps, options)
+    healed = _thinned(cloud, scene, before - DROP_FOR_PRUNING * drop, judge, steps, options, work)
     if not codec.tunable:
         scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
         return search(_cut(healed, scores, codec, judge), goal, (0.0, 1.0), note)
@@ -197,7 +224,7 @@ def _with_photos(
     for lower in COARSER:  # what was trained on the rounded bears coarser rounding
         quality = max(quality - lower, COARSEST)
         rounding = Rounding.of(healed, codec.steps.scaled(2.0 ** ((USUAL_QUALITY - quality) / 10)), PRICE)
-        healed = finetune(healed, scene, steps, options, rounding=rounding)
+        healed = finetune(healed, scene, steps, options, rounding=rounding, progress=work.one)
         try:
             candidate = partial(codec.trial, healed, judge=judge)
             better = search([candidate], goal, (COARSEST, FINEST), note, (quality, SLOPE_PSNR))
@@ -209,13 +236,13 @@ def _with_photos(
 
 
 def _thinned(
-    cloud: GaussianCloud, scene: Scene, least: float, judge: Judge, steps: int, options: RenderOptions
+    cloud: GaussianCloud, scene: Scene, least: float, judge: Judge, steps: int, options: RenderOptions, work: "_Work"
 ) -> GaussianCloud:
     """``cloud`` after as many rounds of pruning and recovery as leave it at ``least`` dB."""
     healed, share = cloud, PRUNED_AT_ONCE
     while share > 0.1 and len(healed) > 1:
         scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
-        tried = finetune(prune(healed, scores, share), scene, steps, options)
+        tried = finetune(prune(healed, scores, share), scene, steps, options, progress=work.one)
         if judge.psnr(tried) >= least:
             healed = tried
         else:

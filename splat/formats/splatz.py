@@ -134,6 +134,26 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
     return _table([_read_block(data, start, frame, degree, path, name) for start, name in blocks], degree)
 
 
+# What the streams of a layer hold, in order; all further ones are view-dependent colour.
+STREAMS = ["position"] * 3 + ["size"] * 4 + ["opacity", "position", "size", "opacity", "rotation", "colour"]
+
+
+def sizes(data: bytes, path: Path | str = "cloud.splatz") -> dict[str, int]:
+    """Bytes of a file by attribute. Raises InputError."""
+    fields = _unpack_header(data, Path(path))
+    at = HEADER.size + fields[6] * (3 * ((fields[2] + 1) ** 2 - 1) + 4) + 4
+    found = dict.fromkeys(["position", "size", "opacity", "rotation", "colour", "view-dependent colour"], 0)
+    for number in range(fields[5]):
+        end = _check_block(data, at, fields[2], Path(path), f"layer {number + 1}")
+        at += LAYER.size
+        for index in range(LAYER.unpack_from(data, at - LAYER.size)[2]):
+            length = 4 + int.from_bytes(data[at : at + 4], "little")
+            found[STREAMS[index] if index < len(STREAMS) else "view-dependent colour"] += length
+            at += length
+        at = end
+    return found | {"headers and checksums": len(data) - sum(found.values())}
+
+
 def _check_block(data: bytes, at: int, degree: int, path: Path, name: str) -> int:
     """Where the layer that begins at ``at`` ends, if its bytes are all there and right."""
     if at + LAYER.size > len(data):

@@ -36,7 +36,7 @@ def write_layer(rows: Rows, frame: Frame) -> list[bytes]:
     curve = x | y << np.uint64(1) | z << np.uint64(2)
     order = np.argsort(curve, kind="stable")
     rows, curve, places = rows.take(order), curve[order], places[order]
-    depth, tree = _write_tree(curve)
+    depth, tree = write_tree(curve)
     log_scales, quats = canonical(rows.log_scales, rows.quats)
     codes = quantize(Rows(rows.means, log_scales, quats, rows.alphas, rows.sh), frame)
     levels, base = codes.levels, int(codes.scale[:, 2].min())
@@ -59,7 +59,7 @@ def read_layer(streams: list[bytes], count: int, frame: Frame, degree: int) -> R
     """The inverse of `write_layer`; rows along the Morton curve. Raises Damaged."""
     given = iter(streams)
     try:
-        cells, depth = _read_tree(given, count)
+        cells, depth = read_tree(given, count)
         base = int(np.frombuffer(next(given), "<u4", 1)[0])
         scale = _read_scales(given, count) + base
         if scale.max(initial=0) > LARGEST:
@@ -97,10 +97,10 @@ def _size_groups(scale: np.ndarray, frame: Frame) -> np.ndarray:
 # ---- streams ----
 
 
-def _write_tree(codes: np.ndarray) -> tuple[int, list[bytes]]:
+def write_tree(codes: np.ndarray, deepest: int = DEEPEST) -> tuple[int, list[bytes]]:
     """Octree of sorted Morton codes, as deep as branches still join: depth, and its streams."""
     levels = [codes[:1] >> np.uint64(63)]
-    for level in range(1, DEEPEST + 1):
+    for level in range(1, deepest + 1):
         cells = codes >> np.uint64(3 * (DEEPEST - level))
         levels.append(cells[np.concatenate([[True], cells[1:] != cells[:-1]])])
         if len(levels[-1]) > 0.75 * len(codes):
@@ -121,7 +121,7 @@ def _write_tree(codes: np.ndarray) -> tuple[int, list[bytes]]:
     return depth, [heads, tree, entropy.encode(extra)]
 
 
-def _read_tree(given, count: int) -> tuple[np.ndarray, int]:
+def read_tree(given, count: int) -> tuple[np.ndarray, int]:
     """Cells (N, 3) and depth."""
     heads = np.frombuffer(next(given), "<u4").astype(np.int64)
     depth = int(heads[0]) if len(heads) else -1

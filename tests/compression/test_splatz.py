@@ -178,3 +178,10 @@ def test_wrong_options(tmp_path):
         encode(blobs(3), quality=900)
     with pytest.raises(InputError, match="9 layers"):
         encode(blobs(3), layers=9)
+
+
+def test_sizes_add_up_to_the_file():
+    data = encode(blobs(700, 2), layers=2)
+    parts = splatz.sizes(data)
+    assert sum(parts.values()) == len(data) and min(parts.values()) > 0
+    assert parts["view-dependent colour"] > parts["opacity"]

@@ -1,0 +1,86 @@
+"""What ``splat compress`` shows: tables, a rate–distortion plot in text, and the web page of ``--report``."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from splat.cli.console import amount, console, say, table
+
+PLOT = (58, 12)  # columns and rows of the plot
+PICTURED = 4  # views with pictures in the page
+
+
+def show(out: Path, found, on_photos: bool) -> None:
+    """Print what was chosen, where the bytes go, and every trial as a plot."""
+    rows = [
+        ("size", amount(found.source_size), amount(found.size)),
+        ("Gaussians", f"{found.source_gaussians:,}", f"{found.gaussians:,}"),
+        ("SH degree", "", str(found.sh_degree)),
+        ("quality", "", "–" if found.quality is None else f"{found.quality:.1f}"),
+        ("PSNR on photos" if on_photos else "PSNR to the input", "", f"{found.psnr:.2f} dB"),
+    ]
+    console.print(table(("", "input as .ply", out.name), rows, numeric=(1, 2)))
+    if parts := sizes(out, found):
+        shares = [(name, amount(size), f"{8 * size / found.gaussians:.1f}") for name, size in parts.items()]
+        console.print(table(("", "size", "bits per Gaussian"), shares, numeric=(1, 2)))
+    if drawn := plot([(trial["size"], trial["psnr"]) for trial in found.trials], (found.size, found.psnr)):
+        console.print(drawn, highlight=False)
+    left_out = f"; {found.dropped:,} Gaussians with NaN or infinite values left out" if found.dropped else ""
+    times = found.source_size / max(found.size, 1)
+    say(f"{out}: {times:.1f}× smaller than as .ply, {len(found.trials)} settings tried{left_out}")
+
+
+def sizes(out: Path, found) -> dict[str, int]:
+    """Bytes by attribute, of a .splatz that holds something."""
+    if out.suffix != ".splatz" or not found.gaussians:
+        return {}
+    from splat.formats import splatz
+
+    return splatz.sizes(found.data, out)
+
+
+def plot(points: Sequence[tuple[int, float]], chosen: tuple[int, float]) -> str:
+    """Rate–distortion plot of (bytes, dB) in text: ● what was chosen, · what else was tried; "" for fewer than two."""
+    points = [(math.log(size), psnr) for size, psnr in points if math.isfinite(psnr) and size > 0]
+    if len(set(points)) < 2 or not math.isfinite(chosen[1]):
+        return ""
+    chosen = (math.log(chosen[0]), chosen[1])
+    (left, right), (low, high) = ((min(values), max(values)) for values in zip(*points, chosen, strict=True))
+    rows = [[" "] * PLOT[0] for _ in range(PLOT[1])]
+    for mark, (x, y) in [*(("·", point) for point in points), ("●", chosen)]:
+        row = round((high - y) / max(high - low, 1e-9) * (PLOT[1] - 1))
+        rows[row][round((x - left) / max(right - left, 1e-9) * (PLOT[0] - 1))] = mark
+    labels = [f"{high:.1f} dB", *[""] * (PLOT[1] - 2), f"{low:.1f} dB"]
+    lines = [f"{label:>9} │{''.join(row)}" for label, row in zip(labels, rows, strict=True)]
+    ends = amount(round(math.exp(left))), amount(round(math.exp(right)))
+    return "\n".join([*lines, " " * 10 + "└" + "─" * PLOT[0], f"{'':11}{ends[0]:<{PLOT[0] - 10}}{ends[1]:>10}"])
+
+
+def write_page(
+    path: Path, out: Path, subject, found, scene, drawing, on_photos: bool, progress: Callable[[int, int], None]
+) -> None:
+    """The page: the file beside what other formats make of the same cloud, and pictures before and after."""
+    from splat.compression.judge import by_renders, decibels
+    from splat.compression.rivals import RIVALS, rivals
+    from splat.files import write_text
+    from splat.rendering import render
+    from splat.report.compression_page import Comparison, page
+
+    judge = by_renders(subject.cloud, drawing, scene=scene)
+    curves, total = {}, len(RIVALS) + 1
+    for name, trials in rivals(subject.cloud, judge):
+        curves[name] = [(trial.size, trial.psnr) for trial in trials]
+        progress(len(curves), total)
+    curves[f"{out.name}, chosen"] = [(found.size, judge.psnr(found.cloud))]
+    views = []
+    for number, (camera, before) in enumerate(list(zip(judge.cameras, judge.pictures, strict=True))[:PICTURED]):
+        after = render(found.cloud, camera, options=drawing).rgb.clamp(0, 1)
+        psnr = decibels(float((after - before).double().square().mean()))
+        views.append(Comparison(f"View {number + 1}", before.numpy(), after.numpy(), psnr))
+    facts = [
+        ("Size", *amount(found.size).split(" ", 1)),
+        ("Smaller than .ply", f"{found.source_size / max(found.size, 1):.1f}", "×"),
+        ("Gaussians", f"{found.gaussians:,}", f"of {found.source_gaussians:,}"),
+        ("PSNR on photos" if on_photos else "PSNR to the input", f"{found.psnr:.2f}", "dB"),
+    ]
+    write_text(path, page(out.name, facts, sizes(out, found), curves, found.trials, views))
