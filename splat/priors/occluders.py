@@ -52,7 +52,7 @@ def part(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: in
         last = painted.get(shot.index)
         if last is None or visits[shot.index] - last[0] >= _REPAINT:
             done = inpainted(enhance, shot.photo.rgb.float() / 255, hidden, seed + shot.index)
-            painted[shot.index] = last = (visits[shot.index], (done * 255 + 0.5).to(torch.uint8))
+            painted[shot.index] = last = (visits[shot.index], (done * 255 + 0.5).to(torch.uint8).contiguous())
         return Photo(torch.where(hidden[..., None], last[1], shot.photo.rgb), shot.photo.mask, shot.photo.alpha)
 
     def state() -> dict[str, Any]:

@@ -79,7 +79,7 @@ def part(scene: Scene, config: TrainConfig, enhance: ViewEnhancer, dense: DenseP
                 truth = picture.float() / 255
             reference = scene.train_views[nearest_photo(camera, photos)].load().rgb.float() / 255
             done = repair(enhance, drawn, known, truth, reference, stream(config.seed, "repair", number) & 0x7FFFFFFF)
-            kept.pictures.append((done.picture * 255 + 0.5).to(torch.uint8))
+            kept.pictures.append((done.picture * 255 + 0.5).to(torch.uint8).contiguous())
             kept.masks.append(done.trust >= _LEAST_TRUST)
             kept.weights.append(view_weight(distances, number) * float(done.trust.mean()))
 
