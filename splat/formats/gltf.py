@@ -19,7 +19,7 @@ from splat.files import atomic_path, write_text
 from splat.formats import frames, spz
 from splat.formats.gltf_read import EXTENSION, PREFIX, SPZ_EXTENSION, read_asset
 from splat.formats.quantize import alphas, prepare, scales, to_uint, unit_quats
-from splat.formats.rows import each, pieces, write_at
+from splat.formats.rows import allocate, each, pieces, write_at
 from splat.formats.table import Table
 from splat.harmonics import C0
 
@@ -154,9 +154,9 @@ def _save(path: Path, asset: dict[str, Any], size: int, fill: Callable[[Callable
     head = struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(text), b"JSON") + text
     if size:
         head += struct.pack("<I4s", padded, b"BIN\0")
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path) as temporary, open(temporary, "r+b") as file:
         file.write(head)
-        file.truncate(total)  # the padding
+        allocate(file, total)
         if size:
             fill(lambda values, at: write_at(file, values, len(head) + at))
 

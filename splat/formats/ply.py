@@ -14,7 +14,7 @@ import numpy as np
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats.ply_table import NAMES, Header, read_header, read_rows
-from splat.formats.rows import each, pieces, write_at
+from splat.formats.rows import CHUNK, allocate, each, pieces, write_at
 from splat.formats.table import Table
 
 NORMALS = ("nx", "ny", "nz")
@@ -155,9 +155,9 @@ def write(table: Table, path: Path, *, normals: bool = True, antialiased: bool =
     lines.append(f"element vertex {len(table)}")
     lines += [f"property {NAMES[dtype[name].str[1:]]} {name}" for name in dtype.names]
     header = "\n".join([*lines, "end_header", ""]).encode()
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path) as temporary, open(temporary, "r+b") as file:
         file.write(header)
-        file.flush()
+        allocate(file, len(header) + len(table) * dtype.itemsize)
 
         def put(rows: slice) -> None:
             block = _matrix(table.select(rows), normals)
@@ -169,7 +169,7 @@ def write(table: Table, path: Path, *, normals: bool = True, antialiased: bool =
                     block[name] = values[rows]
             write_at(file, block, len(header) + rows.start * dtype.itemsize)
 
-        each(put, pieces(len(table)))
+        each(put, pieces(len(table), CHUNK // 4))
 
 
 def _property_names(table: Table, normals: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """Work on rows of a cloud in pieces that fit the caches, on all cores: NumPy runs outside Python's lock."""
 
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,9 +42,26 @@ def pool() -> Iterator["ThreadPoolExecutor"]:
         yield threads
 
 
+def allocate(file: BinaryIO, size: int) -> None:
+    """Make the open ``file`` as long as ``size`` bytes. Raises OSError when the disk is full."""
+    file.flush()
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    file.seek(0, os.SEEK_END)
+    for piece in pieces(size - file.tell(), 1 << 24):
+        file.write(bytes(piece.stop - piece.start))
+    file.flush()
+
+
 def write_at(file: BinaryIO, array: np.ndarray, offset: int) -> None:
-    """Write ``array`` at byte ``offset`` of the open ``file``; threads may do so at once."""
-    data = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
-    while data:
-        written = os.pwrite(file.fileno(), data, offset)
-        data, offset = data[written:], offset + written
+    """Write ``array`` at byte ``offset`` of ``file``, open for reading and writing and `allocate`d; for threads.
+
+    Through a window of memory, as threads that call write() on one file wait for each other.
+    """
+    if array.size:
+        start = offset - offset % mmap.ALLOCATIONGRANULARITY
+        with mmap.mmap(file.fileno(), offset + array.nbytes - start, offset=start) as window:
+            target = np.frombuffer(window, np.uint8)[offset - start :]
+            target[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            del target  # the window closes only when nobody looks through it
