@@ -170,9 +170,10 @@ def test_the_budget_is_the_papers_parabola_and_exact_at_the_end():
 
 
 @pytest.mark.parametrize("gradient", [0.0, 1e9])
-def test_taming_meets_its_budget_exactly_whatever_the_candidates(scene, gradient):
-    config = dataclasses.replace(config_with("taming"), gaussians=97)
-    config = dataclasses.replace(config, taming=dataclasses.replace(config.taming, gradient=gradient))
+@pytest.mark.parametrize("name", ["taming", "turbo"])
+def test_a_budget_is_met_exactly_whatever_the_candidates(scene, name, gradient):
+    config = dataclasses.replace(config_with(name), gaussians=97, steps=20)
+    config = dataclasses.replace(config, **{name: dataclasses.replace(getattr(config, name), gradient=gradient)})
     assert len(train(scene, config).cloud) == 97
 
 

@@ -49,7 +49,9 @@ def grow(config: TurboConfig, population: Population, moment: Moment) -> None:
     doomed = population.cloud.opacities < config.prune_opacity
     seen = count[count > 0]
     visited = count >= config.visited * seen.median() if len(seen) else count > 0
-    hot = (error >= 1) & visited & ~doomed
+    hot = visited & ~doomed
+    if not is_last(config, moment):  # then the budget is filled
+        hot &= error >= 1
     room = max(budget(config, moment) - (len(population) - int(doomed.sum())), 0)
     hot = _largest(error, hot, room)
     densify(population, hot, doomed, config.small * moment.extent, config.split_factor)
@@ -69,11 +71,15 @@ def colour_error(population: Population, step: int) -> Tensor:
     return second.sqrt() / _DC
 
 
+def is_last(config: TurboConfig, moment: Moment) -> bool:
+    """Whether this is the last change of the run."""
+    return moment.fraction + moment.period(config.every) > config.stop
+
+
 def budget(config: TurboConfig, moment: Moment) -> int:
     """B(t) = N₀ + (t^α − 1)/(100^α − 1) · (M − N₀), t the percentage of the growing phase, α from `exponent`."""
     share = min(max((moment.fraction - config.start) / max(config.stop - config.start, 1e-9), 0.0), 1.0)
-    last = moment.fraction + moment.period(config.every) > config.stop
-    t = 100.0 if last else 1 + 99 * share
+    t = 100.0 if is_last(config, moment) else 1 + 99 * share
     alpha = exponent(moment.losses, config.trust)
     grown = math.log(t) / math.log(100) if abs(alpha) < 1e-6 else (t**alpha - 1) / (100**alpha - 1)
     first = min(moment.first, moment.cap)
