@@ -9,7 +9,7 @@ from splat.compression.search import Codec, Trial
 from splat.formats.splatz_rounding import Steps
 
 RIVALS = {"SOG": "a.sog", "SPZ": "a.spz", "compressed .ply": "a.compressed.ply"}
-CURVE = (35.0, 50.0, 65.0)  # qualities of .splatz
+CURVE = (35.0, 50.0, 65.0, 80.0)  # qualities of .splatz
 
 
 def rivals(

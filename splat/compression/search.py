@@ -144,7 +144,7 @@ def _close_in(ask: Callable[[float], float], knob: tuple[float, float], above: b
     Returns the last position asked.
     """
     ends: list[float | None] = [None, None]  # the coarse and the fine one
-    misses, place, last = [0.0, 0.0], knob[1] if above else knob[0], knob[0]
+    misses, place, last, stride = [0.0, 0.0], knob[1] if above else knob[0], knob[0], 0.0
     if guess is not None:
         place = guess[0]
     for _ in range(ROUNDS + 2):
@@ -164,7 +164,9 @@ def _close_in(ask: Callable[[float], float], knob: tuple[float, float], above: b
         elif guess is None:
             place = knob[1 - end]
         else:
-            place = min(max(place - miss / guess[1] + (0.5 if above else -0.5), knob[0]), knob[1])
+            # Near a ceiling the slope is far less than guessed, so that steps grow until the goal lies between.
+            stride = max(abs(miss) / guess[1] + 0.5, 1.8 * stride)
+            place = min(max(place + (-stride if end else stride), knob[0]), knob[1])
         if place == last:
             break
     return last

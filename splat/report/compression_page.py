@@ -70,7 +70,10 @@ def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         marks.append(f'<text x="{LEFT - 7}" y="{py + 3.5:.1f}" text-anchor="end">{tick:g}</text>')
     for tick in x.ticks:
         px = LEFT + x.place(tick) * (WIDTH - LEFT - RIGHT)
-        marks.append(f'<text x="{px:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{" ".join(wording.size(tick))}</text>')
+        anchor = "end" if px > WIDTH - RIGHT - 8 else "middle"
+        marks.append(
+            f'<text x="{px:.1f}" y="{HEIGHT - 10}" text-anchor="{anchor}">{" ".join(wording.size(tick))}</text>'
+        )
     for colour, (title, curve) in zip(COLOURS * 9, curves.items(), strict=False):
         places = [
             (LEFT + x.place(size) * (WIDTH - LEFT - RIGHT),
@@ -88,8 +91,9 @@ def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         names.append(f'<span style="color:{colour}">● {escape(title)}</span>')
     return (
         '<section id="rate"><header><h2>Quality against size</h2><p class="quiet">PSNR in dB; sizes on a logarithmic '
-        f'scale. Up and left is better.</p></header><div class="figures"><figure><figcaption>{" ".join(names)}'
-        f'</figcaption><svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Quality against size">'
+        'scale. Up and left is better.</p></header><div class="figures"><figure style="max-width:720px">'
+        f"<figcaption>{' '.join(names)}</figcaption>"
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Quality against size">'
         f"{''.join(marks)}</svg></figure></div></section>"
     )
 
