@@ -28,10 +28,10 @@ fingerprint() {
 
 python=$(find_python)
 print=$(fingerprint)
-extras=video
+extras=video,viewer
 stamps=(.venv/.setup-run)
 if [ "${1:-}" = dev ]; then
-    extras=video,dev
+    extras=video,viewer,dev
     stamps=(.venv/.setup-dev .venv/.setup-run) # what runs the tests runs the demo too
 fi
 if [ "$(cat "${stamps[0]}" 2>/dev/null)" = "$print" ]; then

@@ -1,10 +1,12 @@
 """``splat demo``: makes a small scene, trains on it and shows the result."""
 
 import os
+import shlex
 import sys
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +30,7 @@ class Demo:
     steps: int | None = None
     """Number of training steps."""
     no_browser: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Do not open the report, just say where it is."""
+    """Open neither the report nor the viewer, just say where they are."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -47,8 +49,7 @@ def run(arguments: Sequence[str]) -> None:
     if options.steps is not None:
         config = replace(config, steps=options.steps, minutes=None)
     result = train_and_show(config, free_folder(options.out / "run"))
-    if result.out is not None and not options.no_browser:
-        show_report(result.out / "report.html")
+    show(result.out, options.no_browser)
 
 
 def free_folder(path: Path) -> Path:
@@ -58,6 +59,21 @@ def free_folder(path: Path) -> Path:
         number += 1
         chosen = path.with_name(f"{path.name}{number}")
     return chosen
+
+
+def show(out: Path, quietly: bool) -> None:
+    """Say where report and viewer are; on a terminal, open the one and serve the other until Ctrl-C."""
+    report = out / "report.html"
+    if quietly:
+        say(f"The report: {report.resolve().as_uri()}")
+    else:
+        show_report(report)
+    if not quietly and sys.stdout.isatty() and find_spec("viser") is not None:
+        from splat.cli import view
+
+        view.run([str(out)])
+    else:
+        say(f"Walk through it: {shlex.join(['splat', 'view', str(out)])}")
 
 
 def show_report(report: Path) -> None:

@@ -221,7 +221,7 @@ class Page:
         from PIL import Image
 
         data = io.BytesIO()
-        Image.fromarray(self.turn(lambda: self.draw(pose_of(client).camera(LARGEST)))).save(data, "png")
+        Image.fromarray(self.turn(lambda: self.draw(pose_of(client).camera(LARGEST, enlarge=True)))).save(data, "png")
         return data.getvalue()
 
     def look_from(self, client: Any, camera: Camera, distance: float) -> None:

@@ -32,9 +32,10 @@ class Pose:
     width: int
     height: int
 
-    def camera(self, longer: int) -> Camera:
-        """The camera with ``longer`` pixels on its longer side (never more than the browser shows)."""
-        shrink = min(1.0, longer / max(self.width, self.height))
+    def camera(self, longer: int, enlarge: bool = False) -> Camera:
+        """The camera with ``longer`` pixels on its longer side, but never more than the browser shows unless told."""
+        shrink = longer / max(self.width, self.height)
+        shrink = shrink if enlarge else min(1.0, shrink)
         width, height = max(1, round(self.width * shrink)), max(1, round(self.height * shrink))
         rotation = quaternion_to_matrix(torch.tensor(self.wxyz, dtype=torch.float64)).T
         matrix = torch.eye(4, dtype=torch.float64)
