@@ -3,6 +3,7 @@
     python tools/bench_kernels.py                  # full sweeps, some minutes
     python tools/bench_kernels.py --quick          # one size, seconds
     python tools/bench_kernels.py --cloud run/cloud.ply --scene photos/   # a real cloud from a real camera
+    python tools/bench_kernels.py --memory         # resident memory of training, over count and size
 
 Units: an evaluation is one Gaussian at one pixel, whether it contributes or not; a contributing pair has alpha ≥ 1/255
 at a pixel that is not finished; FMA lanes are the multiply-adds the machine could have done in the time a stage took.
@@ -10,9 +11,12 @@ at a pixel that is not finished; FMA lanes are the multiply-adds the machine cou
 
 import ctypes
 import math
+import multiprocessing
+import re
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +40,7 @@ from splat.training.optimizer import AdamState
 
 COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
 HEIGHTS = (240, 360, 540, 720, 1080, 1440, 2160)  # pictures of 16:9
+MEMORY_CASES = ((50_000, 540), (200_000, 540), (500_000, 540), (1_000_000, 540), (200_000, 240), (200_000, 1080))
 COUNT, HEIGHT = 150_000, 540  # what stays fixed while the other varies
 # Vector instructions that one evaluation needs at least, counted from the inner loops of cpu/blending.cpp. Forward:
 # position, exponent, 2^q, transmittance, three colours. Backward: the same decisions, the gradients of colour and
@@ -54,6 +59,8 @@ class Options:
     """Build variants; the one in use if none is named, `all` for all that run here."""
     threads: tuple[int, ...] = ()
     """Numbers of threads; one and the default if none is given."""
+    memory: bool = False
+    """Measure resident memory instead of time (Linux)."""
     repeats: int = 7
     """Measurements of each size; the median counts."""
     cloud: Path | None = None
@@ -157,6 +164,7 @@ def measure(cloud: GaussianCloud, view: Camera, repeats: int) -> dict[str, Any]:
         end = time.perf_counter()
         if repeat == 0:  # the first one pays for fresh memory
             work["visible"], work["tile_pairs"] = context.workspace.counts()
+            del rendering, context
             rendering, context = cpu.forward(cloud, view, options, weights=False)
             work["contributing"], work["evaluated"] = count_work(context)
             work["workspace_bytes"] = context.workspace.nbytes()
@@ -209,6 +217,58 @@ def run(cloud: GaussianCloud, view: Camera, variant: str, threads: int, repeats:
         "height": view.height,
     }
     return {**facts, "peak_lanes_per_second": peak, **found, **judge(found, peak, threads)}
+
+
+# ---- memory ----
+
+
+def resident(name: str = "VmRSS") -> int:
+    """Resident memory of this process (`VmHWM`: its peak), bytes."""
+    return 1024 * int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def memory_of(count: int, height: int) -> dict[str, Any]:
+    """Peak resident memory of training steps beside that of a process with everything loaded; alone in its process."""
+    trim = ctypes.CDLL(None).malloc_trim
+    measure(synthetic_cloud(64), camera(16), 1)
+    cpu.release()
+    trim(0)
+    before = resident()
+    cloud, view = (
+        synthetic_cloud(count).map(lambda tensor: tensor.to(torch.float32).contiguous().clone()),
+        camera(height),
+    )
+    trim(0)  # what making the cloud left behind
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
+    found = measure(cloud, view, 2)
+    peak = resident("VmHWM") - before
+    facts = {"gaussians": count, "width": view.width, "height": height, "tile_pairs": found["tile_pairs"]}
+    return {
+        **facts,
+        "bytes": peak,
+        "cloud_and_moments_bytes": 3 * cloud.nbytes,
+        "workspace_bytes": found["workspace_bytes"],
+    }
+
+
+def measure_memory(console: Console) -> list[dict[str, Any]]:
+    """One process for each case; prints bytes per Gaussian and pixel, and what is allowed: 1000 and 64 + pictures."""
+    table = Table("Gaussians", "pixels", "MB", "cloud + moments", "workspace", "MB allowed", title="memory of training")
+    rows = []
+    for count, height in MEMORY_CASES:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            row = pool.submit(memory_of, count, height).result()
+        pixels = row["width"] * height
+        row["allowed_bytes"] = 1000 * count + (64 + 27) * pixels  # rgb and its gradient as float, the photo as bytes
+        rows.append(row)
+        names = ("bytes", "cloud_and_moments_bytes", "workspace_bytes", "allowed_bytes")
+        table.add_row(f"{count:,}", f"{row['width']}×{height}", *(f"{row[name] / 1e6:.1f}" for name in names))
+    console.print(table)
+    terms = torch.tensor([[row["gaussians"], row["width"] * row["height"], 1] for row in rows], dtype=torch.float64)
+    sizes = torch.tensor([[row["bytes"]] for row in rows], dtype=torch.float64)
+    per_gaussian, per_pixel, rest = torch.linalg.lstsq(terms, sizes).solution.flatten().tolist()
+    console.print(f"fitted: {per_gaussian:.0f} bytes a Gaussian, {per_pixel:.0f} a pixel, {rest / 1e6:.1f} MB besides")
+    return rows
 
 
 # ---- what to measure ----
@@ -319,11 +379,12 @@ def main() -> None:
         console.width = 200
     options = tyro.cli(Options, description=__doc__)
     try:
-        rows = measure_all(options, console)
-        show(rows, console)
+        rows = measure_memory(console) if options.memory else measure_all(options, console)
+        if not options.memory:
+            show(rows, console)
         if options.json is not None:
             write_json(options.json, {"rows": rows})
-        if options.plot is not None:
+        if options.plot is not None and not options.memory:
             plot(rows, options.plot)
     except InputError as error:
         console.print(f"[red]error:[/red] {error}")
