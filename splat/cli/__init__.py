@@ -20,6 +20,8 @@ COMMANDS = {
     "view": "show runs and clouds on a web page",
     "info": "say what is in a cloud, a scene or a run",
     "convert": "write clouds in another file format",
+    "mesh": "make a triangle mesh of a run or a cloud",
+    "eval-mesh": "measure a mesh against a reference",
     "compress": "shrink a cloud to a quality or a size",
     "demo": "make a small scene, train on it and show the result",
     "doctor": "say what this machine can do, and what to install for more",
@@ -63,7 +65,7 @@ def usage() -> str:
 def _guarded(command: str, arguments: list[str]) -> int:
     """Run ``command``; the only place where exceptions become exit codes."""
     try:
-        import_module(f"splat.cli.{command}").run(arguments)
+        import_module(f"splat.cli.{command.replace('-', '_')}").run(arguments)
         sys.stdout.flush()
     except InputError as error:
         return _refuse(str(error))

@@ -36,10 +36,10 @@ def pair(photo: Path, render: Path) -> Pair:
     difference = None
     if a.size == b.size:
         shrunk = (np.asarray(_fit(image), np.float32) / 255 for image in (a, b))
-        difference = _data_url(Image.fromarray(difference_map(*shrunk)), 82)
+        difference = data_url(Image.fromarray(difference_map(*shrunk)), 82)
     small = _fit(b)
     thumbnail = b.resize((max(1, round(b.width * THUMBNAIL_HEIGHT / b.height)), THUMBNAIL_HEIGHT), Image.Resampling.BOX)
-    urls = _data_url(_fit(a), 90), _data_url(small, 90), difference, _data_url(thumbnail, 75)
+    urls = data_url(_fit(a), 90), data_url(small, 90), difference, data_url(thumbnail, 75)
     return Pair(*urls, small.width, small.height)
 
 
@@ -70,7 +70,7 @@ def _fit(image: Image.Image) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _data_url(image: Image.Image, quality: int) -> str:
+def data_url(image: Image.Image, quality: int) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

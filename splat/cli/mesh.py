@@ -1,0 +1,199 @@
+"""``splat mesh``: the surface of a run or a cloud, as a triangle mesh."""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from splat.cli.console import amount, console, counter, duration, emit_json, parse, require, say, table
+from splat.cli.inputs import on_device, open_scene, open_subject
+from splat.errors import InputError
+
+ORBIT = 60  # cameras around a cloud that has no scene
+
+
+@dataclass(frozen=True)
+class MeshCommand:
+    """Make a triangle mesh of a run or a cloud: depth seen from its cameras, fused into one surface.
+
+    The ending of OUT names the format: .ply, .obj or .glb. Clouds trained with the preset `surface` give the best ones.
+    """
+
+    path: tyro.conf.Positional[Path]
+    """Run or cloud to mesh."""
+    out: tyro.conf.Positional[Path]
+    """File to write."""
+    scene: Path | None = None
+    """Scene whose cameras look; by default that of the run, else cameras around the cloud."""
+    method: Literal["auto", "stereo", "median", "expected", "plane"] = "auto"
+    """Where depth comes from: stereo between renderings, or the rasterizer (median is best of clouds trained with the
+    preset `surface`, fast, and what auto takes for those)."""
+    matcher: str = "sgbm"
+    """Stereo matcher: sgbm, or module:function of your own (docs/mesh.md)."""
+    pairs: int = 1
+    """Stereo pairs per view, 1 to 4."""
+    baseline: float = 0.07
+    """Distance of a pair's cameras, in distances to what they look at."""
+    resolution: int = 512
+    """Voxels across the region in focus."""
+    voxel: float | None = None
+    """Width of a voxel there in world units, instead of --resolution."""
+    box: str | None = None
+    """Mesh only this box: x0,y0,z0,x1,y1,z1 in world units."""
+    unbounded: bool | None = None
+    """Shrink space outside the region in focus; by default where much of the surface lies there."""
+    masks: Literal["ignore", "object"] = "ignore"
+    """What black in the scene's masks means: a pixel nothing is known of, or one that shows none of the object."""
+    faces: int | None = None
+    """Simplify to about this many faces."""
+    pieces: int | None = None
+    """Keep at most this many connected pieces, largest first."""
+    least_piece: float = 0.04
+    """Drop pieces smaller than a square of this side, in widths of the region in focus."""
+    max_side: int = 800
+    """Render views at most this large, pixels."""
+    megabytes: int = 2048
+    """Memory for the distance field; voxels grow where it would not do."""
+    report: Path | None = None
+    """Write a page (HTML) with pictures of the mesh beside the photos to this file."""
+    json: Path | None = None
+    """Write facts about the mesh to this file; - is standard output, without the table."""
+    downscale: float | None = None
+    """Divide the photos' sides by this; by default as in the run."""
+    backend: Literal["auto", "cpu", "cuda", "gsplat", "reference"] = "auto"
+    """What draws the pictures."""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``splat mesh``."""
+    options = parse("mesh", MeshCommand, arguments)
+    from splat.rendering import RenderOptions
+    from splat.surface import files
+    from splat.surface.cameras import cameras_around, scene_cameras
+    from splat.surface.pipeline import mesh_cloud
+
+    files.check_suffix(options.out)
+    files.require_library()
+    if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"the report {options.report} is a web page; let its name end in .html")
+    subject = open_subject(require(options.path, "file or folder"))
+    chosen = _settings(options, subject)
+    scene = None
+    if options.scene is not None or (subject.config is not None and subject.config.scene.path):
+        scene = open_scene(subject, options.scene, options.downscale, None)
+        cameras, masks = scene_cameras(scene, with_masks=True)
+    else:
+        cameras, masks = cameras_around(subject.cloud, ORBIT, options.max_side), None
+        say(f"no scene was named, so {ORBIT} cameras around the cloud look at it", "dim")
+    if options.masks == "object" and (masks is None or all(mask is None for mask in masks)):
+        raise InputError("--masks object needs a scene with masks (a folder masks/ beside its images); it has none")
+    drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
+    start = time.perf_counter()
+    with counter("meshing") as progress:
+        shown = _stages(progress)
+        result = mesh_cloud(on_device(subject.cloud, options.backend), cameras, chosen, drawing, masks, shown)
+    seconds = time.perf_counter() - start
+    files.write(options.out, result.mesh)
+    facts = _facts(options, chosen, result, seconds)
+    if options.report is not None:
+        from splat.report.mesh_page import write_mesh_page
+
+        with counter("drawing pictures") as progress:
+            write_mesh_page(options.report, result, scene, facts, progress)
+    if options.json is not None:
+        emit_json(facts, options.json)
+        if str(options.json) == "-":
+            return
+    for note in result.notes:
+        say(f"note: {note}", "dim")
+    _show(options, facts)
+
+
+def _settings(options: MeshCommand, subject):
+    """The options of the room, from those of the command line."""
+    from splat.surface import matcher
+    from splat.surface.options import MeshOptions
+
+    method = options.method
+    if method == "auto":
+        trained_for_it = subject.config is not None and subject.config.surface.flatten > 0
+        method = "median" if trained_for_it else "stereo"
+    return MeshOptions(
+        method=method,
+        matcher=matcher.load(options.matcher),
+        pairs=options.pairs,
+        baseline=options.baseline,
+        resolution=options.resolution,
+        voxel=options.voxel,
+        unbounded=options.unbounded,
+        box=None if options.box is None else box_of(options.box),
+        masks=options.masks,
+        least_piece=options.least_piece,
+        most_pieces=options.pieces,
+        faces=options.faces,
+        max_side=options.max_side,
+        megabytes=options.megabytes,
+        backend=options.backend,
+    )
+
+
+def box_of(text: str) -> tuple[float, float, float, float, float, float]:
+    """The corners that 'x0,y0,z0,x1,y1,z1' says. Raises InputError."""
+    try:
+        numbers = tuple(float(part) for part in re.split(r"[,\s]+", text.strip()))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 6 or not all(low < high for low, high in zip(numbers[:3], numbers[3:], strict=True)):
+        raise InputError(f"--box is '{text}', expected x0,y0,z0,x1,y1,z1 with the lower corner first")
+    return numbers
+
+
+def _stages(progress):
+    """A progress callback that shows each stage from its own beginning."""
+    return lambda stage, done, total: progress(done, total)
+
+
+def _facts(options: MeshCommand, chosen, result, seconds: float) -> dict:
+    mesh = result.mesh
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    return {
+        "path": str(options.path),
+        "out": str(options.out),
+        "method": chosen.method,
+        "views": len(result.maps),
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+        "pieces_dropped": result.dropped,
+        "watertight": mesh.watertight,
+        "voxel": result.space.voxel,
+        "unbounded": result.space.radius is not None,
+        "blocks": result.blocks,
+        "bounds": [low.tolist(), high.tolist()],
+        "area": float(mesh.areas.sum()),
+        "bytes": options.out.stat().st_size,
+        "seconds": round(seconds, 2),
+        "stages": {name: round(value, 2) for name, value in result.seconds.items()},
+        "notes": list(result.notes),
+    }
+
+
+def _show(options: MeshCommand, facts: dict) -> None:
+    size = [high - low for low, high in zip(*facts["bounds"], strict=True)]
+    rows = [
+        ("surface", f"{facts['faces']:,} faces, {facts['vertices']:,} vertices, area {facts['area']:.4g}"),
+        ("size", " × ".join(f"{side:.3g}" for side in size) + " world units"),
+        ("voxels", f"{facts['voxel']:.4g} wide" + (" in focus, growing outside" if facts["unbounded"] else "")),
+        ("closed", "yes" if facts["watertight"] else "no, it ends where no view sees"),
+        ("small pieces dropped", f"{facts['pieces_dropped']:,}"),
+        ("depth", f"{facts['method']}, from {facts['views']} views"),
+        (
+            "time",
+            duration(facts["seconds"]) + "  (" + ", ".join(f"{k} {v:.0f} s" for k, v in facts["stages"].items()) + ")",
+        ),
+    ]
+    console.print(table(("mesh", ""), rows))
+    say(f"{options.out}: {amount(facts['bytes'])}" + (f"; pictures in {options.report}" if options.report else ""))

@@ -1,0 +1,70 @@
+"""What can be chosen when a cloud is meshed."""
+
+from dataclasses import dataclass
+
+from splat.errors import InputError
+from splat.surface.matcher import Matcher, semiglobal
+
+METHODS = ("stereo", "median", "expected", "plane")
+
+
+@dataclass(frozen=True)
+class MeshOptions:
+    """Attributes:
+    method: where depth comes from: ``stereo`` between renderings, or the rasterizer's ``median``, ``expected`` or
+        ``plane`` depth.
+    matcher: from a rectified pair to disparity (see `splat.surface.matcher`).
+    pairs: stereo pairs per view, 1 to 4.
+    baseline: of the pairs, in typical distances of the cameras from what they look at.
+    fill: where stereo finds nothing, take the rendered median depth, with a small weight.
+    resolution: voxels along the diameter of the region in focus.
+    voxel: world size of a voxel there, instead of ``resolution``.
+    truncation: voxels over which the distance field reaches to each side of a surface.
+    unbounded: shrink space outside the region in focus; None does so where much lies outside.
+    box: smallest and largest x, y, z to mesh, world units; None means everything.
+    masks: what False in a mask means: ``ignore`` (nothing is known there) or ``object`` (nothing is there).
+    least_piece: pieces with less area than a square of this side are dropped; in widths of the region in focus.
+    most_pieces: number of pieces kept, or None.
+    faces: simplify to about this many, or None.
+    max_side: views are rendered at most this large, pixels.
+    megabytes: memory for the distance field.
+    backend: rendering backend.
+    """
+
+    method: str = "stereo"
+    matcher: Matcher = semiglobal
+    pairs: int = 1
+    baseline: float = 0.07
+    fill: bool = True
+    resolution: int = 512
+    voxel: float | None = None
+    truncation: float = 4.0
+    unbounded: bool | None = None
+    box: tuple[float, float, float, float, float, float] | None = None
+    masks: str = "ignore"
+    least_piece: float = 0.04
+    most_pieces: int | None = None
+    faces: int | None = None
+    max_side: int = 800
+    megabytes: int = 2048
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"the method is '{self.method}', expected one of {', '.join(METHODS)}")
+        if not 1 <= self.pairs <= 4:
+            raise InputError(f"{self.pairs} stereo pairs were asked for, expected 1 to 4")
+        if not 0 < self.baseline < 1:
+            raise InputError(f"the baseline is {self.baseline}, expected a share of the distance, such as 0.07")
+        if not 16 <= self.resolution <= 8192:
+            raise InputError(f"the resolution is {self.resolution} voxels, expected 16 to 8192; give for example 512")
+        if self.voxel is not None and not self.voxel > 0:
+            raise InputError(f"the voxel size is {self.voxel}, expected more than 0")
+        if self.box is not None and not all(low < high for low, high in zip(self.box[:3], self.box[3:], strict=True)):
+            raise InputError(f"the crop box is {self.box}, expected x y z of its lower and then of its upper corner")
+        if self.masks not in ("ignore", "object"):
+            raise InputError(f"masks are to mean '{self.masks}', expected ignore or object")
+        if self.faces is not None and self.faces < 4:
+            raise InputError(f"{self.faces} faces were asked for, expected at least 4")
+        if self.max_side < 64:
+            raise InputError(f"views of at most {self.max_side} pixels were asked for, expected at least 64")

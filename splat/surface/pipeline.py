@@ -1,0 +1,203 @@
+"""From a cloud and cameras to a mesh: observe, fuse, extract, clean, colour."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splat.camera import Camera
+from splat.cloud import GaussianCloud
+from splat.errors import InputError
+from splat.rendering import RenderOptions
+from splat.scene.layout import meeting_point, stack_poses
+from splat.surface import tsdf
+from splat.surface.colours import vertex_colours
+from splat.surface.extract import marching_cubes
+from splat.surface.maps import MapStore
+from splat.surface.mesh import Mesh, drop_small_pieces, simplify
+from splat.surface.observe import observe
+from splat.surface.options import MeshOptions
+from splat.surface.rig import working_distance
+from splat.surface.space import Space
+
+FAR = 1.5  # if 95 % of the surface reach farther than this, in camera distances, space is contracted
+BLOCK_BYTES = 2 * 4 * tsdf.VOXELS
+COARSER = 1.25  # voxels grow by this until the field fits the memory
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Meshing:
+    """What came out.
+
+    Attributes:
+        mesh: the surface.
+        maps: what it was fused from.
+        space: voxels it was fused in.
+        blocks: number of 8³ blocks.
+        dropped: pieces left out for being small.
+        notes: sentences the user should read.
+        seconds: time by stage.
+    """
+
+    mesh: Mesh
+    maps: MapStore
+    space: Space
+    blocks: int
+    dropped: int
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        """Book the time since the last stop on ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._since
+        self._since = now
+
+
+def mesh_cloud(
+    cloud: GaussianCloud,
+    cameras: Sequence[Camera],
+    options: MeshOptions | None = None,
+    drawing: RenderOptions | None = None,
+    masks: Sequence[NDArray[np.bool_] | None] | None = None,
+    report: Report | None = None,
+) -> Meshing:
+    """The surface of ``cloud`` as ``cameras`` see it.
+
+    Args:
+        drawing: how the cloud wants to be drawn.
+        masks: (H, W) bool per camera, at the camera's size; see ``options.masks``.
+        report: called with (stage, done, total).
+
+    Raises InputError saying why there is no surface to be found.
+    """
+    options, drawing = options or MeshOptions(), drawing or RenderOptions()
+    report = report or (lambda stage, done, total: None)
+    if not len(cloud):
+        raise InputError("the cloud holds no Gaussians, so there is no surface; check the file")
+    if len(cameras) < 2:
+        raise InputError(f"a surface is fused from views, and there is {len(cameras)}; give a scene with more photos")
+    cameras, masks = _shrink(cameras, masks, options.max_side)
+    clock, notes = Clock(), []
+    cloud = cloud.select(cloud.finite()).detach()
+    maps = observe(cloud, cameras, options, drawing, masks, lambda a, b: report("looking", a, b))
+    clock.stop("depth maps")
+    return mesh_maps(maps, options, report, clock, notes)
+
+
+def mesh_maps(maps: MapStore, options: MeshOptions, report: Report, clock: Clock, notes: list[str]) -> Meshing:
+    """The surface that depth ``maps`` show together."""
+    inside = None if options.box is None else _in_box(options.box)
+    space, blocks = _region(maps, options, inside, notes)
+    field = tsdf.fuse(maps, space, blocks, options.truncation, lambda a, b: report("fusing", a, b))
+    clock.stop("fusion")
+    vertices, faces = marching_cubes(field, 0.0, lambda a, b: report("extracting", a, b))
+    del field
+    mesh = Mesh(vertices, faces)
+    if inside is not None and len(faces):
+        mesh = mesh.keep(inside(mesh.vertices)[mesh.faces].all(1))
+    # Sizes count in voxels: where space is contracted, far strays are large in the world.
+    in_voxels = replace(mesh, vertices=space.to_grid(mesh.vertices)).areas
+    least = (options.least_piece * options.resolution) ** 2
+    mesh, dropped = drop_small_pieces(mesh, least, options.most_pieces, in_voxels)
+    if not len(mesh.faces):
+        raise InputError(
+            "the depth maps agree on no surface: what one view calls solid another sees through; "
+            "train the cloud longer, or try a lower --resolution or --method depth"
+        )
+    if options.faces is not None:
+        mesh = simplify(mesh, options.faces)
+    clock.stop("surface")
+    tolerance = 2 * options.truncation * space.voxel / working_distance(list(maps.cameras))
+    mesh = replace(mesh, colours=vertex_colours(mesh, [maps[i] for i in range(len(maps))], max(tolerance, 0.01)))
+    clock.stop("colours")
+    return Meshing(mesh, maps, space, len(blocks), dropped, tuple(notes), clock.seconds)
+
+
+def _region(
+    maps: MapStore, options: MeshOptions, inside: tsdf.Inside | None, notes: list[str]
+) -> tuple[Space, NDArray[np.int64]]:
+    """Where voxels lie, and the blocks that hold surface; coarser voxels where the memory would not do."""
+    points = _sample(maps)
+    if inside is not None and len(points):
+        points = points[inside(points)]
+    if not len(points):
+        raise InputError(
+            "no view shows a surface to be meshed: the cloud is transparent there, or the cameras are inside it; "
+            "check the crop box, the masks and the scene"
+        )
+    if options.box is not None:
+        low, high = np.array(options.box[:3]), np.array(options.box[3:])
+        middle, radius, unbounded = (low + high) / 2, float((high - low).max()) / 2, bool(options.unbounded)
+    else:
+        reach = working_distance(list(maps.cameras))
+        focus = meeting_point(stack_poses(list(maps.cameras)))
+        middle = np.median(points, axis=0) if focus is None else focus.numpy()
+        spread = np.linalg.norm(points - middle, axis=1)
+        most = float(np.quantile(spread, 0.95))
+        unbounded = most > FAR * reach if options.unbounded is None else options.unbounded
+        radius = min(reach, 1.05 * float(np.quantile(spread, 0.98)))
+    voxel = options.voxel or 2 * radius / options.resolution
+    wanted = voxel
+    while True:
+        space = Space(middle, voxel, radius if unbounded else None)
+        blocks = tsdf.find_blocks([maps[i] for i in range(len(maps))], space, options.truncation, inside)
+        if len(blocks) * BLOCK_BYTES <= options.megabytes << 20:
+            break
+        voxel *= COARSER
+    if voxel > wanted:
+        notes.append(
+            f"voxels are {voxel:.4g} instead of {wanted:.4g} wide, to fit into {options.megabytes} MB; "
+            "a crop box (--box) or more memory (--megabytes) would make them finer"
+        )
+    return space, blocks
+
+
+def _sample(maps: MapStore, most: int = 2000) -> NDArray[np.float64]:
+    """World points of an even choice of known pixels, at most ``most`` a view."""
+    points = []
+    for index in range(len(maps)):
+        view = maps[index]
+        step = max(1, math.isqrt(view.depth.size // most))
+        rows, columns = np.nonzero(view.known[::step, ::step])
+        rows, columns = rows * step, columns * step
+        z, camera = view.depth[rows, columns].astype(np.float64), view.camera
+        x, y = (columns + 0.5 - camera.cx) / camera.fx * z, (rows + 0.5 - camera.cy) / camera.fy * z
+        pose = camera.world_to_camera.double().numpy()
+        points.append((np.stack([x, y, z], 1) - pose[:3, 3]) @ pose[:3, :3])
+    return np.concatenate(points)
+
+
+def _in_box(box: Sequence[float]) -> tsdf.Inside:
+    low, high = np.array(box[:3]), np.array(box[3:])
+    return lambda points: ((points >= low) & (points <= high)).all(-1)
+
+
+def _shrink(
+    cameras: Sequence[Camera], masks: Sequence[NDArray[np.bool_] | None] | None, most: int
+) -> tuple[list[Camera], list[NDArray[np.bool_] | None] | None]:
+    """Cameras, and their masks, no larger than ``most`` pixels a side."""
+    import cv2
+
+    small, fitted = [], []
+    for index, camera in enumerate(cameras):
+        factor = min(1.0, most / max(camera.width, camera.height))
+        size = (max(1, round(camera.width * factor)), max(1, round(camera.height * factor)))
+        small.append(camera if factor == 1 else camera.resized(*size))
+        mask = None if masks is None else masks[index]
+        if mask is not None and factor < 1:
+            mask = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        fitted.append(mask)
+    return small, None if masks is None else fitted
