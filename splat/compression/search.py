@@ -185,6 +185,6 @@ def _unmet(goal: Goal, nearest: Trial | None) -> str:
     reached = f"the nearest is {nearest.psnr:.2f} dB in {nearest.size:,} bytes ({nearest.gaussians:,} Gaussians)"
     if goal.psnr is not None:
         return (
-            f"{goal.psnr:.2f} dB cannot be reached in this format; {reached}, so ask for less or write .splatz or .ply"
+            f"{goal.psnr:.2f} dB cannot be reached in this format; {reached}, so ask for less or for another format"
         )
-    return f"{goal.size:,} bytes cannot be reached in this format; {reached}, so ask for more or write .splatz"
+    return f"{goal.size:,} bytes cannot be reached in this format; {reached}, so ask for more or for another format"
