@@ -78,7 +78,7 @@ class CoarseConfig:
 
     start: float = 1.0
     """Divide the photos' sides by this at the start; 1 is off."""
-    until: float = 0.6
+    until: float = 0.5
     """Fraction of the run from which photos are used at full size."""
     count: float = 0.5
     """Power of the share of pixels in use to which the largest number of Gaussians is held back; 0 does not."""
