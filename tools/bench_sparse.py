@@ -19,6 +19,12 @@ PLAIN_STEPS = 1500
 GAUSSIANS = 60_000
 
 
+def preset(name):
+    from splat.training import config
+
+    return config.preset(name)
+
+
 def plain(strategy="adc", **changes):
     """Default settings with ``strategy``, changed as named: "section__field" or "field"."""
     from splat.training.config import TrainConfig
@@ -28,8 +34,6 @@ def plain(strategy="adc", **changes):
 
 def sparse(**changes):
     """The preset, changed likewise."""
-    from splat.training.config import preset
-
     return changed(preset("sparse"), **changes)
 
 
@@ -45,6 +49,7 @@ MAIN = {
     "plain ADC": lambda: plain("adc"),
     "plain MCMC": lambda: plain("mcmc"),
     "preset sparse": lambda: sparse(),
+    "preset few": lambda: changed(preset("few")),
 }
 ALONE = {
     "plain ADC + dense points": lambda: plain(priors__dense=True),
@@ -52,7 +57,7 @@ ALONE = {
     "plain ADC + mean background": lambda: plain(priors__mean_background=True),
     "plain ADC + dropout": lambda: plain(priors__dropout=0.3),
     "plain ADC + no growth": lambda: plain(adc__gradient=1e9),
-    "plain ADC + SH degree 1": lambda: plain(sh_degree=1),
+    "plain ADC + SH degree 0": lambda: plain(sh_degree=0),
     "plain ADC + no weights on opacity and size": lambda: plain(adc__opacity_weight=0.0, adc__scale_weight=0.0),
 }
 WITHOUT = {

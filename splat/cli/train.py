@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from splat.training import TrainResult
 
 
-SPARSE_UP_TO = 12  # photos to train on, up to which the preset `sparse` is measured to be the better one
+# Photos to train on, up to which these presets are measured to be the better ones (docs/sparse.md).
+SPARSE_UP_TO, FEW_UP_TO = 8, 12
 
 
 @registry.struct_rule
@@ -90,12 +91,13 @@ def watching(options: Train) -> dict[str, Any] | None:
 
 
 def _preset_for(scene: "Scene") -> TrainConfig:
-    """The defaults; for few photos the preset `sparse`, which is said."""
+    """The defaults; for few photos the preset `sparse` or `few`, which is said."""
     count = len(scene.train_views)
-    if not 0 < count <= SPARSE_UP_TO:
+    if not 0 < count <= FEW_UP_TO:
         return TrainConfig()
-    say(f"{count} photos to train on are few, so the preset sparse is used; --preset default keeps the usual settings")
-    return settings.preset("sparse")
+    name = "sparse" if count <= SPARSE_UP_TO else "few"
+    say(f"{count} photos to train on are few, so the preset {name} is used; --preset default keeps the usual settings")
+    return settings.preset(name)
 
 
 def with_scene(options: Train) -> TrainConfig:

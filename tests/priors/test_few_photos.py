@@ -23,6 +23,7 @@ def test_few_photos_get_the_preset_and_many_the_defaults(capsys: pytest.CaptureF
     assert command._preset_for(scene) == settings.preset("sparse")
     said = "".join(capsys.readouterr())
     assert "5 photos to train on are few" in said.replace("\n", " ")
+    assert command._preset_for(replace(scene, views=scene.views * 2)) == settings.preset("few")
     many = replace(scene, views=scene.views * 6)
     assert command._preset_for(many) == settings.TrainConfig()
     assert settings.preset("default") == settings.TrainConfig()
