@@ -92,8 +92,8 @@ def secret(token: str | None) -> str | None:
 
 def serve(page: "Page", token: str | None = None) -> None:
     """Print the address of ``page`` and serve it until Ctrl-C."""
-    say(f"{address(page, token)}  (Ctrl-C ends it)")
     try:
+        say(f"{address(page, token)}  (Ctrl-C ends it)")
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:

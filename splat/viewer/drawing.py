@@ -159,13 +159,12 @@ def letterbox(image: np.ndarray, aspect: float) -> np.ndarray:
 
 
 def labelled(image: np.ndarray, left: str, right: str) -> np.ndarray:
-    """``image`` with two words in its lower corners."""
+    """``image`` with words at the foot of its left and of its right half."""
     height, width = image.shape[:2]
-    size = max(0.35, height / 1100)
+    size, foot = max(0.35, height / 1300), height - 12
     image = np.ascontiguousarray(image)
-    for words, at_right in ((left, False), (right, True)):
-        (across, _), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-        place = (max(8, width - across - 8) if at_right else 8, height - 12)
-        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(image, words, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, thickness, cv2.LINE_AA)
+    for words, x in ((left, 10), (right, width // 2 + 10)):
+        (across, above), below = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+        cv2.rectangle(image, (x - 6, foot - above - 6), (x + across + 6, foot + below + 2), (24, 24, 24), cv2.FILLED)
+        cv2.putText(image, words, (x, foot), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
     return image

@@ -98,7 +98,8 @@ class Page:
 
     ``turn`` runs a drawing where it may run, and gives back what the drawing gives: at once, unless somebody who needs
     the processor for other work (training) sets it to something that waits. ``target``: seconds that a picture may take
-    while the camera moves.
+    while the camera moves. ``lock``: held while controls are read and settings changed from them: callbacks run side by
+    side, and the one that read first must not write last.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Page:
         self.settings = Settings(look)
         self.turn: Callable[[Callable[[], T]], T] = lambda job: job()
         self.target = TARGET
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._closed = False
         self._workers: dict[int, Worker] = {}
         self._parts: dict[int, GaussianCloud] = {}
@@ -135,7 +136,7 @@ class Page:
 
     def close(self) -> None:
         """End every worker and the server; once more does nothing."""
-        with self._lock:
+        with self.lock:
             if self._closed:
                 return
             self._closed = True
@@ -149,7 +150,7 @@ class Page:
 
     def change(self, **settings: Any) -> None:
         """Set fields of `Settings` and draw again."""
-        with self._lock:
+        with self.lock:
             for name, value in settings.items():
                 setattr(self.settings, name, value)
             if "edits" in settings:
@@ -160,7 +161,7 @@ class Page:
 
     def change_entry(self, entry: Entry, **fields: Any) -> None:
         """Set fields of an entry and draw again."""
-        with self._lock:
+        with self.lock:
             for name, value in fields.items():
                 setattr(entry, name, value)
             self._forget()
@@ -172,14 +173,14 @@ class Page:
 
     def part(self, index: int) -> GaussianCloud:
         """One cloud where it is put, filtered and cropped."""
-        with self._lock:
+        with self.lock:
             if index not in self._parts:
                 self._parts[index] = editing.apply(self.entries[index].placed(), self.settings.edits)
             return self._parts[index]
 
     def cloud(self) -> GaussianCloud:
         """The shown clouds as one, where they are put, filtered and cropped."""
-        with self._lock:
+        with self.lock:
             if self._cloud is None:
                 parts = [self.part(index) for index, entry in enumerate(self.entries) if entry.shown]
                 empty = GaussianCloud.empty(device=self.entries[0].cloud.device)
@@ -190,7 +191,7 @@ class Page:
 
     def draw(self, camera: Camera) -> np.ndarray:
         """The picture (H, W, 3) uint8 of ``camera`` with the settings, or the comparison that is switched on."""
-        with self._lock:
+        with self.lock:
             look, comparison = self.settings.look, self.settings.comparison
             pair = None if comparison is None else comparison.pair
             clouds = [self.cloud()] if pair is None else [self.part(index) for index in pair]
@@ -211,7 +212,7 @@ class Page:
 
     def photo(self, view: int) -> np.ndarray:
         """The photo of a view, (H, W, 3) uint8; the last one is kept."""
-        with self._lock:
+        with self.lock:
             if view not in self._photos:
                 self._photos = {view: np.asarray(self.scene.views[view].load().rgb)}
             return self._photos[view]
@@ -242,14 +243,14 @@ class Page:
             client.add_notification("No picture", str(error), color="red")
 
         worker = Worker(self.draw, show, failed, lambda job: self.turn(job), self.target)
-        with self._lock:
+        with self.lock:
             self._workers[client.client_id] = worker
         client.camera.on_update(lambda _: worker.move(pose_of(client)))
         if client.camera.image_width:
             worker.move(pose_of(client))
 
     def _disconnect(self, client: Any) -> None:
-        with self._lock:
+        with self.lock:
             worker = self._workers.pop(client.client_id, None)
         if worker is not None:
             worker.close()
@@ -257,7 +258,7 @@ class Page:
     def refresh(self, forget: bool = False) -> None:
         """Draw again for every browser; ``forget`` when the clouds themselves are others now."""
         if forget:
-            with self._lock:
+            with self.lock:
                 self._forget()
         if self.settings.renderer == "browser" and self.settings.comparison is None:
             # A plain picture, not None: after None, viser's page shows no further pictures.
@@ -266,7 +267,7 @@ class Page:
             for client in self.server.get_clients().values():
                 client.scene.set_background_image(plain, format="png")
             return
-        with self._lock:
+        with self.lock:
             workers = list(self._workers.values())
         for worker in workers:
             worker.refresh()

@@ -58,10 +58,12 @@ def _pair(page: Page) -> None:
     facts = gui.add_markdown("")
 
     def changed(_: Any) -> None:
-        pair = names.index(left.value), names.index(right.value)
-        a, b = (page.entries[index] for index in pair)
-        facts.content = f"{a.nbytes / 1e6:.2f} MB → {b.nbytes / 1e6:.2f} MB: {a.nbytes / max(b.nbytes, 1):.1f} times"
-        page.change(comparison=None if how.value == "off" else Comparison(how.value, share.value, pair=pair))
+        with page.lock:
+            pair = names.index(left.value), names.index(right.value)
+            a, b = (page.entries[index] for index in pair)
+            times = a.nbytes / max(b.nbytes, 1)
+            facts.content = f"{a.nbytes / 1e6:.2f} MB → {b.nbytes / 1e6:.2f} MB: {times:.1f} times"
+            page.change(comparison=None if how.value == "off" else Comparison(how.value, share.value, pair=pair))
 
     for control in (how, left, right, share):
         control.on_update(changed)
@@ -81,7 +83,9 @@ def _place(page: Page) -> None:
         return page.entries[names.index(which.value) if which else 0]
 
     def placed(_: Any) -> None:
-        if not filling:
+        with page.lock:
+            if filling:
+                return
             page.change_entry(entry(), position=position.value, degrees=degrees.value, scale=float(scale.value))
 
     for control in (position, degrees, scale):
@@ -89,10 +93,9 @@ def _place(page: Page) -> None:
 
     def chosen(_: Any) -> None:
         nonlocal filling
-        filling = True  # these changes come from the entry; they must not go back to it one by one
-        try:
+        with page.lock:
+            filling = True  # these changes come from the entry; they must not go back to it one by one
             position.value, degrees.value, scale.value = entry().position, entry().degrees, entry().scale
-        finally:
             filling = False
 
     if which is not None:
@@ -124,9 +127,12 @@ def drawing(page: Page) -> None:
         )
 
     def redraw(_: Any) -> None:
-        colour = tuple(channel / 255 for channel in background.value)
-        changed = dataclasses.replace(page.settings.look, mode=mode.value, sh_degree=degree.value, background=colour)
-        page.change(look=changed)
+        with page.lock:
+            colour = tuple(channel / 255 for channel in background.value)
+            look = dataclasses.replace(
+                page.settings.look, mode=mode.value, sh_degree=degree.value, background=colour
+            )  # fmt: skip
+            page.change(look=look)
 
     for control in (mode, degree, background):
         control.on_update(redraw)
@@ -165,11 +171,12 @@ def filters(page: Page) -> None:
     ordered = scales.sort().values
 
     def filtered(_: Any) -> None:
-        share = largest.value / 100
-        limit = None if share >= 1 else float(ordered[int(share * (len(ordered) - 1))])
-        box = (tuple(lower.value), tuple(upper.value)) if crop.value else None
-        page.change(edits=editing.Edits(opacity.value, limit, box))
-        left.content = f"{len(page.cloud()):,} Gaussians left"
+        with page.lock:
+            share = largest.value / 100
+            limit = None if share >= 1 else float(ordered[int(share * (len(ordered) - 1))])
+            box = (tuple(lower.value), tuple(upper.value)) if crop.value else None
+            page.change(edits=editing.Edits(opacity.value, limit, box))
+            left.content = f"{len(page.cloud()):,} Gaussians left"
 
     for control in (opacity, largest, crop, lower, upper):
         control.on_update(filtered)

@@ -47,11 +47,13 @@ def photos(page: Page, comparisons: Sequence[str]) -> None:
         choice.value = names[(names.index(choice.value) + forward) % len(names)]
 
     def compared(_: Any) -> None:
-        number = names.index(choice.value)
+        with page.lock:
+            number = names.index(choice.value)
         small.image = shrunk(page.photo(number), SMALL)
-        off = how.value == "off"
-        if not off or page.settings.comparison is not None:
-            page.change(comparison=None if off else Comparison(how.value, share.value, view=number))
+        with page.lock:
+            off, number = how.value == "off", names.index(choice.value)
+            if not off or page.settings.comparison is not None:
+                page.change(comparison=None if off else Comparison(how.value, share.value, view=number))
 
     for control in (choice, how, share):
         control.on_update(compared)
