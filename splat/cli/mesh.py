@@ -42,6 +42,9 @@ class MeshCommand:
     """Voxels across the region in focus."""
     voxel: float | None = None
     """Width of a voxel there in world units, instead of --resolution."""
+    truncation: float | None = None
+    """Voxels that the distance field reaches to each side of a surface: more closes holes, less keeps thin things; by
+    default 4, with --masks object 12."""
     box: str | None = None
     """Mesh only this box: x0,y0,z0,x1,y1,z1 in world units."""
     unbounded: bool | None = None
@@ -129,6 +132,7 @@ def _settings(options: MeshCommand, subject):
         baseline=options.baseline,
         resolution=options.resolution,
         voxel=options.voxel,
+        truncation=options.truncation,
         unbounded=options.unbounded,
         box=None if options.box is None else box_of(options.box),
         masks=options.masks,

@@ -19,7 +19,8 @@ class MeshOptions:
     fill: where stereo finds nothing, take the rendered median depth, with a small weight.
     resolution: voxels along the diameter of the region in focus.
     voxel: world size of a voxel there, instead of ``resolution``.
-    truncation: voxels over which the distance field reaches to each side of a surface.
+    truncation: voxels over which the distance field reaches to each side of a surface: more closes holes where depth is
+        noisy, less keeps thin things. None means 4, or 12 with object masks, which bound what it may close.
     unbounded: shrink space outside the region in focus; None does so where much lies outside.
     box: smallest and largest x, y, z to mesh, world units; None means everything.
     masks: what False in a mask means: ``ignore`` (nothing is known there) or ``object`` (nothing is there).
@@ -38,7 +39,7 @@ class MeshOptions:
     fill: bool = True
     resolution: int = 512
     voxel: float | None = None
-    truncation: float = 4.0
+    truncation: float | None = None
     unbounded: bool | None = None
     box: tuple[float, float, float, float, float, float] | None = None
     masks: str = "ignore"
@@ -48,6 +49,11 @@ class MeshOptions:
     max_side: int = 800
     megabytes: int = 2048
     backend: str = "auto"
+
+    @property
+    def reach(self) -> float:
+        """The truncation in use, voxels."""
+        return self.truncation or (12.0 if self.masks == "object" else 4.0)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -60,6 +66,8 @@ class MeshOptions:
             raise InputError(f"the resolution is {self.resolution} voxels, expected 16 to 8192; give for example 512")
         if self.voxel is not None and not self.voxel > 0:
             raise InputError(f"the voxel size is {self.voxel}, expected more than 0")
+        if self.truncation is not None and not 1 <= self.truncation <= 64:
+            raise InputError(f"the truncation is {self.truncation} voxels, expected 1 to 64; give for example 4")
         if self.box is not None and not all(low < high for low, high in zip(self.box[:3], self.box[3:], strict=True)):
             raise InputError(f"the crop box is {self.box}, expected x y z of its lower and then of its upper corner")
         if self.masks not in ("ignore", "object"):

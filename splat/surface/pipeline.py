@@ -101,7 +101,7 @@ def mesh_maps(maps: MapStore, options: MeshOptions, report: Report, clock: Clock
     """The surface that depth ``maps`` show together."""
     inside = None if options.box is None else _in_box(options.box)
     space, blocks = _region(maps, options, inside, notes)
-    field = tsdf.fuse(maps, space, blocks, options.truncation, lambda a, b: report("fusing", a, b))
+    field = tsdf.fuse(maps, space, blocks, options.reach, lambda a, b: report("fusing", a, b))
     clock.stop("fusion")
     vertices, faces = marching_cubes(field, 0.0, lambda a, b: report("extracting", a, b))
     del field
@@ -120,7 +120,7 @@ def mesh_maps(maps: MapStore, options: MeshOptions, report: Report, clock: Clock
     if options.faces is not None:
         mesh = simplify(mesh, options.faces)
     clock.stop("surface")
-    tolerance = 2 * options.truncation * space.voxel / working_distance(list(maps.cameras))
+    tolerance = 2 * options.reach * space.voxel / working_distance(list(maps.cameras))
     mesh = replace(mesh, colours=vertex_colours(mesh, [maps[i] for i in range(len(maps))], max(tolerance, 0.01)))
     clock.stop("colours")
     return Meshing(mesh, maps, space, len(blocks), dropped, tuple(notes), clock.seconds)
@@ -153,7 +153,7 @@ def _region(
     wanted = voxel
     while True:
         space = Space(middle, voxel, radius if unbounded else None)
-        blocks = tsdf.find_blocks([maps[i] for i in range(len(maps))], space, options.truncation, inside)
+        blocks = tsdf.find_blocks([maps[i] for i in range(len(maps))], space, options.reach, inside)
         if len(blocks) * BLOCK_BYTES <= options.megabytes << 20:
             break
         voxel *= COARSER
