@@ -184,7 +184,5 @@ def _unmet(goal: Goal, nearest: Trial | None) -> str:
         return "no setting could be tried; give another cloud or format"
     reached = f"the nearest is {nearest.psnr:.2f} dB in {nearest.size:,} bytes ({nearest.gaussians:,} Gaussians)"
     if goal.psnr is not None:
-        return (
-            f"{goal.psnr:.2f} dB cannot be reached in this format; {reached}, so ask for less or for another format"
-        )
+        return f"{goal.psnr:.2f} dB cannot be reached in this format; {reached}, so ask for less or for another format"
     return f"{goal.size:,} bytes cannot be reached in this format; {reached}, so ask for more or for another format"
