@@ -51,7 +51,7 @@ class Tab:
     @property
     def text(self) -> str:
         """What the page says."""
-        return self.evaluate("document.body.innerText")
+        return self.evaluate("document.body?.innerText ?? ''")
 
     def picture(self) -> np.ndarray:
         """The page as it looks, (H, W, 3) uint8."""
@@ -92,9 +92,12 @@ def running(profile: Path, width: int = 800, height: int = 500) -> Iterator[Call
     port = profile / "DevToolsActivePort"
 
     def open_tab(url: str) -> Tab:
-        address = f"http://127.0.0.1:{port.read_text().split()[0]}/json/new?{url}"
+        address = f"http://127.0.0.1:{port.read_text().split()[0]}/json/new?about:blank"
         with urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=30) as answer:
-            return Tab(json.load(answer)["webSocketDebuggerUrl"])
+            tab = Tab(json.load(answer)["webSocketDebuggerUrl"])
+        tab.call("Page.navigate", url=url)
+        wait_for(lambda: tab.evaluate("location.href") != "about:blank" and tab.evaluate("!!document.body"), 30)
+        return tab
 
     try:
         wait_for(lambda: port.exists() and port.read_text().strip(), 30)

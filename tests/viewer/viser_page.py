@@ -1,0 +1,118 @@
+"""A server as its users start it, and hands for the controls of its page."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from chromium import Tab, wait_for
+from PIL import Image
+
+PAUSE = 0.4  # seconds between two controls: viser's page sends only the last of several quick changes
+_FIND = """(() => {
+  const labels = [...document.querySelectorAll('label')].filter(l => l.innerText.trim() === %s);
+  const label = labels[%d];
+  const row = label && label.parentElement.parentElement.parentElement;
+  const e = label && (document.getElementById(label.htmlFor) || row);
+  return e && (%s)(e, row);
+})()"""
+_TYPE = """(e, row) => {
+  const i = [...row.querySelectorAll('input')].filter(i => i.type !== 'hidden')[%d];
+  if (!i) return false;
+  i.focus();
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(i, %s);
+  i.dispatchEvent(new Event('input', { bubbles: true }));
+  i.blur();
+  return true;
+}"""
+# A list opens on a click, closes on another, and may take a moment to do either.
+_CHOOSE = """(e) => {
+  if (e.value === %s && e.getAttribute('aria-expanded') !== 'true') return true;
+  if (e.getAttribute('aria-expanded') !== 'true') { e.click(); return false; }
+  const list = document.getElementById(e.getAttribute('aria-controls'));
+  const option = list && [...list.querySelectorAll('[role=option]')].find(o => o.textContent.trim() === %s);
+  if (option) option.click();
+  return false;
+}"""
+
+
+_NO_NOTICES = "document.querySelectorAll('[class*=Notification-root]').forEach(n => n.style.display = 'none')"
+
+
+@contextmanager
+def served(*arguments: str | Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """``splat`` with ``arguments``; yields the address that it prints, and the process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "splat", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A test run in the background of a shell ignores Ctrl-C, and so would the server.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        url = next((word for line in process.stdout for word in line.split() if word.startswith("http://")), None)
+        assert url, "no address was printed"
+        yield url, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def enter(tab: Tab, label: str, text: object, nth: int = 0, field: int = 0) -> None:
+    """Type into the field (of several: number ``field``) of the ``nth`` control named ``label``."""
+    script = _FIND % (json.dumps(label), nth, _TYPE % (field, json.dumps(str(text))))
+    wait_for(lambda: tab.evaluate(script), 20)
+    time.sleep(PAUSE)
+
+
+def choose(tab: Tab, label: str, option: str, nth: int = 0) -> None:
+    """Choose from a list."""
+    words = json.dumps(option, ensure_ascii=False)
+    wait_for(lambda: tab.evaluate(_FIND % (json.dumps(label), nth, _CHOOSE % (words, words))), 20)
+
+
+def tick(tab: Tab, label: str, nth: int = 0) -> None:
+    """Switch a check box."""
+    wait_for(lambda: tab.evaluate(_FIND % (json.dumps(label), nth, "(e) => { e.click(); return true; }")), 20)
+    time.sleep(PAUSE)
+
+
+def unfold(tab: Tab, folder: str) -> None:
+    """Open a folder of controls."""
+    script = (
+        "(() => { const e = [...document.querySelectorAll('div, p, span')].find(e => !e.children.length"
+        " && e.textContent.trim() === %s || e.firstChild?.nodeType === 3 && e.firstChild.data.trim() === %s);"
+        " if (e) e.click(); return !!e; })()"
+    )
+    wait_for(lambda: tab.evaluate(script % (json.dumps(folder), json.dumps(folder))), 20)
+
+
+def shows(tab: Tab, expected: np.ndarray, seconds: float = 30, limit: float = 4.0) -> None:
+    """Wait until the page shows ``expected``, where neither panels nor notices cover it."""
+    last = []
+
+    def same() -> bool:
+        tab.evaluate(_NO_NOTICES)
+        shot = tab.picture()
+        if shot.shape == expected.shape:
+            last.append(np.abs(_free(shot) - _free(expected)).mean())
+        if folder := os.environ.get("VIEWER_SHOTS"):
+            Image.fromarray(shot).save(Path(folder) / "page.png")
+            Image.fromarray(expected).save(Path(folder) / "expected.png")
+        return bool(last) and last[-1] < limit
+
+    try:
+        wait_for(same, seconds)
+    except AssertionError:
+        raise AssertionError(f"mean differences to the expected picture: {last[-3:]}") from None
+
+
+def _free(shot: np.ndarray) -> np.ndarray:
+    return shot[60:360, 20:420].astype(float)
