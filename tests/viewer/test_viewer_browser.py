@@ -1,73 +1,29 @@
-"""The page in headless Chromium, driven through its debugging protocol."""
+"""The page in headless Chromium: who may see it, two browsers, a server that comes back, and a run that goes on."""
 
-import base64
-import io
-import itertools
-import json
-import os
-import shutil
 import signal
-import subprocess
+import socket
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from chromium import running, wait_for
 
 from splat import formats
 from splat.cloud import GaussianCloud
 from splat.viewer import Look, first_view, picture
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))  # for the scene of the command line's tests
+from tiny import write_scene  # noqa: E402
+from viser_page import served, shows  # noqa: E402
+
 pytest.importorskip("viser", reason="the viewer's extra is not installed")
-client = pytest.importorskip("websockets.sync.client")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader "
-    "--disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync "
-    "--disable-dev-shm-usage --hide-scrollbars --window-size=800,500 --remote-debugging-port=0"
-).split()
 
 
-class Tab:
-    """One tab of Chromium."""
-
-    def __init__(self, address: str) -> None:
-        self.socket = client.connect(address, max_size=None, compression=None)
-        self.numbers = itertools.count(1)
-
-    def call(self, method: str, **parameters):
-        number = next(self.numbers)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(self.socket.recv(timeout=30))
-            if message.get("id") == number:
-                assert "error" not in message, message
-                return message["result"]
-
-    def evaluate(self, script: str):
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
-
-    def picture(self) -> np.ndarray:
-        data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-    def click(self, text: str) -> None:
-        found = self.evaluate(
-            f"(() => {{ const b = [...document.querySelectorAll('button')].find(b => b.innerText.includes('{text}'));"
-            " if (b) b.click(); return !!b })()"
-        )
-        assert found, f"no button says {text}"
-
-
-@pytest.fixture(scope="module")
-def cloud_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def blobs(tmp_path: Path) -> Path:
     """Three big coloured blobs: red left, green right, blue above."""
     means = torch.tensor([[-1.0, 0.3, 0.0], [1.0, 0.3, 0.0], [0.0, -0.9, 0.0]])
     colours = torch.tensor([[1.0, 0.1, 0.1], [0.1, 1.0, 0.1], [0.1, 0.1, 1.0]])
@@ -78,98 +34,86 @@ def cloud_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.full((3,), 4.0),
         ((colours - 0.5) / 0.28209479177387814)[:, None],
     )
-    file = tmp_path_factory.mktemp("served") / "blobs.ply"
-    formats.write(cloud, file)
-    return file
+    (tmp_path / "served").mkdir()
+    formats.write(cloud, tmp_path / "served" / "blobs.ply")
+    (tmp_path / "secret.txt").write_text("nobody may read this")
+    return tmp_path / "served" / "blobs.ply"
 
 
-@pytest.fixture(scope="module")
-def server(cloud_file: Path) -> Iterator[tuple[str, subprocess.Popen]]:
-    """``splat view`` as its users start it."""
-    command = [sys.executable, "-m", "splat", "view", str(cloud_file), "--port", "18080"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # A test run in the background of a shell ignores Ctrl-C, and so would the server.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    url = next((word for line in process.stdout for word in line.split() if word.startswith("http://")), None)
-    assert url, "no address was printed"
-    yield url, process
-    process.kill()
-    process.wait()
+def ask(port: int, path: str, *headers: str) -> bytes:
+    """What the server answers to one request, written by hand: libraries would clean up the path."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close", *headers]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a Chromium's debugging protocol."""
-    profile = tmp_path_factory.mktemp("chromium")
-    log = open(profile / "log.txt", "w")
-    process = subprocess.Popen([CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=log, stderr=log)
-    port = profile / "DevToolsActivePort"
-    wait_for(lambda: port.exists() and port.read_text().strip(), 30)
-    yield f"127.0.0.1:{port.read_text().split()[0]}"
-    process.kill()
-    process.wait()
-    log.close()
+def test_two_browsers_and_a_server_that_comes_back(blobs: Path, tmp_path: Path) -> None:
+    (tmp_path / "chromium").mkdir()
+    cloud = formats.read(blobs)
+    with running(tmp_path / "chromium") as open_tab:
+        with served("view", blobs, "--port", "18200") as (url, process):
+            assert url == "http://127.0.0.1:18200"
+            for path in ("/../secret.txt", "/..%2fsecret.txt", "/%2e%2e/secret.txt", "/served/blobs.ply", "/blobs.ply"):
+                assert ask(18200, path).startswith(b"HTTP/1.1 404"), path
+            upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+            key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+            assert ask(18200, "/", *upgrade, key, "Origin: http://evil.example").startswith(b"HTTP/1.1 403")
+            first, second = open_tab(url), open_tab(url)
+            wait_for(lambda: first.evaluate("innerWidth"), 30)
+            expected = picture(
+                cloud, first_view(cloud, None, None).camera(*first.evaluate("[innerWidth, innerHeight]")), Look()
+            )
+            assert expected.max() > 200
+            shows(first, expected, 60)
+            shows(second, expected, 60)
+            # Each browser has its own camera.
+            second.mouse("mousePressed", 200, 400, button="left", clickCount=1)
+            for x in range(200, 330, 10):
+                second.mouse("mouseMoved", x, 400, button="left", buttons=1)
+            second.mouse("mouseReleased", 330, 400, button="left", clickCount=1)
+            wait_for(lambda: np.abs(second.picture().astype(float) - expected)[170:400, 20:420].mean() > 8, 30)
+            shows(first, expected)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0  # with browsers connected
+        second.call("Page.close")
+        first.call("Page.bringToFront")  # pages in the background do not hurry to reconnect
+        green = cloud.select(torch.tensor([1]))
+        formats.write(green, blobs)
+        with served("view", blobs, "--port", "18200"):
+            wait_for(lambda: "1 Gaussians" in first.text, 60)
+            first.click("First view")
+            camera = first_view(green, None, None).camera(*first.evaluate("[innerWidth, innerHeight]"))
+            shows(first, picture(green, camera, Look()))
 
 
-def open_tab(chromium: str, url: str) -> Tab:
-    request = urllib.request.Request(f"http://{chromium}/json/new?{url}", method="PUT")
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return Tab(json.load(answer)["webSocketDebuggerUrl"])
+def test_a_run_can_be_watched_paused_and_stopped(tmp_path: Path) -> None:
+    scene, run = write_scene(tmp_path / "scene"), tmp_path / "run"
+    (tmp_path / "chromium").mkdir()
+    command = ("train", scene, "--out", run, "--view", "--port", "18210", "--steps", "200000", "--gaussians", "400")
+    with served(*command) as (url, process), running(tmp_path / "chromium") as open_tab:
+        tab = open_tab(url)
+        wait_for(lambda: "steps/s" in tab.text and "PSNR" in tab.text, 60)
+        wait_for(lambda: (tab.picture()[170:, 20:420].max(2) > 60).any(), 60)
+        tab.click("Pause")
+        wait_for(lambda: "Paused" in tab.text, 20)
+        stood = step_of(tab.text)
+        time.sleep(1.5)
+        assert step_of(tab.text) == stood
+        tab.click("Go on")
+        wait_for(lambda: step_of(tab.text) > stood, 30)
+        tab.click("Stop and save")
+        said = process.stdout.read()
+        assert process.wait(timeout=60) == 0
+    assert "--resume" in said
+    assert len(formats.read(run / "cloud.ply")) > 0
+    assert "view-cloud" in (run / "report.html").read_text(encoding="utf-8")
+    assert list((run / "checkpoints").glob("step_*.pt"))
 
 
-def wait_for(condition, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.25)
-
-
-def scene_pixels(shot: np.ndarray) -> np.ndarray:
-    """The lower left part, which neither panels nor notices cover."""
-    return shot[160:, :420].astype(float)
-
-
-def same(shot: np.ndarray, expected: np.ndarray) -> bool:
-    return shot.shape == expected.shape and np.abs(scene_pixels(shot) - scene_pixels(expected)).mean() < 6
-
-
-def test_page(server: tuple[str, subprocess.Popen], chromium: str, cloud_file: Path) -> None:
-    url, process = server
-    assert "127.0.0.1" in url
-    tab = open_tab(chromium, url)
-    width, height = tab.evaluate("[innerWidth, innerHeight]")
-    cloud = formats.read(cloud_file)
-    camera = first_view(cloud, None, None).camera(width, height)
-    expected = picture(cloud, camera, Look())
-    assert expected.max() > 200
-
-    shots = []
-
-    def shows_it() -> bool:
-        shots.append(tab.picture())
-        if os.environ.get("VIEWER_SHOTS"):
-            Image.fromarray(shots[-1]).save(Path(os.environ["VIEWER_SHOTS"]) / "page.png")
-            Image.fromarray(expected).save(Path(os.environ["VIEWER_SHOTS"]) / "expected.png")
-        return same(shots[-1], expected)
-
-    wait_for(shows_it, 60)
-
-    # A second browser sees the same.
-    other = open_tab(chromium, url)
-    wait_for(lambda: same(other.picture(), expected), 60)
-
-    # A button does what it says.
-    wait_for(lambda: "Save cloud" in tab.evaluate("document.body.innerText"), 20)
-    tab.click("Save cloud")
-    saved = cloud_file.parent / "edited.ply"
-    wait_for(saved.exists, 20)
-    assert torch.equal(formats.read(saved).means, cloud.means)
-
-    # Ctrl-C ends it with browsers connected.
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0
+def step_of(text: str) -> int:
+    """The step that the page shows."""
+    return int(text.split("step ")[1].split(" of")[0].replace(",", ""))
