@@ -18,7 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "guide"
 PAGES = ("index", "photos", "budgets", "compressing", "meshing", "formats")
 # The same commands on less: a tiny scene needs few steps, and seconds instead of minutes.
-SMALLER = (("--minutes 10", "--minutes 0.05"), ("--steps 3000", "--steps 20"), ("--downscale 2", "--downscale 1.5"))
+SMALLER = (
+    ("--minutes 10", "--minutes 0.05"),
+    ("--steps 3000", "--steps 20"),
+    ("--downscale 2", "--downscale 1.5"),
+    ("--ratio 10", "--ratio 2"),
+)
 
 
 def commands() -> list[str]:
