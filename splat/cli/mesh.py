@@ -47,8 +47,8 @@ class MeshCommand:
     default 4, with --masks object 12."""
     box: str | None = None
     """Mesh only this box: x0,y0,z0,x1,y1,z1 in world units."""
-    unbounded: bool | None = None
-    """Shrink space outside the region in focus; by default where much of the surface lies there."""
+    unbounded: Literal["auto", "yes", "no"] = "auto"
+    """Shrink space outside the region in focus; auto does where much of the surface lies there."""
     masks: Literal["ignore", "object"] = "ignore"
     """What black in the scene's masks means: a pixel nothing is known of, or one that shows none of the object."""
     faces: int | None = None
@@ -133,7 +133,7 @@ def _settings(options: MeshCommand, subject):
         resolution=options.resolution,
         voxel=options.voxel,
         truncation=options.truncation,
-        unbounded=options.unbounded,
+        unbounded={"auto": None, "yes": True, "no": False}[options.unbounded],
         box=None if options.box is None else box_of(options.box),
         masks=options.masks,
         least_piece=options.least_piece,
