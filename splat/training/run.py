@@ -23,8 +23,7 @@ from splat.errors import InputError, NonFiniteError, OutOfMemory
 from splat.files import write_json
 from splat.report import write_report
 from splat.scene import Scene
-from splat.training import checkpoint, edit, trainer
-from splat.training import config as settings
+from splat.training import checkpoint, edit, folder, trainer
 from splat.training.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
 from splat.training.evaluation import SCORES, Evaluation, evaluate, options_of
 from splat.training.finite import first_nonfinite
@@ -33,9 +32,6 @@ from splat.training.parts import Part
 from splat.training.schedules import Plan, crossed
 from splat.training.trainer import Setup, State
 
-# Settings that may differ between a run and its resumption, because the result does not depend on them (on the backend,
-# by rounding: a GPU that is too small need not end a run).
-_FREE = ("backend", "checkpoint_seconds", "eval_every", "scene.path", "scene.cache_megabytes")
 _CHECK_EVERY = 50  # steps between two searches of all parameters for NaN and infinity
 _REPORT_SECONDS = 1.0  # what writing the report takes at the end of a run, about
 # Where in a run of so many minutes the time for its end is estimated anew; the last time shortly before it.
@@ -113,7 +109,7 @@ def train(
     out = None if out is None else Path(out)
     config = _settled(config, scene)
     plan = Plan(config.steps, config.minutes, clock)
-    packed = _open_folder(out, config, resume)
+    packed = folder.prepare(out, config, resume)
     if packed == "finished":
         return _finished(out)
     try:
@@ -124,7 +120,7 @@ def train(
                 if packed is None:
                     state = trainer.begin(setup, plan)
                 else:
-                    _check_same_photos(packed, scene, out)
+                    folder.check_same_photos(packed, scene, out)
                     state = trainer.unpack(setup, packed, plan)
             complete = _loop(setup, state, out, progress, stop)
         finally:
@@ -135,7 +131,7 @@ def train(
             return _finish(setup, state, out)
     except InputError:
         if out is not None and packed is None:
-            _forget(out)
+            folder.forget(out)
         raise
 
 
@@ -295,11 +291,11 @@ def _reserve(setup: Setup, state: State, out: Path | None, saving: float) -> flo
     if out is None:
         evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1])
         return (state.plan.seconds - start) * len(views)
-    with tempfile.TemporaryDirectory(dir=out) as folder:
-        evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1], save=Path(folder))
+    with tempfile.TemporaryDirectory(dir=out) as place:
+        evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1], save=Path(place))
         evaluating = (state.plan.seconds - start) * len(views)
         start = state.plan.seconds
-        formats.write(cloud.to("cpu"), Path(folder) / "cloud.ply")
+        formats.write(cloud.to("cpu"), Path(place) / "cloud.ply")
         return evaluating + state.plan.seconds - start + saving + _REPORT_SECONDS
 
 
@@ -373,53 +369,6 @@ def peak_memory() -> int:
     """Largest resident size of this process so far, bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-# ---- the folder ----
-
-
-def _open_folder(out: Path | None, config: TrainConfig, resume: bool) -> dict[str, Any] | str | None:
-    """Prepare ``out``; the checkpoint to go on from, "finished" if there is nothing left to do, else None."""
-    if out is None:
-        if resume:
-            raise InputError("there is no folder to resume from; give the one of the interrupted run")
-        return None
-    stored = out / "config.toml"
-    if stored.exists() and not resume:
-        raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
-    if stored.exists():
-        changed = [name for name in settings.differences(config, settings.read(stored)) if name not in _FREE]
-        if changed:
-            raise InputError(
-                f"{stored} has other settings than those given ({', '.join(changed)}); "
-                "resume with the same ones, or start anew in another folder"
-            )
-        if (out / "metrics.json").exists():
-            return "finished"
-        return checkpoint.load(out / "checkpoints")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file, expected a folder for the results; choose another place")
-    settings.write(config, stored)
-    return None
-
-
-def _forget(out: Path) -> None:
-    """Remove what a run that failed before its first checkpoint has written: nothing of it is of use."""
-    if any((out / "checkpoints").glob("step_*.pt")):
-        return
-    (out / "config.toml").unlink(missing_ok=True)
-    for folder in (out / "checkpoints", out):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def _check_same_photos(packed: dict[str, Any], scene: Scene, out: Path | None) -> None:
-    names = [view.name for view in scene.train_views]
-    if packed["photos"] != names:
-        raise InputError(
-            f"{out} was trained on {len(packed['photos'])} photos, {scene.root} has {len(names)} or other ones; "
-            "resume with the same scene, or start anew in another folder"
-        )
 
 
 def _finished(out: Path) -> TrainResult:
