@@ -28,11 +28,12 @@ from splat.errors import InputError
 from splat.files import atomic_path, write_json
 from splat.rendering import cpu
 from splat.scene import Scene
+from splat.threads import one_torch_thread
 from splat.training import config as settings
 from splat.training import schedules, trainer
 from splat.training.config import TrainConfig
 from splat.training.evaluation import evaluate, options_of
-from splat.training.run import peak_memory, torch_on_one_thread
+from splat.training.run import peak_memory
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def train(name: str, options: Options) -> dict[str, Any]:
             looking[0] += time.process_time() - used
         curve.append(entry | {"psnr": found.psnr, "ssim": found.ssim})
 
-    with torch_on_one_thread(), stage_clock(setup, clock) as stages, _progress(name) as show:
+    with one_torch_thread(), stage_clock(setup, clock) as stages, _progress(name) as show:
         while not plan.finished:
             trainer.step(setup, state)
             if schedules.crossed(1 / options.looks, plan.before, plan.fraction) or plan.finished:

@@ -14,14 +14,12 @@ import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
+from splat.compression.octree import join, middles, read_places, split, write_places
 from splat.formats import palette
 from splat.formats import splatz_entropy as entropy
-from splat.formats.order import spread_bits
-from splat.formats.splatz_codec import read_tree, write_tree
 
 BANDS = 10  # of the encoding of positions
 HIDDEN, LAYERS = 128, 5  # of the paper's networks
-LEVELS = 16  # bits of a coordinate
 HEAD = struct.Struct("<IBBHHH4d")
 ATTRIBUTES = 8  # opacity, log scales, rotation; then the colours
 
@@ -55,29 +53,22 @@ def pack(
     fit = fit or Fit()
     if len(cloud) == 0:
         return HEAD.pack(0, cloud.sh_degree, 0, 0, 0, 0, 0, 0, 0, 1)
-    means = cloud.means.double().numpy()
-    low = means.min(0)
-    side = max(float((means.max(0) - low).max()) * (1 + 1e-9), 1e-12)
-    cells = np.clip((means - low) * (2**LEVELS / side), 0, 2**LEVELS - 1).astype(np.uint64)
-    x, y, z = (spread_bits(column << np.uint64(21 - LEVELS)) for column in cells.T)
-    curve = x | y << np.uint64(1) | z << np.uint64(2)
-    order = np.argsort(curve, kind="stable")
-    depth, tree = write_tree(curve[order], LEVELS)
-    cells, rows, weights = cells[order], cloud.select(torch.from_numpy(order)), weights[torch.from_numpy(order)]
-    below = (cells & np.uint64((1 << (LEVELS - depth)) - 1)).reshape(-1).astype(np.int64)
+    grid = write_places(cloud.means.double().numpy())
+    order = torch.from_numpy(grid.order)
+    rows, weights = cloud.select(order), weights[order]
     targets = _targets(rows)
     center, width = targets.mean(0), targets.std(0, correction=0).clamp_min(1e-6)
     normal = ((targets - center) / width).contiguous()
     heavy = (weights.float() / weights.float().mean().clamp_min(1e-30)).clamp(0.05, 20)
     index = _clusters(normal, heavy, fit.clusters, seed)
-    places = torch.from_numpy(_encoded((cells.astype(np.float64) + 0.5) / 2**LEVELS))
+    places = torch.from_numpy(_encoded(middles(grid.cells)))
     layers = _train(places, normal, heavy, index, fit, seed, progress)
     numbers = [*(layer.detach().numpy() for layer in layers), center.numpy(), width.numpy()]
     packed = zlib.compress(b"".join(np.asarray(part).astype("<f2").tobytes() for part in numbers), 9)
-    plain = entropy.pack_bits(below, np.full(len(below), LEVELS - depth, np.int64))
-    streams = [*tree, plain, entropy.encode(index.numpy()), packed]
-    head = HEAD.pack(len(rows), cloud.sh_degree, depth, fit.clusters, fit.hidden, fit.layers, *low, side)
-    return head + b"".join(len(stream).to_bytes(4, "little") + stream for stream in streams)
+    head = HEAD.pack(
+        *(len(rows), cloud.sh_degree, grid.depth, fit.clusters, fit.hidden, fit.layers), *grid.low, grid.side
+    )
+    return head + join([*grid.streams, entropy.encode(index.numpy()), packed])
 
 
 def unpack(data: bytes) -> GaussianCloud:
@@ -85,15 +76,8 @@ def unpack(data: bytes) -> GaussianCloud:
     count, degree, depth, clusters, hidden, layers, *low, side = HEAD.unpack_from(data)
     if count == 0:
         return GaussianCloud.empty(degree)
-    streams, at = [], HEAD.size
-    while at < len(data):
-        length = int.from_bytes(data[at : at + 4], "little")
-        streams.append(data[at + 4 : at + 4 + length])
-        at += 4 + length
-    given = iter(streams)
-    cells, _ = read_tree(given, count)
-    below = entropy.unpack_bits(next(given), np.full(3 * count, LEVELS - depth, np.int64)).reshape(-1, 3)
-    cells = (cells << (LEVELS - depth)) | below
+    given = split(data, HEAD.size)
+    places = middles(read_places(given, count, depth))
     index = entropy.decode(next(given), count)
     numbers = np.frombuffer(zlib.decompress(next(given)), "<f2").astype(np.float32)
     wide = ATTRIBUTES + 3 * (degree + 1) ** 2
@@ -101,7 +85,6 @@ def unpack(data: bytes) -> GaussianCloud:
     for shape in [*sizes, (wide,), (wide,)]:
         parts.append(numbers[at : at + int(np.prod(shape))].reshape(shape))
         at += int(np.prod(shape))
-    places = (cells + 0.5) / 2**LEVELS
     inputs, values = _encoded(places), np.zeros((count, wide), np.float32)
     for number in range(clusters):
         rows = index == number

@@ -6,9 +6,8 @@ every view says, also of the emptiness of space; blocks are filled a few thousan
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from splat.errors import InputError
 from splat.surface.maps import DepthMap
 from splat.surface.space import Space
+from splat.threads import one_torch_thread
 
 SIDE = 8  # voxels a side of a block
 VOXELS = SIDE**3
@@ -132,17 +132,6 @@ def fuse(
             if progress is not None:
                 progress(stop, count)
     return Field(space, blocks, distance, weight, truncation)
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """PyTorch's operations run on the thread that calls them: several such threads beat threads within small ones."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import splat
 from splat import formats, gpu
 from splat.cloud import GaussianCloud
@@ -23,6 +21,7 @@ from splat.errors import InputError, NonFiniteError, OutOfMemory
 from splat.files import write_json
 from splat.report import write_report
 from splat.scene import Scene
+from splat.threads import one_torch_thread
 from splat.training import checkpoint, edit, folder, trainer
 from splat.training.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
 from splat.training.evaluation import SCORES, Evaluation, evaluate, options_of
@@ -165,7 +164,7 @@ def _loop(
     saved, saving = plan.seconds, 0.0
     speed = Speed()
     eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
-    with torch_on_one_thread(), interrupts() as interrupted:
+    with one_torch_thread(), interrupts() as interrupted:
         while not plan.finished:
             try:
                 with gpu.memory_errors():
@@ -214,17 +213,6 @@ def _loop(
             if ending and not plan.finished:
                 return False
     return True
-
-
-@contextlib.contextmanager
-def torch_on_one_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread: its waiting threads take the cores from our own pool, which does the heavy work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Speed:
