@@ -5,6 +5,7 @@ which would end the process that asked. It needs neither PyTorch nor the rest of
 """
 
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,19 @@ import numpy as np
 
 SCHEMA = "ParticleField3DGaussianSplat"
 ARRAYS = {"positions": 3, "scales": 3, "opacities": 1, "radiance:sphericalHarmonicsCoefficients": 3}
-MEMORY = 192 << 20  # bytes beyond 16 times the file's size; text takes about that much while it is parsed
+# Bytes that the process may take beyond what it holds once usd-core is loaded: usd-core's own, and so many times the
+# size of each file of the stage. Its parser of text holds each number as an object (measured: up to 20 times the text).
+MEMORY, BINARY, TEXT = 24 << 20, 4, 21
 
 
 def main(stage: str, out: str) -> int:
     """Write the arrays of all Gaussian prims to ``out``; on failure print one line and return 1."""
-    _limit_memory(Path(stage).stat().st_size)
+    from pxr import Usd, UsdGeom, UsdUtils, UsdVol  # noqa: F401  the libraries are not the file's fault
+
+    # While it lives, usd-core's messages go there and not to the terminal, thousands of lines for a damaged file.
+    silence = UsdUtils.CoalescingDiagnosticDelegate()
     try:
+        admit(stage)
         np.savez(out, **extract(stage))
     except Exception as error:  # usd-core raises many kinds; all mean that the file cannot be read
         try:
@@ -27,29 +34,62 @@ def main(stage: str, out: str) -> int:
             text = ""
         print((text.splitlines() or [type(error).__name__])[-1].strip()[:200])
         return 1
+    finally:
+        silence.TakeUncoalescedDiagnostics()
     return 0
 
 
-def _limit_memory(size: int) -> None:
+def admit(stage: str) -> None:
+    """Limit this process's memory to what the files of ``stage`` may take, each counted before it is opened."""
+    from pxr import Sdf
+
+    limit, seen, waiting = _held() + MEMORY, set(), [stage]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not Path(name).is_file():  # a layer inside a .usdz was counted with it
+            continue
+        seen.add(name)
+        limit += times(Path(name)) * Path(name).stat().st_size
+        _limit_memory(limit)
+        layer = Sdf.Layer.FindOrOpen(name)
+        if layer is not None:
+            waiting += [layer.ComputeAbsolutePath(asset) for asset in layer.GetCompositionAssetDependencies()]
+
+
+def times(path: Path) -> int:
+    """How many times its size the USD file ``path`` may take in memory."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if not start.startswith(b"PK"):
+        return TEXT if start.startswith(b"#usda") else BINARY
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return max((TEXT for name in archive.namelist() if name.endswith((".usda", ".usd"))), default=BINARY)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return BINARY
+
+
+def _held() -> int:
+    """Bytes that are mapped and may be written, which leaves out a file's own mapping. 0 where Linux is not."""
+    try:
+        return int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) << 10
+    except (OSError, IndexError):
+        return 0
+
+
+def _limit_memory(limit: int) -> None:
     try:
         import resource
 
-        from pxr import Usd, UsdGeom, UsdUtils, UsdVol  # noqa: F401  the libraries are not the file's fault
-
-        # What is mapped and may be written, not what the file's own mapping takes.
-        held = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) << 10
-        limit = held + 16 * size + MEMORY
         resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-    except (ImportError, OSError, ValueError, IndexError):
+    except (ImportError, ValueError):
         return  # not Linux, or a stricter limit holds already
 
 
 def extract(path: str) -> dict[str, np.ndarray]:
     """Arrays by "<prim number>/<name>", and the stage's up axis."""
-    from pxr import Usd, UsdGeom, UsdUtils
+    from pxr import Usd, UsdGeom
 
-    # While it lives, usd-core's messages go there and not to the terminal, thousands of lines for a damaged file.
-    silence = UsdUtils.CoalescingDiagnosticDelegate()
     stage = Usd.Stage.Open(path)
     prims = [prim for prim in stage.Traverse() if prim.GetTypeName() == SCHEMA]
     found: dict[str, np.ndarray] = {"up": np.array(str(UsdGeom.GetStageUpAxis(stage)).upper())}
@@ -60,7 +100,6 @@ def extract(path: str) -> dict[str, np.ndarray]:
         found[f"{number}/degree"] = np.array(int(prim.GetAttribute("radiance:sphericalHarmonicsDegree").Get()))
         pose = UsdGeom.Xformable(prim).ComputeLocalToWorldTransform(Usd.TimeCode.Default())
         found[f"{number}/pose"] = np.array(pose).T
-    silence.TakeUncoalescedDiagnostics()
     return found
 
 
