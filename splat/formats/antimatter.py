@@ -4,6 +4,7 @@ Layout: float32 ×3 centre, float32 ×3 linear scale, uint8 ×4 RGBA, uint8 ×4 
 Same frame as the training cameras; Gaussians sorted by volume × opacity so that the first ones matter most.
 """
 
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from splat.files import atomic_path
 from splat.formats.limits import check_claim
 from splat.formats.order import visibility
 from splat.formats.quantize import alphas, byte_logits, prepare, scales, to_uint, unit_quats
-from splat.formats.rows import each, pieces
+from splat.formats.rows import BLOCK, each, pieces
 from splat.formats.table import Table
 from splat.harmonics import C0
 
@@ -55,18 +56,20 @@ def write(table: Table, path: Path, *, reorder: bool = True) -> None:
         reorder: sort by volume × opacity, largest first, as viewers that load progressively expect.
     """
     table = prepare(table, path, max_degree=0)
-    order = visibility(table) if reorder else np.arange(len(table))
     records = np.empty(len(table), RECORD)
 
     def encode(rows: slice) -> None:
-        part, record = table.select(order[rows]), records[rows]
+        part, record = table.select(rows), records[rows]
         record["center"], record["scale"], record["rgba"] = part.means, scales(part), encode_rgba(part)
         # Readers decode by (u - 128) / 128, so that +1 has no code; the sign with the smaller loss is free to choose.
         quats = unit_quats(part)
-        flip = quats.max(1, keepdims=True, initial=0) > -quats.min(1, keepdims=True, initial=0)
-        record["quat"] = to_uint(np.where(flip, -quats, quats) * np.float32(128) + np.float32(128), 255)
+        most, least = (reduce(pick, quats.T) for pick in (np.maximum, np.minimum))
+        quats *= np.where(most > -least, np.float32(-128), np.float32(128))[:, None]
+        record["quat"] = to_uint(quats + np.float32(128), 255)
 
-    each(encode, pieces(len(table)))
+    each(encode, pieces(len(table), BLOCK))
+    if reorder:  # as numbers, of which NumPy moves whole rows at once
+        records = records.view("<u8").reshape(-1, 4).take(visibility(table), 0)
     with atomic_path(path) as temporary:
         records.tofile(temporary)
 

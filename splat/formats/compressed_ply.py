@@ -17,18 +17,19 @@ from splat.formats.quantize import (
     SQRT2,
     alphas,
     byte_logits,
-    from_smallest_three,
+    fill_from_smallest_three,
     prepare,
     smallest_three,
     to_uint,
     unit_quats,
     without_zero_bands,
 )
-from splat.formats.rows import each, pieces
+from splat.formats.rows import BLOCK, each, pieces
 from splat.formats.table import Table
 from splat.harmonics import C0
 
 ROWS = 256  # Gaussians per chunk
+HALF = np.float32(0.5)
 RANGES = tuple(f"{end}_{axis}" for end in ("min", "max") for axis in "xyz")
 SCALES = tuple(f"{end}_scale_{axis}" for end in ("min", "max") for axis in "xyz")
 COLORS = tuple(f"{end}_{channel}" for end in ("min", "max") for channel in "rgb")
@@ -51,52 +52,50 @@ def read(path: Path, max_degree: int = 4) -> Table:
         )
     low, span = _read_ranges(path, header)
     n = header.element("vertex").count
-    if len(low) * ROWS < n:
+    if low.shape[1] * ROWS < n:
         raise InputError(
-            f"{path}: {len(low):,} chunks cannot serve {n:,} Gaussians; the file is damaged, make it again"
+            f"{path}: {low.shape[1]:,} chunks cannot serve {n:,} Gaussians; the file is damaged, make it again"
         )
     sh = _read_sh(path, header, n, max_degree)
     means, log_scales = np.empty((n, 3), np.float32), np.empty((n, 3), np.float32)
     quats, logit = np.empty((n, 4), np.float32), np.empty(n, np.float32)
+    opacities = byte_logits(np.arange(256))
 
     @np.errstate(over="ignore", invalid="ignore")  # ranges of a damaged file
     def decode(rows: slice, block: np.ndarray) -> None:
-        chunk = np.arange(rows.start, rows.stop) // ROWS
-        position, rotation, scale, color = (block[name].astype(np.uint32) for name in PACKED)
-        means[rows] = low[chunk, 0:3] + _unpack_11_10_11(position) * span[chunk, 0:3]
-        log_scales[rows] = low[chunk, 3:6] + _unpack_11_10_11(scale) * span[chunk, 3:6]
-        three = np.stack([rotation >> 20 & 1023, rotation >> 10 & 1023, rotation & 1023], 1)
-        quats[rows] = from_smallest_three(
-            (rotation >> 30).astype(np.intp), (three / np.float32(1023) - 0.5) * np.float32(SQRT2)
-        )
-        rgb = np.stack([color >> 24, color >> 16 & 255, color >> 8 & 255], 1) / np.float32(255)
-        sh[rows, 0] = (low[chunk, 6:9] + rgb * span[chunk, 6:9] - np.float32(0.5)) / np.float32(C0)
-        logit[rows] = byte_logits(color & 255)
+        for start in range(0, len(block), BLOCK):
+            some = block[start : start + BLOCK]
+            here = slice(rows.start + start, rows.start + start + len(some))
+            chunks = slice(here.start // ROWS, -(-here.stop // ROWS))
+            lows, spans = (np.repeat(ends[:, chunks], ROWS, axis=1)[:, : len(some)] for ends in (low, span))
+            position, rotation, scale, color = (some[name].astype(np.uint32) for name in PACKED)
+            for axis, (shift, top) in enumerate(((21, 2047), (11, 1023), (0, 2047))):
+                means[here, axis] = lows[axis] + _part(position, shift, top) * spans[axis]
+                log_scales[here, axis] = lows[3 + axis] + _part(scale, shift, top) * spans[3 + axis]
+                rgb = lows[6 + axis] + _part(color, 24 - 8 * axis, 255) * spans[6 + axis]
+                sh[here, 0, axis] = (rgb - HALF) * np.float32(1 / C0)
+            three = ((_part(rotation, shift, 1023) - HALF) * np.float32(SQRT2) for shift in (20, 10, 0))
+            fill_from_smallest_three(quats[here], rotation >> np.uint32(30), *three)
+            logit[here] = opacities[color & np.uint32(255)]
 
     read_rows(path, header, "vertex", decode)
     return Table(means, log_scales, quats, logit, sh)
 
 
 def _read_ranges(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
-    """Lows and spans (chunks, 9) of position, ln-scale and colour."""
+    """Lows and spans (9, chunks) of position, ln-scale and colour."""
     chunk = header.element("chunk")
     if not set(RANGES + SCALES) <= set(chunk.names):
         raise InputError(f"{path}: the chunks lack position or scale ranges; the file is damaged, make it again")
-    values = np.empty((chunk.count, len(chunk.names)), np.float32)
+    low, high = np.zeros((9, chunk.count), np.float32), np.ones((9, chunk.count), np.float32)
+    groups = (RANGES, SCALES, COLORS) if set(COLORS) <= set(chunk.names) else (RANGES, SCALES)
 
     def take(rows: slice, block: np.ndarray) -> None:
-        values[rows] = np.stack([block[name].astype(np.float32) for name in chunk.names], 1)
+        for i, group in enumerate(groups):
+            for axis in range(3):
+                low[3 * i + axis, rows], high[3 * i + axis, rows] = block[group[axis]], block[group[3 + axis]]
 
     read_rows(path, header, "chunk", take)
-    place = {name: i for i, name in enumerate(chunk.names)}
-    colored = set(COLORS) <= set(chunk.names)
-    lows, highs = [], []
-    for group in (RANGES, SCALES, COLORS if colored else ()):
-        lows.append(values[:, [place[name] for name in group[:3]]])
-        highs.append(values[:, [place[name] for name in group[3:]]])
-    if not colored:
-        lows[2], highs[2] = np.zeros((len(values), 3), np.float32), np.ones((len(values), 3), np.float32)
-    low, high = np.concatenate(lows, 1), np.concatenate(highs, 1)
     with np.errstate(over="ignore", invalid="ignore"):
         return low, high - low
 
@@ -112,24 +111,37 @@ def _read_sh(path: Path, header: Header, n: int, max_degree: int) -> np.ndarray:
     coefficients = min(1 + rest // 3, (max_degree + 1) ** 2)
     sh = np.empty((n, coefficients, 3), np.float32)
     if coefficients > 1:
-        # Bytes 0 and 255 stand for the ends of the range, the others for the middle of their bin.
-        table = (((np.arange(256) + 0.5) / 256 - 0.5) * 8).astype(np.float32)
-        table[0], table[255] = -4, 4
         names = [f"f_rest_{i}" if f"f_rest_{i}" in element.names else element.names[i] for i in range(rest)]
+        plain = all(kind == "u1" for _, kind in element.properties) and names == list(element.names)
 
         def decode(rows: slice, block: np.ndarray) -> None:
-            plain = all(kind == "u1" for _, kind in element.properties) and names == list(element.names)
             codes = block.view(np.uint8) if plain else np.stack([block[name].astype(np.uint8) for name in names], 1)
-            sh[rows, 1:] = table[codes.reshape(len(block), 3, -1)[:, :, : coefficients - 1].transpose(0, 2, 1)]
+            codes = codes.reshape(len(block), 3, -1)[:, :, : coefficients - 1]
+            for start in range(0, len(block), BLOCK):
+                some = codes[start : start + BLOCK]
+                _decode_sh(some, sh[rows][start : start + BLOCK])
 
         read_rows(path, header, "sh", decode)
     return sh
 
 
-def _unpack_11_10_11(code: np.ndarray) -> np.ndarray:
-    return np.stack(
-        [(code >> 21) / np.float32(2047), (code >> 11 & 1023) / np.float32(1023), (code & 2047) / np.float32(2047)], 1
-    )
+def _decode_sh(codes: np.ndarray, sh: np.ndarray) -> None:
+    """Bytes (N, 3, K-1) → ``sh`` (N, K, 3), all but the DC: 0 and 255 are the ends of ±4, the others mid-bin."""
+    turned = np.empty(sh.shape, np.uint8)
+    turned[:, 0] = 1
+    for channel in range(3):
+        turned[:, 1:, channel] = codes[:, channel]
+    np.multiply(turned, np.float32(8 / 256), out=sh)
+    sh += np.float32(8 / 512 - 4)
+    if codes.min() == 0:
+        sh[turned == 0] = -4
+    if codes.max() == 255:
+        sh[turned == 255] = 4
+
+
+def _part(code: np.ndarray, shift: int, top: int) -> np.ndarray:
+    """(N,) the bit field of ``code`` whose largest value is ``top``, as parts of 1."""
+    return (code >> np.uint32(shift) & np.uint32(top)) * np.float32(1 / top)
 
 
 def write(table: Table, path: Path, *, reorder: bool = True) -> None:

@@ -126,7 +126,16 @@ def smallest_three(quats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def from_smallest_three(index: np.ndarray, three: np.ndarray) -> np.ndarray:
     """The inverse of ``smallest_three``: (N, 4) float32 quaternions in the same part order."""
     quats = np.empty((len(three), 4), np.float32)
-    np.put_along_axis(quats, _OTHERS[index], three, 1)
-    largest = np.sqrt(np.maximum(0, 1 - np.einsum("ij,ij->i", three, three)))
-    np.put_along_axis(quats, index[:, None], largest[:, None], 1)
+    fill_from_smallest_three(quats, index, three[:, 0], three[:, 1], three[:, 2])
     return quats
+
+
+def fill_from_smallest_three(
+    quats: np.ndarray, index: np.ndarray, first: np.ndarray, second: np.ndarray, third: np.ndarray
+) -> None:
+    """``from_smallest_three`` of columns (N,), into ``quats`` (N, 4): a column at a time keeps to vector registers."""
+    largest = np.sqrt(np.maximum(np.float32(0), 1 - (first * first + second * second + third * third)))
+    quats[:, 0] = np.where(index == 0, largest, first)
+    quats[:, 1] = np.where(index == 0, first, np.where(index == 1, largest, second))
+    quats[:, 2] = np.where(index <= 1, second, np.where(index == 2, largest, third))
+    quats[:, 3] = np.where(index == 3, largest, third)

@@ -1,9 +1,9 @@
 """Work on rows of a cloud in pieces that fit the caches, on all cores: NumPy runs outside Python's lock."""
 
-import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -11,8 +11,12 @@ import numpy as np
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+_writing = Lock()
+
 # Rows of a piece: 15 MB of degree-3 Gaussians.
 CHUNK = 1 << 16
+# Rows of a piece where single columns are worked on: a few of them fit the innermost caches.
+BLOCK = 1 << 13
 
 
 def cores() -> int:
@@ -57,11 +61,8 @@ def allocate(file: BinaryIO, size: int) -> None:
 def write_at(file: BinaryIO, array: np.ndarray, offset: int) -> None:
     """Write ``array`` at byte ``offset`` of ``file``, open for reading and writing and `allocate`d; for threads.
 
-    Through a window of memory, as threads that call write() on one file wait for each other.
+    One at a time: threads that the kernel lets wait for each other on one file lose several times what they gain.
     """
-    if array.size:
-        start = offset - offset % mmap.ALLOCATIONGRANULARITY
-        with mmap.mmap(file.fileno(), offset + array.nbytes - start, offset=start) as window:
-            target = np.frombuffer(window, np.uint8)[offset - start :]
-            target[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            del target  # the window closes only when nobody looks through it
+    with _writing:
+        file.seek(offset)
+        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))

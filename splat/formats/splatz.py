@@ -266,6 +266,7 @@ def _table(layers: list[Rows], degree: int) -> Table:
     if not layers:
         return Table.empty(degree)
 
+    @np.errstate(over="ignore")  # of a damaged file
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(rows, name) for rows in layers]).astype(np.float32)
 
