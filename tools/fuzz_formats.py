@@ -235,9 +235,9 @@ def extract_in_fork(path: Path, out: Path) -> tuple[int, str]:
             sys.stdout.flush()
         finally:
             os._exit(code)
+    os.close(theirs)
     held = int(os.read(ours, 32))
     os.close(ours)
-    os.close(theirs)
     _, status, usage = os.wait4(child, 0)
     _child_grown = max(0, (usage.ru_maxrss << 10) - held)
     return status, said.read_text(errors="replace").strip()
