@@ -1,7 +1,7 @@
 """Making clouds small: `compress()` finds the smallest file for a quality, or the best quality for a size."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ DEFAULT_FIDELITY = 45.0
 SCORE_VIEWS = 18  # placed around a cloud without a scene
 ERROR_SHARES = (0.0, 0.3, 0.6)  # of the allowed squared error that pruning may take
 SIZE_SHARES = (0.0, 0.3, 0.55, 0.75)  # pruned, where a size is wanted
+TINY_SHARES = (0.9, 0.97, 0.99, 0.999)  # where none of those can be as small
 PRUNED_AT_ONCE = 0.35  # where photos heal it; halved when that was too much
 DROP_FOR_PRUNING = 0.5  # share of the allowed drop that may be gone after pruning and recovery
 COARSER = (10.0, 5.0)  # by how much quality is lowered before each training on the rounded
@@ -172,9 +173,17 @@ def _without_photos(
     else:
         shares = SIZE_SHARES
     codec = replace(codec, steps=allocate(seen, judge))
-    parts = [prune(seen, scores, share) for share in sorted(set(shares))]
-    candidates = [lambda quality, part=part: codec.trial(part, quality, judge) for part in parts]
-    return search(candidates, goal, (COARSEST, FINEST), note, (START, slope))
+
+    def pruned(shares: Sequence[float]) -> list[Callable[[float], Trial]]:
+        parts = [prune(seen, scores, share) for share in sorted(set(shares))]
+        return [partial(codec.trial, part, judge=judge) for part in parts]
+
+    try:
+        return search(pruned(shares), goal, (COARSEST, FINEST), note, (START, slope))
+    except InputError:
+        if goal.size is None:
+            raise
+        return search(pruned(TINY_SHARES), goal, (COARSEST, FINEST), note, (COARSEST, slope))
 
 
 def _cut(cloud: GaussianCloud, scores: torch.Tensor, codec: Codec, judge: Judge) -> Iterator[Callable[[float], Trial]]:

@@ -14,7 +14,7 @@ from splat.formats import splatz
 from splat.formats.splatz_rounding import Steps
 from splat.formats.table import Table
 
-# Quality of .splatz that is tried; ten halve the steps.
+# Quality of .splatz and SOG that is tried; ten halve the steps.
 COARSEST, FINEST = 5.0, 105.0
 ROUNDS = 5  # of closing in on the goal, after both ends
 CLOSE = 0.1  # dB, or sixths of a factor of two in size: near enough to stop
@@ -26,7 +26,7 @@ class Trial:
 
     Attributes:
         gaussians, sh_degree: of the cloud that was written.
-        quality: of .splatz; None for other formats.
+        quality: of .splatz and SOG; None for other formats.
         size: bytes. psnr: dB by the judge.
         data: the file. cloud: what a reader gets from it.
     """
@@ -71,7 +71,7 @@ class Codec:
 
     path: Path
     antialiased: bool = False
-    steps: Steps | None = None  # of .splatz at its usual quality; None is what suits most clouds
+    steps: Steps | None = None  # at the usual quality; None is what suits most clouds
 
     @property
     def name(self) -> str:
@@ -80,13 +80,17 @@ class Codec:
     @property
     def tunable(self) -> bool:
         """Whether the format has a quality; others are steered by leaving Gaussians and SH bands out."""
-        return self.name == "splatz"
+        return self.name in ("splatz", "sog")
 
     def trial(self, cloud: GaussianCloud, quality: float | None, judge: Judge) -> Trial:
         """Write ``cloud`` as the format does, read it back, judge it."""
-        if quality is not None:
-            return self._coded(cloud, quality, judge)
         options = {}
+        if quality is not None:
+            steps = (self.steps or Steps()).scaled(2.0 ** ((splatz.USUAL_QUALITY - quality) / 10))
+            if self.name == "splatz":
+                return self._coded(cloud, steps, quality, judge)
+            # The finest is what the format can hold.
+            options = {"quality": steps} if quality < FINEST else {}
         if "antialiased" in formats.by_suffix(self.path).options:
             options["antialiased"] = self.antialiased
         with tempfile.TemporaryDirectory() as folder:
@@ -95,8 +99,7 @@ class Codec:
             found, data = formats.read(file), file.read_bytes()
         return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
 
-    def _coded(self, cloud: GaussianCloud, quality: float, judge: Judge) -> Trial:
-        steps = (self.steps or Steps()).scaled(2.0 ** ((splatz.USUAL_QUALITY - quality) / 10))
+    def _coded(self, cloud: GaussianCloud, steps: Steps, quality: float, judge: Judge) -> Trial:
         data = splatz.encode(Table.of(cloud), self.path, antialiased=self.antialiased, steps=steps)
         found = splatz.decode(data, self.path).cloud()
         return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)

@@ -6,6 +6,7 @@ byte, higher SH by a palette of up to 65,536 entries. Same frame as the training
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from splat.formats.rows import each, pieces
 from splat.formats.sog_files import Files, open_files, save_files
 from splat.formats.sog_meta import Meta, parse_meta
 from splat.formats.table import Table
+
+if TYPE_CHECKING:
+    from splat.formats.splatz_rounding import Steps
 
 PALETTE_COLUMNS = 64  # palette entries in a row of the centroid picture
 BANDS = {1: 3, 2: 8, 3: 15}  # bands → coefficients beyond the base colour
@@ -111,6 +115,7 @@ def write(
     antialiased: bool = False,
     effort: int = 4,
     reorder: bool = True,
+    quality: "float | Steps | None" = None,
 ) -> None:
     """Write ``table`` (SH up to degree 3) as version 2: a bundle, or a folder when ``path`` is `…/meta.json`.
 
@@ -119,10 +124,14 @@ def write(
         antialiased: mark the cloud as trained with the antialiased (mip) blur.
         effort: of the WebP encoder, 0 (fast) to 6 (small).
         reorder: sort along a space-filling curve, which compresses better.
+        quality: ten less double the rounding, as in .splatz, where 50 is for viewing; all that fits if None.
     """
     from splat.formats.sog_encode import encode
+    from splat.formats.splatz import steps_of, usable
 
-    meta, pictures = encode(table, path, palette=palette, antialiased=antialiased, reorder=reorder)
+    if quality is not None:
+        quality = steps_of(quality) if isinstance(quality, (int, float)) else usable(quality)
+    meta, pictures = encode(table, path, palette=palette, antialiased=antialiased, reorder=reorder, steps=quality)
     save_files(path, meta, pictures, effort)
 
 

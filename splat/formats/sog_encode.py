@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from splat.errors import InputError
-from splat.formats import codebook, palette
+from splat.formats import codebook, palette, sog_rounding
 from splat.formats.importance import importance
 from splat.formats.order import morton
 from splat.formats.quantize import SQRT2, alphas, prepare, smallest_three, to_uint, unit_quats, without_zero_bands
 from splat.formats.rows import each, pieces
 from splat.formats.sog import GENERATOR, PALETTE_COLUMNS
+from splat.formats.splatz_rounding import Steps
 from splat.formats.table import Table
 from splat.formats.webp import MAX_SIDE
 
@@ -27,9 +28,9 @@ DC_CODES = 232
 
 
 def encode(
-    table: Table, path: Path, *, palette: int | None, antialiased: bool, reorder: bool
+    table: Table, path: Path, *, palette: int | None, antialiased: bool, reorder: bool, steps: Steps | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """``meta.json`` as a dict, and the pictures (H, W, 4) uint8 by name."""
+    """``meta.json`` as a dict, and the pictures (H, W, 4) uint8 by name; as fine as can be without ``steps``."""
     table = without_zero_bands(prepare(table, path, max_degree=3))
     n = len(table)
     order = morton(table.means) if reorder else np.arange(n)
@@ -42,22 +43,35 @@ def encode(
             f"{path}: {n:,} Gaussians do not fit WebP pictures of {MAX_SIDE}²; decimate or split the cloud"
         )
 
-    log_scales, dc = np.maximum(table.log_scales, MIN_LOG_SCALE), table.sh[:, 0]
-    weights = importance(table, CODEBOOK_SPREAD)
-    weights = np.maximum(weights, CODEBOOK_FLOOR * weights.mean() if n else 0)
-    fits = each(lambda what: codebook.fit(what[0], weights, what[1], keep=256), [(log_scales, 256), (dc, DC_CODES)])
-    scale_codes, dc_codes = fits
+    steps = steps if n else None
+    coarse = None
     low, high = _log_range(table.means)
+    if steps is not None:
+        table = sog_rounding.ordered(table)
+        coarse = sog_rounding.coarse(table, steps, low, high)
+        scale_codes, dc_codes = coarse.scale_codes, coarse.colour_codes
+    else:
+        scale_codes, dc_codes = _best_codes(table)
     pixels = {name: np.full((n, 4), 255, np.uint8) for name in ("means_l", "means_u", "quats", "scales", "sh0")}
 
     def encode_rows(rows: slice) -> None:
         part = table.select(order[rows])
-        code = _means(part.means, low, high)
+        code, quats = _means(part.means, low, high), _quats(part)
+        opacity = to_uint(alphas(part) * np.float32(255), 255)
+        if coarse is None:
+            scale = codebook.nearest(np.maximum(part.log_scales, MIN_LOG_SCALE), scale_codes)
+            colour = codebook.nearest(part.sh[:, 0], dc_codes)
+        else:
+            own = coarse.select(order[rows])
+            code = sog_rounding.rounded(code, own.position, top=65535)
+            quats[:, :3] = sog_rounding.rounded(quats[:, :3], own.rotation[:, None], 128)
+            opacity = sog_rounding.rounded(opacity, own.opacity)
+            scale = sog_rounding.index(part.log_scales, scale_codes, own.scale)
+            colour = sog_rounding.index(part.sh[:, 0], dc_codes, own.colour)
         pixels["means_l"][rows, :3], pixels["means_u"][rows, :3] = code & 255, code >> 8
-        pixels["quats"][rows] = _quats(part)
-        pixels["scales"][rows, :3] = codebook.nearest(np.maximum(part.log_scales, MIN_LOG_SCALE), scale_codes)
-        pixels["sh0"][rows, :3] = codebook.nearest(part.sh[:, 0], dc_codes)
-        pixels["sh0"][rows, 3] = to_uint(alphas(part) * np.float32(255), 255)
+        pixels["quats"][rows] = quats
+        pixels["scales"][rows, :3] = scale
+        pixels["sh0"][rows, :3], pixels["sh0"][rows, 3] = colour, opacity
 
     each(encode_rows, pieces(n))
     meta: dict[str, Any] = {"version": 2, "asset": {"generator": GENERATOR}, "count": n}
@@ -69,10 +83,20 @@ def encode(
     meta["sh0"] = {"codebook": _short(dc_codes), "files": ["sh0.webp"]}
     pictures = {}
     if table.sh_degree:
-        meta["shN"], pictures["shN_centroids"], labels = _rest(table, path, palette)
+        meta["shN"], pictures["shN_centroids"], labels = _rest(table, path, palette, steps)
         pixels["shN_labels"] = labels[order]
     pictures |= {name: _layout(values, width, height) for name, values in pixels.items()}
     return meta, pictures
+
+
+def _best_codes(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Codebooks of log scales and base colours with the least error."""
+    log_scales, dc = np.maximum(table.log_scales, MIN_LOG_SCALE), table.sh[:, 0]
+    weights = importance(table, CODEBOOK_SPREAD)
+    weights = np.maximum(weights, CODEBOOK_FLOOR * weights.mean() if len(table) else 0)
+    return tuple(
+        each(lambda what: codebook.fit(what[0], weights, what[1], keep=256), [(log_scales, 256), (dc, DC_CODES)])
+    )
 
 
 def _layout(values: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -104,8 +128,10 @@ def _quats(table: Table) -> np.ndarray:
 
 
 def _short(codes: np.ndarray) -> list[float]:
-    """The numbers with as few digits as tell float32 apart; JSON would spell out the float64."""
-    return [float(str(code)) for code in codes]
+    """256 numbers, the last one again and again to fill up, with as few digits as tell float32 apart; of float64, which
+    even codebooks have, five digits."""
+    codes = [float(str(code)) if codes.dtype == np.float32 else float(f"{code:.5g}") for code in codes]
+    return codes + codes[-1:] * (256 - len(codes))
 
 
 def palette_size(points: np.ndarray) -> int:
@@ -118,18 +144,27 @@ def palette_size(points: np.ndarray) -> int:
     return few if few <= min(MAX_PALETTE, 0.75 * len(points)) else min(MAX_PALETTE, max(1, round(0.6 * len(points))))
 
 
-def _rest(table: Table, path: Path, entries: int | None) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+def _rest(
+    table: Table, path: Path, entries: int | None, steps: Steps | None
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Metadata, centroid picture and label pixels (N, 4) of the SH beyond the base colour."""
     points = table.sh[:, 1:].reshape(len(table), -1)
-    entries = palette_size(points) if entries is None else entries
+    if entries is None:
+        entries = palette_size(points)
+        if steps is not None:
+            entries = min(entries, max(1, round(sog_rounding.palette_share(steps) * len(points))))
     if not 1 <= entries <= MAX_PALETTE:
         raise InputError(f"{path}: a palette of {entries:,} SH entries was asked for; SOG holds 1 to 65,536")
     centers, label = palette.fit(points, importance(table, PALETTE_SPREAD).astype(np.float32), entries)
     centers = centers.reshape(len(centers), -1, 3)
-    codes = codebook.fit(centers)
+    if steps is None:
+        codes = codebook.fit(centers)
+        chosen = codebook.nearest(centers, codes)
+    else:
+        codes, chosen = sog_rounding.rest_codes(centers, steps.sh)
     rows = -(-len(centers) // PALETTE_COLUMNS)
     picture = np.full((rows * PALETTE_COLUMNS, centers.shape[1], 4), 255, np.uint8)
-    picture[: len(centers), :, :3] = codebook.nearest(centers, codes)
+    picture[: len(centers), :, :3] = chosen
     picture[len(centers) :] = picture[len(centers) - 1]
     pixels = np.stack([label & 255, label >> 8, np.zeros_like(label), np.full_like(label, 255)], 1).astype(np.uint8)
     meta = {
