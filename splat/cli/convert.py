@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splat.cli.inputs import open_subject
+from splat.cli.waiting import waiting
 from splat.cli.words import amount, parse, require, whole_number
 from splat.errors import InputError
 
@@ -131,7 +132,10 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
             raise InputError(f"--spz-version is for .spz files, but {target} is to be written as '{chosen.name}'")
         values["version"] = options.spz_version
     most = chosen.max_sh if options.max_sh is None else min(chosen.max_sh, max(options.max_sh, 0))
-    read = [read_source(source, most) for source in sources]
+    read = []
+    for source in sources:
+        with waiting(f"reading {source.name}"):
+            read.append(read_source(source, most))
     if "antialiased" in chosen.options and "antialiased" not in values:
         values["antialiased"] = any(antialiased for _, antialiased in read)
     if "normals" in chosen.options and "normals" not in values:
@@ -140,8 +144,10 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
         values["normals"] = any(source.suffix.lower() == ".ply" and has_normals(source) for source in sources)
     cloud = Table.concat([cloud for cloud, _ in read])
     del read  # the parts of a joined cloud are needed no more
-    cloud, dropped = edit(cloud, options)
-    formats.write_table(cloud, target, format=chosen.name, **values)
+    with waiting(f"editing {len(cloud):,} Gaussians"):
+        cloud, dropped = edit(cloud, options)
+    with waiting(f"writing {len(cloud):,} Gaussians to {target.name}"):
+        formats.write_table(cloud, target, format=chosen.name, **values)
     folder = target.parent if target.name in LOOSE else target
     size = sum(file.stat().st_size for file in folder.rglob("*")) if folder.is_dir() else target.stat().st_size
     left_out = f"; {dropped:,} with NaN or infinite values left out" if dropped else ""

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from splat.cli.console import console, emit_json, grid, heading, table
 from splat.cli.inputs import kind_of
+from splat.cli.waiting import waiting
 from splat.cli.words import amount, duration, parse
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def run(arguments: Sequence[str]) -> None:
         "scene": (scene_facts, show_scene),
         "run": (run_facts, show_run),
     }[kind_of(options.path)]
-    facts = describe(options.path)
+    with waiting(f"reading {options.path.name}"):
+        facts = describe(options.path)
     if options.json is not None:
         emit_json(facts, options.json)
     if str(options.json) != "-":
