@@ -15,13 +15,17 @@ from splat.surface.depth import rendered_depth
 from splat.surface.maps import MapStore
 from splat.surface.options import MeshOptions
 from splat.surface.rig import SIDES, Partner, picture, working_distance
-from splat.surface.stereo import stereo_depth
+from splat.surface.stereo import FAR, stereo_depth, with_far
 
 OPAQUE = 0.5  # alpha below which a pixel shows no surface
 SPAN = (0.002, 0.998)  # quantiles of the rendered depth: strays before and behind do not widen the search
+LEAST_WEIGHT = 0.1  # of a match without texture
 TEXTURE_FULL = 8.0  # grey levels per pixel: gradients from here on count fully
 CONTRADICTION = 0.05  # of the depth: where stereo and rasterizer differ by more, at edges mostly, neither is believed
+FAR_CONTRADICTION = 0.3  # the same beyond `FAR`, where bare walls make the rasterizer the worse of the two
 GAP_WEIGHT = 0.05  # of a rendered depth that fills a gap of the stereo depth
+FAR_SHARE = 0.02  # of a picture: with less of it beyond `FAR`, no wide pair is drawn
+WIDER = 4.0  # baselines of a pair, of the wide one
 
 
 def observe(
@@ -58,12 +62,14 @@ def observe(
             first = _draw(cloud, camera, options, drawing)
             pictures = []
             if stereo:
+                depth = first.median_depth if first.median_depth is not None else first.depth
+                far = (depth > FAR * partners[0].baseline) & (first.alpha >= OPAQUE)
+                wide = [Partner(SIDES[0], WIDER * partners[0].baseline)] if far.float().mean() > FAR_SHARE else []
                 plain = RenderOptions(drawing.background, antialiased=drawing.antialiased, near=drawing.near)
                 pictures = [
                     (partner, picture(render(cloud, partner.camera(camera), options.backend, plain).rgb))
-                    for partner in partners
+                    for partner in (*partners, *wide)
                 ]
-                depth = first.median_depth if first.median_depth is not None else first.depth
             else:
                 depth = rendered_depth(cloud, camera, first, options.method, drawing, options.backend)
             mask = None if masks is None else masks[index]
@@ -113,14 +119,21 @@ class _Job:
         if known.size < 100:
             return np.zeros_like(rendered), np.zeros_like(rendered)
         near, far = np.quantile(known, SPAN)
-        camera = self.store.cameras[self.index]
-        depth, weight = stereo_depth(camera, self.rgb, self.pictures, (near, far), self.options.matcher)
-        baseline = self.pictures[0][0].baseline
-        weight = np.clip(weight / (TEXTURE_FULL * baseline), 0.1, 1)
+        camera, matcher = self.store.cameras[self.index], self.options.matcher
+        pairs, wide = self.pictures[: self.options.pairs], self.pictures[self.options.pairs :]
+        limit = FAR * pairs[0][0].baseline
+        depth, weight = stereo_depth(camera, self.rgb, pairs, (near, far), matcher)
+        sure = np.clip(weight / (TEXTURE_FULL * pairs[0][0].baseline), LEAST_WEIGHT, 1)
+        beyond = rendered > limit
+        if wide:
+            found, weight = stereo_depth(camera, self.rgb, wide, (max(near, limit), far), matcher)
+            weight = np.clip(weight / (TEXTURE_FULL * wide[0][0].baseline), LEAST_WEIGHT, 1)
+            depth, sure = with_far((depth, sure), (found, weight), beyond, limit)
         depth = np.where(self.alpha >= OPAQUE, depth, 0)
-        gap = (depth == 0) & (rendered > 0)
-        wrong = (depth > 0) & (np.abs(depth - rendered) > CONTRADICTION * rendered)
-        depth, weight = np.where(wrong, 0, depth), np.where(wrong, 0, weight)
+        gap = (depth == 0) & (rendered > 0) & ~beyond
+        tolerance = np.where(beyond, FAR_CONTRADICTION, CONTRADICTION) * rendered
+        wrong = (depth > 0) & (np.abs(depth - rendered) > tolerance)
+        depth, sure = np.where(wrong, 0, depth), np.where(wrong, 0, sure)
         if self.options.fill:
-            depth, weight = np.where(gap, rendered, depth), np.where(gap, GAP_WEIGHT, weight)
-        return depth, weight
+            depth, sure = np.where(gap, rendered, depth), np.where(gap, GAP_WEIGHT, sure)
+        return depth, sure

@@ -12,6 +12,8 @@ from splat.surface.rig import Partner, texture
 RETURN = 1.0  # pixels: left–right consistency
 AGREE = 1.0  # pixels of disparity within which two pairs mean the same surface
 RANGE = (0.8, 1.3)  # of the nearest and the farthest rendered depth: where matches are looked for
+FAR = 20.0  # baselines, as far as GS2Mesh trusts a pair: farther, half a pixel is 2 % of the depth and more
+NARROW_WEIGHT = 0.05  # of what the narrow pair says beyond that, where the wide one says nothing
 WIDEST = 0.4  # of the picture's side: the largest disparity looked for
 
 
@@ -50,6 +52,20 @@ def stereo_depth(
     tolerance = AGREE / max(partner.focal(camera) * partner.baseline for partner, _ in partners)
     value, weight = consensus(np.stack(inverse), np.stack(weights), tolerance)
     return np.where(value > 0, 1 / np.maximum(value, 1e-12), 0).astype(np.float32), weight
+
+
+def with_far(
+    narrow: tuple[NDArray, NDArray], wide: tuple[NDArray, NDArray], beyond: NDArray[np.bool_], limit: float
+) -> tuple[NDArray, NDArray]:
+    """Depth and weight (H, W) of a narrow pair, and of a wide one where ``beyond`` says that the surface is far.
+
+    Matches of the wide pair nearer than four fifths of ``limit`` are none: it did not look there.
+    """
+    use = beyond & (wide[0] > 0.8 * limit)
+    left = beyond & ~use
+    depth = np.where(use, wide[0], narrow[0])
+    weight = np.where(use, wide[1], np.where(left & (narrow[0] > 0), NARROW_WEIGHT, narrow[1]))
+    return depth, weight
 
 
 def consensus(
