@@ -14,6 +14,7 @@ import pytest
 from clouds import cloud_of
 
 from splat import InputError, formats
+from splat.formats import usd_reader
 
 spec = importlib.util.spec_from_file_location("fuzz_formats", Path(__file__).parents[2] / "tools" / "fuzz_formats.py")
 fuzz_formats = importlib.util.module_from_spec(spec)
@@ -50,6 +51,28 @@ def test_damaged_usd_ends_no_process(tmp_path):
     for case in range(6):
         (tmp_path / "b.usdc").write_bytes(fuzz_formats.mutate(data, np.random.default_rng((3, case))))
         assert fuzz_formats.attempt(tmp_path / "b.usdc", "usd")[0] in ("read", "refused")
+
+
+def test_usd_may_take_what_its_files_can_claim(tmp_path, monkeypatch):
+    """Every file that the stage refers to is counted once, before it is opened: text 21 times, binary 4 times."""
+    pytest.importorskip("pxr")
+    limits = []
+    monkeypatch.setattr(usd_reader, "_limit_memory", limits.append)
+    monkeypatch.setattr(usd_reader, "_held", lambda: 0)
+    for file in ("part.usdc", "part.usda", "part.usdz"):
+        formats.write(cloud_of(20, 0), tmp_path / file)
+    stage = tmp_path / "stage.usda"
+    parts = "".join(
+        f'def "P{i}" (references = @./part.{kind}@) {{}}\n' for i, kind in enumerate(("usdc", "usda", "usdc"))
+    )
+    stage.write_text(f"#usda 1.0\n{parts}")
+    usd_reader.admit(str(stage))
+    size = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    text = 21 * (size["stage.usda"] + size["part.usda"])
+    assert limits[0] == usd_reader.MEMORY + 21 * size["stage.usda"]
+    assert max(limits) == usd_reader.MEMORY + text + 4 * size["part.usdc"]
+    assert usd_reader.times(tmp_path / "part.usdz") == 4
+    assert len(formats.read(stage)) == 60
 
 
 @pytest.mark.parametrize("name", [name for name in fuzz_formats.VARIANTS if name != "usd"])
