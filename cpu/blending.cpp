@@ -75,12 +75,14 @@ struct Finals {
     float* transmittance;
     int32_t* stop;  // one past the last Gaussian blended
     float* depth;   // Σ w z; null without depth and normals
+    float* square;  // Σ w z²; null unless asked for
 
     Finals(Workspace& w, int tile) {
         const int planes = final_planes(w.frame);
         transmittance = w.finals.data() + static_cast<int64_t>(tile) * planes * PIXELS;
         stop = reinterpret_cast<int32_t*>(transmittance + PIXELS);
         depth = planes > 2 ? transmittance + 2 * PIXELS : nullptr;
+        square = planes > 3 ? transmittance + 3 * PIXELS : nullptr;
     }
 };
 
@@ -136,10 +138,10 @@ SPLAT_INLINE void store_where(VM m, int32_t* p, VI value) {
 #endif
 }
 
-// LARGE: depth and normals too.
-template <bool LARGE, bool WEIGHTS>
+// CHANNELS: 3 for colours, 7 with depth and normals, 8 with the square of the depth.
+template <int CHANNELS, bool WEIGHTS>
 void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
-    constexpr int CHANNELS = LARGE ? 7 : 3;
+    constexpr bool LARGE = CHANNELS > 3, SQUARE = CHANNELS > 7;
     const Frame& f = w.frame;
     const Lanes offset = lanes();
     Canvas canvas(tile);
@@ -169,6 +171,10 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
                         float* normal = blended[(4 + c) % CHANNELS] + at;
                         store(normal, fma(weight, set1(g.relief.normal[c]), load(normal)));
                     }
+                    if (SQUARE) {
+                        float* square = blended[7 % CHANNELS] + at;
+                        store(square, fma(weight, set1(g.relief.depth * g.relief.depth), load(square)));
+                    }
                     const VM crosses = on & lt(after, set1(0.5f)) & ge(before, set1(0.5f));
                     store(median + at, select(crosses, set1(g.relief.depth), load(median + at)));
                 }
@@ -184,6 +190,7 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
     for (int p = 0; p < PIXELS; p += W) store(finals.transmittance + p, abs(load(canvas.transmittance + p)));
     std::memcpy(finals.stop, canvas.stop, sizeof canvas.stop);
     if (LARGE) std::memcpy(finals.depth, blended[3 % CHANNELS], sizeof blended[0]);
+    if (SQUARE) std::memcpy(finals.square, blended[7 % CHANNELS], sizeof blended[0]);
     const float red = f.background[0], green = f.background[1], blue = f.background[2];
     float *rgb = f.rgb, *alpha = f.alpha;
     visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
@@ -198,6 +205,7 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
         }
         if (LARGE && f.with_normal)
             for (int c = 0; c < 3; ++c) f.normal[3 * pixel + c] = blended[(4 + c) % CHANNELS][p];
+        if (SQUARE) f.square_depth[pixel] = left < 1.0f ? blended[7 % CHANNELS][p] / (1.0f - left) : 0.0f;
     });
 }
 
@@ -230,6 +238,13 @@ struct Upstream {
             visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
                 for (int c = 0; c < 3; ++c) gradient[(4 + c) % CHANNELS][p] = in.normal[3 * pixel + c];
             });
+        if (CHANNELS > 7 && in.square_depth != nullptr)
+            visit_pixels(tile, f.width, [&](int p, int64_t pixel) {
+                const float total = 1.0f - finals.transmittance[p];
+                if (total <= 0.0f) return;
+                gradient[7 % CHANNELS][p] = in.square_depth[pixel] / total;
+                rest[p] += gradient[7 % CHANNELS][p] * finals.square[p] / total;
+            });
         for (int p = 0; p < PIXELS; p += W) {
             VF sum = load(rest + p);
             for (int c = 0; c < 3; ++c) sum = fma(load(gradient[c] + p), set1(f.background[c]), sum);
@@ -253,10 +268,9 @@ SPLAT_INLINE VF reciprocal(VF x) {
 
 // Back to front: transmittance is divided by 1 − α on the way, and `behind` only ever adds up. (Front to back with
 // behind = final − blended so far needs no stop places, but loses what is behind a nearly opaque pixel to rounding.)
-template <bool LARGE, bool ABS>
+template <int CHANNELS, bool ABS>
 void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients& in, Local* batch) {
-    constexpr int CHANNELS = LARGE ? 7 : 3;
-    constexpr int SUMS = LARGE ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL;
+    constexpr int SUMS = CHANNELS > 3 ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL;
     const Lanes offset = lanes();
     Finals finals(w, tile.index);
     Upstream<CHANNELS> up(w, tile, finals, in);
@@ -303,7 +317,10 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
                 VF shine = zero();  // gradient · this Gaussian's own colour
                 for (int c = 0; c < CHANNELS; ++c) {
                     const VF gradient = load(up.gradient[c] + at);
-                    const float own = c < 3 ? g.colour[c % 3] : c == 3 ? g.relief.depth : g.relief.normal[(c + 2) % 3];
+                    const float own = c < 3    ? g.colour[c % 3]
+                                      : c == 3 ? g.relief.depth
+                                      : c < 7  ? g.relief.normal[(c + 2) % 3]
+                                               : g.relief.depth * g.relief.depth;
                     shine = fma(gradient, set1(own), shine);
                     const int slot = c < 3 ? SUM_RED + c : SUM_DEPTH + c - 3;
                     total[slot % 16] = fma(weight, gradient, total[slot % 16]);
@@ -335,7 +352,7 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
 void blend(Workspace& w) {
     const Frame& f = w.frame;
     const int tiles = w.tiles_x * w.tiles_y;
-    const bool large = blended_channels(f) > 3;
+    const int channels = blended_channels(f);
     w.finals.reserve(static_cast<int64_t>(tiles) * final_planes(f) * PIXELS);
     if (f.with_weights) {
         float* weights = w.weights.reserve(w.pairs);
@@ -345,8 +362,9 @@ void blend(Workspace& w) {
         alignas(64) Local batch[BATCH];
         for (int64_t t = begin; t < end; ++t) {
             const Tile tile = find_tile(w, static_cast<int>(t));
-            if (large) f.with_weights ? blend_tile<true, true>(w, tile, batch) : blend_tile<true, false>(w, tile, batch);
-            else f.with_weights ? blend_tile<false, true>(w, tile, batch) : blend_tile<false, false>(w, tile, batch);
+            if (channels > 7) f.with_weights ? blend_tile<8, true>(w, tile, batch) : blend_tile<8, false>(w, tile, batch);
+            else if (channels > 3) f.with_weights ? blend_tile<7, true>(w, tile, batch) : blend_tile<7, false>(w, tile, batch);
+            else f.with_weights ? blend_tile<3, true>(w, tile, batch) : blend_tile<3, false>(w, tile, batch);
         }
     });
     if (f.with_weights)
@@ -361,16 +379,18 @@ void blend(Workspace& w) {
 
 void blend_backward(Workspace& w, const PictureGradients& in, bool with_abs) {
     const int tiles = w.tiles_x * w.tiles_y;
-    const bool large = blended_channels(w.frame) > 3;
+    const int channels = blended_channels(w.frame);
     w.pair_sums.reserve(w.pairs * pair_floats(w.frame));
     parallel_for(tiles, 1, [&](int64_t begin, int64_t end, int) {
         alignas(64) Local batch[BATCH];
         for (int64_t t = begin; t < end; ++t) {
             const Tile tile = find_tile(w, static_cast<int>(t));
-            if (large)
-                with_abs ? blend_tile_backward<true, true>(w, tile, in, batch) : blend_tile_backward<true, false>(w, tile, in, batch);
+            if (channels > 7)
+                with_abs ? blend_tile_backward<8, true>(w, tile, in, batch) : blend_tile_backward<8, false>(w, tile, in, batch);
+            else if (channels > 3)
+                with_abs ? blend_tile_backward<7, true>(w, tile, in, batch) : blend_tile_backward<7, false>(w, tile, in, batch);
             else
-                with_abs ? blend_tile_backward<false, true>(w, tile, in, batch) : blend_tile_backward<false, false>(w, tile, in, batch);
+                with_abs ? blend_tile_backward<3, true>(w, tile, in, batch) : blend_tile_backward<3, false>(w, tile, in, batch);
         }
     });
 }

@@ -102,7 +102,7 @@ void backward_group(const Span& span, const uint32_t* ids, int n, const Rows& ro
 
     FootprintGradient<VF> outer;
     moments_backward<VF>({sum[SUM_S], sum[SUM_U], sum[SUM_V], sum[SUM_UU], sum[SUM_UV], sum[SUM_VV]}, white, print.opacity, outer);
-    outer.depth = sum[SUM_DEPTH];
+    outer.depth = fma(2.0f * print.depth, sum[SUM_SQUARE], sum[SUM_DEPTH]);
     for (int i = 0; i < 3; ++i) outer.normal[i] = sum[SUM_NORMAL_X + i];
     const VF two_ln2 = set1(2.0f * LN_2);
     const VF radius = -floor(-min(max(print.extent_x, print.extent_y), set1(1e9f)));

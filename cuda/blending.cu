@@ -10,9 +10,9 @@ namespace splat {
 // most 1 fit.
 constexpr float WEIGHT_UNIT = 8388608.0f;
 
-// Pictures, depth, median and normal null where not asked for; weights (N), added to, or null.
+// Pictures, depth, median, normal and square of the depth null where not asked for; weights (N), added to, or null.
 struct Pictures {
-    float *rgb, *alpha, *depth, *median, *normal, *weights;
+    float *rgb, *alpha, *depth, *median, *normal, *weights, *square;
 };
 
 template <int FEATURES>
@@ -74,6 +74,7 @@ SPLAT_FN void blend(const Lists& lists, const Splats& splats, const Screen& scre
                         sums[4] += weight * normal.x;
                         sums[5] += weight * normal.y;
                         sums[6] += weight * normal.z;
+                        if constexpr (FEATURES > 7) sums[7] += weight * normal.w;
                         if (transmittance >= 0.5f && next < 0.5f) median = feature.w;
                     }
                     transmittance = next;
@@ -100,6 +101,7 @@ SPLAT_FN void blend(const Lists& lists, const Splats& splats, const Screen& scre
         if (out.median) out.median[p] = median;
         if (out.normal)
             for (int c = 0; c < 3; ++c) out.normal[3 * p + c] = sums[4 + c];
+        if constexpr (FEATURES > 7) out.square[p] = last > 0 ? sums[7] / opaque : 0.0f;
     }
     if (kept.chunk_tiles) {
         kept.last[p] = last;
@@ -115,4 +117,8 @@ KERNEL(splat::TILE_PIXELS) blend_rgb(splat::Lists lists, splat::Splats splats, s
 
 KERNEL(splat::TILE_PIXELS) blend_all(splat::Lists lists, splat::Splats splats, splat::Screen screen, splat::Pictures out, splat::Kept kept) {
     splat::blend<7>(lists, splats, screen, out, kept);
+}
+
+KERNEL(splat::TILE_PIXELS) blend_square(splat::Lists lists, splat::Splats splats, splat::Screen screen, splat::Pictures out, splat::Kept kept) {
+    splat::blend<8>(lists, splats, screen, out, kept);
 }

@@ -21,10 +21,10 @@ static_assert(WARPS * WARP == CHUNK, "one warp per 32 entries");
 
 // Gradients of the pictures, null where there are none.
 struct Upstream {
-    const float *rgb, *alpha, *depth, *normal;
+    const float *rgb, *alpha, *depth, *normal, *square;
 };
 
-// One pixel's upstream gradient per unit of blending weight and feature (RGB, depth, normal), and R behind all entries.
+// One pixel's upstream gradient per unit of blending weight and feature (RGB, depth, normal, depth squared), and R behind all entries.
 template <int FEATURES>
 SPLAT_FN float pixel_gradient(const Upstream& from, const Screen& screen, const float* final, int p, float g[FEATURES]) {
     float beta = from.alpha ? -from.alpha[p] : 0.0f;
@@ -37,6 +37,10 @@ SPLAT_FN float pixel_gradient(const Upstream& from, const Screen& screen, const 
         g[3] = from.depth && opaque > 0.0f ? from.depth[p] / opaque : 0.0f;
         beta += opaque > 0.0f ? g[3] * final[4] / opaque : 0.0f;
         for (int c = 0; c < 3; ++c) g[4 + c] = from.normal ? from.normal[3 * p + c] : 0.0f;
+        if constexpr (FEATURES > 7) {
+            g[7] = from.square && opaque > 0.0f ? from.square[p] / opaque : 0.0f;
+            beta += opaque > 0.0f ? g[7] * final[8] / opaque : 0.0f;
+        }
     }
     return final[0] * beta;
 }
@@ -57,6 +61,7 @@ SPLAT_FN void load_features(Colours& near_feature, Normals& near_normal, int j, 
         const float4 normal = near_normal[j];
         features[3] = first.w;
         features[4] = normal.x, features[5] = normal.y, features[6] = normal.z;
+        if constexpr (FEATURES > 7) features[7] = normal.w;
     }
 }
 
@@ -212,3 +217,4 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
 
 BLEND_BACKWARD(blend_backward_rgb, 3)
 BLEND_BACKWARD(blend_backward_all, 7)
+BLEND_BACKWARD(blend_backward_square, 8)

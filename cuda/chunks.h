@@ -15,7 +15,7 @@ struct Lists {
     const int* chunk_ends;
 };
 
-// The Gaussians on the image: splats (N × 2), RGB and depth (N), normals (N, null where not asked for).
+// The Gaussians on the image: splats (N × 2), RGB and depth (N), normals and depth squared (N, null where not asked for).
 struct Splats {
     const float4 *splats, *features, *normals;
 };
@@ -27,7 +27,7 @@ struct Screen {
 
 // chunk_tiles (chunks): the tile of each chunk that some pixel reached, −1 elsewhere (set by the caller). states: per chunk
 // that is not a tile's first, and per pixel of its tile, transmittance and sums before it, one plane of 256 per value.
-// finals: transmittance and sums after all, 4 or 8 values per pixel of the image. last (H × W): entries up to the last one
+// finals: transmittance and sums after all, 4, 8 or 9 values per pixel of the image. last (H × W): entries up to the last one
 // blended. All null when no backward pass will follow.
 struct Kept {
     int* chunk_tiles;

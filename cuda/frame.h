@@ -58,6 +58,6 @@ SPLAT_FN float log2_alpha(float pixel_x, float pixel_y, float x, float y, float 
 }
 
 // Sums over pixels that the backward blending leaves per Gaussian.
-enum Sum { S, SU, SV, SUU, SUV, SVV, ABS_X, ABS_Y, RED, GREEN, BLUE, DEPTH, NORMAL_X, NORMAL_Y, NORMAL_Z, SUMS = 16 };
+enum Sum { S, SU, SV, SUU, SUV, SVV, ABS_X, ABS_Y, RED, GREEN, BLUE, DEPTH, NORMAL_X, NORMAL_Y, NORMAL_Z, SQUARE, SUMS = 16 };
 
 }  // namespace splat

@@ -42,7 +42,7 @@ SPLAT_FN void chain(const Cloud& cloud, const View<float>& view, int i, float4 c
     const Whitening<float> w = whiten(f);
     FootprintGradient<float> screen;
     moments_backward({sums[S], sums[SU], sums[SV], sums[SUU], sums[SUV], sums[SVV]}, w, f.opacity, screen);
-    screen.depth = sums[DEPTH];
+    screen.depth = sums[DEPTH] + 2.0f * f.depth * sums[SQUARE];
     for (int j = 0; j < 3; ++j) screen.normal[j] = sums[NORMAL_X + j];
     if (with_normal)
         project_backward<true>(g, view, geometry, w, screen, found.gradient);

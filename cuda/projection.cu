@@ -39,7 +39,7 @@ SPLAT_FN void project_one(const Cloud& cloud, const Frame& frame, const Projecte
         if (out.normals) {
             float normal[3], axis[3], sign;
             find_normal(g, view, geometry, normal, axis, sign);
-            out.normals[i] = make_float4(normal[0], normal[1], normal[2], 0.0f);
+            out.normals[i] = make_float4(normal[0], normal[1], normal[2], f.depth * f.depth);
         }
     }
     out.depths[i] = tiles > 0 ? f.depth : BEYOND;

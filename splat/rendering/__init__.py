@@ -22,7 +22,7 @@ __all__ = [
     "render",
 ]
 
-_DIFFERENTIABLE = ("rgb", "alpha", "depth", "normal")
+_DIFFERENTIABLE = ("rgb", "alpha", "depth", "normal", "square_depth")
 _CONSTANT = ("median_depth", "radii", "weights", "means2d")
 
 

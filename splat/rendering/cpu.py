@@ -136,6 +136,7 @@ def forward(
     rgb, alpha = torch.empty(*shape, 3), torch.empty(shape)
     depth, median = (torch.empty(shape), torch.empty(shape)) if options.depth else (None, None)
     normal = torch.empty(*shape, 3) if options.normal else None
+    square = torch.empty(shape) if options.square_depth else None
     radii, means2d = torch.empty(n, dtype=torch.int32), torch.empty(n, 2)
     sums = torch.empty(n) if weights else None
     frame = library.Frame(
@@ -157,11 +158,13 @@ def forward(
         with_depth=options.depth,
         with_normal=options.normal,
         with_weights=weights,
+        with_square=options.square_depth,
         rgb=core.pointer(rgb),
         alpha=core.pointer(alpha),
         depth=core.pointer(depth),
         median_depth=core.pointer(median),
         normal=core.pointer(normal),
+        square_depth=core.pointer(square),
         radii=core.pointer(radii),
         means2d=core.pointer(means2d),
         weights=core.pointer(sums),
@@ -174,7 +177,7 @@ def forward(
         raise
     context = Context(workspace, cloud, source, camera, options, radii)
     weakref.finalize(context, library.give_back, workspace)
-    rendering = Rendering(rgb, alpha, depth, median, normal, radii, sums, means2d)
+    rendering = Rendering(rgb, alpha, depth, median, normal, radii, sums, means2d, square)
     return _converted(rendering, source), context
 
 
@@ -271,11 +274,11 @@ def release() -> None:
 
 
 def _run_backward(context: Context, grads: ImageGradients, step: Any) -> None:
-    given = {"rgb": (3,), "alpha": (), "depth": (), "normal": (3,)}
+    given = {"rgb": (3,), "alpha": (), "depth": (), "normal": (3,), "square_depth": ()}
     keep, pointers = [], {}
     for name, channels in given.items():
         tensor = getattr(grads, name)
-        if tensor is None or (name in ("depth", "normal") and not getattr(context.options, name)):
+        if tensor is None or (name in ("depth", "normal", "square_depth") and not getattr(context.options, name)):
             continue
         expected = (context.camera.height, context.camera.width, *channels)
         if tensor.shape != expected:

@@ -36,12 +36,12 @@ Frame = _structure(
     *_group(c_float, "fx fy cx cy near_plane"),
     *_group(c_int32, "width height"),
     ("background", c_float * 3),
-    *_group(c_int32, "antialiased with_depth with_normal with_weights"),
-    *_group(c_void_p, "rgb alpha depth median_depth normal radii means2d weights"),
+    *_group(c_int32, "antialiased with_depth with_normal with_weights with_square"),
+    *_group(c_void_p, "rgb alpha depth median_depth normal square_depth radii means2d weights"),
 )
 
 # Mirrors `struct PictureGradients` of cpu/rasterizer.h.
-PictureGradients = _structure("PictureGradients", *_group(c_void_p, "rgb alpha depth normal"))
+PictureGradients = _structure("PictureGradients", *_group(c_void_p, "rgb alpha depth normal square_depth"))
 
 # Mirrors `struct Step` of cpu/gaussian_backward.h.
 Step = _structure(

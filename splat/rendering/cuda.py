@@ -26,6 +26,7 @@ CHUNK = 256  # list entries, as in cuda/chunks.h
 SUMS = 16  # as in cuda/frame.h
 POSE_ROWS = 32  # as in cuda/gaussian_backward.cu
 THREADS = 128  # of the kernels that are not per tile
+_KERNELS = {3: "rgb", 7: "all", 8: "square"}  # of blending, by the numbers blended
 PAIRS_MAX = 2**31 - 2**10  # a kernel with one thread per pair numbers its threads with 32 bits
 
 
@@ -62,7 +63,12 @@ class Context:
     @property
     def everything(self) -> bool:
         """Whether depth and normals are blended along with the colours."""
-        return self.options.depth or self.options.normal
+        return _features(self.options) > 3
+
+
+def _features(options: RenderOptions) -> int:
+    """How many numbers per Gaussian are blended: RGB; or also depth and normal; or also the square of the depth."""
+    return 8 if options.square_depth else 7 if options.depth or options.normal else 3
 
 
 def check() -> str | None:
@@ -156,8 +162,8 @@ def _forward(
     ids, ranges, chunk_ends, pairs = _list_tiles(camera, seen)
 
     height, width, device = camera.height, camera.width, cloud.device
-    tiles, everything = len(ranges), seen.normals is not None
-    channels, chunks = 8 if everything else 4, tiles + pairs // CHUNK
+    tiles = len(ranges)
+    channels, chunks = _features(options) + 1, tiles + pairs // CHUNK
     context = Context(
         cloud, source, camera, options, pose, seen.radii, seen.splats, seen.features, seen.normals,
         ids, ranges, chunk_ends,
@@ -171,14 +177,17 @@ def _forward(
     depth = _floats(height, width, device=device) if options.depth else None
     median = _floats(height, width, device=device) if options.depth else None
     normal = _floats(height, width, 3, device=device) if options.normal else None
+    square = _floats(height, width, device=device) if options.square_depth else None
     sums = torch.zeros(len(cloud), device=device) if weights else None
-    pictures = fill(arguments.Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=sums)
-    kernel = "blend_all" if everything else "blend_rgb"
+    pictures = fill(
+        arguments.Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=sums, square=square
+    )
+    kernel = f"blend_{_KERNELS[_features(options)]}"
     gpu.launcher(device).launch(
         "blending", kernel, tiles, TILE * TILE, *_lists_splats_screen(context), pictures, _kept(context)
     )
     # The context keeps radii of its own, as the caller may change what he gets.
-    return Rendering(rgb, alpha, depth, median, normal, seen.radii.clone(), sums, seen.means2d), context
+    return Rendering(rgb, alpha, depth, median, normal, seen.radii.clone(), sums, seen.means2d, square), context
 
 
 def _project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> _Projected:
@@ -186,7 +195,7 @@ def _project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose:
     seen = _Projected(
         splats=_floats(n, 8, device=device),
         features=_floats(n, 4, device=device),
-        normals=_floats(n, 4, device=device) if options.depth or options.normal else None,
+        normals=_floats(n, 4, device=device) if _features(options) > 3 else None,
         depths=_floats(n, device=device),
         means2d=_floats(n, 2, device=device),
         radii=_ints(n, device=device),
@@ -236,11 +245,12 @@ def _launch_each(file: str, kernel: str, count: int, device: torch.device, *argu
 
 def _sums(context: Context, grads: ImageGradients) -> Tensor:
     """(N, 16) sums over pixels per Gaussian, as named in cuda/frame.h."""
-    device, everything = context.cloud.device, context.everything
+    device = context.cloud.device
     sums = torch.zeros(len(context.cloud), SUMS, device=device)
     given = {name: _like(getattr(grads, name), device) for name in ("rgb", "alpha", "depth", "normal")}
+    given["square"] = _like(grads.square_depth, device)
     if any(tensor is not None for tensor in given.values()):
-        kernel = "blend_backward_all" if everything else "blend_backward_rgb"
+        kernel = f"blend_backward_{_KERNELS[_features(context.options)]}"
         pictures = (*_lists_splats_screen(context), fill(arguments.Upstream, **given), _kept(context))
         gpu.launcher(device).launch("blending_backward", kernel, context.chunks, TILE * TILE, *pictures, sums)
     return sums

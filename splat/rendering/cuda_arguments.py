@@ -42,9 +42,9 @@ Projected = structure("Projected", **pointers("splats", "features", "normals", "
 Lists = structure("Lists", **pointers("ids", "ranges", "chunk_ends"))
 Splats = structure("Splats", **pointers("splats", "features", "normals"))
 Screen = structure("Screen", width=INT, height=INT, columns=INT, background=FLOAT * 3)
-Pictures = structure("Pictures", **pointers("rgb", "alpha", "depth", "median", "normal", "weights"))
+Pictures = structure("Pictures", **pointers("rgb", "alpha", "depth", "median", "normal", "weights", "square"))
 Kept = structure("Kept", **pointers("chunk_tiles", "states", "finals", "last"))
-Upstream = structure("Upstream", **pointers("rgb", "alpha", "depth", "normal"))
+Upstream = structure("Upstream", **pointers("rgb", "alpha", "depth", "normal", "square"))
 
 # cuda/adam.h, cuda/gaussian_backward.cu
 Drawn = structure("Drawn", **pointers("radii", "features", "sums"), with_normal=INT)

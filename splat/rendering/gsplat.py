@@ -89,6 +89,12 @@ def forward(
             drawn, _, more = _draw(leafy, camera, options, pose, normals, absgrad=True)
             pictures["normal"] = drawn[0]
             centres.append(more["means2d"])
+        if options.square_depth:
+            square = (leafy.means @ pose[2, :3] + pose[2, 3])[:, None].square().expand(-1, 3)
+            drawn, opaque, more = _draw(leafy, camera, options, pose, square, absgrad=True)
+            seen = opaque[0, ..., 0] > 0
+            pictures["square_depth"] = torch.where(seen, drawn[0, ..., 0] / torch.where(seen, opaque[0, ..., 0], 1), 0)
+            centres.append(more["means2d"])
     shape = (len(cloud),)
     radii = (
         facts["radii"].reshape(*shape, -1).amax(1).to(torch.int32)
@@ -104,6 +110,7 @@ def forward(
         radii=radii,
         weights=_weights(cloud.detach(), camera, options, pose.detach()) if weights else None,
         means2d=centres[0].detach()[0] * (radii > 0)[:, None],
+        square_depth=pictures["square_depth"].detach() if options.square_depth else None,
     )
     return rendering, Context(pictures, [*leaves, pose], centres)
 

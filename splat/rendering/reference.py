@@ -43,7 +43,7 @@ class Projection:
         means2d: (M, 2) centres, pixels.
         conics: (M, 3) inverse 2D covariance A, B, C: distance² = A dx² + 2 B dx dy + C dy².
         opacities: (M,) after anti-aliasing compensation.
-        features: (M, 7) what is blended: RGB, z-depth, normal in camera axes.
+        features: (M, 8) what is blended: RGB, z-depth, normal in camera axes, z-depth squared.
         extents: (M, 2) half-size of the box outside which α < 1/255, pixels.
     """
 
@@ -79,6 +79,9 @@ class Block:
     members: Tensor
 
 
+_PICTURES = {"rgb": (3,), "alpha": (), "depth": (), "normal": (3,), "median_depth": (), "square_depth": ()}
+
+
 def check() -> None:
     """The reference always runs."""
     return None
@@ -93,8 +96,7 @@ def forward(
     with torch.no_grad():
         projection = project(cloud, camera, options, pose)
         pictures = {
-            name: cloud.means.new_zeros(camera.height, camera.width, *channels)
-            for name, channels in (("rgb", (3,)), ("alpha", ()), ("depth", ()), ("normal", (3,)), ("median_depth", ()))
+            name: cloud.means.new_zeros(camera.height, camera.width, *channels) for name, channels in _PICTURES.items()
         }
         weights = cloud.means.new_zeros(len(cloud))
         for block in blocks(projection, camera):
@@ -115,6 +117,7 @@ def forward(
         radii=radii,
         weights=weights,
         means2d=means2d,
+        square_depth=pictures["square_depth"] if options.square_depth else None,
     )
     return rendering, Context(cloud, camera, options, pose)
 
@@ -131,9 +134,7 @@ def backward(context: Context, grads: ImageGradients) -> CloudGradients:
     seen = detached(projection)
     sums = [torch.zeros_like(t) for t in (seen.means2d, seen.conics, seen.opacities, seen.features)]
     means2d_abs = torch.zeros_like(seen.means2d)
-    asked = {
-        name: getattr(grads, name) for name in ("rgb", "alpha", "depth", "normal") if getattr(grads, name) is not None
-    }
+    asked = {name: gradient for name, gradient in vars(grads).items() if gradient is not None}
     for block in blocks(seen, context.camera):
         shares = _block_gradients(seen, block, context.options.background, asked)
         for total, share in zip(sums, (shares[0].sum(0), *shares[1:]), strict=True):
@@ -180,9 +181,8 @@ def project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: 
         touches = ((means2d + extents > 0) & (means2d - extents < size)).all(1)
         visible = (touches & (opacities >= ALPHA_MIN)).nonzero().squeeze(1)
         order = visible[torch.sort(local[visible, 2], stable=True).indices]
-    features = torch.cat(
-        [colours(cloud, rotation, translation, options), local[:, 2:], normals(cloud, local, rotation)], 1
-    )
+    z = local[:, 2:]
+    features = torch.cat([colours(cloud, rotation, translation, options), z, normals(cloud, local, rotation), z * z], 1)
     return Projection(
         rows=front[order],
         means2d=means2d[order],
@@ -293,7 +293,8 @@ def shade(
         "rgb": blended[:, :3] + left[:, None] * weights.new_tensor(background),
         "alpha": 1 - left,
         "depth": torch.where(seen, blended[:, 3] / torch.where(seen, total, 1), 0),
-        "normal": blended[:, 4:],
+        "normal": blended[:, 4:7],
+        "square_depth": torch.where(seen, blended[:, 7] / torch.where(seen, total, 1), 0),
         "median_depth": median,
     }, weights
 

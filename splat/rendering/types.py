@@ -25,6 +25,7 @@ class RenderOptions:
         antialiased: scale opacities by √(det Σ₂ / det (Σ₂ + blur)) (Mip-Splatting, Yu et al. 2024, §4.2).
         depth: also make expected and median depth.
         normal: also make normals.
+        square_depth: also make the expected square of the depth.
         near: distance of the near plane, world units.
     """
 
@@ -34,6 +35,7 @@ class RenderOptions:
     depth: bool = False
     normal: bool = False
     near: float = NEAR
+    square_depth: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class ImageGradients:
     alpha: Tensor | None = None
     depth: Tensor | None = None
     normal: Tensor | None = None
+    square_depth: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Rendering:
             where it is not visible.
         weights: (N,) Σ over pixels of the blending weights αT, no gradient; None where a backend was told to spare it.
         means2d: (N, 2) projected centres, pixels (0 where not visible), no gradient.
+        square_depth: (H, W) expected square Σ wᵢ zᵢ² / Σ wᵢ of the depth, as ``depth``; None unless asked for.
     """
 
     rgb: Tensor
@@ -92,6 +96,7 @@ class Rendering:
     radii: Tensor
     weights: Tensor | None
     means2d: Tensor
+    square_depth: Tensor | None = None
 
     @property
     def visible(self) -> Tensor:
