@@ -36,9 +36,11 @@ class SurfaceConfig:
     normals: float = 0.0
     """Weight of the disagreement between blended normals and those of the depth (Huang et al. 2024); 0.05 is usual."""
     start: float = 0.25
-    """Fraction of the run from which normals are compared."""
+    """Fraction of the run from which normals are compared and rays are made thin."""
     flatten: float = 0.0
     """How fast the shortest axis of each Gaussian shrinks, in learning rates of the scales; 0.1 is usual."""
+    distortion: float = 0.0
+    """Weight of the spread of a ray's Gaussians in depth (Huang et al. 2024); 1 is usual."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Part:
     """Attributes, each None (or empty) where the part has no say:
     name: in messages and checkpoints.
     first: changes the first Gaussians, within the cap on their number.
-    needs: pictures it needs beside the colours: "depth", "normal".
+    needs: pictures it needs beside the colours: "depth", "normal", "square_depth".
     shot: a picture to train on in this step instead of a photo, or None for the photo.
     view: the shot as it is to be drawn and compared, for example smaller.
     drawn: the cloud as it is drawn and, at the end, written; differentiable in its floating-point tensors.

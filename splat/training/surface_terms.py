@@ -1,4 +1,4 @@
-"""Regularisers that turn a cloud into surfaces: normals that agree with the depth, and flat Gaussians."""
+"""Regularisers that turn a cloud into surfaces: normals that agree with the depth, thin rays, flat Gaussians."""
 
 import torch
 from torch import Tensor
@@ -20,19 +20,21 @@ FLATTEST = 0.05  # shortest axis, in middle axes, below which a Gaussian is flat
 def parts(config: TrainConfig) -> tuple[Part, ...]:
     """The regularisers that ``config.surface`` switches on, as a part of the run."""
     own = config.surface
-    if own.normals == 0 and own.flatten == 0:
+    if own.normals == 0 and own.distortion == 0 and own.flatten == 0:
         return ()
 
     def judge(rendering: Rendering, shot: Shot, when: When) -> tuple[float, ImageGradients]:
         if when.fraction < own.start:
             return 0.0, ImageGradients()
-        return consistency_gradients(rendering, shot.camera, own.normals)
+        return surface_gradients(rendering, shot.camera, own.normals, own.distortion)
 
     def refine(population: Population, moment: Moment) -> None:
         flatten(population.cloud, own.flatten * config.rates.scales)
 
-    needs = frozenset(("depth", "normal") if own.normals > 0 else ())
-    return (Part("surface", needs=needs, judge=judge if needs else None, refine=refine if own.flatten > 0 else None),)
+    needs = {"depth", "normal"} if own.normals > 0 else set()
+    needs |= {"depth", "square_depth"} if own.distortion > 0 else set()
+    judge_if, refine_if = judge if needs else None, refine if own.flatten > 0 else None
+    return (Part("surface", needs=frozenset(needs), judge=judge_if, refine=refine_if),)
 
 
 def normals_of_depth(depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
@@ -71,12 +73,36 @@ def normal_consistency(depth: Tensor, normal: Tensor, alpha: Tensor, camera: Cam
     return ((alpha.detach() - (surface * normal).sum(-1)) * known).mean()
 
 
-def consistency_gradients(rendering: Rendering, camera: Camera, weight: float) -> tuple[float, ImageGradients]:
-    """``weight`` times `normal_consistency` of ``rendering``, which has depth and normals, and its gradients."""
-    depth, normal = (each.detach().requires_grad_() for each in (rendering.depth, rendering.normal))
-    loss = weight * normal_consistency(depth, normal, rendering.alpha, camera)
+def distortion(alpha: Tensor, depth: Tensor, square: Tensor) -> Tensor:
+    """Mean over the picture of Σ_{i<j} wᵢ wⱼ (zᵢ − zⱼ)² / z̄²: how far a ray's blending weights are spread in depth.
+
+    The depth distortion of Huang et al., "2D Gaussian Splatting", 2024, eq. 13, squared as in its code, with depths
+    relative to the pixel's own z̄ (a constant) instead of in normalised device coordinates. The sum over pairs is
+    Σw·Σwz² − (Σwz)², so ``alpha`` Σw, expected ``depth`` and expected ``square`` of the depth, (H, W) each, suffice.
+    """
+    scale = depth.detach().clamp_min(torch.finfo(depth.dtype).tiny ** 0.5)
+    spread = square / scale**2 - (depth / scale) ** 2
+    return torch.where(depth > 0, alpha**2 * spread, 0).mean()
+
+
+def surface_gradients(
+    rendering: Rendering, camera: Camera, normals: float, distorted: float
+) -> tuple[float, ImageGradients]:
+    """``normals`` times `normal_consistency` plus ``distorted`` times `distortion` of ``rendering``, and its gradients.
+
+    The rendering has the pictures that the terms of non-zero weight need.
+    """
+    names = ("alpha", "depth", "normal", "square_depth")
+    leaves = {name: getattr(rendering, name).detach() for name in names if getattr(rendering, name) is not None}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    loss = rendering.alpha.new_zeros(())
+    if normals > 0:
+        loss = loss + normals * normal_consistency(leaves["depth"], leaves["normal"], leaves["alpha"], camera)
+    if distorted > 0:
+        loss = loss + distorted * distortion(leaves["alpha"], leaves["depth"], leaves["square_depth"])
     loss.backward()
-    return float(loss.detach()), ImageGradients(depth=depth.grad, normal=normal.grad)
+    return float(loss.detach()), ImageGradients(**{name: leaf.grad for name, leaf in leaves.items()})
 
 
 def flatten(cloud: GaussianCloud, rate: float) -> None:

@@ -250,6 +250,7 @@ def _see(setup: Setup, state: State, cloud: GaussianCloud, when: When, number: i
         antialiased=config.antialiased,
         depth=config.loss.depth > 0 or needs(setup.parts, "depth"),
         normal=needs(setup.parts, "normal"),
+        square_depth=needs(setup.parts, "square_depth"),
     )
     # Weight sums per Gaussian are for pruning methods; the core need not make them here.
     spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
