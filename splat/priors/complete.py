@@ -14,6 +14,7 @@ import torch
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import cg
 
+from splat.priors.plane import Plane, scene_plane
 from splat.priors.stereo import DepthMap
 from splat.scene.scene import Scene, View
 
@@ -32,24 +33,32 @@ MAX_PIXELS = 200_000  # larger pictures are filled at a smaller size
 
 def completed(scene: Scene, maps: Sequence[DepthMap]) -> tuple[DepthMap, ...]:
     """``maps`` of the training views without holes: what stereo agreed on and the sparse points, and between them the
-    smoothest surface that breaks where the photo has edges, with the confidence `GUESSED`.
+    smoothest surface that breaks where the photo has edges and elsewhere keeps to the plane of the scene, or of the
+    view if the scene has none; with the confidence `GUESSED`.
 
     A view in which nothing is known keeps its empty map.
     """
-    return tuple(_completed(scene, view, own) for view, own in zip(scene.train_views, maps, strict=True))
+    plane = scene_plane(scene)
+    return tuple(_completed(scene, view, own, plane) for view, own in zip(scene.train_views, maps, strict=True))
 
 
-def _completed(scene: Scene, view: View, own: DepthMap) -> DepthMap:
+def _completed(scene: Scene, view: View, own: DepthMap, common: Plane | None) -> DepthMap:
     height, width = own.depth.shape
     factor = min(1.0, math.sqrt(MAX_PIXELS / (height * width)))
     size = (round(width * factor), round(height * factor))
     inverse, sure = _anchors(scene, view, own, size)
-    if not (sure > 0).any():
+    if common is not None:
+        z = view.camera.project(scene.points.xyz)[1].numpy()
+        plane, reached = common.inverse_depth(view.camera.resized(*size)), 1 / z[z > 0]
+    elif (sure > 0).any():
+        plane, reached = dominant_plane(inverse, sure), inverse[sure > 0]
+    else:
+        return own
+    if not len(reached):
         return own
     grey = cv2.cvtColor(view.load().rgb.numpy(), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    plane = dominant_plane(inverse, sure)
     filled = plane + complete(inverse - plane, sure, cv2.resize(grey, size, interpolation=cv2.INTER_AREA), _TO_PLANE)
-    low, high = np.quantile(inverse[sure > 0], (0.02, 0.98))
+    low, high = np.quantile(reached, (0.02, 0.98))
     filled = np.clip(filled, _REACH[0] * low, _REACH[1] * high)
     filled = torch.from_numpy(cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR))
     depth = torch.where(own.agreed, own.depth, 1 / filled)

@@ -92,19 +92,32 @@ def cost_volume(reference: Picture, sources: Sequence[Picture], inverse: np.ndar
     anchor = _moments(reference.grey)
     costs = np.empty((h, w, len(inverse)), np.float32)
     best = max(1, (len(sources) + 1) // 2)
-    relative = [_relative(reference, source) for source in sources]
-    back = np.linalg.inv(reference.matrix)
     for index, value in enumerate(inverse):
         each = np.empty((len(sources), h, w), np.float32)
-        for number, (source, (rotation, offset)) in enumerate(zip(sources, relative, strict=True)):
-            normal = np.array([[0.0, 0.0, 1.0]])
-            homography = source.matrix @ (rotation + offset[:, None] * value @ normal) @ back
+        for number, source in enumerate(sources):
+            homography = _through_plane(reference, source, np.array([0.0, 0.0, value]))
             each[number] = _compare(anchor, reference.grey, source, homography)
         each.sort(axis=0)
         costs[:, :, index] = each[:best].mean(0)
     if reference.mask is not None:
         costs[~reference.mask] = WORST
     return costs
+
+
+def compare_by(reference: Picture, source: Picture, plane: np.ndarray) -> np.ndarray:
+    """(H, W) float32 matching costs, as of `cost_volume`, if the scene is a plane.
+
+    Args:
+        plane: (3,) m, with m · x = 1 for the plane's points x in the reference's camera axes.
+    """
+    homography = _through_plane(reference, source, plane)
+    return _compare(_moments(reference.grey), reference.grey, source, homography)
+
+
+def _through_plane(reference: Picture, source: Picture, plane: np.ndarray) -> np.ndarray:
+    """(3, 3) homography, reference pixel → source pixel, of the points m · x = 1, m = ``plane``."""
+    rotation, offset = _relative(reference, source)
+    return source.matrix @ (rotation + offset[:, None] * plane[None]) @ np.linalg.inv(reference.matrix)
 
 
 def winner(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

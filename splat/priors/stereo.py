@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
+from splat.priors.mean_colour import of_colour, plain_colour
+from splat.priors.plane import Plane, scene_plane, shown
 from splat.priors.plane_sweep import Picture, sweep
 from splat.scene.images import Photo
 from splat.scene.layout import camera_centres, meeting_point, stack_poses
@@ -22,6 +24,9 @@ _WIDEST = 60.0  # degrees between viewing directions beyond which windows do not
 _BEST_ANGLE = 12.0  # degrees between rays: less fixes depth badly, more looks too different
 _PIXELS = 1.5  # a point agrees with another view if it comes back within so many pixels …
 _DEPTH = 0.02  # … and this share of its depth
+_LEAST = 0.2  # confidence of one view's match from which another's agreement counts: repeated texture agrees by chance
+_BEHIND = 1.1  # of the depth of the scene's plane: what lies farther is behind a floor or a wall
+_SAME, _PATCH, _PART = 0.4, 11, 0.7  # a view shows the plane where most of a patch (pixels a side) has less cost
 _MARGIN = (0.6, 2.0)  # of the sparse points' depths: how far beyond them surfaces are searched
 
 
@@ -73,7 +78,32 @@ def depth_maps(scene: Scene, report: Report | None = None) -> tuple[DepthMap, ..
         if report is not None:
             report("matching photos densely", (index + 1) / len(views))
     agreed = _agreement(pictures, raw)
+    plane = scene_plane(scene)
+    if plane is not None:
+        for index, (_, far) in enumerate(ranges):
+            raw[index], agreed[index] = _with_plane(plane, index, pictures, far, raw[index], agreed[index])
     return tuple(_depth_map(view.camera, found, times) for view, found, times in zip(views, raw, agreed, strict=True))
+
+
+def _with_plane(
+    plane: Plane,
+    index: int,
+    pictures: Sequence[Picture],
+    far: float,
+    found: tuple[np.ndarray, np.ndarray] | None,
+    times: np.ndarray,
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Depth, confidence and agreement of a view, as in `depth_maps`, with the scene's plane where another view shows
+    the same through it, and without surfaces behind it."""
+    depth, cost = shown(plane, index, pictures, _MARGIN[1] * far)
+    empty = np.zeros_like(depth)
+    own, confidence = (empty, empty) if found is None else found
+    if plane.last:
+        times = np.where((depth > 0) & (own > _BEHIND * depth), 0, times)
+    new = (cost < _SAME) & (depth > 0)
+    new &= cv2.blur(new.astype(np.float32), (_PATCH, _PATCH)) > _PART
+    new &= times == 0
+    return (np.where(new, depth, own), np.where(new, 1 - cost, confidence)), np.where(new, 1, times)
 
 
 def neighbours(scene: Scene, views: Sequence[View], index: int, ranges: Sequence[tuple[float, float]]) -> list[int]:
@@ -105,6 +135,7 @@ def fuse(scene: Scene, maps: Sequence[DepthMap], guessed: int = 0) -> DensePoint
             would appear at the wrong place, which is worse than a blur.
     """
     xyz, rgb, confidence, spacing = [], [], [], []
+    backdrop = plain_colour(scene.train_views)
     for view, own in zip(scene.train_views, maps, strict=True):
         camera = view.camera
         photo = view.load()
@@ -115,6 +146,10 @@ def fuse(scene: Scene, maps: Sequence[DepthMap], guessed: int = 0) -> DensePoint
             use &= ~_covered(earlier, camera, own.depth)
         if photo.mask is not None:
             use &= photo.mask
+        if photo.alpha is not None:
+            use &= photo.alpha > 127
+        elif backdrop is not None:
+            use &= ~of_colour(photo.rgb, backdrop)
         colours = photo.rgb
         if every > 1:
             mean = cv2.blur(colours.numpy(), (every, every))
@@ -207,7 +242,7 @@ def _agreement(pictures: Sequence[Picture], raw: Sequence[tuple[np.ndarray, np.n
         for other, (view, depth) in enumerate(zip(pictures, raw, strict=True)):
             if other != index and found is not None and depth is not None:
                 count += _agrees(own.camera, found[0], view.camera, depth[0])
-        counts.append(count)
+        counts.append(count if found is None else np.where(found[1] < _LEAST, 0, count))
     return counts
 
 

@@ -135,12 +135,14 @@ def train(
 
 
 def _settled(config: TrainConfig, scene: Scene) -> TrainConfig:
-    """``config`` with what depends on the photos: the colour behind the scene, if it is to be their mean."""
-    if not config.priors.mean_background or not scene.train_views:
+    """``config`` with what depends on the photos: the colour behind the scene, if it is to be theirs."""
+    views = scene.train_views
+    # Photos with transparency are compared on the background that the user names.
+    if not config.priors.mean_background or not views or views[0].load().alpha is not None:
         return config
-    from splat.priors.mean_colour import mean_colour
+    from splat.priors.mean_colour import colour_behind
 
-    return replace(config, background=mean_colour(scene.train_views))
+    return replace(config, background=colour_behind(views))
 
 
 def _with_priors(scene: Scene, config: TrainConfig) -> tuple[Scene, tuple[Part, ...]]:
