@@ -5,7 +5,7 @@ colour is modelled by a Laplace density for each component, fitted to the codes 
 to zero (soft thresholds, the proximal step of that density).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from splat.formats.splatz_rounding import (
     quantize,
     round_means,
 )
+from splat.formats.splatz_turn import alike
 from splat.formats.table import Table
 
 
@@ -50,6 +51,7 @@ class Rounding:
         rows = rows_of(Table.of(cloud))
         codes = quantize(rows, self.frame)
         found = dequantize(codes, round_means(rows.means, codes.levels, self.frame), self.frame, cloud.sh_degree)
+        found = replace(found, quats=alike(found.quats, rows.quats))
         return _cloud(found, cloud)
 
     def shrink(self, cloud: GaussianCloud) -> None:

@@ -67,11 +67,11 @@ def coarse(table: Table, steps: Steps, low: np.ndarray, high: np.ndarray) -> Coa
     levels = levels_of(*cells_of(log_scales, opacities), frame)
     width = np.maximum(high - low, 1e-30) / 65535 * (1 + np.abs(rows.means))  # of a code, world units
     cell = frame.side * np.exp2(-levels.position.astype(np.float64))[:, None]
-    scale_codes, scale = _codebook(log_scales, OCTAVE * np.exp2(-levels.scale.astype(np.float64)))
+    scale_codes, scale = _codebook(log_scales, OCTAVE * np.exp2(-levels.scale[:, 0].astype(np.float64)))
     colour_codes, colour = _codebook(table.sh[:, 0], frame.steps.colour / C0 * np.exp2(levels.colour))
     return Coarse(
         _powers(cell / width, 12),
-        _powers(frame.steps.rotation * np.exp2(levels.turn) / QUAT_STEP, 6),
+        _powers(frame.steps.rotation * np.exp2(levels.turn.min(1)) / QUAT_STEP, 6),
         _powers(255 / CELLS * np.exp2(-levels.opacity.astype(np.float64)), 5),
         *(scale, colour, scale_codes, colour_codes),
     )

@@ -27,7 +27,7 @@ from splat.formats.splatz_rounding import (
 from splat.formats.table import Table
 
 MAGIC = b"SPLATZ\x1a\n"
-VERSION = 2
+VERSION = 3
 # magic, version, SH degree, flags, count, layers, SH components, visibility reference, origin, side, six steps
 HEADER = struct.Struct("<8sHBBIBBxxq4d6f")
 LAYER = struct.Struct("<IIHxx")  # Gaussians, bytes of the streams, streams

@@ -46,7 +46,7 @@ def write_layer(rows: Rows, frame: Frame) -> list[bytes]:
     within = places / (size >> depth)
     within = below_cell(within - np.floor(within), bits[:, None])
     streams.append(entropy.pack_bits(within.reshape(-1), np.repeat(bits, 3)))
-    streams.append(entropy.pack_bits(codes.scale_bits.reshape(-1), np.repeat(levels.scale, 3)))
+    streams.append(entropy.pack_bits(codes.scale_bits.reshape(-1), levels.scale.reshape(-1)))
     streams.append(entropy.pack_bits(codes.opacity_bits, levels.opacity))
     streams.append(_write_columns(codes.rotation, levels.turn - TURN[0], TURNS))
     streams.append(_write_columns(codes.colour, levels.colour - HALF[0], COLOURS))
@@ -71,7 +71,7 @@ def read_layer(streams: list[bytes], count: int, frame: Frame, degree: int) -> R
         bits = _bits_below(levels.position, depth)
         within = entropy.unpack_bits(next(given), np.repeat(bits, 3)).reshape(-1, 3)
         means = (cells + (within + 0.5) / (1 << bits)[:, None]) * (frame.side / (1 << depth)) + frame.origin
-        scale_bits = entropy.unpack_bits(next(given), np.repeat(levels.scale, 3)).reshape(-1, 3)
+        scale_bits = entropy.unpack_bits(next(given), levels.scale.reshape(-1)).reshape(-1, 3)
         opacity_bits = entropy.unpack_bits(next(given), levels.opacity)
         rotation = _read_columns(next(given), count, levels.turn - TURN[0], TURNS)
         colour = _read_columns(next(given), count, levels.colour - HALF[0], COLOURS)
@@ -174,9 +174,12 @@ def _read_columns(data: bytes, count: int, context: np.ndarray, contexts: int, c
 
 
 def _column_contexts(context: np.ndarray, contexts: int, columns: int) -> tuple[np.ndarray, int]:
-    """Context of each code, column after column, and how many there are; beyond four, columns share in fours."""
+    """Context of each code from those of rows (N,) or codes (N, M), column after column, and how many there are.
+
+    Beyond four, columns share in fours.
+    """
     group = np.arange(columns) >> (2 if columns > 4 else 0)
-    return (context[None] + contexts * group[:, None]).reshape(-1), contexts * (int(group[-1]) + 1)
+    return (np.atleast_2d(context.T) + contexts * group[:, None]).reshape(-1), contexts * (int(group[-1]) + 1)
 
 
 def _energy(codes: np.ndarray) -> np.ndarray:

@@ -3,12 +3,15 @@
 Steps follow what an error does to a picture (reverse water-filling, Cover and Thomas, "Elements of information theory",
 10.3), judged by what the reader knows already, in integers, so that every machine decides alike. A Gaussian of area A
 and opacity o that is displaced, turned, swollen or recoloured by δ changes the picture by about o²·A·δ², so that steps
-shrink like its visibility to the power one half; a shift by δ world units counts almost the same for every size.
+shrink like its visibility to the power one half; a shift by δ world units counts almost the same for every size. Seen
+from all sides, the short axis of a disc counts by the square of its share; so does, for a turn, what is long.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+
+from splat.formats.splatz_turn import needles, quaternions, turns
 
 DEEPEST = 21  # levels of the octree that 64-bit Morton codes have room for
 FINEST = 16  # plain bits per axis below the octree
@@ -22,7 +25,8 @@ COLOUR = np.array([[3**-0.5] * 3, [0.5**0.5, 0, -(0.5**0.5)], [6**-0.5, -2 * 6**
 ROUND_UP = 0.36  # of view-dependent colour: below one half, as zeros are cheap
 HALF = (-6, 4)  # range of the powers of two on steps that follow the square root of visibility
 QUARTER = (-4, 3)  # of those that follow its fourth root
-TURN = (-8, 3)  # of those on the steps of rotations
+TURN = (-8, 6)  # of those on the steps of rotations
+THIN, THINNEST = 2, 2  # cells between middle and short axis: from here on coarser, so many more than bits: the last
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Steps:
 
     Attributes:
         position: of the median size; in a `Frame`, world units.
-        log_scale: natural logarithm. rotation: quaternion component, of a ball. opacity: of 1.
+        log_scale: natural logarithm. rotation: half an angle, of a ball. opacity: of 1.
         colour, sh: base and view-dependent colour, of 1.
     """
 
@@ -74,8 +78,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Levels:
-    """How finely the attributes of N Gaussians are stored, each (N,) int64: bits below the cells of positions (below
-    the whole cube), sizes and opacities, powers of two on the steps of rotations and colours."""
+    """How finely the attributes of N Gaussians are stored, int64: bits below the cells of positions (below the whole
+    cube), sizes (N, 3) and opacities, powers of two on the steps of rotations (N, 3) and colours; others (N,)."""
 
     position: np.ndarray
     scale: np.ndarray
@@ -103,22 +107,41 @@ def levels_of(scale: np.ndarray, opacity: np.ndarray, frame: Frame) -> Levels:
     """The levels that cells of scale (N, 3), from long to short, and of opacity (N,) ask for."""
     steps, area = frame.steps, scale[:, 0] + scale[:, 1]
     lack = frame.reference - visibility(scale, opacity)
-    half, quarter = np.clip((lack + 1) >> 1, *HALF), np.clip((lack + 2) >> 2, *QUARTER)
-    small = np.clip((frame.reference - 3 - area + 2) >> 2, *QUARTER)  # opacity's own share is not known yet
-    long = np.minimum(scale[:, 0] - scale[:, 2], 6) >> 1
-    coarsest = _whole(0.25 / steps.rotation)
+    half = np.clip((lack + 1) >> 1, *HALF)
+    small = frame.reference - 3 - area  # opacity's own share is not known yet
+    fine = _bits(OCTAVE / steps.log_scale, lack, 1, HALF)
+    thin = fine - np.maximum(scale[:, 1] - scale[:, 2] - THIN, 0)
+    turn = half[:, None] + _turn_levels(scale)
     return Levels(
-        np.clip(_whole(frame.side / steps.position) + 1 - quarter, 0, DEEPEST + FINEST),
-        np.clip(_whole(OCTAVE / steps.log_scale) - half, 0, SCALE_BITS),
-        np.clip(_whole(1 / (CELLS * steps.opacity)) - small, 0, OPACITY_BITS),
-        np.clip(np.minimum(half - long, coarsest), *TURN),
+        np.clip(_bits(frame.side / steps.position, lack, 2, QUARTER) + 1, 0, DEEPEST + FINEST),
+        np.clip(np.stack([fine, fine, thin], 1), 0, SCALE_BITS),
+        np.clip(_bits(1 / (CELLS * steps.opacity), small, 2, QUARTER), 0, OPACITY_BITS),
+        np.clip(np.minimum(turn, _whole(0.6 / steps.rotation)), *TURN),
         half,
     )
 
 
-def _whole(ratio: float) -> int:
-    """The whole power of two nearest to ``ratio``."""
-    return int(round(float(np.log2(ratio))))
+def _turn_levels(scale: np.ndarray) -> np.ndarray:
+    """(N, 3) powers of two on the step of turns: where the odd axis points (2), and about it.
+
+    Fitted to the squared error of a turned ellipsoid's picture, averaged over all directions to look from.
+    """
+    long, flat = scale[:, 0] - scale[:, 1], scale[:, 1] - scale[:, 2]
+    needle = needles(scale)
+    tilt = np.where(needle, 1 - long, -np.maximum(long - 1, 0))
+    twist = np.where(needle, np.maximum(2 - flat, 0), 2 - long)
+    return np.stack([tilt, tilt, twist], 1)
+
+
+def _bits(ratio: float, lack: np.ndarray, root: int, limits: tuple[int, int]) -> np.ndarray:
+    """(N,) binary digits for steps that follow the 2^``root``-th root of visibility, within ``limits``."""
+    lack = np.clip(lack, limits[0] << root, limits[1] << root)
+    return (_whole(ratio, 1 << root) + root - 1 - lack) >> root
+
+
+def _whole(ratio: float, parts: int = 1) -> int:
+    """The power of two nearest to ``ratio``, in ``parts`` of one."""
+    return int(round(parts * float(np.log2(ratio))))
 
 
 def visibility(scale: np.ndarray, opacity: np.ndarray) -> np.ndarray:
@@ -136,13 +159,16 @@ def quantize(rows: Rows, frame: Frame) -> Codes:
     """Codes of ``rows`` as their axes come; centres aside."""
     scale, opacity = cells_of(rows.log_scales, rows.alphas)
     levels = levels_of(-np.sort(-scale, 1), opacity, frame)
+    scale[:, 2] = np.maximum(scale[:, 2], scale[:, 1] - levels.scale[:, 1] - THINNEST)  # thinner looks no thinner
+    levels = levels_of(-np.sort(-scale, 1), opacity, frame)
     sizes = (np.maximum(rows.log_scales, MIN_LOG_SCALE) - MIN_LOG_SCALE) / OCTAVE - scale
-    turn, factor = np.exp2(levels.turn)[:, None], np.exp2(levels.colour)[:, None]
-    rotation = np.rint(rows.quats[:, 1:] / (frame.steps.rotation * turn)).astype(np.int64)
+    factor = np.exp2(levels.colour)[:, None]
+    turn = frame.steps.rotation * np.exp2(levels.turn)
+    rotation = np.rint(turns(rows.quats, needles(scale)) / turn).astype(np.int64)
     colour = np.rint(C0 * rows.sh[:, 0] @ COLOUR.T / (frame.steps.colour * factor)).astype(np.int64)
     rest = components(rows.sh, frame) / (frame.steps.sh * factor)
     rest = (np.sign(rest) * np.floor(np.abs(rest) + ROUND_UP)).astype(np.int64)
-    below = below_cell(sizes, levels.scale[:, None]), below_cell(rows.alphas * CELLS - opacity, levels.opacity)
+    below = below_cell(sizes, levels.scale), below_cell(rows.alphas * CELLS - opacity, levels.opacity)
     return Codes(levels, scale, below[0], opacity, below[1], rotation, colour, rest)
 
 
@@ -155,16 +181,14 @@ def below_cell(parts: np.ndarray, bits: np.ndarray) -> np.ndarray:
 def dequantize(codes: Codes, means: np.ndarray, frame: Frame, degree: int) -> Rows:
     """The rows that ``codes`` and centres (N, 3) stand for."""
     levels, steps = codes.levels, frame.steps
-    three = codes.rotation * (steps.rotation * np.exp2(levels.turn)[:, None])
-    quats = np.concatenate([np.sqrt(np.maximum(1 - np.square(three).sum(1, keepdims=True), 1e-4)), three], 1)
-    quats /= np.linalg.norm(quats, axis=1, keepdims=True)
+    quats = quaternions(codes.rotation * (steps.rotation * np.exp2(levels.turn)), needles(codes.scale))
     factor = np.exp2(levels.colour)[:, None]
     sh = np.zeros((len(means), (degree + 1) ** 2, 3))
     sh[:, 0] = codes.colour * (steps.colour * factor) @ COLOUR / C0
     if len(frame.basis):
         parts = codes.rest * (steps.sh * factor)
         sh[:, 1:] = (parts @ frame.basis).reshape(len(means), -1, 3) @ COLOUR
-    sizes = codes.scale + (codes.scale_bits + 0.5) / np.exp2(levels.scale)[:, None]
+    sizes = codes.scale + (codes.scale_bits + 0.5) / np.exp2(levels.scale)
     alphas = (codes.opacity + (codes.opacity_bits + 0.5) / np.exp2(levels.opacity)) / CELLS
     return Rows(means, sizes * OCTAVE + MIN_LOG_SCALE, quats, alphas, sh)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from splat import InputError, formats
 from splat.cloud import GaussianCloud
-from splat.formats import splatz, splatz_rounding
+from splat.formats import splatz, splatz_rounding, splatz_turn
 from splat.formats import splatz_entropy as entropy
 from splat.formats.table import Table
 
@@ -185,3 +185,27 @@ def test_sizes_add_up_to_the_file():
     parts = splatz.sizes(data)
     assert sum(parts.values()) == len(data) and min(parts.values()) > 0
     assert parts["view-dependent colour"] > parts["opacity"]
+
+
+def test_turns_give_the_same_ellipsoids_and_stay_in_range():
+    random = np.random.default_rng(0)
+    quats = random.normal(size=(500, 4))
+    quats /= np.linalg.norm(quats, axis=1, keepdims=True)
+    needle = random.random(500) < 0.5
+    parts = splatz_turn.turns(quats, needle)
+    assert np.hypot(parts[:, 0], parts[:, 1]).max() < 0.5**0.5 + 1e-9
+    assert np.abs(parts[:, 2]).max() < np.pi / 4 + 1e-9
+    found = splatz_turn.quaternions(parts, needle)
+    axes = torch.tensor([[0.0, -1.0, -3.0]]).expand(500, 3).double()
+
+    def covariances(values: np.ndarray) -> torch.Tensor:
+        return GaussianCloud(axes, axes, torch.from_numpy(values), axes[:, 0], axes[:, None]).covariances
+
+    torch.testing.assert_close(covariances(found), covariances(quats))
+    torch.testing.assert_close(torch.from_numpy(splatz_turn.alike(found, quats)), torch.from_numpy(quats))
+
+
+def test_any_turns_decode_to_unit_quaternions():
+    parts = np.random.default_rng(1).normal(size=(200, 3)) * 50
+    found = splatz_turn.quaternions(parts, np.arange(200) % 2 == 0)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1)
