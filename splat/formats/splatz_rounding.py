@@ -23,6 +23,7 @@ C0 = 0.28209479177387814
 # Rows: brightness and two colour differences of RGB, an orthonormal basis.
 COLOUR = np.array([[3**-0.5] * 3, [0.5**0.5, 0, -(0.5**0.5)], [6**-0.5, -2 * 6**-0.5, 6**-0.5]])
 ROUND_UP = 0.36  # of view-dependent colour: below one half, as zeros are cheap
+HUGE = 2**29  # codes of colours end here
 HALF = (-6, 4)  # range of the powers of two on steps that follow the square root of visibility
 QUARTER = (-4, 3)  # of those that follow its fourth root
 TURN = (-8, 6)  # of those on the steps of rotations
@@ -165,8 +166,9 @@ def quantize(rows: Rows, frame: Frame) -> Codes:
     factor = np.exp2(levels.colour)[:, None]
     turn = frame.steps.rotation * np.exp2(levels.turn)
     rotation = np.rint(turns(rows.quats, needles(scale)) / turn).astype(np.int64)
-    colour = np.rint(C0 * rows.sh[:, 0] @ COLOUR.T / (frame.steps.colour * factor)).astype(np.int64)
-    rest = components(rows.sh, frame) / (frame.steps.sh * factor)
+    colour = C0 * rows.sh[:, 0] @ COLOUR.T / (frame.steps.colour * factor)
+    colour = np.rint(np.clip(colour, -HUGE, HUGE)).astype(np.int64)
+    rest = np.clip(components(rows.sh, frame) / (frame.steps.sh * factor), -HUGE, HUGE)
     rest = (np.sign(rest) * np.floor(np.abs(rest) + ROUND_UP)).astype(np.int64)
     below = below_cell(sizes, levels.scale), below_cell(rows.alphas * CELLS - opacity, levels.opacity)
     return Codes(levels, scale, below[0], opacity, below[1], rotation, colour, rest)
