@@ -52,7 +52,13 @@ def score(make: Callable[[Path], object], path: Path, truth: list[torch.Tensor],
         make(path)
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError, RuntimeError):
         return None
-    return path.stat().st_size, psnr(truth, pictures(formats.read(path), views))
+    return path.stat().st_size, psnr(truth, drawn(formats.read(path), views))
+
+
+def drawn(cloud: GaussianCloud, views: list) -> list[torch.Tensor]:
+    """Pictures of ``cloud``, rows in an order of their values: it decides which of two at one depth is in front."""
+    keys = np.concatenate([cloud.means, cloud.logit_opacities[:, None], cloud.log_scales, cloud.sh[:, 0]], 1)
+    return pictures(cloud.select(torch.from_numpy(np.lexsort(keys.T[::-1]))), views)
 
 
 def rows(source: Path, node: Node, options: argparse.Namespace, folder: Path):
@@ -60,7 +66,7 @@ def rows(source: Path, node: Node, options: argparse.Namespace, folder: Path):
     cloud = formats.read(source).replace(extras={})
     cloud = cloud.select(cloud.finite())
     views = cameras(cloud, options.views)
-    truth = pictures(cloud, views)
+    truth = drawn(cloud, views)
     plain, numbers = folder / "source.ply", folder / "source.f32"
     formats.write(cloud, plain)
     for_adobe(cloud, numbers)

@@ -30,6 +30,7 @@ from splat.harmonics import C0
 
 ROWS = 256  # Gaussians per chunk
 HALF = np.float32(0.5)
+TIE = 2.0**-15  # of a step of SH: less is lost in rounding
 RANGES = tuple(f"{end}_{axis}" for end in ("min", "max") for axis in "xyz")
 SCALES = tuple(f"{end}_scale_{axis}" for end in ("min", "max") for axis in "xyz")
 COLORS = tuple(f"{end}_{channel}" for end in ("min", "max") for channel in "rgb")
@@ -190,7 +191,12 @@ def _encode(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rgb, alpha = to_uint(part[:, 6:9] * 255, 255, np.uint32), to_uint(alphas(table) * np.float32(255), 255, np.uint32)
     words[:, 3] = rgb[:, 0] << 24 | rgb[:, 1] << 16 | rgb[:, 2] << 8 | alpha
     # Readers decode to the middle of the bin, so that rounding down (of numbers above 0) is rounding to the nearest.
-    codes = np.clip(table.sh[:, 1:] * np.float32(32) + np.float32(128), 0, 255).astype(np.uint8)
+    # Values on the border, as all zeros are, go up and down in turn: one way would tint the whole cloud.
+    codes = table.sh[:, 1:] * np.float32(32) + np.float32(128)
+    down = np.indices((2, *codes.shape[1:])).sum(0) % 2 * np.float32(TIE)
+    for first in (0, 1):
+        codes[first::2] -= down[first]
+    codes = np.clip(codes, 0, 255).astype(np.uint8)
     ranges = np.concatenate([low[:, :3], high[:, :3], low[:, 3:6], high[:, 3:6], low[:, 6:], high[:, 6:]], 1)
     return ranges, words, codes.transpose(0, 2, 1).reshape(n, -1)
 

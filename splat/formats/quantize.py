@@ -118,7 +118,11 @@ def smallest_three(quats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The sign is chosen so that the left-out part is positive; the three lie in [-1/√2, 1/√2].
     """
-    index = np.abs(quats).argmax(1)
+    return without(quats, np.abs(quats).argmax(1))
+
+
+def without(quats: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``index`` (N,), and the parts of ``quats`` (N, 4) other than these, of the sign that makes these positive."""
     largest = np.take_along_axis(quats, index[:, None], 1)
     return index, np.copysign(np.float32(1), largest) * np.take_along_axis(quats, _OTHERS[index], 1)
 

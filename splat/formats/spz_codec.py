@@ -1,13 +1,23 @@
 """The six attribute blocks of an SPZ file: centres, opacities, base colours, ln-scales, quaternions, SH."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from splat.errors import InputError
 from splat.formats.importance import importance, step_factors
-from splat.formats.quantize import SQRT2, alphas, byte_logits, from_smallest_three, smallest_three, to_uint, unit_quats
+from splat.formats.quantize import (
+    SQRT2,
+    alphas,
+    byte_logits,
+    from_smallest_three,
+    smallest_three,
+    to_uint,
+    unit_quats,
+    without,
+)
 from splat.formats.rows import each, pieces
 from splat.formats.table import Table
 
@@ -18,6 +28,7 @@ SH_BITS = (5, 4)  # of band 1 and of the bands above: the reference encoder's
 SH_SPREAD, SH_POWER, SH_COARSER = 1e4, 0.4, 0.5
 MAX_FRACTION = 20
 _QUAT_TOP = 511  # magnitude of a 9-bit quaternion part
+SMALL_W = 0.5  # below it version 2's rotations are rounded with care
 
 
 def sizes(version: int, degree: int) -> list[int]:
@@ -123,14 +134,42 @@ def _pack_sh(rest: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def _pack_first_three(quats: np.ndarray) -> np.ndarray:
-    vector = quats[:, 1:] * np.copysign(np.float32(1), quats[:, :1])
-    return to_uint((vector + 1) * np.float32(127.5), 255)
+    """(N, 3) bytes of x y z, w made positive."""
+    place = (quats[:, 1:] * np.copysign(np.float32(1), quats[:, :1]) + 1) * np.float32(127.5)
+    codes = to_uint(place, 255)
+    # The smaller w is, the more of it is lost to rounding; of the eight codes around, one leaves it almost as it is.
+    rows = np.flatnonzero(np.abs(quats[:, 0]) < SMALL_W)
+    if len(rows):
+        corners = [to_uint(np.floor(place[rows]) + corner, 255) for corner in product((0, 1), repeat=3)]
+        codes[rows] = _nearest(quats[rows], [codes[rows], *corners], _first_three)
+    return codes
 
 
 def _pack_quats(quats: np.ndarray) -> np.ndarray:
-    """(N, 4) bytes."""
-    index, three = smallest_three(quats[:, [1, 2, 3, 0]])
+    """(N, 4) bytes: the index of the part that is left out, and the others."""
+    parts = quats[:, [1, 2, 3, 0]]
+    codes = _pack_parts(*smallest_three(parts))
+    # Of two parts as large, either may be left out; rotations that come from such codes find theirs again.
+    size = np.sort(np.abs(parts), 1)
+    rows = np.flatnonzero(size[:, 2] > size[:, 3] - 4 / _QUAT_TOP)
+    if len(rows):
+        second = np.abs(parts[rows]).argsort(1)[:, 2]
+        codes[rows] = _nearest(quats[rows], [codes[rows], _pack_parts(*without(parts[rows], second))], _unpack_quats)
+    return codes.astype("<u4").view(np.uint8).reshape(-1, 4)
+
+
+def _pack_parts(index: np.ndarray, three: np.ndarray) -> np.ndarray:
     magnitude = to_uint(np.abs(three) * np.float32(SQRT2 * _QUAT_TOP), _QUAT_TOP, np.uint32)
     parts = magnitude | (three < 0).astype(np.uint32) << 9
-    code = index.astype(np.uint32) << 30 | parts[:, 0] << 20 | parts[:, 1] << 10 | parts[:, 2]
-    return code.astype("<u4").view(np.uint8).reshape(-1, 4)
+    return index.astype(np.uint32) << 30 | parts[:, 0] << 20 | parts[:, 1] << 10 | parts[:, 2]
+
+
+def _nearest(quats: np.ndarray, options: Sequence[np.ndarray], unpack: Callable) -> np.ndarray:
+    """Row by row the one of ``options``, codes of the N rotations ``quats``, whose rotation is the nearest."""
+    best, closest = options[0].copy(), np.full(len(quats), -1.0)
+    for codes in options:
+        found = unpack(codes).astype(np.float64)
+        alike = np.abs(np.einsum("ij,ij->i", found, quats)) / np.linalg.norm(found, axis=1)
+        better = alike > closest
+        best[better], closest[better] = codes[better], alike[better]
+    return best

@@ -9,7 +9,7 @@ from clouds import angles, cloud_of, clouds, same_bits
 from hypothesis import HealthCheck, given, settings
 
 from splat import InputError, formats
-from splat.formats import compressed_ply, frames, ksplat, order, streamed, usd, usd_reader
+from splat.formats import compressed_ply, frames, ksplat, order, spz_codec, streamed, usd, usd_reader
 from splat.formats.importance import importance
 from splat.formats.table import Table
 
@@ -125,6 +125,37 @@ def test_spz_within_its_steps(version, cloud, tmp_path):
     if version == 2:  # the left-out w is coarse only where it is small
         w = torch.nn.functional.normalize(cloud.quats / cloud.quats.abs().amax(1, keepdim=True), dim=1)[:, 0].abs()
         assert (angles(found, cloud)[w > 0.3] <= 2.5).all()
+
+
+def test_spz_finds_the_rotations_of_an_spz_again(tmp_path):
+    """Also those where rounding made another part than the one left out the largest."""
+    code = np.random.default_rng(0).integers(0, 1 << 32, 20_000, dtype=np.uint64).astype(np.uint32)
+    quats = spz_codec._unpack_quats(code)
+    norm = np.linalg.norm(quats, axis=1)
+    largest = np.take_along_axis(quats, ((code >> 30).astype(int)[:, None] + 1) % 4, 1)[:, 0]
+    near = (np.abs(norm - 1) < 1e-6) & (np.abs(quats).max(1) < largest + 2e-3)  # what encoders leave out
+    assert near.sum() > 1000 and (np.abs(quats).argmax(1) != ((code >> 30).astype(int) + 1) % 4)[near].any()
+    again = spz_codec._unpack_quats(spz_codec._pack_quats(quats[near]).view("<u4")[:, 0])
+    dot = np.abs((again.astype(np.float64) * quats[near]).sum(1))
+    assert (dot > 1 - 1e-6).all()
+
+
+def test_spz_2_rounds_with_care_near_half_turns():
+    quats = np.random.default_rng(0).normal(size=(5000, 4)).astype(np.float32) * [0.05, 1, 1, 1]
+    quats = (quats / np.linalg.norm(quats, axis=1, keepdims=True)).astype(np.float32)
+    found = spz_codec._first_three(spz_codec._pack_first_three(quats)).astype(np.float64)
+    plain = np.rint((quats[:, 1:] * np.copysign(1, quats[:, :1]) + 1) * 127.5)
+    plain = spz_codec._first_three(plain.astype(np.uint8)).astype(np.float64)
+    wrong = [1 - np.abs((q * quats).sum(1)) / np.linalg.norm(q, axis=1) for q in (found, plain)]
+    assert (wrong[0] <= wrong[1] + 1e-9).all() and wrong[0].mean() < 0.5 * wrong[1].mean()
+
+
+def test_compressed_ply_of_zeros_has_no_tint(tmp_path):
+    cloud = cloud_of(512, 3)
+    cloud.sh[1:, 1:] = 0
+    found = back(cloud, tmp_path / "a.compressed.ply", reorder=False)
+    rest = found.sh[1:, 1:].double()
+    assert float(rest.abs().mean()) == pytest.approx(1 / 64) and abs(float(rest.mean())) < 1e-4
 
 
 @given(cloud=clouds())
