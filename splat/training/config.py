@@ -224,7 +224,7 @@ _FRACTIONS = {
     *("loss.ssim", "priors.virtual", "priors.floaters", "priors.proximity", "priors.partner"),
     *("taming.start", "taming.stop", "turbo.start", "turbo.stop", "turbo.colour_chance", "coarse.until"),
     *("ges.reset_every", "ges.reset_until", "prune.share", "prune.start", "prune.stop", "batch.start"),
-    *("ges.frequency", "coarse.count"),
+    *("ges.frequency", "coarse.count", "taming.first", "taming.recycle"),
     *("wild.occluder_start", "enhance.strength", "enhance.start", "enhance.share"),
 }
 _OPACITIES = {

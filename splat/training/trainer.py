@@ -130,11 +130,17 @@ def begin(setup: Setup, plan: schedules.Plan) -> State:
     """The state before the first step."""
     config, strategy = setup.config, setup.strategy
     own = strategy.config
-    cloud = initialize(setup.scene, most_rows(config), own.init_opacity, own.init_scale, config.sh_degree, config.seed)
+    cloud = initialize(setup.scene, first_rows(setup), own.init_opacity, own.init_scale, config.sh_degree, config.seed)
     for part in setup.parts:
         cloud = cloud if part.first is None else part.first(cloud)
     population = populate(cloud.to(device_of(setup.backend)), strategy.statistics)
     return State(population, plan, *_photo_parameters(setup))
+
+
+def first_rows(setup: Setup) -> int:
+    """Number of Gaussians a run begins with: one per sparse point, as far as its budget and strategy allow."""
+    share = getattr(setup.strategy.config, "first", 1.0)
+    return min(len(setup.scene.points), max(1, int(share * most_rows(setup.config))))
 
 
 def _photo_parameters(setup: Setup) -> tuple[Corrections, PhotoParameters | None]:
@@ -206,7 +212,7 @@ def step(setup: Setup, state: State) -> None:
 def moment_of(setup: Setup, state: State) -> Moment:
     """What strategies are told after a step."""
     config, plan, extent = setup.config, state.plan, setup.scene.extent
-    first = min(len(setup.scene.points), most_rows(config))
+    first = first_rows(setup)
     cap = coarse.cap(config.coarse, first, most_rows(config), plan.fraction)
     when = When(plan.step, plan.fraction, extent)
 

@@ -177,6 +177,22 @@ def test_a_budget_is_met_exactly_whatever_the_candidates(scene, name, gradient):
     assert len(train(scene, config).cloud) == 97
 
 
+def test_a_run_begins_with_a_share_of_its_budget_however_many_points_there_are(scene):
+    for first, rows in ((1.0, 30), (0.5, 15), (0.001, 1)):
+        taming_config = dataclasses.replace(BASE.taming, first=first)
+        config = dataclasses.replace(config_with("taming"), gaussians=30, taming=taming_config)
+        setup = trainer.set_up(scene, config)
+        state = trainer.begin(setup, schedules.Plan(20, None))
+        assert len(state.cloud) == rows == trainer.moment_of(setup, state).first
+
+
+def test_the_faintest_make_room_but_never_all():
+    opacities = torch.tensor([0.5, 0.1, 0.9, 0.2, 0.001])
+    doomed = torch.tensor([False, False, False, False, True])
+    for share, rows in ((0.0, [4]), (0.2, [4]), (0.4, [1, 4]), (0.6, [1, 3, 4]), (1.0, [0, 1, 3, 4])):
+        assert taming.with_faintest(opacities, doomed, share).nonzero()[:, 0].tolist() == rows
+
+
 def test_draws_follow_the_score_without_replacement():
     score = torch.tensor([1.0, 2.0, 4.0, 8.0])
     candidates = torch.tensor([True, True, False, True])

@@ -5,6 +5,8 @@ the threshold; candidates and the pruned are drawn from themselves, not from row
 division by zero without candidates; opacities stay below 1 and trained to the end, so the result is an ordinary
 cloud; two Gaussians share their parent's opacity; opacities fade by a weight instead of resets. Sums over pixels
 are weighted by αT, the share of a Gaussian in the pixel, where the code counts every pixel a Gaussian touches.
+Two additions make small budgets work: a run begins with no more than half of its budget, however many sparse points
+there are, and each change also gives the places of the faintest Gaussians to others.
 """
 
 import functools
@@ -57,6 +59,7 @@ def grow(config: TamingConfig, population: Population, moment: Moment) -> None:
     doomed = population.cloud.opacities < config.prune_opacity
     if bool(doomed.all()):
         return
+    doomed = with_faintest(population.cloud.opacities, doomed, config.recycle)
     room = budget(config, moment) - (len(population) - int(doomed.sum()))
     source = moment.generator("taming")
     if room < 0:  # a lower budget than rows: keep the opaque ones
@@ -72,6 +75,15 @@ def grow(config: TamingConfig, population: Population, moment: Moment) -> None:
         rest = ~doomed & ~chosen
         chosen |= choose(score + 1e-12, rest, missing, source)
     densify(population, chosen, doomed, config.small * moment.extent, config.split_factor)
+
+
+def with_faintest(opacities: Tensor, doomed: Tensor, share: float) -> Tensor:
+    """``doomed`` (N,) and of the others the least opaque, until ``share`` of all rows (but not all) are in."""
+    count = min(max(math.floor(share * len(doomed)), int(doomed.sum())), len(doomed) - 1)
+    order = torch.where(doomed, -1.0, opacities).argsort(stable=True)
+    more = doomed.clone()
+    more[order[:count]] = True
+    return more
 
 
 def choose(score: Tensor, candidates: Tensor, count: int, source: torch.Generator) -> Tensor:
