@@ -43,7 +43,10 @@ def admit(stage: str) -> None:
     """Limit this process's memory to what the files of ``stage`` may take, each counted before it is opened."""
     from pxr import Sdf
 
-    limit, seen, waiting = _held() + MEMORY, set(), [stage]
+    held = _held()
+    if held is None:
+        return
+    limit, seen, waiting = held + MEMORY, set(), [stage]
     while waiting:
         name = waiting.pop()
         if name in seen or not Path(name).is_file():  # a layer inside a .usdz was counted with it
@@ -69,12 +72,12 @@ def times(path: Path) -> int:
         return BINARY
 
 
-def _held() -> int:
-    """Bytes that are mapped and may be written, which leaves out a file's own mapping. 0 where Linux is not."""
+def _held() -> int | None:
+    """Bytes that are mapped and may be written, which leaves out a file's own mapping. None where Linux is not."""
     try:
         return int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) << 10
     except (OSError, IndexError):
-        return 0
+        return None
 
 
 def _limit_memory(limit: int) -> None:
@@ -83,7 +86,7 @@ def _limit_memory(limit: int) -> None:
 
         resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     except (ImportError, ValueError):
-        return  # not Linux, or a stricter limit holds already
+        return  # a stricter limit holds already
 
 
 def extract(path: str) -> dict[str, np.ndarray]:
