@@ -36,9 +36,10 @@ SIZE_SHARES = (0.0, 0.3, 0.55, 0.75)  # pruned, where a size is wanted
 TINY_SHARES = (0.9, 0.97, 0.99, 0.999)  # where none of those can be as small
 PRUNED_AT_ONCE = 0.35  # where photos heal it; halved when that was too much
 DROP_FOR_PRUNING = 0.5  # share of the allowed drop that may be gone after pruning and recovery
-COARSER = (10.0, 5.0)  # by how much quality is lowered before each training on the rounded
+COARSER = (8.0, 5.0)  # by how much quality is lowered before each training on the rounded
 PRICE = 0.0  # of the rate, see `Rounding`; 0.02 and more cost over 0.4 dB on photos and saved a tenth of the bytes
 START = 50.0  # quality tried first
+BEGIN, PHOTO_SLOPE = 68.0, 0.05  # the same against photos, where PSNR hardly changes near the goal
 SLOPE_PSNR, SLOPE_SIZE = 0.5, 0.24  # by how much a trial usually changes with one step of quality, see `Goal.miss`
 
 
@@ -221,22 +222,26 @@ def _with_photos(
     """Prune and heal in turn, then train on the rounded; judged by held-out photos."""
     judge = by_photos(scene, options)
     before = judge.psnr(cloud)
-    goal = Goal(psnr=before - drop)
+    goal = Goal(psnr=before - drop, close=0.15 * drop)
     healed = _thinned(cloud, scene, before - DROP_FOR_PRUNING * drop, judge, steps, options, work)
+    settled = finetune(healed, scene, steps, options, progress=work.one)
+    healed = settled if judge.psnr(settled) > judge.psnr(healed) else healed
     if not codec.tunable:
         scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
         return search(_cut(healed, scores, codec, judge), goal, (0.0, 1.0), note)
     healed = with_ordered_axes(healed)
     codec = replace(codec, steps=allocate(healed, by_renders(healed, options, scene=scene)))
-    found = search([lambda q: codec.trial(healed, q, judge)], goal, (COARSEST, FINEST), note, (START, SLOPE_PSNR))
+    found = search([partial(codec.trial, healed, judge=judge)], goal, (COARSEST, FINEST), note, (BEGIN, PHOTO_SLOPE))
     quality = found.quality
+    if codec.name != "splatz":
+        return found  # training knows the rounding of .splatz
     for lower in COARSER:  # what was trained on the rounded bears coarser rounding
         quality = max(quality - lower, COARSEST)
         rounding = Rounding.of(healed, codec.steps.scaled(2.0 ** ((USUAL_QUALITY - quality) / 10)), PRICE)
         trained = finetune(healed, scene, steps, options, rounding=rounding, progress=work.one)
         try:
             candidate = partial(codec.trial, trained, judge=judge)
-            better = search([candidate], goal, (COARSEST, FINEST), note, (quality, SLOPE_PSNR))
+            better = search([candidate], goal, (COARSEST, FINEST), note, (quality + 2.0, PHOTO_SLOPE))
         except InputError:
             break
         if better.size >= found.size:

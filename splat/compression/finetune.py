@@ -1,6 +1,7 @@
 """Recovery: training steps without any growing or pruning, on photos or on renders of a better cloud."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,7 +27,10 @@ SSIM_WEIGHT = 0.2
 START = 0.5  # of the schedule of a training run: where its rates are mild
 JITTER = 0.05  # of the distance between neighbouring pseudo views, as LightGaussian's noise in scene units
 
+ROUNDED_RATES = 0.3  # of the usual: faster values dither about the edges of codes
 REFRESH = 20  # steps between two roundings; in between each value keeps its distance to the rounded one
+
+SPEEDS = ("means", "means_final", "sh_dc", "sh_rest", "opacities", "scales", "quats")
 
 Target = tuple[Camera, Tensor, Tensor | None]  # camera, (H, W, 3) uint8 picture, (H, W) bool mask
 
@@ -44,6 +48,7 @@ def finetune(
     """``cloud`` after ``steps`` of training on the scene's training photos with its rows unchanged.
 
     Args:
+        rates: of learning; those of the second half of a training run if None, slower with ``rounding``.
         rounding: train what this makes of the cloud; the result is what was behind it. Give a cloud
             `with_ordered_axes`.
         progress: called with steps done and all steps.
@@ -62,6 +67,9 @@ def finetune(
         return cache.views[index].camera, composite(photo, options.background), photo.mask
 
     config = rates or RatesConfig(final=0.3)
+    if rounding is not None and rates is None:
+        slower = {name: ROUNDED_RATES * getattr(config, name) for name in SPEEDS}
+        config = replace(config, **slower)
     return _refine(
         cloud, target, len(cache.views), steps, options, seed,
         lambda part: schedules.rates(config, scene.extent, part), rounding, progress,

@@ -17,7 +17,7 @@ from splat.formats.table import Table
 # Quality of .splatz and SOG that is tried; ten halve the steps.
 COARSEST, FINEST = 5.0, 105.0
 ROUNDS = 5  # of closing in on the goal, after both ends
-CLOSE = 0.1  # dB, or sixths of a factor of two in size: near enough to stop
+CLOSE = 0.1  # dB, or sixths of a factor of two in size: near enough to stop, unless the goal says
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted: at least ``psnr`` dB, or at most ``size`` bytes; the other is to be as good as it gets."""
+    """What is wanted: at least ``psnr`` dB, or at most ``size`` bytes; the other is to be as good as it gets.
+
+    Attributes:
+        close: dB, or sixths of a factor of two in size, within which the search stops.
+    """
 
     psnr: float | None = None
     size: int | None = None
+    close: float = CLOSE
 
     def met(self, trial: Trial) -> bool:
         return trial.psnr >= self.psnr if self.psnr is not None else trial.size <= self.size
@@ -134,18 +139,19 @@ def search(
             best, nearest = _rank(trial, goal, best, nearest)
             return goal.miss(trial)
 
-        place = _close_in(ask, knob, goal.psnr is not None, guess)
+        place = _close_in(ask, knob, goal, guess)
         guess = guess and (place, guess[1])  # the next candidate will end up near
     if best is None:
         raise InputError(_unmet(goal, nearest))
     return best
 
 
-def _close_in(ask: Callable[[float], float], knob: tuple[float, float], above: bool, guess) -> float:
-    """Ask at positions ever nearer to where the miss is 0; ``above`` says on which side of 0 the goal is met.
+def _close_in(ask: Callable[[float], float], knob: tuple[float, float], goal: Goal, guess) -> float:
+    """Ask at positions ever nearer to where the miss is 0.
 
     Returns the last position asked.
     """
+    above = goal.psnr is not None  # on this side of 0 the goal is met
     ends: list[float | None] = [None, None]  # the coarse and the fine one
     misses, place, last, stride = [0.0, 0.0], knob[1] if above else knob[0], knob[0], 0.0
     if guess is not None:
@@ -153,7 +159,7 @@ def _close_in(ask: Callable[[float], float], knob: tuple[float, float], above: b
     for _ in range(ROUNDS + 2):
         last, miss = place, ask(place)
         met = miss >= 0 if above else miss <= 0
-        if met and abs(miss) < CLOSE:
+        if met and abs(miss) < goal.close:
             break
         end = 1 if miss >= 0 else 0
         if place == knob[1 - end]:
