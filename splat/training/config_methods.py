@@ -28,8 +28,8 @@ class TamingConfig:
     """Gaussians less opaque than this are removed and their places given to others."""
     first: float = 0.5
     """Largest share of the budget to begin with: what is placed by score is better placed than a sparse point."""
-    recycle: float = 0.05
-    """Share of all Gaussians, the least opaque, whose places each change gives to others."""
+    recycle: float = 0.5
+    """Share of the Gaussians, the least opaque, whose places go to others in the course of the growing."""
     init_opacity: float = 0.1
     """Opacity of the first Gaussians."""
     init_scale: float = 1.0
@@ -70,9 +70,9 @@ class TurboConfig:
     """Opacity of the first Gaussians."""
     init_scale: float = 1.0
     """Size of the first Gaussians, in distances to the nearest points."""
-    opacity_weight: float = 0.01
+    opacity_weight: float = 0.001
     """Weight of the mean opacity in the loss."""
-    scale_weight: float = 0.01
+    scale_weight: float = 0.001
     """Weight of the mean size, in scene extents, in the loss."""
 
 

@@ -59,7 +59,8 @@ def grow(config: TamingConfig, population: Population, moment: Moment) -> None:
     doomed = population.cloud.opacities < config.prune_opacity
     if bool(doomed.all()):
         return
-    doomed = with_faintest(population.cloud.opacities, doomed, config.recycle)
+    share = config.recycle * moment.period(config.every) / max(config.stop - config.start, 1e-9)
+    doomed = with_faintest(population.cloud.opacities, doomed, share)
     room = budget(config, moment) - (len(population) - int(doomed.sum()))
     source = moment.generator("taming")
     if room < 0:  # a lower budget than rows: keep the opaque ones
