@@ -12,6 +12,7 @@ from splat.compression.rounding import Rounding, with_ordered_axes
 from splat.formats import splatz
 from splat.formats.table import Table
 from splat.rendering import RenderOptions, render
+from splat.training.config import RatesConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from mini_scene import mini_scene, truth  # noqa: E402
@@ -63,7 +64,8 @@ def test_training_on_the_rounded_beats_rounding_afterwards():
     options = RenderOptions(background=(0.1, 0.1, 0.1))
     scene = mini_scene(views=6, size=32, backend="auto")
     start = with_ordered_axes(truth())
-    found = finetune(start, scene, 60, options, rounding=Rounding.of(start, 22.0))
+    rates = RatesConfig(final=0.3)  # few steps, wide codes: faster than usual
+    found = finetune(start, scene, 60, options, rates=rates, rounding=Rounding.of(start, 22.0))
 
     def error(cloud: GaussianCloud) -> float:
         coded = splatz.decode(splatz.encode(Table.of(cloud), quality=22.0), Path("a")).cloud()
