@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from mini_scene import mini_scene, ring, truth
+from torch.nn.functional import interpolate
 
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import InputError
@@ -362,6 +363,17 @@ def test_the_frequency_error_has_the_slope_of_its_value():
     assert 0 < mask.mean() < 1
     assert value == pytest.approx(0.5 * ((mask * difference).mean() - difference.mean()).item())
     assert torch.allclose(slopes.rgb, 0.5 * (mask - 1) * (rgb - photo.rgb.double() / 255).sign() / rgb.numel())
+
+
+def test_the_mask_cuts_midway_between_the_extremes_of_the_difference():
+    # One bright dot, in the second half: chosen is where the narrow blur rises above the wide one by more than the
+    # middle of the difference, whose least value is below 0.
+    rgb = torch.zeros(50, 50, 3, dtype=torch.float64)
+    rgb[20:30, 20:30] = 1
+    small = interpolate(rgb.mean(2)[None, None], scale_factor=0.2, mode="bilinear")
+    bands = interpolate(ges.blurred(small, 1.1) - ges.blurred(small, 2.2), size=(50, 50), mode="bilinear")[0, 0]
+    middle = (bands.max() + bands.min()) / 2
+    assert bands.min() < 0 and torch.equal(ges.frequency_mask(rgb, 0.9), (bands >= middle).double())
 
 
 def test_a_wide_blur_is_a_convolution_with_a_gaussian():

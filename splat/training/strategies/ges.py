@@ -91,7 +91,8 @@ def frequency_mask(rgb: Tensor, fraction: float) -> Tensor:
     small = interpolate(grey, scale_factor=_SHRINK, mode="bilinear") if min(rgb.shape[:2]) >= 10 else grey
     difference = blurred(small, sigma) - blurred(small, 2 * sigma)
     difference = interpolate(difference, size=rgb.shape[:2], mode="bilinear")[0, 0]
-    difference = (difference - difference.min()) / difference.max().abs().clamp_min(1e-12)
+    difference = difference - difference.min()
+    difference = difference / difference.max().clamp_min(1e-12)
     chosen = 1 - difference if percent < 50 else difference
     return (chosen >= _CUT).to(rgb)
 
