@@ -43,8 +43,7 @@ struct Work {
 
 // The forward pass of one tile without its pictures: counts instead of blending.
 Work count_tile(const Workspace& w, int index, Local* batch) {
-    const int left = index % w.tiles_x * TILE, top = index / w.tiles_x * TILE;
-    const Lanes offset = lanes();
+    const int left = index % w.tiles_x * TILE_W, top = index / w.tiles_x * TILE_H;
     alignas(64) float transmittance[PIXELS];
     for (int p = 0; p < PIXELS; ++p) {
         const int block = p / W, lane = p % W;
@@ -54,15 +53,16 @@ Work count_tile(const Workspace& w, int index, Local* batch) {
     Work work;
     for (int64_t start = w.tile_first[index]; start < w.tile_first[index + 1]; start += BATCH) {
         const int64_t stop = std::min(w.tile_first[index + 1], start + BATCH);
-        prepare(w, start, stop, static_cast<float>(left), static_cast<float>(top), batch);
+        prepare(w, w.tile_first[index], start, stop, static_cast<float>(left), static_cast<float>(top), batch);
         for (int i = 0; i < stop - start; ++i) {
             const Local& g = batch[i];
-            const VF lane_u = fma(set1(g.m11), offset.x, g.m12 * offset.y), lane_v = g.m22 * offset.y;
+            const Lanes lanes(g);
             for (uint64_t blocks = g.blocks; blocks != 0; blocks &= blocks - 1) {
                 const int block = __builtin_ctzll(blocks);
                 const VF before = load(transmittance + block * W);
                 if (none(gt(before, zero()))) continue;
-                const VF u = lane_u + g.du[block], v = lane_v + g.dv[block / BLOCK_COLUMNS];
+                const int row = block / BLOCK_COLUMNS;
+                const VF u = lanes.u + g.u_row[row] + g.u_column[block % BLOCK_COLUMNS], v = lanes.v + g.v_row[row];
                 const VF q = g.peak - u * u - v * v;
                 const VM seen = ge(q, set1(LOG2_ALPHA_MIN));
                 const VF alpha = keep(seen, min(exp(q * 0.693147180559945f), set1(ALPHA_MAX)));
@@ -96,7 +96,7 @@ SPLAT_API void splat_count_work(const splat::Workspace* w, int64_t* contributing
     using namespace splat;
     std::vector<Work> tiles(static_cast<size_t>(w->tiles_x) * w->tiles_y);
     parallel_for(static_cast<int64_t>(tiles.size()), 1, [&](int64_t begin, int64_t end, int) {
-        alignas(64) Local batch[BATCH];
+        Local batch[BATCH];
         for (int64_t tile = begin; tile < end; ++tile) tiles[tile] = count_tile(*w, static_cast<int>(tile), batch);
     });
     *contributing = *evaluated = 0;

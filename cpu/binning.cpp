@@ -14,10 +14,10 @@ float generous(float limit) { return limit * 1.0001f + 1e-4f; }
 
 float clamp(float value, float low, float high) { return std::min(std::max(value, low), high); }
 
-// Smallest u² + v² over squares of the pixel centres of a tile, whose first one lies at (x0, y0) from the centre. A convex
+// Smallest u² + v² over rectangles of the pixel centres of a tile, whose first one lies at (x0, y0) from the centre. A convex
 // form is least on the edges that face the centre (or at the centre).
 SPLAT_INLINE VF nearest(const Whitening<float>& m, float slope_x, float slope_y, VF x0, VF y0) {
-    const VF x1 = x0 + (TILE - 1.0f), y1 = y0 + (TILE - 1.0f);
+    const VF x1 = x0 + (TILE_W - 1.0f), y1 = y0 + (TILE_H - 1.0f);
     const VF dx = max(min(zero(), x1), x0), dy = max(min(zero(), y1), y0);
     const VF y = max(min(slope_y * dx, y1), y0), x = max(min(slope_x * dy, x1), x0);  // best on either edge
     const VF u1 = m.m11 * dx + m.m12 * y, v1 = m.m22 * y;
@@ -60,9 +60,9 @@ void visit_tiles(const Record& r, int tiles_x, Visit&& visit) {
 __attribute__((noinline)) void row_span(const Record& r, int ty, int tiles_x, int& x0, int& x1) {
     const auto& m = r.white;
     const float limit = generous(m.peak - LOG2_ALPHA_MIN);
-    const float top = static_cast<float>(ty * TILE) + 0.5f - r.y;
+    const float top = static_cast<float>(ty * TILE_H) + 0.5f - r.y;
     const float reach = std::sqrt(limit) / m.m22;  // half height of the ellipse
-    const float low = std::max(top, -reach), high = std::min(top + TILE - 1, reach);
+    const float low = std::max(top, -reach), high = std::min(top + TILE_H - 1, reach);
     x0 = x1 = r.tile_x;
     if (!(low <= high)) return;
     // The ellipse is widest to the right at dy = turn, to the left at −turn; within the strip, at the nearest dy to that.
@@ -71,21 +71,21 @@ __attribute__((noinline)) void row_span(const Record& r, int ty, int tiles_x, in
     const float v_right = m.m22 * dy_right, v_left = m.m22 * dy_left;
     const float right = (-m.m12 * dy_right + std::sqrt(std::max(0.0f, limit - v_right * v_right))) / m.m11;
     const float left = (-m.m12 * dy_left - std::sqrt(std::max(0.0f, limit - v_left * v_left))) / m.m11;
-    const int begin = first_pixel(r.x + left - 0.01f, tiles_x * TILE), end = end_pixel(r.x + right + 0.01f, tiles_x * TILE);
+    const int begin = first_pixel(r.x + left - 0.01f, tiles_x * TILE_W), end = end_pixel(r.x + right + 0.01f, tiles_x * TILE_W);
     if (begin >= end) return;
-    x0 = std::max<int>(r.tile_x, begin / TILE);
-    x1 = std::min<int>(r.tile_x + r.tiles_wide, (end + TILE - 1) / TILE);
+    x0 = std::max<int>(r.tile_x, begin / TILE_W);
+    x1 = std::min<int>(r.tile_x + r.tiles_wide, (end + TILE_W - 1) / TILE_W);
     if (x1 < x0) x1 = x0;
 }
 
 int64_t touch_tiles(Record& r, float extent_x, float extent_y, int tiles_x, int width, int height) {
     const int left = first_pixel(r.x - extent_x - 0.01f, width), right = end_pixel(r.x + extent_x + 0.01f, width);
     const int top = first_pixel(r.y - extent_y - 0.01f, height), bottom = end_pixel(r.y + extent_y + 0.01f, height);
-    r.tile_x = static_cast<int16_t>(left / TILE), r.tile_y = static_cast<int16_t>(top / TILE);
+    r.tile_x = static_cast<int16_t>(left / TILE_W), r.tile_y = static_cast<int16_t>(top / TILE_H);
     r.tiles_wide = r.tiles_high = 0;
     r.tile_mask = 0;
     if (left >= right || top >= bottom) return 0;  // between pixel centres
-    const int wide = (right + TILE - 1) / TILE - r.tile_x, high = (bottom + TILE - 1) / TILE - r.tile_y;
+    const int wide = (right + TILE_W - 1) / TILE_W - r.tile_x, high = (bottom + TILE_H - 1) / TILE_H - r.tile_y;
     r.tiles_wide = static_cast<int16_t>(wide), r.tiles_high = static_cast<int16_t>(high);
     if (wide * high == 1) {
         r.tile_mask = 1;
@@ -103,12 +103,12 @@ int64_t touch_tiles(Record& r, float extent_x, float extent_y, int tiles_x, int 
     const auto& m = r.white;
     const float limit = generous(m.peak - LOG2_ALPHA_MIN);
     const float slope_x = -m.m12 / m.m11, slope_y = -m.m11 * m.m12 / (m.m12 * m.m12 + m.m22 * m.m22);
-    const float first_x = static_cast<float>(r.tile_x * TILE) + 0.5f - r.x, first_y = static_cast<float>(r.tile_y * TILE) + 0.5f - r.y;
+    const float first_x = static_cast<float>(r.tile_x * TILE_W) + 0.5f - r.x, first_y = static_cast<float>(r.tile_y * TILE_H) + 0.5f - r.y;
     const float per_row = 1.0f / static_cast<float>(wide);
     for (int first = 0; first < wide * high; first += W) {
         const VF index = to_float(iota() + set1(first));
         const VF row = to_float(to_int((index + 0.5f) * per_row)), column = index - row * static_cast<float>(wide);
-        const VF distance = nearest(m, slope_x, slope_y, first_x + column * TILE, first_y + row * TILE);
+        const VF distance = nearest(m, slope_x, slope_y, first_x + column * TILE_W, first_y + row * TILE_H);
         const VM touched = le(distance, set1(limit)) & first_lanes(wide * high - first);
         r.tile_mask |= to_bitmask(touched) << first;
     }

@@ -1,7 +1,7 @@
 // One tile and its Gaussians: what the forward and the backward pass of blending have in common.
 //
-// A tile's 256 pixels lie in memory block by block; a block (4 × W/4 pixels) is one vector. For each Gaussian of the
-// tile's list `prepare` finds the blocks that its ellipse touches, and both passes visit just those.
+// A tile's pixels lie in memory block by block; a block (4 × W/4 pixels) is one vector. For each Gaussian of the tile's
+// list `prepare` finds the blocks that its ellipse touches, and both passes visit just those.
 #pragma once
 
 #include <algorithm>
@@ -10,30 +10,33 @@
 
 namespace splat {
 
-constexpr int BATCH = 64;  // Gaussians prepared at a time: 16 KB, in the first-level cache with the tile
+constexpr int BATCH = 64;  // Gaussians prepared at a time: 10 KB, in the first-level cache with the tile
 
-// A Gaussian as its tile sees it: (u, v) at a pixel = (lane part) + (block part).
+// A Gaussian as its tile sees it. (u, v) at a pixel is the sum of what its lane, its block's row and its block's column add.
 struct Local {
+    int64_t pair;
+    uint64_t blocks;  // touched ones, as bits
     float m11, m12, m22, peak;
     float colour[3];
-    Relief relief;  // with depth or normals
-    int64_t pair;
-    uint64_t blocks;                  // touched ones, as bits
-    alignas(64) float du[BLOCKS];     // u at the block's first pixel
-    float dv[BLOCK_ROWS];             // v there
+    uint32_t gaussian;
+    int32_t position;  // one past its place in the tile's list
+    float u_column[BLOCK_COLUMNS], u_row[BLOCK_ROWS], v_row[BLOCK_ROWS];
 };
 
-// Offsets of a lane's pixel from the first pixel of its block.
+// What the lanes add to (u, v) of a Gaussian.
 struct Lanes {
-    VF x, y;
+    VF u, v;
+    SPLAT_INLINE explicit Lanes(const Local& g) {
+        const VI i = iota();
+        const VF x = to_float(i & set1(BLOCK_W - 1)), y = to_float(i >> 2);
+        u = fma(set1(g.m11), x, g.m12 * y);
+        v = g.m22 * y;
+    }
 };
-SPLAT_INLINE Lanes lanes() {
-    const VI i = iota();
-    return {to_float(i & set1(BLOCK_W - 1)), to_float(i >> 2)};
-}
 
-// Fills `batch` from the entries [begin, end) (at most BATCH) of the tile whose first pixel is (x, y).
-void prepare(const Workspace& w, int64_t begin, int64_t end, float x, float y, Local* batch);
+// Fills `batch` from the entries [begin, end) (at most BATCH) of the tile whose first pixel is (x, y) and whose list
+// begins at `list`.
+void prepare(const Workspace& w, int64_t list, int64_t begin, int64_t end, float x, float y, Local* batch);
 
 // 2^q for −20 < q ≤ 0 with relative error below 2e-7; any finite number outside unless the lane is masked away, then 0.
 SPLAT_INLINE VF exp2_where(VM m, VF q) {
@@ -68,11 +71,11 @@ struct Falloff {
     VM seen;              // where it is not
 };
 
-SPLAT_INLINE Falloff falloff(const Local& g, VF lane_u, VF lane_v, int block) {
+SPLAT_INLINE Falloff falloff(const Local& g, const Lanes& lanes, int block) {
     Falloff s;
-    s.u = lane_u + g.du[block];
-    s.v = lane_v + g.dv[block / BLOCK_COLUMNS];
-    const VF q = fma(-s.v, s.v, fma(-s.u, s.u, set1(g.peak)));
+    s.u = lanes.u + g.u_row[block / BLOCK_COLUMNS] + g.u_column[block % BLOCK_COLUMNS];
+    s.v = lanes.v + g.v_row[block / BLOCK_COLUMNS];
+    const VF q = fma(-s.u, s.u, fma(-s.v, s.v, set1(g.peak)));
     s.seen = ge(q, set1(LOG2_ALPHA_MIN));
     s.raw = exp2_where(s.seen, q);
     s.alpha = min(s.raw, set1(ALPHA_MAX));

@@ -46,13 +46,13 @@ void set_view(Workspace& w) {
     v.near_plane = f.near_plane;
     v.antialiased = f.antialiased;
     v.complete();
-    w.tiles_x = (f.width + TILE - 1) / TILE;
-    w.tiles_y = (f.height + TILE - 1) / TILE;
+    w.tiles_x = (f.width + TILE_W - 1) / TILE_W;
+    w.tiles_y = (f.height + TILE_H - 1) / TILE_H;
 }
 
 Status forward(Workspace& w, const Frame& frame) {
     // Gaussians are numbered in 32 bits, tiles along a side in 15.
-    if (frame.count > std::numeric_limits<uint32_t>::max() || frame.width > 32767 * TILE || frame.height > 32767 * TILE) return TOO_LARGE;
+    if (frame.count > std::numeric_limits<uint32_t>::max() || frame.width > 32767 * TILE_W || frame.height > 32767 * TILE_H) return TOO_LARGE;
     w.frame = frame;
     set_view(w);
     {

@@ -22,26 +22,27 @@ struct Frame {
     float fx, fy, cx, cy, near_plane;
     int32_t width, height;
     float background[3];
-    int32_t antialiased, with_depth, with_normal, with_weights, with_square;
+    int32_t antialiased, with_depth, with_normal, with_weights;
     // Outputs; those not asked for are null.
     float *rgb, *alpha, *depth, *median_depth, *normal;         // (H, W[, 3])
-    float* square_depth;                                        // (H, W)
     int32_t* radii;                                             // (count)
     float *means2d, *weights;                                   // (count, 2), (count)
 };
 
 // ∂L/∂pictures; null where the loss does not use one.
 struct PictureGradients {
-    const float *rgb, *alpha, *depth, *normal, *square_depth;
+    const float *rgb, *alpha, *depth, *normal;
 };
 
 // ---- inside ----
 
-constexpr int BLOCK_W = 4, BLOCK_H = W / 4;      // pixels of a tile that share one vector
-constexpr int BLOCKS = TILE * TILE / W;          // per tile: 16, 32 or 64
-constexpr int BLOCK_COLUMNS = TILE / BLOCK_W;
-constexpr int BLOCK_ROWS = TILE / BLOCK_H;
-constexpr int PIXELS = TILE * TILE;
+// A tile is 64 blocks, so that a set of them is one word; a block is the pixels that share one vector. What is paid per
+// (Gaussian, tile) pair is about as much as for 4 blocks, so large tiles pay.
+constexpr int BLOCK_W = 4, BLOCK_H = W / 4;
+constexpr int BLOCK_COLUMNS = W == 4 ? 4 : 8, BLOCK_ROWS = 64 / BLOCK_COLUMNS;
+constexpr int BLOCKS = BLOCK_COLUMNS * BLOCK_ROWS;
+constexpr int TILE_W = BLOCK_COLUMNS * BLOCK_W, TILE_H = BLOCK_ROWS * BLOCK_H;  // 32×32, 32×16 or 16×16
+constexpr int PIXELS = TILE_W * TILE_H;
 constexpr int64_t CHUNK = 256;                   // Gaussians per unit of parallel work
 
 // A visible Gaussian on the image: one cache line.
@@ -70,7 +71,7 @@ struct Entry {
 // What blending adds up per (Gaussian, tile) in the backward pass, in this order.
 enum PairSum {
     SUM_S, SUM_U, SUM_V, SUM_UU, SUM_UV, SUM_VV, SUM_RED, SUM_GREEN, SUM_BLUE,
-    SUM_ABS_X, SUM_ABS_Y, SUM_DEPTH, SUM_NORMAL_X, SUM_NORMAL_Y, SUM_NORMAL_Z, SUM_SQUARE,
+    SUM_ABS_X, SUM_ABS_Y, SUM_DEPTH, SUM_NORMAL_X, SUM_NORMAL_Y, SUM_NORMAL_Z,
 };
 constexpr int PAIR_FLOATS_SMALL = 12, PAIR_FLOATS_LARGE = 16;  // without and with depth and normal
 
@@ -101,10 +102,10 @@ struct Workspace {
     double seconds[STAGES] = {};     // added up since the last reset
 };
 
-// Pictures blended: RGB; or also depth and normals; or also the square of the depth.
-inline int blended_channels(const Frame& f) { return f.with_square ? 8 : f.with_depth || f.with_normal ? 7 : 3; }
-inline int final_planes(const Frame& f) { return f.with_square ? 4 : blended_channels(f) > 3 ? 3 : 2; }
-inline int pair_floats(const Frame& f) { return blended_channels(f) > 3 ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL; }
+// Pictures blended: RGB; with depth one more, with normals three more after that.
+inline int blended_channels(const Frame& f) { return f.with_depth || f.with_normal ? 7 : 3; }
+inline int final_planes(const Frame& f) { return blended_channels(f) > 3 ? 3 : 2; }
+inline int pair_floats(const Frame& f) { return f.with_depth || f.with_normal ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL; }
 
 // projection.cpp: fills records, first_pair, order (unsorted), radii, means2d; sets visible and pairs.
 void project_all(Workspace& w);
