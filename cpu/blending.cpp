@@ -29,12 +29,14 @@ struct Finals {
     float* transmittance;
     int32_t* stop;  // one past the last Gaussian blended
     float* depth;   // Σ w z; null without depth and normals
+    float* square;  // Σ w z²; null unless asked for
 
     Finals(Workspace& w, int tile) {
         const int planes = final_planes(w.frame);
         transmittance = w.finals.data() + static_cast<int64_t>(tile) * planes * PIXELS;
         stop = reinterpret_cast<int32_t*>(transmittance + PIXELS);
         depth = planes > 2 ? transmittance + 2 * PIXELS : nullptr;
+        square = planes > 3 ? transmittance + 3 * PIXELS : nullptr;
     }
 };
 
@@ -55,12 +57,12 @@ static_assert(BLOCK_W == 4, "a row of a block is a Quad");
 // The pixels of one block while they are blended. A finished pixel's transmittance is kept with the opposite sign, which no
 // later Gaussian can blend onto; pixels outside the image are finished from the start. Nothing branches on a pixel's
 // finishing: that happens at every pixel of a solid scene and is never foreseen.
-template <bool LARGE>
+template <int CHANNELS>
 struct Canvas {
-    static constexpr int CHANNELS = LARGE ? 8 : 3;  // colour, depth, normal, median depth (chosen, not blended)
     VF transmittance;
     VI stop;  // one past the place in the tile's list of the last Gaussian blended
-    VF blended[CHANNELS];
+    VF blended[CHANNELS];                // colour; depth, normal; square of the depth
+    VF median[CHANNELS > 3 ? 1 : 0];
 
     bool live() const { return any(gt(transmittance, zero())); }
 };
@@ -68,39 +70,46 @@ constexpr int LOOK_EVERY = 16;  // Gaussians between looks at which blocks are f
 
 SPLAT_INLINE VF finished(VF transmittance) { return from_bits(bits(transmittance) | set1(INT32_MIN)); }
 
-template <bool LARGE>
-void write_pictures(Workspace& w, const Tile& tile, const Canvas<LARGE>* canvas) {
+// Σ w x / Σ w with Σ w = 1 − left.
+SPLAT_INLINE Quad mean(Quad sum, Quad left) {
+    Quad out{};
+    for (int i = 0; i < BLOCK_W; ++i) out[i] = left[i] < 1.0f ? sum[i] / (1.0f - left[i]) : 0.0f;
+    return out;
+}
+
+template <int CHANNELS>
+void write_pictures(Workspace& w, const Tile& tile, const Canvas<CHANNELS>* canvas) {
     const Frame& f = w.frame;
     Finals finals(w, tile.index);
     for (int b = 0; b < BLOCKS; ++b) {
         store(finals.transmittance + b * W, abs(canvas[b].transmittance));
         store(finals.stop + b * W, canvas[b].stop);
-        if constexpr (LARGE) store(finals.depth + b * W, canvas[b].blended[3]);
+        if constexpr (CHANNELS > 3) store(finals.depth + b * W, canvas[b].blended[3]);
+        if constexpr (CHANNELS > 7) store(finals.square + b * W, canvas[b].blended[7]);
     }
     const float red = f.background[0], green = f.background[1], blue = f.background[2];
     visit_rows(tile, f.width, [&](int p, int64_t pixel, int n) {
-        const Canvas<LARGE>& c = canvas[p / W];
+        const Canvas<CHANNELS>& c = canvas[p / W];
         const auto quad = [&](const VF& plane) { return load_quad(reinterpret_cast<const float*>(&plane) + p % W); };
         const Quad left = load_quad(finals.transmittance + p);
         store_triples(f.rgb + 3 * pixel, quad(c.blended[0]) + left * red, quad(c.blended[1]) + left * green, quad(c.blended[2]) + left * blue, n);
         store_quad(f.alpha + pixel, 1.0f - left, n);
-        if constexpr (LARGE) {
+        if constexpr (CHANNELS > 3) {
             if (f.with_depth) {
-                const Quad sum = quad(c.blended[3]);
-                Quad depth{};
-                for (int i = 0; i < BLOCK_W; ++i) depth[i] = left[i] < 1.0f ? sum[i] / (1.0f - left[i]) : 0.0f;
-                store_quad(f.depth + pixel, depth, n);
-                store_quad(f.median_depth + pixel, quad(c.blended[7]), n);
+                store_quad(f.depth + pixel, mean(quad(c.blended[3]), left), n);
+                store_quad(f.median_depth + pixel, quad(c.median[0]), n);
             }
             if (f.with_normal) store_triples(f.normal + 3 * pixel, quad(c.blended[4]), quad(c.blended[5]), quad(c.blended[6]), n);
         }
+        if constexpr (CHANNELS > 7) store_quad(f.square_depth + pixel, mean(quad(c.blended[7]), left), n);
     });
 }
 
-// LARGE: depth and normals too.
-template <bool LARGE, bool WEIGHTS>
+// CHANNELS: 3 for colours, 7 with depth and normals, 8 with the square of the depth.
+template <int CHANNELS, bool WEIGHTS>
 void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
-    Canvas<LARGE> canvas[BLOCKS];
+    constexpr bool LARGE = CHANNELS > 3;
+    Canvas<CHANNELS> canvas[BLOCKS];
     const VI column = iota() & set1(BLOCK_W - 1), row = iota() >> 2;
     std::memset(canvas, 0, sizeof canvas);
     uint64_t live = 0;  // blocks with a pixel not finished, as of the last look
@@ -123,7 +132,7 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
             VF total = zero();
             for (uint64_t rest = g.blocks & live; rest != 0; rest &= rest - 1) {
                 const int block = __builtin_ctzll(rest);
-                Canvas<LARGE>& c = canvas[block];
+                Canvas<CHANNELS>& c = canvas[block];
                 const Falloff s = falloff(g, lanes, block);
                 const VF before = c.transmittance;
                 const VF after = fma(-s.alpha, before, before);
@@ -134,8 +143,9 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
                     c.blended[3] = fma(weight, set1(relief.depth), c.blended[3]);
                     for (int k = 0; k < 3; ++k) c.blended[4 + k] = fma(weight, set1(relief.normal[k]), c.blended[4 + k]);
                     const VM crosses = on & lt(after, set1(0.5f)) & ge(before, set1(0.5f));
-                    c.blended[7] = select(crosses, set1(relief.depth), c.blended[7]);
+                    c.median[0] = select(crosses, set1(relief.depth), c.median[0]);
                 }
+                if constexpr (CHANNELS > 7) c.blended[7] = fma(weight, set1(relief.depth * relief.depth), c.blended[7]);
                 if (WEIGHTS) total += weight;
                 c.transmittance = select(on, after, finished(before));
                 c.stop = select(on & s.seen, set1(g.position), c.stop);
@@ -143,7 +153,7 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
             if (WEIGHTS) w.weights[g.pair] = sum(total);
         }
     }
-    write_pictures<LARGE>(w, tile, canvas);
+    write_pictures<CHANNELS>(w, tile, canvas);
 }
 
 // ---- backward ----
@@ -177,21 +187,22 @@ void read_gradients(const Workspace& w, const Tile& tile, const Finals& finals, 
             load_triples(in.rgb + 3 * pixel, n, v);
             for (int c = 0; c < 3; ++c) put(u.gradient[c], v[c]), rest += v[c] * f.background[c];
         }
+        // The gradient of Σ w x / Σ w with respect to Σ w x.
+        const auto of_mean = [&](const float* wanted, const float* sum) {
+            const Quad v = mean(load_quad(wanted + pixel, n), left);
+            rest += mean(v * load_quad(sum + p), left);
+            return v;
+        };
         if constexpr (CHANNELS > 3) {
-            if (in.depth != nullptr) {
-                // depth = Σ w z / Σ w, Σ w = 1 − left
-                const Quad wanted = load_quad(in.depth + pixel, n), sum = load_quad(finals.depth + p), total = 1.0f - left;
-                Quad v{};
-                for (int i = 0; i < BLOCK_W; ++i) v[i] = total[i] > 0.0f ? wanted[i] / total[i] : 0.0f;
-                for (int i = 0; i < BLOCK_W; ++i) rest[i] += total[i] > 0.0f ? v[i] * sum[i] / total[i] : 0.0f;
-                put(u.gradient[3], v);
-            }
+            if (in.depth != nullptr) put(u.gradient[3], of_mean(in.depth, finals.depth));
             if (in.normal != nullptr) {
                 Quad v[3];
                 load_triples(in.normal + 3 * pixel, n, v);
                 for (int c = 0; c < 3; ++c) put(u.gradient[4 + c], v[c]);
             }
         }
+        if constexpr (CHANNELS > 7)
+            if (in.square_depth != nullptr) put(u.gradient[7], of_mean(in.square_depth, finals.square));
         put(u.behind, left * rest);
     });
 }
@@ -211,8 +222,9 @@ SPLAT_INLINE VF reciprocal(VF x) {
 
 // Back to front: transmittance is divided by 1 − α on the way, and `behind` only ever adds up. (Front to back with
 // behind = final − blended so far needs no stop places, but loses what is behind a nearly opaque pixel to rounding.)
-template <bool LARGE, bool ABS>
-SPLAT_INLINE void blend_back(const Local& g, const Relief& relief, const Lanes& lanes, int block, Upstream<LARGE ? 7 : 3>& at, VF (&total)[16]) {
+template <int CHANNELS, bool ABS>
+SPLAT_INLINE void blend_back(const Local& g, const Relief& relief, const Lanes& lanes, int block, Upstream<CHANNELS>& at, VF (&total)[16]) {
+    constexpr bool LARGE = CHANNELS > 3, SQUARE = CHANNELS > 7;
     const Falloff s = falloff(g, lanes, block);
     const VF alpha = keep(lt(set1(g.position - 1), at.stop), s.alpha);
     const VF ratio = alpha * reciprocal(1.0f - alpha);
@@ -222,6 +234,7 @@ SPLAT_INLINE void blend_back(const Local& g, const Relief& relief, const Lanes& 
         shine = fma(at.gradient[3], set1(relief.depth), shine);
         for (int c = 0; c < 3; ++c) shine = fma(at.gradient[4 + c], set1(relief.normal[c]), shine);
     }
+    if constexpr (SQUARE) shine = fma(at.gradient[7], set1(relief.depth * relief.depth), shine);
     const VF after = at.transmittance, behind = at.behind;
     const VF weight = ratio * after;
     at.transmittance = after + weight;  // before it
@@ -229,8 +242,7 @@ SPLAT_INLINE void blend_back(const Local& g, const Relief& relief, const Lanes& 
     // α ∂L/∂α = α (T·shine − behind / (1 − α)) with T = after / (1 − α), where α is not clamped
     const VF share = keep(le(s.raw, set1(ALPHA_MAX)), ratio * fma(after, shine, -behind));
     for (int c = 0; c < 3; ++c) total[SUM_RED + c] = fma(weight, at.gradient[c], total[SUM_RED + c]);
-    if constexpr (LARGE)
-        for (int c = 0; c < 4; ++c) total[SUM_DEPTH + c] = fma(weight, at.gradient[3 + c], total[SUM_DEPTH + c]);
+    for (int c = 3; c < CHANNELS; ++c) total[SUM_DEPTH - 3 + c] = fma(weight, at.gradient[c], total[SUM_DEPTH - 3 + c]);
     const VF share_u = share * s.u, share_v = share * s.v;
     total[SUM_S] += share;
     total[SUM_U] += share_u;
@@ -244,11 +256,12 @@ SPLAT_INLINE void blend_back(const Local& g, const Relief& relief, const Lanes& 
     }
 }
 
-template <bool LARGE, bool ABS>
+template <int CHANNELS, bool ABS>
 void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients& in, Local* batch) {
+    constexpr bool LARGE = CHANNELS > 3;
     constexpr int SUMS = LARGE ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL;
     Finals finals(w, tile.index);
-    Upstream<LARGE ? 7 : 3> up[BLOCKS];
+    Upstream<CHANNELS> up[BLOCKS];
     read_gradients(w, tile, finals, in, up);
     alignas(64) int32_t last_stop[BLOCKS];  // no pixel of the block looks at the list from here on
     int32_t length = 0;
@@ -280,7 +293,7 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
             VF total[16] = {};
             for (; rest != 0; rest &= rest - 1) {
                 const int block = __builtin_ctzll(rest);
-                blend_back<LARGE, ABS>(g, relief, lanes, block, up[block], total);
+                blend_back<CHANNELS, ABS>(g, relief, lanes, block, up[block], total);
             }
             sums<SUMS>(total, out);
         }
@@ -292,7 +305,7 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
 void blend(Workspace& w) {
     const Frame& f = w.frame;
     const int tiles = w.tiles_x * w.tiles_y;
-    const bool large = blended_channels(f) > 3;
+    const int channels = blended_channels(f);
     w.finals.reserve(static_cast<int64_t>(tiles) * final_planes(f) * PIXELS);
     if (f.with_weights) {
         float* weights = w.weights.reserve(w.pairs);
@@ -302,8 +315,9 @@ void blend(Workspace& w) {
         Local batch[BATCH];
         for (int64_t t = begin; t < end; ++t) {
             const Tile tile(w, static_cast<int>(t));
-            if (large) f.with_weights ? blend_tile<true, true>(w, tile, batch) : blend_tile<true, false>(w, tile, batch);
-            else f.with_weights ? blend_tile<false, true>(w, tile, batch) : blend_tile<false, false>(w, tile, batch);
+            if (channels > 7) f.with_weights ? blend_tile<8, true>(w, tile, batch) : blend_tile<8, false>(w, tile, batch);
+            else if (channels > 3) f.with_weights ? blend_tile<7, true>(w, tile, batch) : blend_tile<7, false>(w, tile, batch);
+            else f.with_weights ? blend_tile<3, true>(w, tile, batch) : blend_tile<3, false>(w, tile, batch);
         }
     });
     if (f.with_weights)
@@ -318,15 +332,18 @@ void blend(Workspace& w) {
 
 void blend_backward(Workspace& w, const PictureGradients& in, bool with_abs) {
     const int tiles = w.tiles_x * w.tiles_y;
-    const bool large = blended_channels(w.frame) > 3;
+    const int channels = blended_channels(w.frame);
     w.pair_sums.reserve(w.pairs * pair_floats(w.frame));
     parallel_for(tiles, 1, [&](int64_t begin, int64_t end, int) {
         Local batch[BATCH];
         for (int64_t t = begin; t < end; ++t) {
             const Tile tile(w, static_cast<int>(t));
-            const auto run = large ? with_abs ? blend_tile_backward<true, true> : blend_tile_backward<true, false>
-                             : with_abs ? blend_tile_backward<false, true> : blend_tile_backward<false, false>;
-            run(w, tile, in, batch);
+            if (channels > 7)
+                with_abs ? blend_tile_backward<8, true>(w, tile, in, batch) : blend_tile_backward<8, false>(w, tile, in, batch);
+            else if (channels > 3)
+                with_abs ? blend_tile_backward<7, true>(w, tile, in, batch) : blend_tile_backward<7, false>(w, tile, in, batch);
+            else
+                with_abs ? blend_tile_backward<3, true>(w, tile, in, batch) : blend_tile_backward<3, false>(w, tile, in, batch);
         }
     });
 }

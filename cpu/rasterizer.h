@@ -22,16 +22,17 @@ struct Frame {
     float fx, fy, cx, cy, near_plane;
     int32_t width, height;
     float background[3];
-    int32_t antialiased, with_depth, with_normal, with_weights;
+    int32_t antialiased, with_depth, with_normal, with_weights, with_square;
     // Outputs; those not asked for are null.
     float *rgb, *alpha, *depth, *median_depth, *normal;         // (H, W[, 3])
+    float* square_depth;                                        // (H, W)
     int32_t* radii;                                             // (count)
     float *means2d, *weights;                                   // (count, 2), (count)
 };
 
 // ∂L/∂pictures; null where the loss does not use one.
 struct PictureGradients {
-    const float *rgb, *alpha, *depth, *normal;
+    const float *rgb, *alpha, *depth, *normal, *square_depth;
 };
 
 // ---- inside ----
@@ -71,7 +72,7 @@ struct Entry {
 // What blending adds up per (Gaussian, tile) in the backward pass, in this order.
 enum PairSum {
     SUM_S, SUM_U, SUM_V, SUM_UU, SUM_UV, SUM_VV, SUM_RED, SUM_GREEN, SUM_BLUE,
-    SUM_ABS_X, SUM_ABS_Y, SUM_DEPTH, SUM_NORMAL_X, SUM_NORMAL_Y, SUM_NORMAL_Z,
+    SUM_ABS_X, SUM_ABS_Y, SUM_DEPTH, SUM_NORMAL_X, SUM_NORMAL_Y, SUM_NORMAL_Z, SUM_SQUARE,
 };
 constexpr int PAIR_FLOATS_SMALL = 12, PAIR_FLOATS_LARGE = 16;  // without and with depth and normal
 
@@ -102,10 +103,10 @@ struct Workspace {
     double seconds[STAGES] = {};     // added up since the last reset
 };
 
-// Pictures blended: RGB; with depth one more, with normals three more after that.
-inline int blended_channels(const Frame& f) { return f.with_depth || f.with_normal ? 7 : 3; }
-inline int final_planes(const Frame& f) { return blended_channels(f) > 3 ? 3 : 2; }
-inline int pair_floats(const Frame& f) { return f.with_depth || f.with_normal ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL; }
+// Pictures blended: RGB; or also depth and normals; or also the square of the depth.
+inline int blended_channels(const Frame& f) { return f.with_square ? 8 : f.with_depth || f.with_normal ? 7 : 3; }
+inline int final_planes(const Frame& f) { return f.with_square ? 4 : blended_channels(f) > 3 ? 3 : 2; }
+inline int pair_floats(const Frame& f) { return blended_channels(f) > 3 ? PAIR_FLOATS_LARGE : PAIR_FLOATS_SMALL; }
 
 // projection.cpp: fills records, first_pair, order (unsorted), radii, means2d; sets visible and pairs.
 void project_all(Workspace& w);
