@@ -31,8 +31,6 @@ from splat.formats import splatz
 from splat.formats.table import Table
 from splat.rendering import RenderOptions, render
 
-STEPS = 300  # of recovery
-
 
 def plain(cloud: GaussianCloud) -> int:
     """Bytes of the float32 .ply."""
@@ -78,18 +76,19 @@ def sog(paths: list[Path], _) -> None:
 
 def drop(paths: list[Path], options) -> None:
     cloud, scene, drawing, _, before = run_of(paths[0])
-    found = compression.compress(cloud, max_drop=options.drop, scene=scene, finetune_steps=STEPS, options=drawing)
+    steps = options.recovery
+    found = compression.compress(cloud, max_drop=options.drop, scene=scene, finetune_steps=steps, options=drawing)
     ratio = found.source_size / found.size
     ours = f"{ratio:.1f}× at {before - found.psnr:.3f} dB ({found.size:,} bytes, {found.gaussians:,} Gaussians)"
     row(f"fine-tuned, {paths[0].name}, {len(cloud):,}", "≥ 30× MCMC, ≥ 60× ADC", "OMG about 150×", ours)
 
 
-def lightgaussian(paths: list[Path], _) -> None:
+def lightgaussian(paths: list[Path], options) -> None:
     cloud, scene, drawing, judge, before = run_of(paths[0])
     cameras = scene_views(scene)
     scores = compression.significance(cloud, cameras, antialiased=drawing.antialiased)
-    small = compression.finetune(compression.prune(cloud, scores, 0.66), scene, STEPS, drawing)
-    small = compression.distill(small, 2, cameras, 100, drawing)
+    small = compression.finetune(compression.prune(cloud, scores, 0.66), scene, options.recovery, drawing)
+    small = compression.distill(small, 2, cameras, options.recovery // 3, drawing)
     scores = compression.significance(small, cameras, antialiased=drawing.antialiased)
     data = vectree.pack(small, scores, codes=min(vectree.CODES, len(small) // 4))
     found = vectree.unpack(data)
@@ -114,14 +113,15 @@ def sorting(paths: list[Path], _) -> None:
     found = grid.sort_grid(cloud)
     seconds = time.perf_counter() - start
     smooth = [grid.roughness(grid.features(each)) for each in (cloud, found)]
-    size, read = written(found, "a.sog", reorder=False)
-    other, _ = written(cloud, "a.sog")
-    ours = f"{plain(cloud) / size:.1f}× ({judge.psnr(read):.2f} dB; along the Morton curve {plain(cloud) / other:.1f}×)"
-    row(f"self-organizing grid, {len(cloud):,}", "8× to 26×", "8× to 26×", ours)
+    for quality in (None, 75.0, 60.0):
+        size, read = written(found, "a.sog", reorder=False, quality=quality)
+        other, _ = written(cloud, "a.sog", quality=quality)
+        ours = f"{plain(cloud) / size:.1f}×, {judge.psnr(read):.2f} dB; Morton curve {plain(cloud) / other:.1f}×"
+        row(f"self-organizing grid, {len(cloud):,}, quality {quality}", "8× to 26×", "8× to 26×", ours)
     row("its neighbours' distance", "", "", f"{smooth[0]:.3f} → {smooth[1]:.3f} in {seconds:.1f} s")
 
 
-def codebooks(paths: list[Path], _) -> None:
+def codebooks(paths: list[Path], options) -> None:
     cloud, scene, drawing, judge, before = run_of(paths[0])
     scores = compression.significance(cloud, scene_views(scene), antialiased=drawing.antialiased)
     places = sum(splatz.sizes(splatz.encode(Table.of(cloud), quality=60.0))[name] for name in ("position", "opacity"))
@@ -131,7 +131,7 @@ def codebooks(paths: list[Path], _) -> None:
     ):
         books = vectors.codebooks(cloud, groups, scores)
         after = before - judge.psnr(vectors.quantized(cloud, books))
-        trained = compression.finetune(cloud, scene, STEPS, drawing, rounding=vectors.Assigned(books))
+        trained = compression.finetune(cloud, scene, options.recovery, drawing, rounding=vectors.Assigned(books))
         healed = before - judge.psnr(vectors.quantized(trained, books))
         size = places + sum(map(len, vectors.coded(books)))
         ours = f"{plain(cloud) / size:.1f}× at {healed:.3f} dB ({after:.3f} dB before training)"
@@ -141,7 +141,7 @@ def codebooks(paths: list[Path], _) -> None:
 def networks(paths: list[Path], options) -> None:
     cloud, scene, drawing, judge, before = run_of(paths[0])
     scores = compression.significance(cloud, scene_views(scene), antialiased=drawing.antialiased)
-    small = compression.finetune(compression.prune(cloud, scores, 0.4), scene, STEPS, drawing)
+    small = compression.finetune(compression.prune(cloud, scores, 0.4), scene, options.recovery, drawing)
     scores = compression.significance(small, scene_views(scene), antialiased=drawing.antialiased)
     data = neural.pack(small, scores, neural.Fit(clusters=options.clusters, steps=options.steps))
     ours = f"{plain(cloud) / len(data):.1f}× at {before - judge.psnr(neural.unpack(data)):.2f} dB"
@@ -179,6 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("row", choices=ROWS)
     parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("--recovery", type=int, default=300, help="steps after each pruning")
     parser.add_argument("--drop", type=float, default=0.1, help="most dB lost")
     parser.add_argument("--count", type=int, default=1_000_000, help="Gaussians for speed")
     parser.add_argument("--sort", action="store_true", help="time the grid as well")
