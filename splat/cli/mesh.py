@@ -14,6 +14,7 @@ from splat.cli.inputs import on_device, open_scene, open_subject
 from splat.errors import InputError
 
 ORBIT = 60  # cameras around a cloud that has no scene
+FACES, FACES_TEXTURED = 500_000, 50_000  # by default
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class MeshCommand:
     """Width of a voxel there in world units, instead of --resolution."""
     truncation: float | None = None
     """Voxels that the distance field reaches to each side of a surface: more closes holes, less keeps thin things; by
-    default 4, with --masks object 12."""
+    default 4, with --masks object 4 to 16, as the views agree."""
     box: str | None = None
     """Mesh only this box: x0,y0,z0,x1,y1,z1 in world units."""
     unbounded: Literal["auto", "yes", "no"] = "auto"
@@ -52,7 +53,9 @@ class MeshCommand:
     masks: Literal["ignore", "object"] = "ignore"
     """What black in the scene's masks means: a pixel nothing is known of, or one that shows none of the object."""
     faces: int | None = None
-    """Simplify to about this many faces."""
+    """Simplify to about this many faces, such as 200k; by default 500k, with --texture 50k; 0 keeps all."""
+    texture: int | None = None
+    """Unfold the surface and paint it from the photos: side of the texture in texels, such as 2048 (.glb, .obj)."""
     pieces: int | None = None
     """Keep at most this many connected pieces, largest first."""
     least_piece: float = 0.04
@@ -79,8 +82,8 @@ def run(arguments: Sequence[str]) -> None:
     from splat.surface.cameras import cameras_around, scene_cameras
     from splat.surface.pipeline import mesh_cloud
 
-    files.check_suffix(options.out)
-    files.require_library()
+    files.check_suffix(options.out, textured=options.texture is not None)
+    files.require_library(simplified=_faces(options) is not None, textured=options.texture is not None)
     if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"the report {options.report} is a web page; let its name end in .html")
     subject = open_subject(require(options.path, "file or folder"))
@@ -98,9 +101,13 @@ def run(arguments: Sequence[str]) -> None:
     start = time.perf_counter()
     with counter("meshing") as progress:
         shown = _stages(progress)
-        result = mesh_cloud(on_device(subject.cloud, options.backend), cameras, chosen, drawing, masks, shown)
+        cloud, photo = on_device(subject.cloud, options.backend), _photos(scene)
+        result = mesh_cloud(cloud, cameras, chosen, drawing, masks, shown, photo)
     seconds = time.perf_counter() - start
-    files.write(options.out, result.mesh)
+    if result.textured is None:
+        files.write(options.out, result.mesh)
+    else:
+        files.write_textured(options.out, result.textured)
     facts = _facts(options, chosen, result, seconds)
     if options.report is not None:
         from splat.report.mesh_page import write_mesh_page
@@ -138,11 +145,23 @@ def _settings(options: MeshCommand, subject):
         masks=options.masks,
         least_piece=options.least_piece,
         most_pieces=options.pieces,
-        faces=options.faces,
+        faces=_faces(options),
+        texture=options.texture,
         max_side=options.max_side,
         megabytes=options.megabytes,
         backend=options.backend,
     )
+
+
+def _faces(options: MeshCommand) -> int | None:
+    if options.faces is None:
+        return FACES if options.texture is None else FACES_TEXTURED
+    return options.faces or None
+
+
+def _photos(scene):
+    """What gives the photo of each camera of `scene_cameras`; None without a scene."""
+    return None if scene is None else lambda index: scene.train_views[index].load().rgb.numpy()
 
 
 def box_of(text: str) -> tuple[float, float, float, float, float, float]:
@@ -171,6 +190,9 @@ def _facts(options: MeshCommand, chosen, result, seconds: float) -> dict:
         "views": len(result.maps),
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
+        "faces_found": result.found,
+        "texture": None if result.textured is None else list(result.textured.image.shape[1::-1]),
+        "charts": None if result.textured is None else result.textured.charts,
         "pieces_dropped": result.dropped,
         "watertight": mesh.watertight,
         "voxel": result.space.voxel,
@@ -185,10 +207,20 @@ def _facts(options: MeshCommand, chosen, result, seconds: float) -> dict:
     }
 
 
+def _extra_rows(facts: dict) -> list[tuple[str, str]]:
+    rows = []
+    if facts["faces_found"] > facts["faces"]:
+        rows.append(("simplified", f"from {facts['faces_found']:,} faces (--faces 0 keeps all)"))
+    if facts["texture"] is not None:
+        rows.append(("texture", f"{facts['texture'][0]} × {facts['texture'][1]} texels in {facts['charts']:,} charts"))
+    return rows
+
+
 def _show(options: MeshCommand, facts: dict) -> None:
     size = [high - low for low, high in zip(*facts["bounds"], strict=True)]
     rows = [
         ("surface", f"{facts['faces']:,} faces, {facts['vertices']:,} vertices, area {facts['area']:.4g}"),
+        *_extra_rows(facts),
         ("size", " × ".join(f"{side:.3g}" for side in size) + " world units"),
         ("voxels", f"{facts['voxel']:.4g} wide" + (" in focus, growing outside" if facts["unbounded"] else "")),
         ("closed", "yes" if facts["watertight"] else "no, it ends where no view sees"),

@@ -16,11 +16,13 @@ class Mesh:
         vertices: (V, 3) float64, world units.
         faces: (F, 3) int64, counter-clockwise seen from outside.
         colours: (V, 3) uint8 RGB, or None.
+        normals: (V, 3) float64 unit normals, or None where they follow from the faces.
     """
 
     vertices: NDArray[np.float64]
     faces: NDArray[np.int64]
     colours: NDArray[np.uint8] | None = None
+    normals: NDArray[np.float64] | None = None
 
     @property
     def areas(self) -> NDArray[np.float64]:
@@ -29,7 +31,9 @@ class Mesh:
 
     @property
     def vertex_normals(self) -> NDArray[np.float64]:
-        """(V, 3) unit normals, mean of the adjacent faces by area; 0 where there is none."""
+        """(V, 3) unit normals, its own or the mean of the adjacent faces by area; 0 where there is none."""
+        if self.normals is not None:
+            return self.normals
         crosses = self._crosses()
         total = np.stack(
             [np.bincount(self.faces.ravel(), np.repeat(crosses[:, axis], 3), len(self.vertices)) for axis in range(3)],
@@ -48,7 +52,8 @@ class Mesh:
         used[kept] = True
         number = np.cumsum(used) - 1
         colours = None if self.colours is None else self.colours[used]
-        return Mesh(self.vertices[used], number[kept], colours)
+        normals = None if self.normals is None else self.normals[used]
+        return Mesh(self.vertices[used], number[kept], colours, normals)
 
     @property
     def open_edges(self) -> int:

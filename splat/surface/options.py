@@ -20,13 +20,15 @@ class MeshOptions:
     resolution: voxels along the diameter of the region in focus.
     voxel: world size of a voxel there, instead of ``resolution``.
     truncation: voxels over which the distance field reaches to each side of a surface: more closes holes where depth is
-        noisy, less keeps thin things. None means 4, or 12 with object masks, which bound what it may close.
+        noisy, less keeps thin things. None means 4; with object masks, which bound what it may close, it follows from
+        how far the views' depths lie apart (`splat.surface.spread`), 4 to 16.
     unbounded: shrink space outside the region in focus; None does so where much lies outside.
     box: smallest and largest x, y, z to mesh, world units; None means everything.
     masks: what False in a mask means: ``ignore`` (nothing is known there) or ``object`` (nothing is there).
     least_piece: pieces with less area than a square of this side are dropped; in widths of the region in focus.
     most_pieces: number of pieces kept, or None.
     faces: simplify to about this many, or None.
+    texture: side of a texture painted on the mesh, texels, or None.
     max_side: views are rendered at most this large, pixels.
     megabytes: memory for the distance field.
     backend: rendering backend.
@@ -46,14 +48,10 @@ class MeshOptions:
     least_piece: float = 0.04
     most_pieces: int | None = None
     faces: int | None = None
+    texture: int | None = None
     max_side: int = 800
     megabytes: int = 2048
     backend: str = "auto"
-
-    @property
-    def reach(self) -> float:
-        """The truncation in use, voxels."""
-        return self.truncation or (12.0 if self.masks == "object" else 4.0)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -74,5 +72,7 @@ class MeshOptions:
             raise InputError(f"masks are to mean '{self.masks}', expected ignore or object")
         if self.faces is not None and self.faces < 4:
             raise InputError(f"{self.faces} faces were asked for, expected at least 4")
+        if self.texture is not None and not 16 <= self.texture <= 16384:
+            raise InputError(f"a texture of {self.texture} texels was asked for, expected 16 to 16384; 2048 is usual")
         if self.max_side < 64:
             raise InputError(f"views of at most {self.max_side} pixels were asked for, expected at least 64")

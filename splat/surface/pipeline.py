@@ -22,7 +22,10 @@ from splat.surface.observe import observe
 from splat.surface.options import MeshOptions
 from splat.surface.rig import working_distance
 from splat.surface.space import Space
+from splat.surface.spread import disagreement
+from splat.surface.texture import Picture, Textured, texture
 
+NARROW, WIDE = 4.0, 16.0  # truncation, voxels
 FAR = 1.5  # if 95 % of the surface reach farther than this, in camera distances, space is contracted
 BLOCK_BYTES = 2 * 4 * tsdf.VOXELS
 COARSER = 1.25  # voxels grow by this until the field fits the memory
@@ -41,6 +44,8 @@ class Meshing:
         dropped: pieces left out for being small.
         notes: sentences the user should read.
         seconds: time by stage.
+        textured: the mesh with a texture, if one was asked for.
+        found: number of faces before simplifying.
     """
 
     mesh: Mesh
@@ -50,6 +55,8 @@ class Meshing:
     dropped: int
     notes: tuple[str, ...]
     seconds: dict[str, float]
+    textured: Textured | None = None
+    found: int = 0
 
 
 class Clock:
@@ -73,6 +80,7 @@ def mesh_cloud(
     drawing: RenderOptions | None = None,
     masks: Sequence[NDArray[np.bool_] | None] | None = None,
     report: Report | None = None,
+    photo: Picture | None = None,
 ) -> Meshing:
     """The surface of ``cloud`` as ``cameras`` see it.
 
@@ -80,6 +88,7 @@ def mesh_cloud(
         drawing: how the cloud wants to be drawn.
         masks: (H, W) bool per camera, at the camera's size; see ``options.masks``.
         report: called with (stage, done, total).
+        photo: gives the photo of a camera by its number, for the texture; without, renderings paint it.
 
     Raises InputError saying why there is no surface to be found.
     """
@@ -94,14 +103,21 @@ def mesh_cloud(
     cloud = cloud.select(cloud.finite()).detach()
     maps = observe(cloud, cameras, options, drawing, masks, lambda a, b: report("looking", a, b))
     clock.stop("depth maps")
-    return mesh_maps(maps, options, report, clock, notes)
+    return mesh_maps(maps, options, report, clock, notes, photo)
 
 
-def mesh_maps(maps: MapStore, options: MeshOptions, report: Report, clock: Clock, notes: list[str]) -> Meshing:
+def mesh_maps(
+    maps: MapStore,
+    options: MeshOptions,
+    report: Report,
+    clock: Clock,
+    notes: list[str],
+    photo: Picture | None = None,
+) -> Meshing:
     """The surface that depth ``maps`` show together."""
     inside = None if options.box is None else _in_box(options.box)
-    space, blocks = _region(maps, options, inside, notes)
-    field = tsdf.fuse(maps, space, blocks, options.reach, lambda a, b: report("fusing", a, b))
+    space, blocks, reach = _region(maps, options, inside, notes)
+    field = tsdf.fuse(maps, space, blocks, reach, lambda a, b: report("fusing", a, b))
     clock.stop("fusion")
     vertices, faces = marching_cubes(field, 0.0, lambda a, b: report("extracting", a, b))
     del field
@@ -117,19 +133,28 @@ def mesh_maps(maps: MapStore, options: MeshOptions, report: Report, clock: Clock
             "the depth maps agree on no surface: what one view calls solid another sees through; "
             "train the cloud longer, or try a lower --resolution or --method depth"
         )
+    found = len(mesh.faces)
     if options.faces is not None:
         mesh = simplify(mesh, options.faces)
     clock.stop("surface")
-    tolerance = 2 * options.reach * space.voxel / working_distance(list(maps.cameras))
-    mesh = replace(mesh, colours=vertex_colours(mesh, [maps[i] for i in range(len(maps))], max(tolerance, 0.01)))
+    tolerance = 2 * reach * space.voxel / working_distance(list(maps.cameras))
+    views, tolerance = [maps[i] for i in range(len(maps))], max(tolerance, 0.01)
+    mesh = replace(mesh, colours=vertex_colours(mesh, views, tolerance))
     clock.stop("colours")
-    return Meshing(mesh, maps, space, len(blocks), dropped, tuple(notes), clock.seconds)
+    textured = None
+    if options.texture is not None:
+        textured = texture(mesh, views, options.texture, tolerance, photo or (lambda index: views[index].rgb))
+        clock.stop("texture")
+    return Meshing(mesh, maps, space, len(blocks), dropped, tuple(notes), clock.seconds, textured, found)
 
 
 def _region(
     maps: MapStore, options: MeshOptions, inside: tsdf.Inside | None, notes: list[str]
-) -> tuple[Space, NDArray[np.int64]]:
-    """Where voxels lie, and the blocks that hold surface; coarser voxels where the memory would not do."""
+) -> tuple[Space, NDArray[np.int64], float]:
+    """Where voxels lie, the blocks that hold surface, and the truncation in voxels.
+
+    Voxels are coarser where the memory would not do.
+    """
     points = _sample(maps)
     if inside is not None and len(points):
         points = points[inside(points)]
@@ -150,10 +175,12 @@ def _region(
         unbounded = most > FAR * reach if options.unbounded is None else options.unbounded
         radius = min(reach, 1.05 * float(np.quantile(spread, 0.98)))
     voxel = options.voxel or 2 * radius / options.resolution
-    wanted = voxel
+    wanted, views = voxel, [maps[i] for i in range(len(maps))]
+    band = None if options.truncation or options.masks != "object" else disagreement(views)
     while True:
         space = Space(middle, voxel, radius if unbounded else None)
-        blocks = tsdf.find_blocks([maps[i] for i in range(len(maps))], space, options.reach, inside)
+        reach = options.truncation or (NARROW if band is None else float(np.clip(band / voxel, NARROW, WIDE)))
+        blocks = tsdf.find_blocks(views, space, reach, inside)
         if len(blocks) * BLOCK_BYTES <= options.megabytes << 20:
             break
         voxel *= COARSER
@@ -162,7 +189,7 @@ def _region(
             f"voxels are {voxel:.4g} instead of {wanted:.4g} wide, to fit into {options.megabytes} MB; "
             "a crop box (--box) or more memory (--megabytes) would make them finer"
         )
-    return space, blocks
+    return space, blocks, reach
 
 
 def _sample(maps: MapStore, most: int = 2000) -> NDArray[np.float64]:

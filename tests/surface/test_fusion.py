@@ -5,11 +5,13 @@ import pytest
 import torch
 from shapes import cameras_around, sphere_depth, store_of, volume
 
+from splat.camera import Camera
 from splat.errors import InputError
 from splat.surface import pipeline, tsdf
 from splat.surface.extract import marching_cubes
 from splat.surface.options import MeshOptions
 from splat.surface.space import Space
+from splat.surface.spread import disagreement
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +121,20 @@ def test_marching_cubes_without_crossing_gives_nothing():
     )  # fmt: skip
     vertices, faces = marching_cubes(field)
     assert len(vertices) == 0 and len(faces) == 0
+
+
+def test_truncation_follows_how_far_views_disagree():
+    # Two errors, even within ±e, differ by less than 2e (1 − √0.05) in 95 % of all cases.
+    pose = torch.eye(4, dtype=torch.float64)
+    cameras = []
+    for place in (0.0, 0.1, 0.2):
+        pose = pose.clone()
+        pose[0, 3] = -place
+        cameras.append(Camera(100.0, 100.0, 60.0, 60.0, 120, 120, pose))
+    rng = np.random.default_rng(0)
+    found = []
+    for error in (0.0, 0.06):
+        maps = store_of(cameras, [3 + rng.uniform(-error, error, (120, 120)) for _ in cameras])
+        found.append(disagreement([maps[i] for i in range(3)]))
+    assert found[0] < 1e-6 and found[1] == pytest.approx(0.12 * (1 - 0.05**0.5), rel=0.03)
+    assert disagreement([maps[0]]) == 0
