@@ -36,7 +36,7 @@ class TamingConfig:
     """Size of the first Gaussians, in distances to the nearest points."""
     opacity_weight: float = 0.001
     """Weight of the mean opacity in the loss."""
-    scale_weight: float = 0.001
+    scale_weight: float = 0.01
     """Weight of the mean size, in scene extents, in the loss."""
 
 
