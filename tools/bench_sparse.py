@@ -66,6 +66,7 @@ WITHOUT = {
     "sparse − mean background": lambda: sparse(priors__mean_background=False),
     "sparse − dropout": lambda: sparse(priors__dropout=0.0),
     "sparse, with growth": lambda: sparse(adc__gradient=2e-4),
+    "sparse, rates that do not fall": lambda: sparse(rates__final=1.0),
     "sparse, SH degree 3": lambda: sparse(sh_degree=3),
     "sparse, weights on opacity and size": lambda: sparse(adc__opacity_weight=0.01, adc__scale_weight=0.01),
 }
