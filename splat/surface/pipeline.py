@@ -13,7 +13,7 @@ from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.rendering import RenderOptions
 from splat.scene.layout import meeting_point, stack_poses
-from splat.surface import tsdf
+from splat.surface import open3d_fusion, tsdf
 from splat.surface.colours import vertex_colours
 from splat.surface.extract import marching_cubes
 from splat.surface.maps import MapStore
@@ -117,12 +117,9 @@ def mesh_maps(
     """The surface that depth ``maps`` show together."""
     inside = None if options.box is None else _in_box(options.box)
     space, blocks, reach = _region(maps, options, inside, notes)
-    field = tsdf.fuse(maps, space, blocks, reach, lambda a, b: report("fusing", a, b))
+    mesh = _fused(maps, space, blocks, reach, options.fusion, report, notes)
     clock.stop("fusion")
-    vertices, faces = marching_cubes(field, 0.0, lambda a, b: report("extracting", a, b))
-    del field
-    mesh = Mesh(vertices, faces)
-    if inside is not None and len(faces):
+    if inside is not None and len(mesh.faces):
         mesh = mesh.keep(inside(mesh.vertices)[mesh.faces].all(1))
     # Sizes count in voxels: where space is contracted, far strays are large in the world.
     in_voxels = replace(mesh, vertices=space.to_grid(mesh.vertices)).areas
@@ -146,6 +143,26 @@ def mesh_maps(
         textured = texture(mesh, views, options.texture, tolerance, photo or (lambda index: views[index].rgb))
         clock.stop("texture")
     return Meshing(mesh, maps, space, len(blocks), dropped, tuple(notes), clock.seconds, textured, found)
+
+
+def _fused(
+    maps: MapStore,
+    space: Space,
+    blocks: NDArray[np.int64],
+    reach: float,
+    fusion: str,
+    report: Report,
+    notes: list[str],
+) -> Mesh:
+    """The zero of the maps' distance field; what open3d cannot do, ours does, and a note says so."""
+    if fusion == "open3d":
+        views = [maps[i] for i in range(len(maps))]
+        found = open3d_fusion.fuse_and_extract(views, space, len(blocks), reach, lambda a, b: report("fusing", a, b))
+        if not isinstance(found, str):
+            return Mesh(*found)
+        notes.append(f"{found}; the depth maps were fused by our own code")
+    field = tsdf.fuse(maps, space, blocks, reach, lambda a, b: report("fusing", a, b))
+    return Mesh(*marching_cubes(field, 0.0, lambda a, b: report("extracting", a, b)))
 
 
 def _region(
