@@ -9,12 +9,12 @@ from splat.training.edit import Population, permute
 from splat.training.parts import Part
 from splat.training.strategies import Moment
 
-EVERY = 10  # steps between two pulls
+EVERY = 25  # steps between two pulls; ten were a sixth of the time of training
 SORT_EVERY = 1000  # steps between two sortings, as in the paper
 SORT_ROUGH = {"decay": 0.7, "patience": 2e-3}  # a sorting that the next one refines need not be the best
 # The paper's weights of the neighbour loss: rotation 10, opacity 1.
 WEIGHTS = {"quats": 10.0, "logit_opacities": 1.0}
-STRENGTH = 0.02  # part of the way to the blurred copy in one pull, where the loss is quadratic
+STRENGTH = 0.05  # part of the way to the blurred copy in one pull, where the loss is quadratic
 
 
 def grid_part(strength: float = STRENGTH, every: int = EVERY, sort_every: int = SORT_EVERY, seed: int = 0) -> Part:
