@@ -169,7 +169,7 @@ def _close_in(ask: Callable[[float], float], knob: tuple[float, float], goal: Go
             share = misses[0] / (misses[0] - misses[1]) if misses[0] != misses[1] else 0.5
             place = ends[0] + min(max(share, 0.08), 0.92) * (ends[1] - ends[0])
             # Aim a little to the good side, so that the last word is one that counts.
-            place += (0.01 if above else -0.01) * (knob[1] - knob[0]) * (0.5 if guess else 0)
+            place += (1 if above else -1) * (knob[1] - knob[0]) * (0.001 if guess else 0.01)
         elif guess is None:
             place = knob[1 - end]
         else:
