@@ -14,7 +14,7 @@ from splat.cli.inputs import on_device, open_scene, open_subject
 from splat.errors import InputError
 
 ORBIT = 60  # cameras around a cloud that has no scene
-FACES, FACES_TEXTURED = 500_000, 50_000  # by default
+FACES, FACES_TEXTURED = 1_000_000, 50_000  # by default
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class MeshCommand:
     """Width of a voxel there in world units, instead of --resolution."""
     truncation: float | None = None
     """Voxels that the distance field reaches to each side of a surface: more closes holes, less keeps thin things; by
-    default 4, with --masks object 4 to 16, as the views agree."""
+    default 4, with --masks object 4 to 20, as the views agree."""
     fusion: Literal["ours", "open3d"] = "ours"
     """Who fuses the depth maps: open3d, where it is installed, knows neither weights nor empty pixels."""
     box: str | None = None
@@ -55,7 +55,7 @@ class MeshCommand:
     masks: Literal["ignore", "object"] = "ignore"
     """What black in the scene's masks means: a pixel nothing is known of, or one that shows none of the object."""
     faces: int | None = None
-    """Simplify to about this many faces, such as 200k; by default 500k, with --texture 50k; 0 keeps all."""
+    """Simplify to about this many faces, such as 200k; by default 1M, with --texture 50k; 0 keeps all."""
     texture: int | None = None
     """Unfold the surface and paint it from the photos: side of the texture in texels, such as 2048 (.glb, .obj)."""
     pieces: int | None = None

@@ -21,7 +21,7 @@ class MeshOptions:
     voxel: world size of a voxel there, instead of ``resolution``.
     truncation: voxels over which the distance field reaches to each side of a surface: more closes holes where depth is
         noisy, less keeps thin things. None means 4; with object masks, which bound what it may close, it follows from
-        how far the views' depths lie apart (`splat.surface.spread`), 4 to 16.
+        how far the views' depths lie apart (`splat.surface.spread`), 4 to 20.
     unbounded: shrink space outside the region in focus; None does so where much lies outside.
     box: smallest and largest x, y, z to mesh, world units; None means everything.
     masks: what False in a mask means: ``ignore`` (nothing is known there) or ``object`` (nothing is there).

@@ -25,7 +25,7 @@ from splat.surface.space import Space
 from splat.surface.spread import disagreement
 from splat.surface.texture import Picture, Textured, texture
 
-NARROW, WIDE = 4.0, 16.0  # truncation, voxels
+NARROW, WIDE = 4.0, 20.0  # truncation, voxels
 FAR = 1.5  # if 95 % of the surface reach farther than this, in camera distances, space is contracted
 BLOCK_BYTES = 2 * 4 * tsdf.VOXELS
 COARSER = 1.25  # voxels grow by this until the field fits the memory
@@ -132,7 +132,9 @@ def mesh_maps(
         )
     found = len(mesh.faces)
     if options.faces is not None:
-        mesh = simplify(mesh, options.faces)
+        # In voxels again: in the world, the noise of far walls would count more than the shape of what is near.
+        coarse = simplify(replace(mesh, vertices=space.to_grid(mesh.vertices)), options.faces)
+        mesh = replace(coarse, vertices=space.to_world(coarse.vertices))
     clock.stop("surface")
     tolerance = 2 * reach * space.voxel / working_distance(list(maps.cameras))
     views, tolerance = [maps[i] for i in range(len(maps))], max(tolerance, 0.01)

@@ -11,11 +11,11 @@ VIEWS = 12  # of all, evenly: compared with their neighbours
 NEIGHBOURS = 2
 SAMPLES = 4000  # pixels of a view
 HIDDEN = 0.05  # of the depth: farther apart, the two views see different surfaces
-QUANTILE = 0.95
+QUANTILE = 0.97
 
 
 def disagreement(maps: Sequence[DepthMap]) -> float:
-    """Distance along the ray within which 95 % of the views' surfaces agree with their neighbours', world units.
+    """Distance along the ray within which 97 % of the views' surfaces agree with their neighbours', world units.
 
     0 where no two views see the same.
     """
