@@ -45,7 +45,7 @@ COUNT, HEIGHT = 150_000, 540  # what stays fixed while the other varies
 # Vector instructions that one evaluation needs at least, counted from the inner loops of cpu/blending.cpp. Forward:
 # position, exponent, 2^q, transmittance, three colours. Backward: the same decisions, the gradients of colour and
 # alpha, and six moments of the latter.
-FORWARD_OPERATIONS, BACKWARD_OPERATIONS = 22, 38
+FORWARD_OPERATIONS, BACKWARD_OPERATIONS = 22, 40
 BLENDING = ("blend", "blend_backward")
 
 
