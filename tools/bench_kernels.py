@@ -42,6 +42,7 @@ COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
 HEIGHTS = (240, 360, 540, 720, 1080, 1440, 2160)  # pictures of 16:9
 MEMORY_CASES = ((50_000, 540), (200_000, 540), (500_000, 540), (1_000_000, 540), (200_000, 240), (200_000, 1080))
 COUNT, HEIGHT = 150_000, 540  # what stays fixed while the other varies
+WARM_UP = 5  # steps until the C library has seen how much memory a step frees and takes again
 # Vector instructions that one evaluation needs at least, counted from the inner loops of cpu/blending.cpp. Forward:
 # position, exponent, 2^q, transmittance, three colours. Backward: the same decisions, the gradients of colour and
 # alpha, and six moments of the latter.
@@ -152,7 +153,7 @@ def measure(cloud: GaussianCloud, view: Camera, repeats: int) -> dict[str, Any]:
     options = RenderOptions()
     times: dict[str, list[float]] = {}
     work: dict[str, Any] = {}
-    for repeat in range(repeats + 1):
+    for repeat in range(WARM_UP + repeats):
         begin = time.perf_counter()
         rendering, context = cpu.forward(cloud, view, options, weights=False)
         rendered = time.perf_counter()
@@ -170,7 +171,7 @@ def measure(cloud: GaussianCloud, view: Camera, repeats: int) -> dict[str, Any]:
             work["workspace_bytes"] = context.workspace.nbytes()
         inside = context.workspace.seconds()
         del rendering, context  # the next frame uses the same memory
-        if repeat == 0:
+        if repeat < WARM_UP:
             continue
         stages = {**inside, "loss": compared - rendered, "noise": end - stepped}
         stages["other"] = end - begin - sum(stages.values())
