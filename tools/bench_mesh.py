@@ -4,7 +4,8 @@
 
 Columns: seconds and memory; F1 within ½ and 1 % of the diagonal of --box (or of the reference), of what the cameras
 see; IoU of the mesh's silhouettes with the held-out masks; mean deviation of the photos' colours at the mesh's vertices
-between the views that see them (grey levels); faces, and pieces dropped. --save DIR keeps the meshes.
+between the views that see them (grey levels); faces, and pieces dropped; with --depths DIR (exact z-depth of each photo
+as a 16-bit PNG of its name, 5000 a unit) the error of the fused depth maps. --save DIR keeps the meshes.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from splat.scene import Scene
 from splat.surface import draw, files, metrics
 from splat.surface.cameras import scene_cameras
 from splat.surface.colours import visible
-from splat.surface.maps import DepthMap
+from splat.surface.maps import DepthMap, MapStore
 from splat.surface.mesh import Mesh
 from splat.surface.options import MeshOptions
 from splat.surface.pipeline import mesh_cloud
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("--truncation", type=float)
     parser.add_argument("--max-side", type=int, default=800)
+    parser.add_argument("--depths", type=Path)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     subject, scene = open_subject(given.run), Scene.load(given.scene, progress=False)
@@ -66,7 +68,23 @@ def main() -> None:
         if iou is not None:
             columns.append(f"IoU {iou[0]:.4f} (least {iou[1]:.4f})")
         columns.append(f"colours {photometric(result.mesh, scene):.2f}")
+        if given.depths is not None:
+            columns.append(depth_errors(result.maps, [given.depths / view.name for view in scene.train_views]))
         print(" | ".join(columns), flush=True)
+
+
+def depth_errors(maps: MapStore, truths: list[Path]) -> str:
+    """How far the fused depth maps are from the exact ones, where both know one."""
+    errors, known, there = [], 0, 0
+    for index, path in enumerate(truths):
+        own = maps[index]
+        truth = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_UNCHANGED).astype(np.float32) / 5000
+        truth = cv2.resize(truth, (own.camera.width, own.camera.height), interpolation=cv2.INTER_NEAREST)
+        both = own.known & (truth > 0)
+        errors.append(np.abs(own.depth[both] / truth[both] - 1))
+        known, there = known + both.sum(), there + (truth > 0).sum()
+    middle, most = 100 * np.quantile(np.concatenate(errors), [0.5, 0.9])
+    return f"depth off by {middle:.2f} % (median), {most:.2f} % (90 %), known at {100 * known / there:.0f} % of pixels"
 
 
 class Judge:
