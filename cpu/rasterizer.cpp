@@ -44,6 +44,7 @@ void set_view(Workspace& w) {
     v.fx = f.fx, v.fy = f.fy, v.cx = f.cx, v.cy = f.cy;
     v.width = static_cast<float>(f.width), v.height = static_cast<float>(f.height);
     v.near_plane = f.near_plane;
+    v.blur = f.blur;
     v.antialiased = f.antialiased;
     v.complete();
     w.tiles_x = (f.width + TILE_W - 1) / TILE_W;

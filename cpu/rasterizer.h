@@ -19,7 +19,7 @@ struct Frame {
     const float *means, *log_scales, *quats, *logits, *sh;      // sh: (count, sh_bands, 3)
     int32_t sh_bands, sh_degree;                                // functions stored; highest degree used
     float rotation[9], translation[3];                          // world to camera
-    float fx, fy, cx, cy, near_plane;
+    float fx, fy, cx, cy, near_plane, blur;
     int32_t width, height;
     float background[3];
     int32_t antialiased, with_depth, with_normal, with_weights, with_square;

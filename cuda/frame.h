@@ -13,7 +13,7 @@ struct Frame {
     float pose[12];
     float fx, fy, cx, cy;
     float width, height;
-    float near_plane;
+    float near_plane, blur;
     int antialiased;
     const float* device_pose;
 };
@@ -27,6 +27,7 @@ SPLAT_FN View<float> view_of(const Frame& frame) {
     view.fx = frame.fx, view.fy = frame.fy, view.cx = frame.cx, view.cy = frame.cy;
     view.width = frame.width, view.height = frame.height;
     view.near_plane = frame.near_plane;
+    view.blur = frame.blur;
     view.antialiased = frame.antialiased;
     view.complete();
     return view;

@@ -61,6 +61,20 @@ class Camera:
             fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=width, height=height
         )
 
+    def strided(self, stride: int, x: int = 0, y: int = 0) -> "Camera":
+        """The same view at every ``stride``-th pixel from pixel (``x``, ``y``) on, both less than ``stride``.
+
+        A picture has the same colours there if it is drawn with ``stride``² times less blur (see `RenderOptions`).
+        """
+        return self.replace(
+            fx=self.fx / stride,
+            fy=self.fy / stride,
+            cx=(self.cx - x - 0.5) / stride + 0.5,
+            cy=(self.cy - y - 0.5) / stride + 0.5,
+            width=-(-(self.width - x) // stride),
+            height=-(-(self.height - y) // stride),
+        )
+
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixel positions (M, 2) and depths (M,) of world ``points`` (M, 3); meaningless where depth ≤ 0."""
         pose = self.world_to_camera.to(points)

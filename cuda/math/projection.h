@@ -1,6 +1,6 @@
 // From a Gaussian in the world to its footprint on the image, and the gradients back.
 //
-// The centre goes to t = R μ + T, the covariance Σ = Q diag(s²) Qᵀ to Σ₂ = U Uᵀ + BLUR·I with U = J R Q diag(s) and J the
+// The centre goes to t = R μ + T, the covariance Σ = Q diag(s²) Qᵀ to Σ₂ = U Uᵀ + blur·I with U = J R Q diag(s) and J the
 // linearised pinhole at t (Zwicker et al., EWA splatting, 2001). Far outside the image J is taken at the nearest slope
 // within a margin of 0.3·tan(half field of view). Determinants are sums of squared minors of U (Cauchy–Binet): they do
 // not cancel, also for long needles.
@@ -18,6 +18,7 @@ struct View {
     S fx, fy, cx, cy;
     S width, height;
     S near_plane;
+    S blur;  // px², BLUR unless the pixels stand for a grid of another spacing
     S eye[3];                              // camera centre, world
     S slope_x0, slope_x1, slope_y0, slope_y1;  // range of x/z and y/z in which J follows the centre
     int antialiased;
@@ -119,9 +120,9 @@ SPLAT_FN void find_geometry(const Gaussian<F>& g, const View<S>& view, Geometry<
     const F sharp_yy = b[0] * b[0] + b[1] * b[1] + b[2] * b[2];
     o.xy = a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
     o.sharp_det = o.minor[0] * o.minor[0] + o.minor[1] * o.minor[1] + o.minor[2] * o.minor[2];
-    o.det = o.sharp_det + S(BLUR) * (sharp_xx + sharp_yy) + S(BLUR) * S(BLUR);
-    o.xx = sharp_xx + S(BLUR);
-    o.yy = sharp_yy + S(BLUR);
+    o.det = o.sharp_det + view.blur * (sharp_xx + sharp_yy) + view.blur * view.blur;
+    o.xx = sharp_xx + view.blur;
+    o.yy = sharp_yy + view.blur;
 
     o.own_opacity = sigmoid(g.logit);
     o.factor = S(1) + F();
@@ -206,11 +207,11 @@ SPLAT_FN void project_backward(
         const F ratio = o.sharp_det / o.det;
         const F per_ratio = keep(o.compensated, S(0.5) * in.opacity * o.own_opacity / o.factor) / o.det;
         det_weight = per_ratio * (S(1) - ratio);       // ∂L/∂(det U Uᵀ), as it stands in both determinants
-        blur_weight = -per_ratio * ratio * S(BLUR);    // ∂L/∂(trace U Uᵀ)
+        blur_weight = -per_ratio * ratio * view.blur;    // ∂L/∂(trace U Uᵀ)
     }
 
     // ∂L/∂Σ₂ = ½ c² Mᵀ S M with S the moments and c = 2 ln 2 (Σ₂⁻¹ d = c Mᵀ (u, v)), so ∂L/∂U = c² Mᵀ S P with P = M U.
-    // Its rows: p = WHITE/√(Σyy det)·(Σyy a − Σxy b), and Σyy a − Σxy b = BLUR·a + b × (a × b); q = WHITE/√Σyy·b.
+    // Its rows: p = WHITE/√(Σyy det)·(Σyy a − Σxy b), and Σyy a − Σxy b = blur·a + b × (a × b); q = WHITE/√Σyy·b.
     const F* a = o.u;
     const F* b = o.u + 3;
     const F* m = o.minor;
@@ -220,7 +221,7 @@ SPLAT_FN void project_backward(
     F ga[3], gb[3];  // ∂L/∂(rows of U)
     for (int k = 0; k < 3; ++k) {
         const int k1 = (k + 1) % 3, k2 = (k + 2) % 3;
-        const F p = to_p * (S(BLUR) * a[k] + (b[k1] * m[k2] - b[k2] * m[k1])), q = to_q * b[k];
+        const F p = to_p * (view.blur * a[k] + (b[k1] * m[k2] - b[k2] * m[k1])), q = to_q * b[k];
         const F sp = S(squared) * (in.uu * p + in.uv * q), sq = S(squared) * (in.uv * p + in.vv * q);
         ga[k] = white.m11 * sp + gd * (b[k1] * m[k2] - b[k2] * m[k1]) + gt * a[k];
         gb[k] = white.m12 * sp + white.m22 * sq + gd * (m[k1] * a[k2] - m[k2] * a[k1]) + gt * b[k];

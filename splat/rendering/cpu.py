@@ -151,6 +151,7 @@ def forward(
         cx=camera.cx,
         cy=camera.cy,
         near_plane=options.near,
+        blur=options.blur,
         width=camera.width,
         height=camera.height,
         background=(ctypes.c_float * 3)(*options.background),

@@ -33,7 +33,7 @@ Frame = _structure(
     *_group(c_int32, "sh_bands sh_degree"),
     ("rotation", c_float * 9),
     ("translation", c_float * 3),
-    *_group(c_float, "fx fy cx cy near_plane"),
+    *_group(c_float, "fx fy cx cy near_plane blur"),
     *_group(c_int32, "width height"),
     ("background", c_float * 3),
     *_group(c_int32, "antialiased with_depth with_normal with_weights with_square"),

@@ -351,7 +351,7 @@ def _frame(camera: Camera, options: RenderOptions, pose: Tensor) -> ctypes.Struc
     """``pose`` goes along by value when it is in main memory, by address when it is on the GPU."""
     frame = arguments.Frame(
         fx=camera.fx, fy=camera.fy, cx=camera.cx, cy=camera.cy, width=camera.width, height=camera.height,
-        near=options.near, antialiased=options.antialiased,
+        near=options.near, blur=options.blur, antialiased=options.antialiased,
     )  # fmt: skip
     if pose.device.type == "cpu":
         frame.pose = (FLOAT * 12)(*pose[:3, :3].flatten().tolist(), *pose[:3, 3].tolist())

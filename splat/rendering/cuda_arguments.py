@@ -29,7 +29,7 @@ def fill(kind: type[ctypes.Structure], **fields: Tensor | tuple[Tensor, torch.dt
 Frame = structure(
     "Frame",
     pose=FLOAT * 12,
-    **dict.fromkeys(("fx", "fy", "cx", "cy", "width", "height", "near"), FLOAT),
+    **dict.fromkeys(("fx", "fy", "cx", "cy", "width", "height", "near", "blur"), FLOAT),
     antialiased=INT,
     device_pose=POINTER,
 )

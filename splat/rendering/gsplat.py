@@ -143,6 +143,7 @@ def _draw(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Te
         width=camera.width,
         height=camera.height,
         near_plane=options.near,
+        eps2d=options.blur,
         packed=False,
         rasterize_mode="antialiased" if options.antialiased else "classic",
         **more,

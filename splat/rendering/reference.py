@@ -21,7 +21,6 @@ from splat.cloud import FIELDS, GaussianCloud
 from splat.rendering.types import (
     ALPHA_MAX,
     ALPHA_MIN,
-    BLUR,
     COMPENSATION_MIN,
     TRANSMITTANCE_MIN,
     CloudGradients,
@@ -165,8 +164,9 @@ def project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: 
     sharp_xx, sharp_yy = half[:, 0].square().sum(1), half[:, 1].square().sum(1)
     xy = (half[:, 0] * half[:, 1]).sum(1)
     sharp_det = torch.linalg.cross(half[:, 0], half[:, 1]).square().sum(1)
-    det = sharp_det + BLUR * (sharp_xx + sharp_yy) + BLUR * BLUR
-    xx, yy = sharp_xx + BLUR, sharp_yy + BLUR
+    blur = options.blur
+    det = sharp_det + blur * (sharp_xx + sharp_yy) + blur * blur
+    xx, yy = sharp_xx + blur, sharp_yy + blur
 
     opacities = cloud.opacities
     if options.antialiased:

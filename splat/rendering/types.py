@@ -27,6 +27,8 @@ class RenderOptions:
         normal: also make normals.
         square_depth: also make the expected square of the depth.
         near: distance of the near plane, world units.
+        blur: added to the diagonal of the projected covariance, px². Where a picture's pixels are every s-th of a
+            larger one's, 0.3 / s² draws what the larger one shows there.
     """
 
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -36,6 +38,7 @@ class RenderOptions:
     normal: bool = False
     near: float = NEAR
     square_depth: bool = False
+    blur: float = BLUR
 
 
 @dataclass(frozen=True)

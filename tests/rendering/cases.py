@@ -8,7 +8,7 @@ gradient given to the backward pass is zero there, so that every remaining diffe
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -139,6 +139,8 @@ def _cases() -> list[Case]:
         Case("one_pixel", random_cloud(30, 0, 10), camera(1, 1), everything),
         Case("empty", GaussianCloud.empty(1, dtype=torch.float64), camera(20, 9), everything),
         Case("fewer_bands", random_cloud(40, 3, 12), plain, RenderOptions(sh_degree=1, background=(1.0, 1.0, 1.0))),
+        Case("fine_blur", random_cloud(80, 1, 15, scale=0.05), plain, replace(everything, blur=0.3 / 16)),
+        Case("fine_blur_antialiased", random_cloud(80, 1, 16, scale=0.02), plain, replace(smooth, blur=0.3 / 4)),
         Case("near_plane", random_cloud(60, 1, 13), plain, RenderOptions(near=3.5, depth=True)),
     ]
     cases += [Case(f"sh{degree}", random_cloud(30, degree, 20 + degree), plain, RenderOptions()) for degree in range(5)]
