@@ -16,6 +16,7 @@ from splat.files import bytes_of, packaged_folder, write_text
 from splat.training.config_methods import (
     BatchConfig,
     CoarseConfig,
+    DilateConfig,
     GesConfig,
     PruneConfig,
     SmoothConfig,
@@ -184,6 +185,8 @@ class TrainConfig:
     """The strategy `turbo`."""
     coarse: CoarseConfig = field(default_factory=CoarseConfig)
     """Small pictures first."""
+    dilate: DilateConfig = field(default_factory=DilateConfig)
+    """A grid of pixels instead of all."""
     prune: PruneConfig = field(default_factory=PruneConfig)
     """Removal of what matters least."""
     ges: GesConfig = field(default_factory=GesConfig)
@@ -216,7 +219,7 @@ _POSITIVE = {
     *("rates.means_final", "rates.final", "adc.split_factor", "scene.cache_megabytes"),
     *("taming.every", "taming.views", "taming.split_factor", "taming.init_scale", "coarse.start", "smooth.every"),
     *("turbo.every", "turbo.split_factor", "turbo.init_scale", "prune.times", "prune.views", "batch.size"),
-    *("enhance.inference_steps", "enhance.rounds", "enhance.between"),
+    *("dilate.stride", "enhance.inference_steps", "enhance.rounds", "enhance.between"),
 }
 _FRACTIONS = {
     "surface.start",
@@ -224,7 +227,7 @@ _FRACTIONS = {
     *("loss.ssim", "priors.virtual", "priors.floaters", "priors.proximity", "priors.partner"),
     *("taming.start", "taming.stop", "turbo.start", "turbo.stop", "turbo.colour_chance", "coarse.until"),
     *("ges.reset_every", "ges.reset_until", "prune.share", "prune.start", "prune.stop", "batch.start"),
-    *("ges.frequency", "coarse.count", "taming.first", "taming.recycle"),
+    *("ges.frequency", "coarse.count", "dilate.until", "taming.first", "taming.recycle"),
     *("wild.occluder_start", "enhance.strength", "enhance.start", "enhance.share"),
 }
 _OPACITIES = {
@@ -259,6 +262,10 @@ def check(config: TrainConfig) -> None:
             raise InputError(f"the setting {name} is '{value}', expected one of {', '.join(allowed)}")
     if config.priors.dropout >= 1:
         raise InputError(f"the setting priors.dropout is {config.priors.dropout}, expected less than 1")
+    if config.coarse.start > 1 or config.dilate.stride > 1:  # those keep something for every pixel of a photo
+        for name in ("priors.depth", "priors.normal", "wild.occluders"):
+            if flatten(config)[name]:
+                raise InputError(f"the setting {name} needs whole photos; switch it, or coarse and dilate, off")
     if most_rows(config) < 1:
         raise InputError(f"the setting size is '{config.size}', not enough for one Gaussian; give more")
     if len(config.background) != 3 or not all(0 <= channel <= 1 for channel in config.background):
@@ -335,22 +342,23 @@ def read(path: str | Path, base: TrainConfig | None = None) -> TrainConfig:
         raise InputError(f"cannot read the settings {path}: {error.strerror or error}; check the path") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid TOML ({error}); correct it, or start from a file in configs/") from error
-    return _merge(base or TrainConfig(), values, path, "")
+    return merged(base or TrainConfig(), values, str(path))
 
 
-def _merge(config: Any, values: dict[str, Any], path: Path, prefix: str) -> Any:
+def merged(config: Any, values: dict[str, Any], source: str, prefix: str = "") -> Any:
+    """``config`` with the nested ``values``; errors say that ``source`` sets them. Raises InputError."""
     hints = typing.get_type_hints(type(config))
     changes = {}
     for key, value in values.items():
         if key not in hints:
-            raise InputError(f"{path} sets '{prefix}{key}', which is no setting; expected one of {', '.join(hints)}")
+            raise InputError(f"{source} sets '{prefix}{key}', which is no setting; expected one of {', '.join(hints)}")
         current = getattr(config, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
-                raise InputError(f"{path} sets '{prefix}{key}' to {value!r}, expected a section [{prefix}{key}]")
-            changes[key] = _merge(current, value, path, f"{prefix}{key}.")
+                raise InputError(f"{source} sets '{prefix}{key}' to {value!r}, expected a section [{prefix}{key}]")
+            changes[key] = merged(current, value, source, f"{prefix}{key}.")
         else:
-            changes[key] = _convert(value, hints[key], f"{path} sets '{prefix}{key}' to {value!r}")
+            changes[key] = _convert(value, hints[key], f"{source} sets '{prefix}{key}' to {value!r}")
     return dataclasses.replace(config, **changes)
 
 

@@ -89,6 +89,16 @@ class CoarseConfig:
 
 
 @dataclass(frozen=True)
+class DilateConfig:
+    """Steps that draw a grid of pixels instead of all (Feng et al. 2026, "Turbo-GS"); for large photos."""
+
+    stride: int = 1
+    """Draw every so many-th pixel of every so many-th row, from a first one drawn by lot; 1 is off."""
+    until: float = 1.0
+    """Fraction of the run from which all pixels are drawn."""
+
+
+@dataclass(frozen=True)
 class GesConfig:
     """Generalised exponential Gaussians (Hamdi et al. 2024, "GES"): a learned shape scales each, edges count more."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
-from splat.rendering.types import ImageGradients, Rendering
+from splat.rendering.types import BLUR, ImageGradients, Rendering
 from splat.scene.images import Photo
 from splat.training import appearance
 from splat.training.config import TrainConfig
@@ -70,6 +70,7 @@ class Shot:
         background: behind the rendering.
         points, pixels: (M, 3) sparse points and (M, 2) where the photo shows them, for the depth term; else None.
         weight: of this picture in the loss.
+        blur: of the rendering, px².
     """
 
     index: int | None
@@ -79,6 +80,7 @@ class Shot:
     points: Tensor | None = None
     pixels: Tensor | None = None
     weight: float = 1.0
+    blur: float = BLUR
 
 
 @dataclass(frozen=True)

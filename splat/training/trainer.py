@@ -40,7 +40,7 @@ from splat.training.parts import (
 )
 from splat.training.per_photo import PhotoParameters
 from splat.training.randomness import generator, photo_at, stream
-from splat.training.strategies import Moment, Strategy, coarse, parts_of, strategy_of
+from splat.training.strategies import Moment, Strategy, coarse, dilate, parts_of, strategy_of
 from splat.training.strategies.survey import Survey
 from splat.training.update import Mean, update
 
@@ -257,6 +257,7 @@ def _see(setup: Setup, state: State, cloud: GaussianCloud, when: When, number: i
         depth=config.loss.depth > 0 or needs(setup.parts, "depth"),
         normal=needs(setup.parts, "normal"),
         square_depth=needs(setup.parts, "square_depth"),
+        blur=shot.blur,
     )
     # Weight sums per Gaussian are for pruning methods; the core need not make them here.
     spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
@@ -301,13 +302,18 @@ def _shot(setup: Setup, state: State, when: When, number: int) -> tuple[Shot, Te
     for part in setup.parts:
         extra = None if part.shot is None else part.shot(state, when)
         if extra is not None:
-            return _viewed(setup, extra, when), None, None
+            return _strided(setup, _viewed(setup, extra, when), when, number), None, None
     config, photos = setup.config, len(setup.views)
     index = photo_at(config.seed, number, photos)
     photo = setup.cache.get(index, upcoming=photo_at(config.seed, number + 1, photos))
     camera, correction, matrix = _camera(setup, state, index)
     shot = Shot(index, photo, camera, _background(config, number), *setup.keypoints[index])
-    return _viewed(setup, shot, when), correction, matrix
+    return _strided(setup, _viewed(setup, shot, when), when, number), correction, matrix
+
+
+def _strided(setup: Setup, shot: Shot, when: When, number: int) -> Shot:
+    config = setup.config
+    return dilate.strided(config.dilate, shot, when.fraction, config.seed, number)
 
 
 def _camera(setup: Setup, state: State, index: int) -> tuple[Camera, Tensor | None, Tensor | None]:

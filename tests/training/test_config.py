@@ -50,6 +50,9 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ("[adc]\ninit_opacity = 1", "adc.init_opacity"),
         ("[rates]\nmeans = nan", "rates.means"),
         ("[loss]\ndepth = -1", "loss.depth"),
+        ("[dilate]\nstride = 0", "dilate.stride"),
+        ("[coarse]\nstart = 2\n[wild]\noccluders = true", "wild.occluders needs whole photos"),
+        ("[dilate]\nstride = 2\n[priors]\ndepth = 0.1", "priors.depth needs whole photos"),
     ],
 )
 def test_nonsense_is_refused_in_one_sentence(tmp_path, text, said):

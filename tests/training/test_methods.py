@@ -19,6 +19,7 @@ from splat.training.config import McmcConfig, TrainConfig
 from splat.training.config_methods import (
     BatchConfig,
     CoarseConfig,
+    DilateConfig,
     GesConfig,
     PruneConfig,
     SmoothConfig,
@@ -27,7 +28,7 @@ from splat.training.config_methods import (
 )
 from splat.training.losses import Shot, When, composite
 from splat.training.parts import presented_with_slopes
-from splat.training.strategies import Moment, coarse, ges, grow, prune, smooth, taming, turbo
+from splat.training.strategies import Moment, coarse, dilate, ges, grow, prune, smooth, taming, turbo
 
 BASE = TrainConfig(
     steps=40,
@@ -43,6 +44,7 @@ METHODS = {
     "taming": {"strategy": "taming"},
     "turbo": {"strategy": "turbo"},
     "coarse": {"coarse": CoarseConfig(start=3.0)},
+    "dilate": {"dilate": DilateConfig(stride=2, until=0.8)},
     "ges": {"ges": GesConfig(shape=True, shape_rate=0.1, frequency=0.5, reset_every=0.2)},
     "smooth": {"smooth": SmoothConfig(filter=0.2, every=7)},
     "prune": {"prune": PruneConfig(share=0.3, times=2, start=0.4, views=3)},
@@ -105,6 +107,28 @@ def test_the_factor_falls_in_steps_of_root_two_and_the_count_rises_to_the_cap():
     counts = [coarse.cap(config, 100, 1000, number / 100) for number in range(101)]
     assert counts == sorted(counts) and counts[0] == 100 + 900 // 4 and counts[50] == 1000
     assert coarse.cap(config, 2000, 1000, 0.0) == 1000
+
+
+def test_a_dilated_shot_has_the_pixels_that_its_camera_sees():
+    camera = ring(1, 61)[0].replace(height=58)
+    cloud = truth()
+    rgb = render(cloud, camera, "reference").rgb.clamp(0, 1)
+    mask = torch.arange(58 * 61).reshape(58, 61) % 7 != 0
+    photo = Photo((rgb * 255 + 0.5).to(torch.uint8), mask)
+    point = torch.tensor([[0.1, 0.2, 0.3]])
+    where = camera.project(point)[0]
+    found = set()
+    for number in range(40):
+        shot = dilate.strided(DilateConfig(3), Shot(0, photo, camera, (0.0,) * 3, point, where), 0.5, 1, number)
+        seen = render(cloud, shot.camera, "reference", RenderOptions(blur=shot.blur)).rgb.clamp(0, 1)
+        assert (seen - shot.photo.rgb / 255).abs().max() < 0.502 / 255
+        torch.testing.assert_close(shot.pixels, shot.camera.project(point)[0], rtol=0, atol=1e-4)
+        assert shot.photo.mask.shape == shot.photo.rgb.shape[:2] and shot.photo.mask.is_contiguous()
+        found.add((round(shot.camera.cx, 3), round(shot.camera.cy, 3)))
+    assert len(found) == 9  # all offsets
+    plain = Shot(0, photo, camera, (0.0,) * 3)
+    assert dilate.strided(DilateConfig(3, until=0.5), plain, 0.5, 1, 0) is plain
+    assert dilate.strided(DilateConfig(4), plain, 0.0, 1, 0) is plain  # too small for a grid
 
 
 def test_a_small_photo_shows_what_its_small_camera_sees():
