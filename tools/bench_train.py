@@ -2,9 +2,10 @@
 
     python tools/bench_train.py SCENE --steps 2000 --gaussians 30000
     python tools/bench_train.py SCENE --strategies mcmc,adc,adc-2023 --plot runs.png --json runs.json
+    python tools/bench_train.py SCENE --strategies fast,fast+dilate.stride=2,mcmc+steps=1000
 
-Each strategy (or preset) is one run in a process of its own, on the same photos, count and seed. The clock stands still
-while the held-out photos are evaluated.
+Each strategy (or preset), with settings of its own behind plus signs, is one run in a process of its own, on the same
+photos, count and seed. The clock stands still while the held-out photos are evaluated.
 """
 
 import multiprocessing
@@ -43,7 +44,7 @@ class Options:
     scene: tyro.conf.Positional[Path]
     """The scene's folder."""
     strategies: str = "mcmc"
-    """Names of strategies or presets, with commas between them; each is one run."""
+    """Strategies or presets, with commas between them, each with settings if need be: fast+steps=900+coarse.start=2."""
     steps: int | None = None
     """Steps of each run; the preset's own number if not given."""
     minutes: float | None = None
@@ -64,8 +65,9 @@ class Options:
     """Draw PSNR over time and over count, and the stages of a step, here (PNG, SVG or PDF)."""
 
 
-def config_of(name: str, options: Options) -> TrainConfig:
-    """Settings of the run ``name``: a preset, or the defaults with another strategy. Raises InputError."""
+def config_of(run: str, options: Options) -> TrainConfig:
+    """Settings of ``run``: a preset, or the defaults with another strategy; then its own. Raises InputError."""
+    name, *own = run.split("+")
     if name in settings.presets():
         config = settings.preset(name)
     elif name in settings.STRATEGIES:
@@ -77,7 +79,25 @@ def config_of(name: str, options: Options) -> TrainConfig:
     given = {key: value for key, value in given.items() if value is not None}
     if options.steps is not None:
         given["minutes"] = None
-    return replace(config, **given, seed=options.seed, backend=options.backend)
+    config = replace(config, **given, seed=options.seed, backend=options.backend)
+    for setting in own:
+        config = settings.merged(config, parsed(setting), f"the run {run}")
+    return config
+
+
+def parsed(setting: str) -> dict[str, Any]:
+    """``name=value`` as TOML reads it, the name with dots; a bare word is a string. Raises InputError."""
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    name, _, value = setting.partition("=")
+    for text in (value, f'"{value}"'):
+        try:
+            return tomllib.loads(f"{name} = {text}")
+        except tomllib.TOMLDecodeError:
+            continue
+    raise InputError(f"'{setting}' is no setting; write it as name=value, such as coarse.start=2")
 
 
 # ---- one run ----
@@ -101,12 +121,22 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
+        with self.counted_as(None):
+            start = time.perf_counter()
+            yield
+            self._lost += time.perf_counter() - start
+
+    @contextmanager
+    def counted_as(self, stage: str | None) -> Iterator[None]:
+        """Inside the block no stage counts, but the whole block as ``stage``, where that is given."""
         start, before, spent = time.perf_counter(), cpu.timings(), dict(self.spent)
         yield
+        self.spent.clear()
         self.spent.update(spent)
-        self._lost += time.perf_counter() - start
-        for stage, seconds in cpu.timings().items():
-            self._core[stage] += seconds - before[stage]
+        for each, seconds in cpu.timings().items():
+            self._core[each] += seconds - before[each]
+        if stage is not None:
+            self.spent[stage] += time.perf_counter() - start
 
 
 @contextmanager
@@ -118,6 +148,9 @@ def stage_clock(setup: trainer.Setup, clock: Clock) -> Iterator[Callable[[], dic
 
     def timed(stage: str, function: Callable) -> Callable:
         def call(*args: Any, **named: Any) -> Any:
+            if stage == "strategy":  # it draws and compares too
+                with clock.counted_as(stage):
+                    return function(*args, **named)
             start = time.perf_counter()
             try:
                 return function(*args, **named)
