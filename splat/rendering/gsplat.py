@@ -116,14 +116,14 @@ def forward(
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
-    """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose. Once per context."""
+    """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose."""
     asked = [name for name in context.pictures if getattr(grads, name) is not None]
     wanted = [*context.leaves, *context.means2d]
     zeros = [torch.zeros_like(tensor) for tensor in wanted]
     if asked:
         outputs = [context.pictures[name] for name in asked]
         upstream = [getattr(grads, name).to(outputs[0]) for name in asked]
-        found = torch.autograd.grad(outputs, wanted, upstream, allow_unused=True)
+        found = torch.autograd.grad(outputs, wanted, upstream, allow_unused=True, retain_graph=True)
         zeros = [zero if gradient is None else gradient for zero, gradient in zip(zeros, found, strict=True)]
     zeros[5] = torch.cat([zeros[5][:3], torch.zeros_like(zeros[5][3:])])  # gsplat inverts the whole matrix
     absolute = sum(getattr(centres, "absgrad", torch.zeros_like(centres)) for centres in context.means2d)

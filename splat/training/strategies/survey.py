@@ -46,20 +46,25 @@ class Survey:
         return generator(self.seed, f"{purpose} {number}", step)
 
     def draw(self, cloud: GaussianCloud, shot: Shot) -> tuple[Rendering, Any]:
-        """``cloud`` as ``shot``'s camera sees it, and what the backward pass needs."""
-        return self.backend.forward(self.form(cloud), shot.camera, self.options)
+        """``cloud`` as ``shot``'s camera sees it, without sums of weights, and what the backward pass needs."""
+        return self._forward(self.form(cloud), shot, self.options)
+
+    def _forward(self, cloud: GaussianCloud, shot: Shot, options: RenderOptions) -> tuple[Rendering, Any]:
+        spared = {"weights": False} if hasattr(self.backend, "backward_adam") else {}
+        return self.backend.forward(cloud, shot.camera, options, **spared)
 
     def slopes(self, context: Any, rgb: Tensor) -> CloudGradients:
         """Gradients of Σ (picture · ``rgb``) (H, W, 3) with respect to the tensors of the cloud as drawn."""
         return self.backend.backward(context, ImageGradients(rgb=rgb))
 
-    def sums(self, cloud: GaussianCloud, shot: Shot, pixels: Tensor) -> Tensor:
-        """(N, 3) Σ over pixels of the blending weight αT of each Gaussian times each channel of ``pixels`` (H, W, 3).
+    def sums(self, cloud: GaussianCloud, shot: Shot, *pictures: Tensor) -> tuple[Tensor, ...]:
+        """For each picture (H, W, 3), (N, 3) Σ over pixels of the blending weight αT of each Gaussian times the pixel.
 
         As the gradient with respect to the colours of the same cloud in white, so that any backend can do it.
         """
         white = self.form(cloud)
         white = white.replace(sh=torch.full_like(cloud.sh[:, :1], _WHITE))
         options = replace(self.options, sh_degree=0, background=(0.0, 0.0, 0.0))
-        _, context = self.backend.forward(white, shot.camera, options)
-        return self.backend.backward(context, ImageGradients(rgb=pixels)).sh[:, 0] / 0.28209479177387814
+        _, context = self._forward(white, shot, options)
+        found = (self.backend.backward(context, ImageGradients(rgb=pixels)) for pixels in pictures)
+        return tuple(gradients.sh[:, 0] / 0.28209479177387814 for gradients in found)

@@ -151,8 +151,9 @@ def spreads(
     # Coordinates from the middle of the picture keep the differences below exact enough in float32.
     x, y = x - width / 2, y - height / 2
     ones = torch.ones_like(weight)
-    blend, error, square = survey.sums(cloud, shot, torch.stack([ones, weight, x * x + y * y], -1)).unbind(1)
-    along, down, _ = survey.sums(cloud, shot, torch.stack([x, y, torch.zeros_like(x)], -1)).unbind(1)
+    squares, places = torch.stack([ones, weight, x * x + y * y], -1), torch.stack([x, y, torch.zeros_like(x)], -1)
+    sums, first = survey.sums(cloud, shot, squares, places)
+    (blend, error, square), (along, down, _) = sums.unbind(1), first.unbind(1)
     cx, cy = centres[:, 0] - width / 2, centres[:, 1] - height / 2
     moment = (square - 2 * (cx * along + cy * down) + (cx * cx + cy * cy) * blend).clamp_min(0)
     return ((blend * moment).sqrt(), error), blend
