@@ -79,6 +79,8 @@ def config_of(run: str, options: Options) -> TrainConfig:
     given = {key: value for key, value in given.items() if value is not None}
     if options.steps is not None:
         given["minutes"] = None
+    if options.gaussians is not None:
+        given["gaussians_per_step"] = 0.0
     config = replace(config, **given, seed=options.seed, backend=options.backend)
     for setting in own:
         config = settings.merged(config, parsed(setting), f"the run {run}")

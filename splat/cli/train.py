@@ -76,8 +76,11 @@ def run(arguments: Sequence[str]) -> None:
         scene = load_scene(with_scene(first))
         base = _preset_for(scene)
     options = parse("train", Train, arguments, default=Train(config=base))
-    if options.config.size is not None and not any(word.split("=")[0] == "--gaussians" for word in arguments):
+    given = {word.split("=")[0].replace("_", "-") for word in arguments}
+    if options.config.size is not None and "--gaussians" not in given:
         options = replace(options, config=settings.filling(options.config))
+    elif "--gaussians" in given and "--gaussians-per-step" not in given:  # who names a number wants it used
+        options = replace(options, config=replace(options.config, gaussians_per_step=0.0))
     train_and_show(with_scene(options), out, options.resume, scene, watching(options))
 
 

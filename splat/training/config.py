@@ -146,6 +146,9 @@ class TrainConfig:
     """Finish within this many minutes instead of after a number of steps."""
     gaussians: int = 150_000
     """Largest number of Gaussians; never exceeded."""
+    gaussians_per_step: float = 0.0
+    """Use no more Gaussians than this for each step of the run, by time for each that it is expected to make; 0 does
+    not care. On the command line, --gaussians and --size switch it off."""
     size: str | None = None
     """Largest cloud.ply, such as 12MB: also limits the number of Gaussians (for smaller files see splat compress)."""
     seed: int = 0
@@ -275,17 +278,26 @@ def check(config: TrainConfig) -> None:
 _PLY_HEADER = 2300  # bytes, more than the header of any cloud.ply takes
 
 
-def most_rows(config: TrainConfig) -> int:
-    """Largest number of Gaussians that `gaussians` and `size` both allow."""
+def most_rows(config: TrainConfig, steps: int | None = None) -> int:
+    """Largest number of Gaussians that `gaussians`, `size` and `gaussians_per_step` all allow.
+
+    Args:
+        steps: of the whole run; None takes those of ``config``, and in a run by time, knows of none.
+    """
+    steps = config.steps if steps is None and config.minutes is None else steps
+    most = config.gaussians
+    if config.gaussians_per_step > 0 and steps is not None:
+        most = min(most, max(1, int(config.gaussians_per_step * steps)))
     if config.size is None:
-        return config.gaussians
+        return most
     each = 4 * (14 + 3 * (config.sh_degree + 1) ** 2)
-    return min(config.gaussians, (bytes_of(config.size, "the setting size") - _PLY_HEADER) // each)
+    return min(most, (bytes_of(config.size, "the setting size") - _PLY_HEADER) // each)
 
 
 def filling(config: TrainConfig) -> TrainConfig:
     """``config`` with as many Gaussians as its `size` has room for."""
-    return dataclasses.replace(config, gaussians=most_rows(dataclasses.replace(config, gaussians=2**40)))
+    free = dataclasses.replace(config, gaussians=2**40, gaussians_per_step=0.0)
+    return dataclasses.replace(free, gaussians=most_rows(free))
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from splat.training.config import RatesConfig, TrainConfig
+
+_LATELY = 6  # hundredths of a run by time, whose pace is expected of the rest
 
 
 def log_linear(start: float, end: float, fraction: float) -> float:
@@ -68,6 +71,7 @@ class Plan:
         self._budget = None if minutes is None else 60.0 * minutes
         self._clock = clock
         self._origin = clock()
+        self._marks: deque[tuple[int, float]] = deque(maxlen=_LATELY)  # steps and seconds at hundredths of the run
 
     @property
     def seconds(self) -> float:
@@ -88,6 +92,8 @@ class Plan:
         else:
             usable = max(self._budget - self.reserve, 0.1 * self._budget)
             self.fraction = max(self.fraction, min(1.0, self.seconds / usable))
+            if crossed(0.01, self.before, self.fraction):
+                self._marks.append((self.step, self.seconds))
 
     @property
     def finished(self) -> bool:
@@ -99,3 +105,12 @@ class Plan:
         if self._budget is None:
             return self._steps
         return self.step if self.finished else max(self.step + 1, round(self.step / max(self.fraction, 1e-6)))
+
+    @property
+    def expected(self) -> int:
+        """Number of steps of the whole run if those to come take as long as those lately."""
+        if self._budget is None or len(self._marks) < 2 or self.finished:
+            return self.steps
+        (first_step, first), (last_step, last) = self._marks[0], self._marks[-1]
+        left = self.seconds * (1 / self.fraction - 1)
+        return self.step + max(1, round(left * (last_step - first_step) / max(last - first, 1e-9)))

@@ -213,7 +213,7 @@ def moment_of(setup: Setup, state: State) -> Moment:
     """What strategies are told after a step."""
     config, plan, extent = setup.config, state.plan, setup.scene.extent
     first = first_rows(setup)
-    cap = coarse.cap(config.coarse, first, most_rows(config), plan.fraction)
+    cap = coarse.cap(config.coarse, first, most_rows(config, plan.expected), plan.fraction)
     when = When(plan.step, plan.fraction, extent)
 
     def shot(index: int) -> Shot:

@@ -1,9 +1,11 @@
 """Schedules stretch with the run, whether its length is given in steps or in minutes."""
 
+import dataclasses
+
 import pytest
 
 from splat.training import randomness, schedules
-from splat.training.config import RatesConfig, TrainConfig
+from splat.training.config import RatesConfig, TrainConfig, filling, most_rows
 
 
 def test_position_rate_decays_log_linearly_times_extent():
@@ -74,6 +76,30 @@ def test_steps_are_foretold_from_the_speed():
         machine.now += 0.1
         plan.advance()
     assert plan.steps == pytest.approx(600, rel=0.01)
+
+
+def test_steps_are_expected_to_take_as_long_as_those_lately():
+    # Ten times slower from a third of the time on, as where pictures grow.
+    seen = []
+    plan, _ = run_minutes(
+        1.0, lambda plan: seen.append((plan.fraction, plan.expected)) or 0.02 * (1 + 9 * (plan.fraction > 1 / 3))
+    )
+    early = [expected for fraction, expected in seen if 0.03 < fraction < 1 / 3]
+    late = [expected for fraction, expected in seen if fraction > 0.42]
+    assert plan.step == pytest.approx(1000 + 200, rel=0.02)
+    assert min(early) == pytest.approx(3000, rel=0.02) and max(early) == pytest.approx(3000, rel=0.02)
+    assert min(late) == pytest.approx(1200, rel=0.03) and max(late) == pytest.approx(1200, rel=0.03)
+    assert schedules.Plan(50, None).expected == 50
+
+
+def test_gaussians_are_limited_by_the_steps_that_there_will_be():
+    config = TrainConfig(steps=100, gaussians=5000, gaussians_per_step=20.0)
+    assert most_rows(config) == 2000 and most_rows(config, 30) == 600 and most_rows(config, 900) == 5000
+    timed = dataclasses.replace(config, minutes=1.0)
+    assert most_rows(timed) == 5000 and most_rows(timed, 100) == 2000
+    assert most_rows(dataclasses.replace(config, gaussians_per_step=0.0)) == 5000
+    sized = filling(dataclasses.replace(config, size="1MB"))
+    assert most_rows(sized) == sized.gaussians == (10**6 - 2300) // 248
 
 
 def test_a_resumed_budget_counts_what_was_spent_before():
