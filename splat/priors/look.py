@@ -7,7 +7,11 @@ the other. It also gives a whole scene the look of any reference photo.
 import torch
 from torch import Tensor
 
+from splat.camera import Camera
+from splat.cloud import GaussianCloud
+from splat.rendering import RenderOptions, reference, render
 from splat.training import appearance
+from splat.training.looks import FEATURES, SH_C0
 
 _GRID_SMOOTHNESS = 10.0
 _RIDGE = 1e-3  # pull of the affine transform towards the identity, against the mean square of what it is fitted on
@@ -26,15 +30,7 @@ def fit_exposure(rendered: Tensor, photo: Tensor, use: Tensor | None = None) -> 
     x, y = rendered[pixels].double(), photo[pixels].double()
     if len(x) < 16:
         return torch.zeros(3, 4)
-    full = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-    good = torch.ones(len(x), dtype=torch.bool)
-    for _ in range(3):
-        rows = full[good]
-        ridge = _RIDGE * len(rows) * torch.eye(4, dtype=torch.float64)
-        change = torch.linalg.solve(rows.T @ rows + ridge, rows.T @ (y[good] - x[good]))
-        error = (x + full @ change - y).abs().sum(1)
-        good = error <= error.quantile(0.9) if len(error) < 10_000_000 else good
-    return change.T.float()
+    return _robust(torch.cat([x, torch.ones_like(x[:, :1])], 1), y, x).T.float()
 
 
 def fit_grid(rendered: Tensor, photo: Tensor, use: Tensor | None = None, steps: int = 200) -> Tensor:
@@ -50,6 +46,67 @@ def fit_grid(rendered: Tensor, photo: Tensor, use: Tensor | None = None, steps: 
         loss.backward()
         optimizer.step()
     return grid.detach()
+
+
+def fit_transforms(
+    cloud: GaussianCloud,
+    camera: Camera,
+    photo: Tensor,
+    use: Tensor | None = None,
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    backend: str = "auto",
+) -> Tensor:
+    """(F + 1, 3, 4) transforms (as in `splat.training.looks.dressed`) that make a trained cloud look like ``photo``.
+
+    Args:
+        cloud: with the column of features that training with ``appearance.features`` leaves.
+        camera: of the photo.
+        photo: (H, W, 3) in [0, 1].
+        use: (H, W) bool, pixels to fit on.
+
+    A picture is linear in its transforms, so this is the least squares of `fit_exposure` on pictures of all Gaussians'
+    features and of their products with its colour.
+    """
+    pose = camera.world_to_camera.to(cloud.means)
+    colours = reference.colours(cloud, pose[:3, :3], pose[:3, 3], RenderOptions())
+    features = torch.cat([torch.ones_like(colours[:, :1]), cloud.extras[FEATURES]], 1)
+    values = torch.cat([colours, torch.ones_like(colours[:, :1])], 1)
+    columns = (features[:, :, None] * values[:, None, :]).flatten(1)
+    pixels = torch.ones(photo.shape[:2], dtype=torch.bool) if use is None else use
+    rows = _blended(cloud, columns, camera, backend)[pixels].double()
+    target = photo[pixels].double()
+    rendered = render(cloud, camera, backend, background=background).rgb.cpu()[pixels].double()
+    found = _robust(rows, target, rendered)
+    return found.reshape(-1, 4, 3).permute(0, 2, 1).float()
+
+
+def _blended(cloud: GaussianCloud, columns: Tensor, camera: Camera, backend: str) -> Tensor:
+    """(H, W, C) sums of ``columns`` (N, C) with the weights of blending."""
+    pictures = []
+    for block in columns.split(3, 1):
+        width = block.shape[1]
+        block = torch.nn.functional.pad(block, (0, 3 - width))
+        least, most = block.min(), block.max()
+        span = (most - least).clamp_min(1e-12)
+        sh = ((block - least) / span - 0.5)[:, None] / SH_C0  # colours from 0 to 1, which no renderer clamps
+        seen = render(cloud.replace(sh=sh, extras={}), camera, backend)
+        pictures.append((seen.rgb * span + seen.alpha[..., None] * least).cpu()[..., :width])
+    return torch.cat(pictures, -1)
+
+
+def _robust(rows: Tensor, target: Tensor, rendered: Tensor) -> Tensor:
+    """(C, 3) X with ``rows`` X + ``rendered`` ≈ ``target``; the tenth that fits worst (occluders) does not count."""
+    good = torch.ones(len(rows), dtype=torch.bool)
+    change = rows.new_zeros(rows.shape[1], 3)
+    for _ in range(3):
+        used = rows[good]
+        if len(used) < 4 * rows.shape[1]:
+            break
+        ridge = _RIDGE * len(used) * torch.eye(rows.shape[1], dtype=torch.float64)
+        change = torch.linalg.solve(used.T @ used + ridge, used.T @ (target - rendered)[good])
+        error = (rows @ change + rendered - target).abs().sum(1)
+        good = error <= error.quantile(0.9) if len(error) < 10_000_000 else good
+    return change
 
 
 def left_half(height: int, width: int) -> Tensor:

@@ -17,6 +17,10 @@ class AppearanceConfig:
     """Learning rate of the grids, warmed up and falling to a hundredth."""
     grid_smoothness: float = 10.0
     """Weight of the grids' total variation."""
+    features: int = 0
+    """Features per Gaussian, through which photos change colours in parts of the scene (the sky); 0 is off, 4 usual."""
+    features_rate: float = 5e-3
+    """Learning rate of the features and of what the photos make of them, the latter falling to a tenth."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from splat.rendering.types import ImageGradients, Rendering
 from splat.training.edit import Population
 from splat.training.losses import PictureLoss, Shot, When
 from splat.training.optimizer import parameters
+from splat.training.per_photo import PhotoParameters
 from splat.training.randomness import generator
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ class Part:
     shot: a picture to train on in this step instead of a photo, or None for the photo.
     view: the shot as it is to be drawn and compared, for example smaller.
     drawn: the cloud as it is drawn and, at the end, written; differentiable in its floating-point tensors.
-    rates: learning rates of the extras that ``drawn`` reads.
+    look: the drawn cloud as one photo shows it, made with that photo's row of ``rows``; differentiable likewise.
+    rows, rows_rate: parameters of each photo for ``look``, and their learning rate, which falls to a tenth.
+    rates: learning rates of the extras that ``drawn`` and ``look`` read.
     hidden: share of the Gaussians, drawn by lot, that this step does not show.
     aim: the shot as it should be compared, for example with more of the photo masked.
     judge: what it minimises beside the comparison with the photo, and its gradients.
@@ -50,6 +53,9 @@ class Part:
     shot: "Callable[[State, When], Shot | None] | None" = None
     view: Callable[[Shot, When], Shot] | None = None
     drawn: Callable[[GaussianCloud], GaussianCloud] | None = None
+    look: Callable[[GaussianCloud, Tensor], GaussianCloud] | None = None
+    rows: PhotoParameters | None = None
+    rows_rate: float = 0.0
     rates: Mapping[str, float] = field(default_factory=dict)
     hidden: Callable[[When], float] | None = None
     aim: "Callable[[State, Rendering, Shot, When], Shot] | None" = None
@@ -77,29 +83,44 @@ def presented(parts: Sequence[Part], cloud: GaussianCloud) -> GaussianCloud:
     return cloud
 
 
-def presented_with_slopes(parts: Sequence[Part], cloud: GaussianCloud) -> tuple[GaussianCloud, Slopes | None]:
+def presented_with_slopes(
+    parts: Sequence[Part], cloud: GaussianCloud, photo: int | None = None, fraction: float = 0.0
+) -> tuple[GaussianCloud, Slopes | None]:
     """``cloud`` as it is drawn, and the function from gradients of what is drawn to those of ``cloud`` (by name).
 
-    The same cloud and None where no part changes it.
+    With the number of a ``photo``, as that shows it; its rows then make a step of their own, at ``fraction`` of the
+    run, when the function is called. The same cloud and None where no part changes it.
     """
-    if all(part.drawn is None for part in parts):
+    looks = [part for part in parts if part.look is not None and photo is not None]
+    if not looks and all(part.drawn is None for part in parts):
         return cloud, None
     with torch.enable_grad():
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters(cloud).items()}
         extras = {name: leaves.get(name, tensor) for name, tensor in cloud.extras.items()}
         shown = presented(parts, GaussianCloud(**{name: leaves[name] for name in FIELDS}, extras=extras))
+        rows = [part.rows.row(photo) for part in looks]
+        for part, row in zip(looks, rows, strict=True):
+            shown = part.look(shown, row)
     changed = [name for name in FIELDS if getattr(shown, name) is not leaves[name]]
+    names = [name for name in leaves if name != "sh" or "sh" in changed]
 
     def slopes(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        sources = [leaves[name] for name in leaves if name != "sh"]
         outputs = [getattr(shown, name) for name in changed]
         through = torch.autograd.grad(
-            outputs, sources, [found[name] for name in changed], retain_graph=True, allow_unused=True
+            outputs,
+            [leaves[name] for name in names] + rows,
+            [found[name] for name in changed],
+            retain_graph=True,
+            allow_unused=True,
         )
         result = {name: found[name] for name in FIELDS if name not in changed}
-        for name, gradient in zip([name for name in leaves if name != "sh"], through, strict=True):
+        for name, gradient in zip(names, through[: len(names)], strict=True):
             if gradient is not None:
                 result[name] = result[name] + gradient if name in result else gradient
+        for part, row, gradient in zip(looks, rows, through[len(names) :], strict=True):
+            if gradient is not None and bool(gradient.isfinite().all()):
+                row.grad = gradient
+                part.rows.step(photo, row, part.rows_rate * 0.1**fraction)
         return result
 
     return shown.detach(), slopes

@@ -18,7 +18,7 @@ from splat.rendering.backends import choose_backend
 from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import Rendering
 from splat.scene import ImageCache, Scene, View
-from splat.training import pose, schedules, surface_terms
+from splat.training import looks, pose, schedules, surface_terms
 from splat.training.checkpoint import pack_population, unpack_population
 from splat.training.config import TrainConfig, most_rows
 from splat.training.edit import Population, populate
@@ -30,6 +30,7 @@ from splat.training.mcmc_kernels import add_noise
 from splat.training.optimizer import parameters
 from splat.training.parts import (
     Part,
+    Slopes,
     hiding,
     holding,
     judged,
@@ -112,7 +113,7 @@ def set_up(scene: Scene, config: TrainConfig, parts: tuple[Part, ...] = ()) -> S
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     keypoints = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
     seen = tuple((None, None) if found is None else (scene.points.xyz[found[0]], found[1]) for found in keypoints)
-    parts = parts_of(config) + parts + surface_terms.parts(config)
+    parts = parts_of(config) + looks.parts(config, len(cache.views)) + parts + surface_terms.parts(config)
     return Setup(scene, config, strategy_of(config), backend, cache, seen, parts)
 
 
@@ -172,7 +173,6 @@ def step(setup: Setup, state: State) -> None:
     hidden = max((part.hidden(when) for part in setup.parts if part.hidden is not None), default=0.0)
     photos = config.batch.size if plan.fraction >= config.batch.start else 1
     with hiding(state.cloud, hidden, config.seed, now), holding(state.cloud):
-        cloud, slopes = presented_with_slopes(setup.parts, state.cloud)
         rates = schedules.rates(config.rates, extent, plan.fraction)
         hyper = AdamHyper(
             step=now + 1,
@@ -183,18 +183,18 @@ def step(setup: Setup, state: State) -> None:
         )
         extra_rates = {name: rate for part in setup.parts for name, rate in part.rates.items()}
         if photos == 1:
-            seen = _see(setup, state, cloud, when, now)
+            seen = _see(setup, state, when, now)
             found = seen.found.gradients
             pose = update(
-                setup.backend, seen.context, seen.rendering, found, state.population, hyper, slopes, extra_rates
+                setup.backend, seen.context, seen.rendering, found, state.population, hyper, seen.slopes, extra_rates
             )
             _turn(setup, state, seen, pose)
         else:
             mean = Mean(setup.backend, state.population)
             for number in range(now * photos, (now + 1) * photos):
-                seen = _see(setup, state, cloud, when, number)
-                _turn(setup, state, seen, mean.add(seen.context, seen.rendering, seen.found.gradients))
-            mean.update(hyper, slopes, extra_rates)
+                seen = _see(setup, state, when, number)
+                _turn(setup, state, seen, mean.add(seen.context, seen.rendering, seen.found.gradients, seen.slopes))
+            mean.update(hyper, extra_rates)
     if strategy.noise > 0:
         # Noise is a length and Σ a squared one: in units of the extent, scenes of every scale get the same.
         strength = strategy.noise * rates.means / extent**2
@@ -236,18 +236,19 @@ def moment_of(setup: Setup, state: State) -> Moment:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One picture of a step, drawn and compared; the last two as from `_camera`."""
+    """One picture of a step, drawn and compared; ``slopes`` as of `update`, the last two as from `_camera`."""
 
     shot: Shot
     rendering: Rendering
     context: Any
     found: PictureLoss
+    slopes: Slopes | None
     correction: Tensor | None
     matrix: Tensor | None
 
 
-def _see(setup: Setup, state: State, cloud: GaussianCloud, when: When, number: int) -> _Seen:
-    """Draw ``cloud`` for the picture ``number`` of the run and compare. Raises NonFiniteError."""
+def _see(setup: Setup, state: State, when: When, number: int) -> _Seen:
+    """Draw the Gaussians for the picture ``number`` of the run and compare. Raises NonFiniteError."""
     config = setup.config
     shot, correction, matrix = _shot(setup, state, when, number)
     options = RenderOptions(
@@ -259,6 +260,7 @@ def _see(setup: Setup, state: State, cloud: GaussianCloud, when: When, number: i
         square_depth=needs(setup.parts, "square_depth"),
         blur=shot.blur,
     )
+    cloud, slopes = presented_with_slopes(setup.parts, state.cloud, shot.index, when.fraction)
     # Weight sums per Gaussian are for pruning methods; the core need not make them here.
     spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
     rendering, context = setup.backend.forward(cloud, shot.camera, options, **spared)
@@ -276,7 +278,7 @@ def _see(setup: Setup, state: State, cloud: GaussianCloud, when: When, number: i
         if shot.index is not None:
             weight = 1 - (1 - SMOOTHING) ** look
             state.loss, state.mse = _smooth(state.loss, found.loss, weight), _smooth(state.mse, found.mse, weight)
-    return _Seen(shot, rendering, context, found, correction, matrix)
+    return _Seen(shot, rendering, context, found, slopes, correction, matrix)
 
 
 def _turn(setup: Setup, state: State, seen: _Seen, gradient: Tensor) -> None:

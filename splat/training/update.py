@@ -64,22 +64,23 @@ class Mean:
         self._visible: Tensor | None = None
         self._count = 0
 
-    def add(self, context: Any, rendering: Rendering, gradients: ImageGradients) -> Tensor:
-        """Take in one picture; updates statistics. Returns ∂L/∂world_to_camera (4, 4)."""
+    def add(
+        self, context: Any, rendering: Rendering, gradients: ImageGradients, slopes: Slopes | None = None
+    ) -> Tensor:
+        """Take in one picture; updates statistics; ``slopes`` as of `update`. Returns ∂L/∂world_to_camera (4, 4)."""
         found = self._backend.backward(context, gradients)
         _accumulate(self._population.statistics, found, rendering)
-        for name in FIELDS:
-            gradient = getattr(found, name)
+        tensors = {name: getattr(found, name) for name in FIELDS}
+        for name, gradient in (tensors if slopes is None else slopes(tensors)).items():
             self._sums[name] = self._sums[name] + gradient if name in self._sums else gradient
         seen = rendering.visible
         self._visible = seen if self._visible is None else self._visible | seen
         self._count += 1
         return found.pose
 
-    def update(self, hyper: AdamHyper, slopes: Slopes | None, extra_rates: Mapping[str, float] | None) -> None:
+    def update(self, hyper: AdamHyper, extra_rates: Mapping[str, float] | None) -> None:
         """One Adam step along the mean; arguments and errors as of `update`."""
         tensors = {name: total / self._count for name, total in self._sums.items()}
-        tensors = tensors if slopes is None else slopes(tensors)
         population = self._population
         _refuse(adam_step(population.cloud, tensors, population.adam, hyper, self._visible, extra_rates), hyper.step)
 
