@@ -1,8 +1,9 @@
-"""Few photos: the preset `sparse` against plain training, and each of its parts alone; tables for docs/sparse.md.
+"""Few photos: the presets against plain training, and every part by itself; tables for docs/sparse.md.
 
-    python tools/bench_sparse.py DATA [--results results.json] [--only main] [--views 3 6 12] [--scenes fox …]
+    python tools/bench_sparse.py DATA [--views 3 6 12]  # the presets `sparse` (3, 6) and `few` (12) against plain ones
+    python tools/bench_sparse.py DATA --ablate  # each part added to plain training, taken from `sparse`, or added to it
 
-DATA holds the scene folders. Results are kept in the JSON file as they come; a run that is in it is not repeated.
+DATA holds the scene folders. Results are kept in a JSON file as they come; a run that is in it is not repeated.
 """
 
 import argparse
@@ -51,12 +52,15 @@ MAIN = {
     "preset sparse": lambda: sparse(),
     "preset few": lambda: changed(preset("few")),
 }
+FEW = 8  # photos up to which the command line takes `sparse`, then `few`
+ELSEWHERE = {False: ("preset few",), True: ("preset sparse",)}  # rows of more, and of fewer photos
 ALONE = {
     "plain ADC + dense points": lambda: plain(priors__dense=True),
     "plain ADC + dense and guessed points": lambda: plain(priors__dense=True, priors__guess=11),
     "plain ADC + mean background": lambda: plain(priors__mean_background=True),
     "plain ADC + dropout": lambda: plain(priors__dropout=0.3),
     "plain ADC + no growth": lambda: plain(adc__gradient=1e9),
+    "plain ADC + rates that fall": lambda: plain(rates__final=0.1),
     "plain ADC + SH degree 0": lambda: plain(sh_degree=0),
     "plain ADC + no weights on opacity and size": lambda: plain(adc__opacity_weight=0.0, adc__scale_weight=0.0),
 }
@@ -79,7 +83,8 @@ OPTIONS = {
     "sparse + partner model": lambda: sparse(priors__partner=0.3),
     "sparse + confidence rates": lambda: sparse(priors__confidence_rates=True),
 }
-GROUPS = {"main": MAIN, "alone": ALONE, "without": WITHOUT, "options": OPTIONS}
+ABLATION = {"plain ADC": ALONE, "preset sparse": WITHOUT | OPTIONS}
+"""What each part's row is compared with."""
 
 
 def measure(data: Path, scene: str, views: int, config) -> dict:
@@ -116,21 +121,40 @@ def table(results: dict, rows: list[str], scenes: list[str], views: list[int]) -
     return "\n".join(lines)
 
 
+def ablation(results: dict, rows: list[str], base: str, scenes: list[str], views: int) -> str:
+    """Markdown: PSNR by scene, and mean PSNR and SSIM with their difference from those of ``base``."""
+    lines = [f"| {views} photos | " + " | ".join(scenes) + " | mean | | SSIM | |", "|---|" + "---|" * (len(scenes) + 4)]
+    for row in (base, *rows):
+        found, bases = ([results.get(f"{scene}/{views}/{name}") for scene in scenes] for name in (row, base))
+        if any(each is None for each in found + bases):
+            continue
+        cells = [f"{each['psnr']:.2f}" for each in found]
+        for name, digits in (("psnr", 2), ("ssim", 3)):
+            mean, before = (sum(each[name] for each in those) / len(scenes) for those in (found, bases))
+            cells += [f"{mean:.{digits}f}", "" if row == base else f"{mean - before:+.{digits}f}".replace("-", "−")]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--results", type=Path, default=Path("bench_sparse.json"))
-    parser.add_argument("--only", nargs="*", choices=list(GROUPS), default=list(GROUPS))
+    parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--views", nargs="*", type=int, help="3 6 12, or with --ablate 3")
     parser.add_argument("--scenes", nargs="*", default=list(SCENES))
-    parser.add_argument("--views", nargs="*", type=int, default=list(VIEWS))
     parser.add_argument("--rows", nargs="*", help="only rows that contain one of these words")
+    parser.add_argument("--results", type=Path, default=Path("bench_sparse.json"))
     options = parser.parse_args()
     results = json.loads(options.results.read_text()) if options.results.exists() else {}
-    makers = {name: make for group in options.only for name, make in GROUPS[group].items()}
-    if options.rows:
-        makers = {name: make for name, make in makers.items() if any(word in name for word in options.rows)}
-    for count in options.views:
+    counts = options.views or ([3] if options.ablate else VIEWS)
+    for count in counts:
+        makers = {name: make for name, make in MAIN.items() if name not in ELSEWHERE[count > FEW]}
+        if options.ablate:
+            makers = {name: MAIN[name] for name in ABLATION}
+            makers |= {name: make for group in ABLATION.values() for name, make in group.items()}
         for name, make in makers.items():
+            if options.rows and not any(word in name for word in options.rows):
+                continue
             for scene in options.scenes:
                 key = f"{scene}/{count}/{name}"
                 if key in results:
@@ -140,7 +164,12 @@ def main() -> None:
                 temporary = options.results.with_suffix(".part")
                 temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False))
                 os.replace(temporary, options.results)
-    print(table(results, [name for group in GROUPS.values() for name in group], options.scenes, options.views))
+    if options.ablate:
+        for count in counts:
+            for base, group in ABLATION.items():
+                print(ablation(results, list(group), base, options.scenes, count), end="\n\n")
+    else:
+        print(table(results, list(MAIN), options.scenes, counts))
 
 
 if __name__ == "__main__":

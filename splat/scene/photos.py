@@ -48,9 +48,10 @@ def read_photos(
     """Cameras and points of the photos in ``folder``: kept ones, or by structure from motion. Raises InputError."""
     names = photo_names(folder)
     if len(names) < _FEWEST:
+        held = "one photo" if len(names) == 1 else f"{len(names)} photos"
         raise InputError(
-            f"{folder} holds {len(names)} photos, but structure from motion needs at least {_FEWEST}; 20 to 200 that "
-            "overlap by two thirds work well"
+            f"{folder} holds {held}, but structure from motion needs at least {_FEWEST}; 20 to 200 that overlap by two "
+            "thirds work well"
         )
     masks = find_masks(folder, names)
     fingerprint = _fingerprint(folder, names, masks)

@@ -290,8 +290,10 @@ def most_rows(config: TrainConfig, steps: int | None = None) -> int:
         most = min(most, max(1, int(config.gaussians_per_step * steps)))
     if config.size is None:
         return most
-    each = 4 * (14 + 3 * (config.sh_degree + 1) ** 2)
-    return min(most, (bytes_of(config.size, "the setting size") - _PLY_HEADER) // each)
+    features = config.appearance.features
+    each = 4 * (14 + 3 * (config.sh_degree + 1) ** 2 + features)
+    header = _PLY_HEADER + 64 * features
+    return min(most, (bytes_of(config.size, "the setting size") - header) // each)
 
 
 def filling(config: TrainConfig) -> TrainConfig:

@@ -67,7 +67,8 @@ def photos(folder: Path, count: int) -> Path:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_photos_are_answered_in_words(tmp_path: Path, count: int):
-    with pytest.raises(InputError, match=f"holds {count} photos, but structure from motion needs at least 3"):
+    held = {1: "one photo", 2: "2 photos"}[count]
+    with pytest.raises(InputError, match=f"holds {held}, but structure from motion needs at least 3"):
         Scene.load(photos(tmp_path, count), progress=False)
 
 

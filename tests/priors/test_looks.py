@@ -9,6 +9,7 @@ from mini_scene_priors import mini_scene, short
 
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
+from splat.formats import read
 from splat.priors import look
 from splat.priors.look import fit_exposure, fit_transforms, left_half
 from splat.rendering import render
@@ -131,3 +132,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, batch):
     resumed = train(scene, config, tmp_path, resume=True).cloud
     assert all(torch.equal(getattr(whole, name), getattr(resumed, name)) for name in FIELDS)
     assert torch.equal(whole.extras[looks.FEATURES], resumed.extras[looks.FEATURES])
+
+
+def test_a_size_holds_with_the_features_in_the_file(tmp_path):
+    config = short(steps=2, checkpoint_seconds=0, size="4kB", appearance=AppearanceConfig(features=8))
+    result = train(mini_scene(), config, tmp_path)
+    assert 0.4 * 4000 < (tmp_path / "cloud.ply").stat().st_size <= 4000
+    assert torch.equal(read(tmp_path / "cloud.ply").extras[looks.FEATURES], result.cloud.extras[looks.FEATURES])
