@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from splat.cli.console import counter, emit_json, parse, require
+from splat.cli.console import counter, emit_json, narrated_counter, parse, require
 from splat.cli.inputs import open_subject
 from splat.errors import InputError
 from splat.files import bytes_of
@@ -36,8 +36,8 @@ class Compress:
     """Scene with the photos; by default that of the run, where --max-drop needs one."""
     downscale: float | None = None
     """Divide the photos' sides by this; by default as in the run."""
-    steps: int = 300
-    """Steps of fine-tuning after each pruning, with --max-drop."""
+    steps: int = 4000
+    """Steps of training in all, with --max-drop; more make the file smaller."""
     report: Path | None = None
     """Write a web page: where the bytes go, quality against size beside SOG, SPZ and compressed .ply, pictures."""
     json: Path | None = None
@@ -62,10 +62,10 @@ def run(arguments: Sequence[str]) -> None:
     if options.scene is not None or options.max_drop is not None:
         scene = open_scene(subject, options.scene, options.downscale, None)
     drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
-    with counter("compressing") as progress:
+    with narrated_counter("compressing") as (progress, aside):
         found = compression.compress(
             subject.cloud, options.out, fidelity=options.fidelity, size=size, ratio=options.ratio,
-            max_drop=options.max_drop, scene=scene, finetune_steps=options.steps, options=drawing, progress=progress,
+            max_drop=options.max_drop, scene=scene, steps=options.steps, options=drawing, progress=progress, say=aside,
         )  # fmt: skip
     write_bytes(options.out, found.data)
     names = (

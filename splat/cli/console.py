@@ -121,7 +121,17 @@ def emit_json(value: Any, target: Path) -> None:
 @contextmanager
 def counter(label: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error; the function that it yields takes (done, total)."""
+    with narrated_counter(label) as (progress, _):
+        yield progress
+
+
+@contextmanager
+def narrated_counter(label: str) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """A progress bar on standard error, and a function that prints a line above it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield (
+            lambda done, total: progress.update(task, completed=done, total=total),
+            lambda text: progress.console.print(escape(text), style="dim", soft_wrap=True, highlight=False),
+        )

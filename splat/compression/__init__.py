@@ -11,15 +11,14 @@ import torch
 from splat.cloud import GaussianCloud
 from splat.compression.allocation import allocate
 from splat.compression.finetune import distill, finetune
-from splat.compression.judge import Judge, by_photos, by_renders
+from splat.compression.judge import Judge, by_renders
+from splat.compression.photos import with_photos
 from splat.compression.prune import prune, prune_below
-from splat.compression.rounding import Rounding, with_ordered_axes
 from splat.compression.search import COARSEST, FINEST, Codec, Goal, Trial, search
 from splat.compression.significance import blending_weights, significance
 from splat.compression.views import scene_views, views_around
 from splat.errors import InputError
 from splat.formats.quantize import broken
-from splat.formats.splatz import USUAL_QUALITY
 from splat.formats.table import Table
 from splat.rendering import RenderOptions
 from splat.scene import Scene
@@ -34,12 +33,8 @@ SCORE_VIEWS = 18  # placed around a cloud without a scene
 ERROR_SHARES = (0.0, 0.3, 0.6)  # of the allowed squared error that pruning may take
 SIZE_SHARES = (0.0, 0.3, 0.55, 0.75)  # pruned, where a size is wanted
 TINY_SHARES = (0.9, 0.97, 0.99, 0.999)  # where none of those can be as small
-PRUNED_AT_ONCE = 0.35  # where photos heal it; halved when that was too much
-DROP_FOR_PRUNING = 0.5  # share of the allowed drop that may be gone after pruning and recovery
-COARSER = (8.0, 5.0)  # by how much quality is lowered before each training on the rounded
-PRICE = 0.0  # of the rate, see `Rounding`; 0.02 and more cost over 0.4 dB on photos and saved a tenth of the bytes
 START = 50.0  # quality tried first
-BEGIN, PHOTO_SLOPE = 68.0, 0.05  # the same against photos, where PSNR hardly changes near the goal
+STEPS = 4000  # of training, with photos
 SLOPE_PSNR, SLOPE_SIZE = 0.5, 0.24  # by how much a trial usually changes with one step of quality, see `Goal.miss`
 
 
@@ -77,10 +72,11 @@ def compress(
     ratio: float | None = None,
     max_drop: float | None = None,
     scene: Scene | None = None,
-    finetune_steps: int = 300,
+    steps: int = STEPS,
     options: RenderOptions | None = None,
     report: Callable[[Trial], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Compressed:
     """Search for the best small version of ``cloud`` in the format that the ending of ``out`` names; writes nothing.
 
@@ -90,10 +86,11 @@ def compress(
         fidelity: least PSNR, dB, against renders of ``cloud`` from views around it (or the scene's held-out cameras).
         size: most bytes. ratio: times smaller than the input as a float32 .ply.
         max_drop: most dB of PSNR lost on the held-out photos of ``scene``; prunes, and fine-tunes the rest.
-        finetune_steps: steps of recovery after each pruning, with ``max_drop``.
+        steps: of training in all, with ``max_drop``.
         options: how the cloud is to be drawn.
         report: called with every trial.
         progress: called with work done and all work, as it is guessed.
+        say: called with a sentence after every stage of training.
 
     Gaussians that hold NaN are left out. Raises InputError when a goal cannot be met, naming the nearest that can.
     """
@@ -104,7 +101,7 @@ def compress(
     plain = 1500 + len(cloud) * 4 * (14 + 3 * cloud.sh.shape[1])
     codec = Codec(Path(out), options.antialiased)
     trials: list[dict] = []
-    work = _Work(progress, 12 if max_drop is None else 20 + 8 * finetune_steps)
+    work = _Work(progress, 12 if max_drop is None else 20 + steps)
 
     def note(trial: Trial) -> None:
         trials.append(trial.row())
@@ -115,7 +112,9 @@ def compress(
     if len(cloud) == 0:
         found = codec.trial(cloud, None, Judge((), (), (), options))
     elif max_drop is not None:
-        found = _with_photos(cloud, scene, max_drop, finetune_steps, codec, options, note, work)
+        found = with_photos(
+            cloud, scene, max_drop, steps, codec, options, note, partial(work.done, 1), say or (lambda _: None), _cut
+        )
     else:
         wanted = size if size is not None else math.floor(plain / ratio) if ratio is not None else None
         goal = Goal(size=wanted) if wanted is not None else Goal(psnr=fidelity or DEFAULT_FIDELITY)
@@ -137,9 +136,6 @@ class _Work:
         self.total = max(self.total, self.count + 1)
         if self.progress is not None:
             self.progress(self.count, self.total)
-
-    def one(self, *_) -> None:
-        self.done(1)
 
 
 def _check(fidelity, size, ratio, max_drop, scene) -> None:
@@ -207,59 +203,3 @@ def _share_within(cloud: GaussianCloud, scores: torch.Tensor, judge: Judge, psnr
         else:
             high = middle
     return low
-
-
-def _with_photos(
-    cloud: GaussianCloud,
-    scene: Scene,
-    drop: float,
-    steps: int,
-    codec: Codec,
-    options: RenderOptions,
-    note,
-    work: "_Work",
-) -> Trial:
-    """Prune and heal in turn, then train on the rounded; judged by held-out photos."""
-    judge = by_photos(scene, options)
-    before = judge.psnr(cloud)
-    goal = Goal(psnr=before - drop, close=0.15 * drop)
-    healed = _thinned(cloud, scene, before - DROP_FOR_PRUNING * drop, judge, steps, options, work)
-    settled = finetune(healed, scene, steps, options, progress=work.one)
-    healed = settled if judge.psnr(settled) > judge.psnr(healed) else healed
-    if not codec.tunable:
-        scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
-        return search(_cut(healed, scores, codec, judge), goal, (0.0, 1.0), note)
-    healed = with_ordered_axes(healed)
-    codec = replace(codec, steps=allocate(healed, by_renders(healed, options, scene=scene)))
-    found = search([partial(codec.trial, healed, judge=judge)], goal, (COARSEST, FINEST), note, (BEGIN, PHOTO_SLOPE))
-    quality = found.quality
-    if codec.name != "splatz":
-        return found  # training knows the rounding of .splatz
-    for lower in COARSER:  # what was trained on the rounded bears coarser rounding
-        quality = max(quality - lower, COARSEST)
-        rounding = Rounding.of(healed, codec.steps.scaled(2.0 ** ((USUAL_QUALITY - quality) / 10)), PRICE)
-        trained = finetune(healed, scene, steps, options, rounding=rounding, progress=work.one)
-        try:
-            candidate = partial(codec.trial, trained, judge=judge)
-            better = search([candidate], goal, (COARSEST, FINEST), note, (quality + 2.0, PHOTO_SLOPE))
-        except InputError:
-            break
-        if better.size >= found.size:
-            break
-        healed, quality, found = trained, better.quality, better
-    return found
-
-
-def _thinned(
-    cloud: GaussianCloud, scene: Scene, least: float, judge: Judge, steps: int, options: RenderOptions, work: "_Work"
-) -> GaussianCloud:
-    """``cloud`` after as many rounds of pruning and recovery as leave it at ``least`` dB."""
-    healed, share = cloud, PRUNED_AT_ONCE
-    while share > 0.1 and len(healed) > 1:
-        scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
-        tried = finetune(prune(healed, scores, share), scene, steps, options, progress=work.one)
-        if judge.psnr(tried) >= least:
-            healed = tried
-        else:
-            share /= 2
-    return healed

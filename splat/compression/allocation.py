@@ -70,7 +70,7 @@ def _bits_of_halving(cloud: GaussianCloud, steps: Steps) -> dict[str, float]:
     rows = splatz.rows_of(Table.of(with_ordered_axes(cloud)))
 
     def rate(steps: Steps) -> dict[str, float]:
-        codes = quantize(rows, splatz.frame_of(rows, splatz.usable(steps))[0])
+        codes = quantize(rows, splatz.frame_of(rows, splatz.usable(steps)))
         return {name: sum(map(_entropy, columns.T)) for name, columns in _columns(codes).items()}
 
     coarse, fine = rate(steps), rate(steps.scaled(0.5))

@@ -9,12 +9,12 @@ from splat.formats import splatz_entropy as entropy
 from splat.formats.order import spread_bits
 from splat.formats.splatz_codec import read_tree, write_tree
 
-LEVELS = 16  # bits of a coordinate: those of the octree, and plain bits below it
+LEVELS = 16  # usual bits of a coordinate: those of the octree, and plain bits below it
 
 
 @dataclass(frozen=True)
 class Places:
-    """Positions (N, 3) rounded to a grid of 2^16 cells a side.
+    """Positions (N, 3) rounded to a grid of 2^levels cells a side.
 
     Attributes:
         order: (N,) rows of the input along the Morton curve.
@@ -22,6 +22,7 @@ class Places:
         low, side: corner (3,) and width of the grid, world units.
         depth: levels of the octree.
         streams: its bytes and those of the bits below it.
+        levels: binary digits of a coordinate.
     """
 
     order: np.ndarray
@@ -30,33 +31,34 @@ class Places:
     side: float
     depth: int
     streams: list[bytes]
+    levels: int = LEVELS
 
 
-def write_places(means: np.ndarray) -> Places:
+def write_places(means: np.ndarray, levels: int = LEVELS) -> Places:
     """``means`` (N ≥ 1, 3) float64 on the grid."""
     low = means.min(0)
     side = max(float((means.max(0) - low).max()) * (1 + 1e-9), 1e-12)
-    cells = np.clip((means - low) * (2**LEVELS / side), 0, 2**LEVELS - 1).astype(np.uint64)
-    x, y, z = (spread_bits(column << np.uint64(21 - LEVELS)) for column in cells.T)
+    cells = np.clip((means - low) * (2**levels / side), 0, 2**levels - 1).astype(np.uint64)
+    x, y, z = (spread_bits(column << np.uint64(21 - levels)) for column in cells.T)
     curve = x | y << np.uint64(1) | z << np.uint64(2)
     order = np.argsort(curve, kind="stable")
-    depth, tree = write_tree(curve[order], LEVELS)
+    depth, tree = write_tree(curve[order], levels)
     cells = cells[order]
-    below = (cells & np.uint64((1 << (LEVELS - depth)) - 1)).reshape(-1).astype(np.int64)
-    plain = entropy.pack_bits(below, np.full(len(below), LEVELS - depth, np.int64))
-    return Places(order, cells, low, side, depth, [*tree, plain])
+    below = (cells & np.uint64((1 << (levels - depth)) - 1)).reshape(-1).astype(np.int64)
+    plain = entropy.pack_bits(below, np.full(len(below), levels - depth, np.int64))
+    return Places(order, cells, low, side, depth, [*tree, plain], levels)
 
 
-def read_places(streams: Iterator[bytes], count: int, depth: int) -> np.ndarray:
+def read_places(streams: Iterator[bytes], count: int, depth: int, levels: int = LEVELS) -> np.ndarray:
     """The cells (``count``, 3) that `write_places` put into the next of ``streams``."""
     cells, _ = read_tree(streams, count)
-    below = entropy.unpack_bits(next(streams), np.full(3 * count, LEVELS - depth, np.int64)).reshape(-1, 3)
-    return (cells << (LEVELS - depth)) | below
+    below = entropy.unpack_bits(next(streams), np.full(3 * count, levels - depth, np.int64)).reshape(-1, 3)
+    return (cells << (levels - depth)) | below
 
 
-def middles(cells: np.ndarray) -> np.ndarray:
-    """Middles of ``cells`` in widths of the grid, 0 to 1, float64."""
-    return (cells.astype(np.float64) + 0.5) / 2**LEVELS
+def middles(grid: Places) -> np.ndarray:
+    """(N, 3) middles of the cells in widths of the grid, 0 to 1, float64."""
+    return (grid.cells.astype(np.float64) + 0.5) / 2**grid.levels
 
 
 def join(streams: Sequence[bytes]) -> bytes:

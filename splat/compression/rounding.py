@@ -1,8 +1,7 @@
 """Training on the rounded: pictures are drawn from what a `.splatz` file will hold, gradients move what is behind it.
 
 Straight-through rounding (Bengio et al. 2013) with the rate in the loss: the entropy coder's price of view-dependent
-colour is modelled by a Laplace density for each component, fitted to the codes as they are, and its slope pulls values
-to zero (soft thresholds, the proximal step of that density).
+colour is modelled by a geometric distribution for each component, fitted to the codes as they are.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splat.cloud import FIELDS, GaussianCloud
+from splat.cloud import GaussianCloud
 from splat.formats.quantize import logits
 from splat.formats.splatz import frame_of, rows_of, steps_of, usable
 from splat.formats.splatz_rounding import (
@@ -28,23 +27,24 @@ from splat.formats.splatz_rounding import (
 from splat.formats.splatz_turn import alike
 from splat.formats.table import Table
 
+SOFT = 0.3  # of a code: below, the price of view-dependent colour fades
+
 
 @dataclass(frozen=True)
 class Rounding:
     """The grid of codes of one file: made once, for a cloud whose rows and axes keep their order.
 
     Attributes:
-        frame: of the file. price: λ, by how much of a step a bit per component of colour pulls, in one refresh.
+        frame: of the file.
     """
 
     frame: Frame
-    price: float = 0.0
 
     @staticmethod
-    def of(cloud: GaussianCloud, quality: float | Steps, price: float = 0.0) -> "Rounding":
+    def of(cloud: GaussianCloud, quality: float | Steps) -> "Rounding":
         """For ``cloud`` as `with_ordered_axes` gives it, and a file of ``quality`` or of these steps."""
         steps = usable(quality) if isinstance(quality, Steps) else steps_of(quality)
-        return Rounding(frame_of(rows_of(Table.of(cloud)), steps)[0], price)
+        return Rounding(frame_of(rows_of(Table.of(cloud)), steps))
 
     def rounded(self, cloud: GaussianCloud) -> GaussianCloud:
         """``cloud`` as the file will have it, row by row."""
@@ -54,18 +54,24 @@ class Rounding:
         found = replace(found, quats=alike(found.quats, rows.quats))
         return _cloud(found, cloud)
 
-    def shrink(self, cloud: GaussianCloud) -> None:
-        """Pull view-dependent colour to zero in place, each component by its price."""
-        if self.price == 0 or not len(self.frame.basis):
-            return
+    def slope(self, cloud: GaussianCloud) -> Tensor:
+        """(N, K, 3) by how many bits the file grows where a coefficient does; 0 for the base colour.
+
+        The codes of each component of view-dependent colour are taken to be geometric, P(n) ∝ θ^|n|: one more costs
+        −log₂ θ bits. Below one code the slope falls to 0 at 0, so that values may rest there.
+        """
+        slope = torch.zeros_like(cloud.sh)
+        if not len(self.frame.basis):
+            return slope
         rows = rows_of(Table.of(cloud))
-        step = self.frame.steps.sh * np.exp2(quantize(rows, self.frame).levels.colour)[:, None]
-        parts = components(rows.sh, self.frame) / step
-        width = np.maximum(np.abs(np.rint(parts)).mean(0), 0.02)  # of the Laplace density: d bits / d code = 1.44/width
-        pull = np.minimum(self.price * 1.4427 / width, 0.25)
-        less = (np.sign(parts) * np.minimum(np.abs(parts), pull) * step) @ self.frame.basis
-        change = less.reshape(len(cloud), -1, 3) @ COLOUR
-        cloud.sh[:, 1:].sub_(torch.from_numpy(change).to(cloud.sh))
+        codes = quantize(rows, self.frame)
+        step = self.frame.steps.sh * np.exp2(codes.levels.colour)[:, None]
+        mean = np.maximum(np.abs(codes.rest).mean(0), 1e-4)
+        cost = -np.log2((np.sqrt(1 + mean * mean) - 1) / mean)
+        found = np.clip(components(rows.sh, self.frame) / step / SOFT, -1, 1) * cost / step
+        found = (found @ np.linalg.pinv(self.frame.basis.astype(np.float64)).T).reshape(len(slope), -1, 3) @ COLOUR
+        slope[:, 1:] = torch.from_numpy(found).to(slope)
+        return slope
 
 
 def with_ordered_axes(cloud: GaussianCloud) -> GaussianCloud:
@@ -89,11 +95,9 @@ def _cloud(rows: Rows, like: GaussianCloud) -> GaussianCloud:
     )  # fmt: skip
 
 
-def offsets(latent: GaussianCloud, rounding: Rounding) -> dict[str, Tensor]:
-    """What rounding adds to each tensor of ``latent``."""
-    found = rounding.rounded(latent)
+def settle(latent: GaussianCloud) -> None:
+    """Unit quaternions with w ≥ 0 and opacities that are not beyond rounding, in place."""
     with torch.no_grad():
         latent.quats.copy_(torch.nn.functional.normalize(latent.quats, dim=1))
         latent.quats.mul_(torch.where(latent.quats[:, :1] < 0, -1.0, 1.0))
         latent.logit_opacities.clamp_(-16, 16)
-    return {name: getattr(found, name) - getattr(latent, name) for name in FIELDS}

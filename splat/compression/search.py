@@ -11,7 +11,7 @@ from splat.cloud import GaussianCloud
 from splat.compression.judge import Judge
 from splat.errors import InputError
 from splat.formats import splatz
-from splat.formats.splatz_rounding import Steps
+from splat.formats.splatz_rounding import Frame, Steps
 from splat.formats.table import Table
 
 # Quality of .splatz and SOG that is tried; ten halve the steps.
@@ -77,6 +77,7 @@ class Codec:
     path: Path
     antialiased: bool = False
     steps: Steps | None = None  # at the usual quality; None is what suits most clouds
+    frame: Frame | None = None  # of .splatz, that the cloud was trained on; quality says nothing then
 
     @property
     def name(self) -> str:
@@ -87,11 +88,15 @@ class Codec:
         """Whether the format has a quality; others are steered by leaving Gaussians and SH bands out."""
         return self.name in ("splatz", "sog")
 
+    def steps_at(self, quality: float) -> Steps:
+        """The steps of a file of ``quality``."""
+        return (self.steps or Steps()).scaled(2.0 ** ((splatz.USUAL_QUALITY - quality) / 10))
+
     def trial(self, cloud: GaussianCloud, quality: float | None, judge: Judge) -> Trial:
         """Write ``cloud`` as the format does, read it back, judge it."""
         options = {}
         if quality is not None:
-            steps = (self.steps or Steps()).scaled(2.0 ** ((splatz.USUAL_QUALITY - quality) / 10))
+            steps = self.steps_at(quality)
             if self.name == "splatz":
                 return self._coded(cloud, steps, quality, judge)
             # The finest is what the format can hold.
@@ -105,7 +110,7 @@ class Codec:
         return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
 
     def _coded(self, cloud: GaussianCloud, steps: Steps, quality: float, judge: Judge) -> Trial:
-        data = splatz.encode(Table.of(cloud), self.path, antialiased=self.antialiased, steps=steps)
+        data = splatz.encode(Table.of(cloud), self.path, antialiased=self.antialiased, steps=steps, frame=self.frame)
         found = splatz.decode(data, self.path).cloud()
         return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
-from splat.compression.octree import join, middles, read_places, split, write_places
+from splat.compression.octree import Places, join, middles, read_places, split, write_places
 from splat.formats import palette
 from splat.formats import splatz_entropy as entropy
 
@@ -46,7 +46,8 @@ def unpack(data: bytes) -> GaussianCloud:
     if count == 0:
         return GaussianCloud.empty(degree)
     given = split(data, HEAD.size)
-    means = middles(read_places(given, count, depth)) * side + np.array(low)
+    grid = Places(np.zeros(0, np.int64), read_places(given, count, depth), np.array(low), side, depth, [])
+    means = middles(grid) * grid.side + grid.low
     poor = np.unpackbits(np.frombuffer(next(given), np.uint8), count=count).astype(bool)
     index = entropy.decode(next(given), int(poor.sum()))
     width = 3 * (degree + 1) ** 2

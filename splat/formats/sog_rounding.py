@@ -63,7 +63,7 @@ def coarse(table: Table, steps: Steps, low: np.ndarray, high: np.ndarray) -> Coa
     """For ``table`` as `ordered` gives it, with sign·ln(1+|x|) of the centres from ``low`` to ``high`` (3,)."""
     log_scales, opacities = table.log_scales.astype(np.float64), alphas(table).astype(np.float64)
     rows = Rows(table.means.astype(np.float64), log_scales, table.quats.astype(np.float64), opacities, table.sh[:, :1])
-    frame = frame_of(rows, steps)[0]
+    frame = frame_of(rows, steps)
     levels = levels_of(*cells_of(log_scales, opacities), frame)
     width = np.maximum(high - low, 1e-30) / 65535 * (1 + np.abs(rows.means))  # of a code, world units
     cell = frame.side * np.exp2(-levels.position.astype(np.float64))[:, None]

@@ -82,8 +82,10 @@ def encode(
     layers: int | None = None,
     antialiased: bool = False,
     steps: Steps | None = None,
+    frame: Frame | None = None,
 ) -> bytes:
-    """The bytes of the file; ``steps`` replaces what ``quality`` says."""
+    """The bytes of the file; ``steps`` replaces what ``quality`` says, and ``frame`` both: that of another cloud that
+    this one was trained on."""
     path = Path(path)
     if not -50 <= quality <= 150:
         raise InputError(f"{path}: the quality is {quality:g}, expected -50 to 150 (50 is usual)")
@@ -91,8 +93,9 @@ def encode(
         raise InputError(f"{path}: {layers} layers were asked for, expected 1 to 8")
     table = without_zero_bands(prepare(table, path))
     rows = rows_of(table)
-    frame, shown = frame_of(rows, usable(steps) if steps else steps_of(quality))
-    parts = _split(shown, layers)
+    if frame is None or (len(frame.basis) and frame.basis.shape[1] != 3 * (rows.sh.shape[1] - 1)):
+        frame = frame_of(rows, usable(steps) if steps else steps_of(quality))
+    parts = _split(visibility(*cells_of(canonical(rows.log_scales, rows.quats)[0], rows.alphas)), layers)
     flags = ANTIALIASED if antialiased else 0
     header = HEADER.pack(
         MAGIC, VERSION, table.sh_degree, flags, len(table), len(parts), len(frame.basis), frame.reference,
@@ -204,10 +207,10 @@ def rows_of(table: Table) -> Rows:
     )
 
 
-def frame_of(rows: Rows, steps: Steps) -> tuple[Frame, np.ndarray]:
-    """What the layers share, and the visibility of each row."""
+def frame_of(rows: Rows, steps: Steps) -> Frame:
+    """What the layers share."""
     if not len(rows.means):
-        return Frame(np.zeros(3), 1.0, steps, np.zeros((0, 0), np.float32), 0), np.zeros(0, np.int64)
+        return Frame(np.zeros(3), 1.0, steps, np.zeros((0, 0), np.float32), 0)
     low, high = rows.means.min(0), rows.means.max(0)
     side = max(float((high - low).max()) * (1 + 1e-9), float(np.abs(rows.means).max()) * 1e-12, 1e-12)
     log_scales = canonical(rows.log_scales, rows.quats)[0]
@@ -216,7 +219,7 @@ def frame_of(rows: Rows, steps: Steps) -> tuple[Frame, np.ndarray]:
     world = np.float32(steps.position * np.exp(np.median(log_scales[:, 1])))
     steps = replace(steps, position=float(max(world, np.float32(side * 2.0**-30))))
     frame = Frame(low, side, steps, np.zeros((0, 0), np.float32), int(np.median(shown)))
-    return replace(frame, basis=_basis(rows, levels_of(scale, opacity, frame).colour, steps)), shown
+    return replace(frame, basis=_basis(rows, levels_of(scale, opacity, frame).colour, steps))
 
 
 def _basis(rows: Rows, exponents: np.ndarray, steps: Steps) -> np.ndarray:

@@ -141,6 +141,6 @@ def test_largest_drop_on_held_out_photos(name):
         pairs = [(render(cloud, v.camera, options=options), v.load().rgb.float() / 255) for v in scene.test_views]
         return sum(picture.psnr(photo) for picture, photo in pairs) / len(pairs)
 
-    found = splat.compress(truth(), name, max_drop=8, scene=scene, finetune_steps=20, options=options)
+    found = splat.compress(truth(), name, max_drop=8, scene=scene, steps=40, options=options)
     assert psnr(found.cloud) >= psnr(truth()) - 8
     assert found.size < found.source_size

@@ -54,7 +54,7 @@ def test_progress_grows_beyond_its_guess():
     shown = []
     work = _Work(lambda done, total: shown.append((done, total)), 2)
     for _ in range(4):
-        work.one()
+        work.done(1)
     assert [done for done, _ in shown] == [1, 2, 3, 4] and all(done < total for done, total in shown[1:])
 
 

@@ -12,7 +12,6 @@ from splat.compression.rounding import Rounding, with_ordered_axes
 from splat.formats import splatz
 from splat.formats.table import Table
 from splat.rendering import RenderOptions, render
-from splat.training.config import RatesConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from mini_scene import mini_scene, truth  # noqa: E402
@@ -49,26 +48,38 @@ def test_rounding_row_by_row_is_what_the_file_holds(tmp_path):
     assert finer.double().mean() > 0.95
 
 
-def test_shrinking_makes_codes_smaller_and_files_too():
+def test_the_price_points_to_smaller_files_and_leaves_zeros_alone():
     cloud = with_ordered_axes(blobs(1500, 2))
-    rounding = Rounding.of(cloud, 45, price=0.05)
-    before = len(splatz.encode(Table.of(cloud), quality=45))
-    shrunk = cloud.clone()
-    for _ in range(5):
-        rounding.shrink(shrunk)
-    assert (shrunk.sh[:, 1:].norm(dim=(1, 2)) <= cloud.sh[:, 1:].norm(dim=(1, 2)) + 1e-5).all()
-    assert len(splatz.encode(Table.of(shrunk), quality=45)) < before
+    cloud.sh[:100, 1:] = 0
+    rounding = Rounding.of(cloud, 45)
+    slope = rounding.slope(cloud)
+    assert slope.shape == cloud.sh.shape and not slope[:, 0].any() and not slope[:100].any()
+    assert float((slope * cloud.sh).sum()) > 0  # towards zero
+    found = cloud.replace(sh=cloud.sh - 0.1 * float(cloud.sh[:, 1:].std()) / float(slope[100:, 1:].std()) * slope)
+    sizes = [len(splatz.encode(Table.of(each), frame=rounding.frame)) for each in (cloud, found)]
+    assert sizes[1] < 0.97 * sizes[0]
+
+
+def test_files_on_the_grid_of_training_hold_what_was_drawn():
+    cloud = with_ordered_axes(blobs(400, 1))
+    rounding = Rounding.of(cloud, 60)
+    fewer = cloud.select(torch.arange(400) % 3 > 0)  # their own frame would be another
+    found = splatz.decode(splatz.encode(Table.of(fewer), frame=rounding.frame), Path("a")).cloud()
+    expected = rounding.rounded(fewer)
+    found = found.select(match(expected, found))
+    for name in ("log_scales", "opacities", "sh"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-4)
 
 
 def test_training_on_the_rounded_beats_rounding_afterwards():
     options = RenderOptions(background=(0.1, 0.1, 0.1))
     scene = mini_scene(views=6, size=32, backend="auto")
     start = with_ordered_axes(truth())
-    rates = RatesConfig(final=0.3)  # few steps, wide codes: faster than usual
-    found = finetune(start, scene, 60, options, rates=rates, rounding=Rounding.of(start, 22.0))
+    rounding = Rounding.of(start, 22.0)
+    found = finetune(start, scene, 80, options, pace=(1.0, 0.2), rounding=rounding)
 
     def error(cloud: GaussianCloud) -> float:
-        coded = splatz.decode(splatz.encode(Table.of(cloud), quality=22.0), Path("a")).cloud()
+        coded = splatz.decode(splatz.encode(Table.of(cloud), frame=rounding.frame), Path("a")).cloud()
         views = [(render(coded, view.camera, options=options).rgb, view.load().rgb / 255) for view in scene.train_views]
         return sum(float((picture - photo).square().mean()) for picture, photo in views)
 

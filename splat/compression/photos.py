@@ -1,0 +1,174 @@
+"""The smallest file that loses no more than so many dB on held-out photos: prune, heal, train on the rounded.
+
+One run of training with one optimizer state. Gaussians leave a fifth at a time while the running mean of the cloud
+keeps its quality; then pictures are drawn from what the file will hold, with a price on view-dependent colour; then
+learning rates fall, more than once, each time at the coarseness that the last file asked for.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from splat.cloud import GaussianCloud
+from splat.compression.allocation import allocate
+from splat.compression.judge import Judge, by_photos, by_renders
+from splat.compression.recovery import Recovery, photos, usual_rates
+from splat.compression.rounding import Rounding, with_ordered_axes
+from splat.compression.search import COARSEST, FINEST, Codec, Goal, Trial, search
+from splat.compression.significance import significance
+from splat.compression.views import scene_views
+from splat.errors import InputError
+from splat.rendering import RenderOptions
+from splat.scene import Scene
+
+WARM, ROUND, POLISH = 0.05, 0.05, 0.1  # shares of all steps: before pruning, after each pruning, for each polish
+ROUNDS, POLISHES = 9, 3  # most prunings; polishes at the end
+PRUNED = 0.2  # of the Gaussians, each time
+DROP_FOR_PRUNING = 0.5  # share of the allowed drop that may be gone after pruning
+HEALED = 0.8  # dB that training on the rounded wins back, about
+PRICE = 0.5  # hundredths of the loss for a hundredth of the file
+FAST, SLOW, LAST = (1.5, 1.0), (0.7, 0.02), (0.5, 0.02)  # paces: on the rounded, falling, in each polish
+# What is rounded must move by whole steps to show: learning rates on the rounded, by those of usual recovery.
+FASTER = {"means": 2.0, "log_scales": 2.0, "quats": 2.0, "sh_rest": 4.0}
+PHOTO_SLOPE = 0.07  # dB that a step of one in quality changes
+CAUTION = 0.3  # share of the goal's tolerance that a polish aims above the goal
+LARGEST_MOVE = 6.0  # of quality, between two polishes
+BEGIN = 60.0  # quality tried first
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the stages share.
+
+    Attributes:
+        scene, options: photos, and how to draw. judge: held-out photos.
+        goal, before: what is wanted, and the PSNR of the input.
+        codec: what writes. note: called with every trial. say: called with a sentence after every stage.
+    """
+
+    scene: Scene
+    options: RenderOptions
+    judge: Judge
+    goal: Goal
+    before: float
+    codec: Codec
+    note: Callable[[Trial], None]
+    say: Callable[[str], None]
+
+    def gap(self, cloud: GaussianCloud) -> float:
+        """dB that ``cloud`` is better than the input, on the held-out photos."""
+        return self.judge.psnr(cloud) - self.before
+
+
+def with_photos(
+    cloud: GaussianCloud, scene: Scene, drop: float, steps: int, codec: Codec, options: RenderOptions,
+    note: Callable[[Trial], None], step: Callable[[], None], say: Callable[[str], None],
+    cut: Callable[[GaussianCloud, torch.Tensor, Codec, Judge], Iterator[Callable[[float], Trial]]],
+) -> Trial:  # fmt: skip
+    """The smallest file at most ``drop`` dB below ``cloud`` on the held-out photos, after ``steps`` of training.
+
+    Args:
+        step: called after each step of training.
+        cut: candidates for formats that have no quality.
+    """
+    judge = by_photos(scene, options)
+    before = judge.psnr(cloud)
+    work = Work(scene, options, judge, Goal(psnr=before - drop, close=0.15 * drop), before, codec, note, say)
+    target, views = photos(scene, options)
+    recovery = Recovery(with_ordered_axes(cloud), target, views, usual_rates(scene.extent), options, progress=step)
+    start = time.monotonic()
+    recovery.run(_part(WARM, steps), (1.0, 1.0))
+    say(_plan(steps, (time.monotonic() - start) / max(recovery.steps, 1)))
+    _thin(recovery, work, drop, steps)
+    if codec.name == "splatz":
+        return _on_the_rounded(recovery, work, steps)
+    recovery.run(max(steps - recovery.steps, 1), SLOW)
+    healed = recovery.mean
+    if not codec.tunable:
+        scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
+        return search(cut(healed, scores, codec, judge), work.goal, (0.0, 1.0), note)
+    return _searched(healed, work)
+
+
+def _part(share: float, steps: int) -> int:
+    return max(1, round(share * steps))
+
+
+def _plan(steps: int, seconds: float) -> str:
+    minutes = max(1, round(steps * (1 - WARM) * seconds / 60))
+    thinning = _part(WARM + ROUND * ROUNDS, steps)
+    return f"{steps:,} steps, at most {thinning:,} of them while pruning: about {minutes} min, less as Gaussians leave"
+
+
+def _thin(recovery: Recovery, work: Work, drop: float, steps: int) -> None:
+    """Prune and heal in turn while the running mean keeps its quality."""
+    cameras = scene_views(work.scene)
+    for _ in range(ROUNDS):
+        count = len(recovery.cloud)
+        if count < 2:
+            break
+        last = recovery.snapshot()
+        scores = significance(recovery.mean, cameras, antialiased=work.options.antialiased)
+        kept = torch.ones(count, dtype=torch.bool)
+        kept[torch.argsort(scores, stable=True)[: int(PRUNED * count)]] = False
+        recovery.thin(kept)
+        recovery.run(_part(ROUND, steps), (1.0, 1.0))
+        gap = work.gap(recovery.mean)
+        work.say(f"{len(recovery.cloud):,} Gaussians: {gap:+.2f} dB on the held-out photos")
+        if gap < -DROP_FOR_PRUNING * drop:
+            recovery.restore(last)
+            work.say(f"back to {count:,} Gaussians")
+            break
+
+
+def _searched(cloud: GaussianCloud, work: Work) -> Trial:
+    """The coarsest quality that reaches the goal, without training."""
+    codec = replace(work.codec, steps=allocate(cloud, by_renders(cloud, work.options, scene=work.scene)))
+    guess = (BEGIN, PHOTO_SLOPE)
+    return search([partial(codec.trial, cloud, judge=work.judge)], work.goal, (COARSEST, FINEST), work.note, guess)
+
+
+def _on_the_rounded(recovery: Recovery, work: Work, steps: int) -> Trial:
+    """Train what the file will hold, at the coarseness that meets the goal."""
+    recovery.order_axes()
+    usual = recovery.usual
+    recovery.usual = replace(usual, **{name: factor * getattr(usual, name) for name, factor in FASTER.items()})
+    healed = recovery.mean
+    codec = replace(work.codec, steps=allocate(healed, by_renders(healed, work.options, scene=work.scene)))
+    quality, bits = _first_quality(healed, work, codec)
+    rest = max(steps - recovery.steps, 3)
+    polish = min(_part(POLISH, steps), rest // (POLISHES + 2))
+    best: Trial | None = None
+    stages = [(rest - (POLISHES + 1) * polish, FAST), (polish, SLOW)] + [(polish, LAST)] * POLISHES
+    for number, (count, pace) in enumerate(stages):
+        rounding = Rounding.of(recovery.mean, codec.steps_at(quality))
+        recovery.run(count, pace, rounding, PRICE / bits)
+        trial = replace(codec, frame=rounding.frame).trial(recovery.mean, quality, work.judge)
+        work.note(trial)
+        gap = trial.psnr - work.before
+        work.say(f"trained on quality {quality:.1f}: {trial.size:,} bytes at {gap:+.3f} dB")
+        if work.goal.met(trial) and (best is None or trial.size < best.size):
+            best = trial
+        bits = 8 * trial.size
+        if number:  # rates have not fallen before
+            miss = work.goal.miss(trial) - CAUTION * work.goal.close
+            quality -= min(max(miss / PHOTO_SLOPE, -LARGEST_MOVE), LARGEST_MOVE)
+            quality = min(max(quality, COARSEST), FINEST)
+    if best is not None:
+        return best
+    work.say("the goal was not met on the rounded; looking for a finer quality")
+    return _searched(recovery.mean, work)
+
+
+def _first_quality(cloud: GaussianCloud, work: Work, codec: Codec) -> tuple[float, float]:
+    """A quality to train on, and the bits of the file: what lies below the goal by what training wins back."""
+    goal = Goal(psnr=work.goal.psnr - HEALED, close=0.1)
+    guess = (BEGIN, 0.15)
+    try:
+        found = search([partial(codec.trial, cloud, judge=work.judge)], goal, (COARSEST, FINEST), work.note, guess)
+    except InputError:
+        found = codec.trial(cloud, BEGIN, work.judge)
+    return found.quality, 8.0 * found.size
