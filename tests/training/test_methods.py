@@ -222,10 +222,10 @@ def test_draws_follow_the_score_without_replacement():
     score = torch.tensor([1.0, 2.0, 4.0, 8.0])
     candidates = torch.tensor([True, True, False, True])
     chosen = torch.stack(
-        [taming.choose(score, candidates, 1, torch.Generator().manual_seed(seed)) for seed in range(4000)]
+        [grow.choose(score, candidates, 1, torch.Generator().manual_seed(seed)) for seed in range(4000)]
     )
     assert torch.allclose(chosen.double().mean(0), torch.tensor([1 / 11, 2 / 11, 0, 8 / 11]).double(), atol=0.025)
-    assert taming.choose(score, candidates, 9, torch.Generator()).tolist() == candidates.tolist()
+    assert grow.choose(score, candidates, 9, torch.Generator()).tolist() == candidates.tolist()
 
 
 def test_pixel_sums_agree_with_naive_ones_in_float64(scene):
@@ -434,6 +434,15 @@ def test_a_size_is_filled_and_never_exceeded(scene, degree, size, tmp_path):
     limit = settings.bytes_of(size, "size")
     # One Gaussian more would not fit; at a few kilobytes the header counts.
     assert limit - 2500 < (tmp_path / "run" / "cloud.ply").stat().st_size <= limit
+
+
+@pytest.mark.parametrize("name", ["mcmc", "taming", "turbo", "fast", "tiny", "quality"])
+def test_a_budget_is_used_and_never_exceeded(scene, name):
+    config = settings.preset(name) if name in settings.presets() else TrainConfig(strategy=name)
+    config = dataclasses.replace(config, steps=400, gaussians=200, gaussians_per_step=0.0, checkpoint_seconds=0)
+    counts = []
+    result = train(scene, config, progress=lambda now: counts.append(now.gaussians))
+    assert max(counts) <= 200 and len(result.cloud) >= 196
 
 
 def test_at_megabytes_a_size_is_used_to_98_percent():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from splat.training.strategies.survey import Survey
 
 
-CHANGES = 64  # in a run by time, at least, if there are so many steps
+CHANGES = 20  # in a run by time, at least, if there are so many steps; scoring photos costs as much as many steps
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,28 @@ def densify(population: Population, chosen: Tensor, doomed: Tensor, small: float
     edit.keep(population, kept)
 
 
+def fill(population: Population, count: int, small: float, factor: float, source: torch.Generator) -> None:
+    """Double Gaussians drawn by opacity until there are ``count``: after a run of so few changes that some are missing.
+
+    Args:
+        small, factor: as in `densify`.
+    """
+    while 0 < len(population) < count:
+        everyone = torch.ones(len(population), dtype=torch.bool, device=population.cloud.means.device)
+        chosen = choose(population.cloud.opacities, everyone, count - len(population), source)
+        densify(population, chosen, ~everyone, small, factor)
+
+
+def choose(score: Tensor, candidates: Tensor, count: int, source: torch.Generator) -> Tensor:
+    """(N,) mask of ``count`` of ``candidates`` (or all), drawn ∝ ``score`` without replacement (Gumbel-top-k)."""
+    count = min(count, int(candidates.sum()))
+    uniform = torch.rand(len(score), dtype=torch.float64, generator=source).clamp(1e-300, 1 - 1e-16).to(score.device)
+    keys = torch.where(candidates, score.double().clamp_min(1e-300).log() - (-uniform.log()).log(), -math.inf)
+    chosen = torch.zeros_like(candidates)
+    chosen[keys.topk(count).indices] = True
+    return chosen
+
+
 def shared_opacity(opacity: Tensor) -> Tensor:
     """The opacity of each of two that together cover as much as one of ``opacity``: 1 − √(1 − o)."""
     return 1 - (1 - opacity.clamp_max(_MOST)).sqrt()

@@ -22,7 +22,7 @@ from splat.training.config import TamingConfig
 from splat.training.edit import Population
 from splat.training.losses import compare, composite
 from splat.training.strategies import Moment, Strategy
-from splat.training.strategies.grow import densify
+from splat.training.strategies.grow import choose, densify, fill
 from splat.training.strategies.survey import Survey
 
 # Weights of the terms of the score, as in the paper's code.
@@ -47,9 +47,14 @@ def refine(config: TamingConfig, population: Population, moment: Moment) -> None
 
 def budget(config: TamingConfig, moment: Moment) -> int:
     """Number of Gaussians after the change at ``moment``: B − (B − S)(1 − x)², x from 0 to 1; B at the last change."""
-    last = moment.fraction + moment.period(config.every) > config.stop
-    x = 1.0 if last else min((moment.fraction - config.start) / max(config.stop - config.start, 1e-9), 1.0)
+    x = min((moment.fraction - config.start) / max(config.stop - config.start, 1e-9), 1.0)
+    x = 1.0 if is_last(config, moment) else x
     return math.floor(moment.cap - (moment.cap - min(moment.first, moment.cap)) * (1 - x) ** 2)
+
+
+def is_last(config: TamingConfig, moment: Moment) -> bool:
+    """Whether this is the last change of the run."""
+    return moment.fraction + moment.period(config.every) > config.stop
 
 
 def grow(config: TamingConfig, population: Population, moment: Moment) -> None:
@@ -76,6 +81,8 @@ def grow(config: TamingConfig, population: Population, moment: Moment) -> None:
         rest = ~doomed & ~chosen
         chosen |= choose(score + 1e-12, rest, missing, source)
     densify(population, chosen, doomed, config.small * moment.extent, config.split_factor)
+    if is_last(config, moment):
+        fill(population, moment.cap, config.small * moment.extent, config.split_factor, source)
 
 
 def with_faintest(opacities: Tensor, doomed: Tensor, share: float) -> Tensor:
@@ -85,16 +92,6 @@ def with_faintest(opacities: Tensor, doomed: Tensor, share: float) -> Tensor:
     more = doomed.clone()
     more[order[:count]] = True
     return more
-
-
-def choose(score: Tensor, candidates: Tensor, count: int, source: torch.Generator) -> Tensor:
-    """(N,) mask of ``count`` of ``candidates`` (or all), drawn ∝ ``score`` without replacement (Gumbel-top-k)."""
-    count = min(count, int(candidates.sum()))
-    uniform = torch.rand(len(score), dtype=torch.float64, generator=source).clamp(1e-300, 1 - 1e-16).to(score.device)
-    keys = torch.where(candidates, score.double().clamp_min(1e-300).log() - (-uniform.log()).log(), -math.inf)
-    chosen = torch.zeros_like(candidates)
-    chosen[keys.topk(count).indices] = True
-    return chosen
 
 
 # ---- the score ----

@@ -2,8 +2,8 @@
 
 There is no released code. Ours reads the appearance error, the size of ∂L/∂colour, from Adam's second moments of the
 base colours, which costs nothing; the paper accumulates it. With weights on opacity and size there are no opacity
-resets, which the paper found to break its power law. Its dilated rendering is not here; its sensitivity pruning is
-`splat.training.strategies.prune`, for any strategy.
+resets, which the paper found to break its power law. Its dilated rendering is `splat.training.strategies.dilate`, its
+sensitivity pruning `splat.training.strategies.prune`, both for any strategy.
 """
 
 import functools
@@ -18,7 +18,7 @@ from splat.training import edit
 from splat.training.config import TurboConfig
 from splat.training.edit import Population
 from splat.training.strategies import Moment, Strategy
-from splat.training.strategies.grow import densify
+from splat.training.strategies.grow import densify, fill
 
 _DC = 0.28209479177387814  # the constant spherical harmonic: ∂colour/∂(base coefficient)
 _BETA2 = 0.999
@@ -55,6 +55,9 @@ def grow(config: TurboConfig, population: Population, moment: Moment) -> None:
     room = max(budget(config, moment) - (len(population) - int(doomed.sum())), 0)
     hot = _largest(error, hot, room)
     densify(population, hot, doomed, config.small * moment.extent, config.split_factor)
+    if is_last(config, moment):
+        source = moment.generator("turbo fill")
+        fill(population, moment.cap, config.small * moment.extent, config.split_factor, source)
 
 
 def _largest(values: Tensor, mask: Tensor, count: int) -> Tensor:
