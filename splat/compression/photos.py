@@ -6,7 +6,7 @@ learning rates fall, more than once, each time at the coarseness that the last f
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -84,13 +84,14 @@ def with_photos(
     say(_plan(steps, (time.monotonic() - start) / max(recovery.steps, 1)))
     _thin(recovery, work, drop, steps)
     if codec.name == "splatz":
-        return _on_the_rounded(recovery, work, steps)
+        thinned = recovery.mean
+        return _on_the_rounded(recovery, work, steps) or _searched([thinned, cloud], work)
     recovery.run(max(steps - recovery.steps, 1), SLOW)
     healed = recovery.mean
     if not codec.tunable:
         scores = significance(healed, scene_views(scene), antialiased=options.antialiased)
         return search(cut(healed, scores, codec, judge), work.goal, (0.0, 1.0), note)
-    return _searched(healed, work)
+    return _searched([healed, cloud], work)
 
 
 def _part(share: float, steps: int) -> int:
@@ -124,15 +125,17 @@ def _thin(recovery: Recovery, work: Work, drop: float, steps: int) -> None:
             break
 
 
-def _searched(cloud: GaussianCloud, work: Work) -> Trial:
-    """The coarsest quality that reaches the goal, without training."""
-    codec = replace(work.codec, steps=allocate(cloud, by_renders(cloud, work.options, scene=work.scene)))
-    guess = (BEGIN, PHOTO_SLOPE)
-    return search([partial(codec.trial, cloud, judge=work.judge)], work.goal, (COARSEST, FINEST), work.note, guess)
+def _searched(clouds: Sequence[GaussianCloud], work: Work) -> Trial:
+    """The smallest file of one of ``clouds`` that reaches the goal, without more training."""
+    candidates = []
+    for cloud in clouds:
+        steps = allocate(cloud, by_renders(cloud, work.options, scene=work.scene))
+        candidates.append(partial(replace(work.codec, steps=steps).trial, cloud, judge=work.judge))
+    return search(candidates, work.goal, (COARSEST, FINEST), work.note, (BEGIN, PHOTO_SLOPE))
 
 
-def _on_the_rounded(recovery: Recovery, work: Work, steps: int) -> Trial:
-    """Train what the file will hold, at the coarseness that meets the goal."""
+def _on_the_rounded(recovery: Recovery, work: Work, steps: int) -> Trial | None:
+    """Train what the file will hold, at the coarseness that meets the goal; None if that was missed every time."""
     recovery.order_axes()
     usual = recovery.usual
     recovery.usual = replace(usual, **{name: factor * getattr(usual, name) for name, factor in FASTER.items()})
@@ -157,10 +160,9 @@ def _on_the_rounded(recovery: Recovery, work: Work, steps: int) -> Trial:
             miss = work.goal.miss(trial) - CAUTION * work.goal.close
             quality -= min(max(miss / PHOTO_SLOPE, -LARGEST_MOVE), LARGEST_MOVE)
             quality = min(max(quality, COARSEST), FINEST)
-    if best is not None:
-        return best
-    work.say("the goal was not met on the rounded; looking for a finer quality")
-    return _searched(recovery.mean, work)
+    if best is None:
+        work.say("the goal was not met on the rounded; looking for a finer quality")
+    return best
 
 
 def _first_quality(cloud: GaussianCloud, work: Work, codec: Codec) -> tuple[float, float]:

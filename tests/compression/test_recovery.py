@@ -83,7 +83,7 @@ def test_the_whole_way_prunes_says_what_it_does_and_keeps_the_goal():
         pairs = [(render(cloud, v.camera, options=OPTIONS), v.load().rgb.float() / 255) for v in scene.test_views]
         return sum(picture.psnr(photo) for picture, photo in pairs) / len(pairs)
 
-    found = splat.compress(cloud, max_drop=8, scene=scene, steps=120, options=OPTIONS, say=said.append)
-    assert psnr(found.cloud) >= psnr(cloud) - 8
+    found = splat.compress(cloud, max_drop=20, scene=scene, steps=120, options=OPTIONS, say=said.append)
+    assert psnr(found.cloud) >= psnr(cloud) - 20
     assert found.gaussians < len(cloud)
     assert "steps" in said[0] and any("Gaussians" in line for line in said) and any("quality" in line for line in said)
