@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 
 #include "simd.h"
 
@@ -55,7 +56,9 @@ inline AdamRates make_rates(int width, int head, float head_rate, float tail_rat
 }
 
 // One step of `rows` whole rows of rates.width floats. g may be null: no gradient, the moments just decay.
-inline void adam_rows(const Adam& adam, const AdamRates& rates, float* p, float* m, float* v, const float* g, int64_t rows) {
+// Meanwhile asks for what lies `ahead` floats further, for callers that come back too late for the processor to foresee it.
+inline void adam_rows(const Adam& adam, const AdamRates& rates, float* p, float* m, float* v, const float* g, int64_t rows,
+                      int64_t ahead = 0) {
     const int64_t count = rows * rates.width;
     const int advance = W % rates.width;
     int column = 0;
@@ -64,6 +67,8 @@ inline void adam_rows(const Adam& adam, const AdamRates& rates, float* p, float*
         const VF rate = load(rates.rate + column);
         column += advance;
         if (column >= rates.width) column -= rates.width;
+        if (ahead != 0)
+            for (const float* field : {p, m, v}) __builtin_prefetch(field + i + ahead, 1, 2);
         if (left >= W) {
             VF mi = load(m + i), vi = load(v + i);
             store(p + i, adam_update(adam, load(p + i), mi, vi, g ? load(g + i) : zero(), rate));

@@ -25,8 +25,7 @@ struct Scratch {
     alignas(64) VF pose[12];
 };
 
-// Asks for `bytes` of memory that will be needed soon. The fields of a span are many short stretches of memory, too
-// short for the processor to foresee.
+// Asks for `bytes` of memory that will be needed soon.
 SPLAT_INLINE void ask(const void* p, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i, 1, 2);
 }
@@ -182,16 +181,17 @@ struct Field {
 bool update_field(const Span& span, const Adam& adam, const Field& field, const float* gradient) {
     const int width = field.rates.width;
     const bool good = finite(gradient, static_cast<int64_t>(span.size) * width);
-    const int64_t at = span.first * field.stride;
+    // The same rows of the next span are asked for along the way: all at once beforehand would keep Adam waiting.
+    const int64_t at = span.first * field.stride, ahead = SPAN * field.stride;
     if (good && !span.step.visible_only && field.stride == width) {
-        adam_rows(adam, field.rates, field.p + at, field.m + at, field.v + at, gradient, span.size);
+        adam_rows(adam, field.rates, field.p + at, field.m + at, field.v + at, gradient, span.size, ahead);
         return true;
     }
     for (int i = 0; i < span.size; ++i) {
         if (span.step.visible_only && (span.visible >> i & 1) == 0) continue;
         if (!good && !finite(gradient + i * width, width)) continue;
         const int64_t row = at + i * field.stride;
-        adam_rows(adam, field.rates, field.p + row, field.m + row, field.v + row, gradient + i * width, 1);
+        adam_rows(adam, field.rates, field.p + row, field.m + row, field.v + row, gradient + i * width, 1, ahead);
     }
     return good;
 }
@@ -222,13 +222,7 @@ void gaussian_backward(Workspace& w, Step& step) {
             for (int64_t first = c * CHUNK; first < std::min(f.count, (c + 1) * CHUNK); first += SPAN) {
                 const Span span{w, step, first, static_cast<int>(std::min<int64_t>(SPAN, f.count - first)), w.visible_bits[first / SPAN]};
                 const int64_t next = first + SPAN;
-                if (step.fused && next + SPAN <= f.count) {
-                    for (const Field& field : fields) {
-                        const int64_t bytes = SPAN * field.stride * static_cast<int64_t>(sizeof(float));
-                        ask(field.p + next * field.stride, bytes);
-                        ask(field.m + next * field.stride, bytes);
-                        ask(field.v + next * field.stride, bytes);
-                    }
+                if (next + SPAN <= f.count) {
                     const int width = pair_floats(f);
                     const int64_t pairs = w.first_pair[next + SPAN] - w.first_pair[next];
                     ask(w.pair_sums.data() + w.first_pair[next] * width, std::min<int64_t>(pairs * width * 4, 1 << 14));

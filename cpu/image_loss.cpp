@@ -167,6 +167,14 @@ private:
 
     bool inside(int64_t row) const { return row >= 0 && row < picture_.height; }
 
+    // Asks for a row that will be read soon: stretches of it are too short for the processor to foresee.
+    SPLAT_INLINE void ask(int64_t row, int64_t from) const {
+        if (!inside(row)) return;
+        const int64_t at = row * total_ + std::max<int64_t>(from, 0);
+        for (int64_t i = 0; i < kIn; i += 16) __builtin_prefetch(picture_.rgb + at + i);
+        for (int64_t i = 0; i < kIn; i += 64) __builtin_prefetch(picture_.target + at + i);
+    }
+
     // Reads a row and blurs it along itself; zeros outside the picture.
     void read(int64_t row) {
         float(*blurred)[kStat] = space_.blurred[slot(row)];
@@ -176,6 +184,7 @@ private:
         }
         const int64_t from = begin_ - 2 * kHalo;
         float(*input)[kIn] = space_.input;
+        ask(row + 2, from);
         read_row(picture_, row, from, from + kIn, input[0], input[1], nullptr);
         for (int j = 0; j < kIn; j += W) {
             const VF x = load(input[0] + j), y = load(input[1] + j);

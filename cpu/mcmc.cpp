@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "api.h"
+#include "columns.h"
 #include "random.h"
 #include "thread_pool.h"
 
@@ -13,28 +14,13 @@ constexpr int kMaxRatio = 51;
 // Below this the noise is lost in the rounding of the position.
 constexpr float kGateMin = 1e-12f;
 
-// W rows of a (N, Columns) tensor, starting at row `row`, one vector per column. Rows ≥ count give 0.
-template <int Columns>
-SPLAT_INLINE void load_rows(const float* p, int64_t row, int64_t count, VF (&out)[Columns]) {
-    const int rows = static_cast<int>(std::min<int64_t>(W, count - row));
-    if (Columns == 1) {
-        out[0] = load_first(p + row, rows);
-        return;
-    }
-    alignas(64) float lanes[Columns][W] = {};
-    for (int lane = 0; lane < rows; ++lane)
-        for (int column = 0; column < Columns; ++column) lanes[column][lane] = p[(row + lane) * Columns + column];
-    for (int column = 0; column < Columns; ++column) out[column] = load(lanes[column]);
-}
-
 // (N, 3) means of W rows += Σ n with Σ = R diag(s²) Rᵀ.
 void add_noise(float* means, const float* log_scales, const float* quats, const float* logits, int64_t row, int64_t count,
                float min_opacity, float strength, uint64_t seed, uint64_t step) {
-    VF logit[1];
-    load_rows(logits, row, count, logit);
-    const VF opacity = sigmoid(logit[0]);
+    const int rows = static_cast<int>(std::min<int64_t>(W, count - row));
+    const VF opacity = sigmoid(load_first(logits + row, rows));
     VF gate = sigmoid((opacity - min_opacity) * -100.0f);
-    const VM moves = ge(gate, set1(kGateMin)) & first_lanes(static_cast<int>(std::min<int64_t>(W, count - row)));
+    const VM moves = ge(gate, set1(kGateMin)) & first_lanes(rows);
     if (none(moves)) return;
     gate = gate * strength;
 
@@ -48,8 +34,8 @@ void add_noise(float* means, const float* log_scales, const float* quats, const 
     normals(word[2], word[3], z, unused);
 
     VF scale[3], q[4];
-    load_rows(log_scales, row, count, scale);
-    load_rows(quats, row, count, q);
+    load_columns<3>(rows_at(log_scales + 3 * row, 3, rows), scale);
+    load_columns<4>(rows_at(quats + 4 * row, 4, rows), q);
     const VF norm = sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]);
     const VF inverse = 1.0f / max(norm, set1(1e-12f));
     const VF w = q[0] * inverse, i = q[1] * inverse, j = q[2] * inverse, k = q[3] * inverse;
@@ -61,12 +47,11 @@ void add_noise(float* means, const float* log_scales, const float* quats, const 
         const VF s = exp(scale[axis]);
         own[axis] = (r[0][axis] * x + r[1][axis] * y + r[2][axis] * z) * (s * s) * gate;
     }
-    for (int axis = 0; axis < 3; ++axis) {
-        alignas(64) float shift[W];
-        store(shift, keep(moves, r[axis][0] * own[0] + r[axis][1] * own[1] + r[axis][2] * own[2]));
-        const int rows = static_cast<int>(std::min<int64_t>(W, count - row));
-        for (int index = 0; index < rows; ++index) means[(row + index) * 3 + axis] += shift[index];
-    }
+    alignas(64) float shift[3][W];
+    for (int axis = 0; axis < 3; ++axis)
+        store(shift[axis], keep(moves, r[axis][0] * own[0] + r[axis][1] * own[1] + r[axis][2] * own[2]));
+    for (int index = 0; index < rows; ++index)
+        for (int axis = 0; axis < 3; ++axis) means[(row + index) * 3 + axis] += shift[axis][index];
 }
 
 }  // namespace

@@ -71,8 +71,12 @@ void project_group(Chunk& chunk, int64_t first) {
     } else {
         for (int i = 0; i < 3; ++i) store(normal[i], zero());
     }
+    const int64_t sh_floats = 3 * static_cast<int64_t>(f.sh_bands), sh_used = 12 * (f.sh_degree + 1) * (f.sh_degree + 1);
     for (uint32_t rest = bits; rest != 0; rest &= rest - 1) {
         const int lane = __builtin_ctz(rest);
+        // Colours come after the whole chunk: its SH rows can be on their way until then.
+        const char* sh = reinterpret_cast<const char*>(f.sh + (first + lane) * sh_floats);
+        for (int64_t i = 0; i < sh_used; i += 64) __builtin_prefetch(sh + i, 0, 2);
         Record& r = w.records[first + lane];
         r.x = x[lane], r.y = y[lane];
         r.white = {m11[lane], m12[lane], m22[lane], peak[lane]};

@@ -21,7 +21,7 @@ namespace splat {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr int kSpins = 2000;  // some tens of microseconds: about the gap between two loops of one training step
+constexpr int kSpins = 20000;  // under a millisecond: longer than the gap between two loops of one training step
 
 inline void pause_briefly() {
 #if defined(__x86_64__)

@@ -306,10 +306,9 @@ def _five(tensors: Any) -> Any:
 
 
 def _pose(step: Any) -> Tensor:
-    pose = torch.zeros(4, 4)
-    values = torch.tensor(list(step.pose))
-    pose[:3, :3], pose[:3, 3] = values[:9].reshape(3, 3), values[9:]
-    return pose
+    values = list(step.pose)
+    rows = [[*values[3 * i : 3 * i + 3], values[9 + i]] for i in range(3)]
+    return torch.tensor([*rows, [0.0] * 4])
 
 
 def _converted(rendering: Rendering, source: GaussianCloud) -> Rendering:
