@@ -4,8 +4,8 @@
 
 SCENE is a folder of photos, or one with poses. Of its photos, fold k trains on all but every `folds`-th from k on, and
 knows only the sparse points that two of its photos see. Each held-out photo is scored on its right half, after its look
-was fitted to its left half (Martin-Brualla et al., "NeRF in the Wild"): not at all; an exposure, or for rows with
-features their transforms; and a bilateral grid as well. The scores are means over all held-out photos of all folds.
+was fitted to its left half (Martin-Brualla et al., "NeRF in the Wild"), in the same ways for all rows: not at all, by
+an exposure, by an exposure and a bilateral grid. The scores are means over all held-out photos of all folds.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 from bench_sparse import changed
 
 GAUSSIANS = 30_000
-FITS = ("not fitted", "fitted", "fitted, and a grid")
+FITS = ("not fitted", "exposure fitted", "exposure and grid fitted")
 
 
 def plain(steps, **changes):
@@ -58,20 +58,15 @@ def right_psnr(picture, photo, left) -> float:
 
 def scores(cloud, view, options) -> list[float]:
     """PSNR of the right half of ``view``'s photo, dB, for each of `FITS`."""
-    from splat.priors.look import fit_exposure, fit_grid, fit_transforms, left_half
+    from splat.priors.look import fit_exposure, fit_grid, left_half
     from splat.rendering import render
     from splat.training import appearance
-    from splat.training.looks import FEATURES, dressed
 
     photo = view.load().rgb.float() / 255
     left = left_half(*photo.shape[:2])
     raw = render(cloud, view.camera, options=options).rgb.clamp(0, 1)
-    if FEATURES in cloud.extras:
-        transforms = fit_transforms(cloud, view.camera, photo, left, options.background)
-        fitted = render(dressed(cloud, transforms), view.camera, options=options).rgb
-    else:
-        fitted = appearance.expose(raw, fit_exposure(raw, photo, left))
-    with_grid = appearance.apply_grid(fitted.clamp(0, 1), fit_grid(fitted.clamp(0, 1), photo, left))
+    fitted = appearance.expose(raw, fit_exposure(raw, photo, left)).clamp(0, 1)
+    with_grid = appearance.apply_grid(fitted, fit_grid(fitted, photo, left))
     return [right_psnr(picture, photo, left) for picture in (raw, fitted, with_grid)]
 
 

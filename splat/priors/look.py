@@ -55,17 +55,21 @@ def fit_transforms(
     use: Tensor | None = None,
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     backend: str = "auto",
-) -> Tensor:
-    """(F + 1, 3, 4) transforms (as in `splat.training.looks.dressed`) that make a trained cloud look like ``photo``.
+) -> tuple[Tensor, tuple[float, float, float]]:
+    """What makes a trained cloud look like ``photo``: transforms, and the colour behind it.
 
     Args:
         cloud: with the column of features that training with ``appearance.features`` leaves.
         camera: of the photo.
         photo: (H, W, 3) in [0, 1].
         use: (H, W) bool, pixels to fit on.
+        background: behind the cloud as it was trained.
 
-    A picture is linear in its transforms, so this is the least squares of `fit_exposure` on pictures of all Gaussians'
-    features and of their products with its colour.
+    Returns:
+        (F + 1, 3, 4) transforms for `splat.training.looks.dressed`, and red, green and blue to draw it on.
+
+    A picture is linear in both, so this is the least squares of `fit_exposure` on pictures of all Gaussians' features
+    and of their products with the colour.
     """
     pose = camera.world_to_camera.to(cloud.means)
     colours = reference.colours(cloud, pose[:3, :3], pose[:3, 3], RenderOptions())
@@ -73,11 +77,12 @@ def fit_transforms(
     values = torch.cat([colours, torch.ones_like(colours[:, :1])], 1)
     columns = (features[:, :, None] * values[:, None, :]).flatten(1)
     pixels = torch.ones(photo.shape[:2], dtype=torch.bool) if use is None else use
-    rows = _blended(cloud, columns, camera, backend)[pixels].double()
-    target = photo[pixels].double()
-    rendered = render(cloud, camera, backend, background=background).rgb.cpu()[pixels].double()
-    found = _robust(rows, target, rendered)
-    return found.reshape(-1, 4, 3).permute(0, 2, 1).float()
+    plain = render(cloud, camera, backend, background=background)
+    behind = 1 - plain.alpha.cpu()[pixels].double()
+    rows = torch.cat([_blended(cloud, columns, camera, backend)[pixels].double(), behind[:, None]], 1)
+    found = _robust(rows, photo[pixels].double(), plain.rgb.cpu()[pixels].double()).float()
+    red, green, blue = (found[-1] + torch.tensor(background)).clamp(0, 1).tolist()
+    return found[:-1].reshape(-1, 4, 3).permute(0, 2, 1), (red, green, blue)
 
 
 def _blended(cloud: GaussianCloud, columns: Tensor, camera: Camera, backend: str) -> Tensor:

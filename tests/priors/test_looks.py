@@ -85,19 +85,21 @@ def test_the_look_of_a_part_is_recovered_from_half_a_photo_where_one_exposure_ca
     transforms[0, :, 3] = 0.05
     transforms[1] = 0.15 * torch.randn(3, 4, generator=torch.Generator().manual_seed(5))
     background = (0.2, 0.3, 0.4)
-    photo = render(looks.dressed(cloud, transforms), camera, background=background).rgb
+    dusk = (0.5, 0.2, 0.3)
+    photo = render(looks.dressed(cloud, transforms), camera, background=dusk).rgb
     spoilt = photo.clone()
     spoilt[:8, :12] = 0
     left = left_half(64, 96)
     plain = render(cloud, camera, background=background).rgb
-    found = fit_transforms(cloud, camera, spoilt, left, background)
+    found, behind = fit_transforms(cloud, camera, spoilt, left, background)
+    assert torch.allclose(torch.tensor(behind), torch.tensor(dusk), atol=0.02)
     monkeypatch.setattr(look, "_RIDGE", 1e-8)
-    exact = fit_transforms(cloud, camera, photo, left, background)
+    exact, _ = fit_transforms(cloud, camera, photo, left, background)
     assert torch.allclose(exact, transforms, atol=0.02)
     errors = [
         float((picture - photo)[~left].square().mean())
         for picture in (
-            render(looks.dressed(cloud, found), camera, background=background).rgb,
+            render(looks.dressed(cloud, found), camera, background=behind).rgb,
             appearance.expose(plain, fit_exposure(plain, spoilt, left)),
         )
     ]
