@@ -41,6 +41,7 @@ struct Span {
     const Step& step;
     int64_t first;
     int size;
+    int ahead;  // rows from here to those to ask for; 0 where another thread has them
     uint64_t visible;
 };
 
@@ -182,7 +183,7 @@ bool update_field(const Span& span, const Adam& adam, const Field& field, const 
     const int width = field.rates.width;
     const bool good = finite(gradient, static_cast<int64_t>(span.size) * width);
     // The same rows of the next span are asked for along the way: all at once beforehand would keep Adam waiting.
-    const int64_t at = span.first * field.stride, ahead = SPAN * field.stride;
+    const int64_t at = span.first * field.stride, ahead = span.ahead * field.stride;
     if (good && !span.step.visible_only && field.stride == width) {
         adam_rows(adam, field.rates, field.p + at, field.m + at, field.v + at, gradient, span.size, ahead);
         return true;
@@ -215,14 +216,16 @@ void gaussian_backward(Workspace& w, Step& step) {
     }
 
     std::atomic<int32_t> nonfinite{0};
-    parallel_for(chunks, 1, [&](int64_t begin, int64_t end, int) {
+    parallel_for(chunks, 4, [&](int64_t begin, int64_t end, int) {
         Scratch scratch;
         for (int64_t c = begin; c < end; ++c) {
             for (VF& p : scratch.pose) p = zero();
             for (int64_t first = c * CHUNK; first < std::min(f.count, (c + 1) * CHUNK); first += SPAN) {
-                const Span span{w, step, first, static_cast<int>(std::min<int64_t>(SPAN, f.count - first)), w.visible_bits[first / SPAN]};
                 const int64_t next = first + SPAN;
-                if (next + SPAN <= f.count) {
+                const bool more = next + SPAN <= std::min(f.count, end * CHUNK);
+                const Span span{w, step, first, static_cast<int>(std::min<int64_t>(SPAN, f.count - first)), more ? SPAN : 0,
+                                w.visible_bits[first / SPAN]};
+                if (more) {
                     const int width = pair_floats(f);
                     const int64_t pairs = w.first_pair[next + SPAN] - w.first_pair[next];
                     ask(w.pair_sums.data() + w.first_pair[next] * width, std::min<int64_t>(pairs * width * 4, 1 << 14));
