@@ -10,6 +10,7 @@ import tyro
 
 from splat.cli.console import console, grid, heading, parse, registry, require, say
 from splat.errors import InputError
+from splat.training import budget
 from splat.training import config as settings
 from splat.training.config import SceneConfig, TrainConfig
 
@@ -78,7 +79,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parse("train", Train, arguments, default=Train(config=base))
     given = {word.split("=")[0].replace("_", "-") for word in arguments}
     if options.config.size is not None and "--gaussians" not in given:
-        options = replace(options, config=settings.filling(options.config))
+        options = replace(options, config=budget.filling(options.config))
     elif "--gaussians" in given and "--gaussians-per-step" not in given:  # who names a number wants it used
         options = replace(options, config=replace(options.config, gaussians_per_step=0.0))
     train_and_show(with_scene(options), out, options.resume, scene, watching(options))

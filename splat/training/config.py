@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from splat.errors import InputError
-from splat.files import bytes_of, packaged_folder, write_text
+from splat.files import packaged_folder, write_text
+from splat.training.budget import most_rows
 from splat.training.config_methods import (
     BatchConfig,
     CoarseConfig,
@@ -147,8 +148,8 @@ class TrainConfig:
     gaussians: int = 150_000
     """Largest number of Gaussians; never exceeded."""
     gaussians_per_step: float = 0.0
-    """Use no more Gaussians than this for each step of the run, by time for each that it is expected to make; 0 does
-    not care. On the command line, --gaussians and --size switch it off."""
+    """Use no more Gaussians than this for each step of the run, by time for each that it is expected to make, and no
+    more than two for each pixel of a photo; 0 does not care. The options --gaussians and --size switch it off."""
     size: str | None = None
     """Largest cloud.ply, such as 12MB: also limits the number of Gaussians (for smaller files see splat compress)."""
     seed: int = 0
@@ -273,33 +274,6 @@ def check(config: TrainConfig) -> None:
         raise InputError(f"the setting size is '{config.size}', not enough for one Gaussian; give more")
     if len(config.background) != 3 or not all(0 <= channel <= 1 for channel in config.background):
         raise InputError(f"the setting background is {config.background}, expected three numbers from 0 to 1")
-
-
-_PLY_HEADER = 2300  # bytes, more than the header of any cloud.ply takes
-
-
-def most_rows(config: TrainConfig, steps: int | None = None) -> int:
-    """Largest number of Gaussians that `gaussians`, `size` and `gaussians_per_step` all allow.
-
-    Args:
-        steps: of the whole run; None takes those of ``config``, and in a run by time, knows of none.
-    """
-    steps = config.steps if steps is None and config.minutes is None else steps
-    most = config.gaussians
-    if config.gaussians_per_step > 0 and steps is not None:
-        most = min(most, max(1, int(config.gaussians_per_step * steps)))
-    if config.size is None:
-        return most
-    features = config.appearance.features
-    each = 4 * (14 + 3 * (config.sh_degree + 1) ** 2 + features)
-    header = _PLY_HEADER + 64 * features
-    return min(most, (bytes_of(config.size, "the setting size") - header) // each)
-
-
-def filling(config: TrainConfig) -> TrainConfig:
-    """``config`` with as many Gaussians as its `size` has room for."""
-    free = dataclasses.replace(config, gaussians=2**40, gaussians_per_step=0.0)
-    return dataclasses.replace(free, gaussians=most_rows(free))
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -19,8 +19,9 @@ from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import Rendering
 from splat.scene import ImageCache, Scene, View
 from splat.training import looks, pose, schedules, surface_terms
+from splat.training.budget import most_rows
 from splat.training.checkpoint import pack_population, unpack_population
-from splat.training.config import TrainConfig, most_rows
+from splat.training.config import TrainConfig
 from splat.training.edit import Population, populate
 from splat.training.evaluation import check_views
 from splat.training.finite import first_nonfinite
@@ -64,6 +65,11 @@ class Setup:
     @property
     def views(self) -> tuple[View, ...]:
         return self.cache.views
+
+    @property
+    def pixels(self) -> float:
+        """Of a photo, on average."""
+        return sum(view.camera.width * view.camera.height for view in self.views) / len(self.views)
 
     @property
     def name(self) -> str:
@@ -141,7 +147,7 @@ def begin(setup: Setup, plan: schedules.Plan) -> State:
 def first_rows(setup: Setup) -> int:
     """Number of Gaussians a run begins with: one per sparse point, as far as its budget and strategy allow."""
     share = getattr(setup.strategy.config, "first", 1.0)
-    return min(len(setup.scene.points), max(1, int(share * most_rows(setup.config))))
+    return min(len(setup.scene.points), max(1, int(share * most_rows(setup.config, pixels=setup.pixels))))
 
 
 def _photo_parameters(setup: Setup) -> tuple[Corrections, PhotoParameters | None]:
@@ -213,7 +219,7 @@ def moment_of(setup: Setup, state: State) -> Moment:
     """What strategies are told after a step."""
     config, plan, extent = setup.config, state.plan, setup.scene.extent
     first = first_rows(setup)
-    cap = coarse.cap(config.coarse, first, most_rows(config, plan.expected), plan.fraction)
+    cap = coarse.cap(config.coarse, first, most_rows(config, plan.expected, setup.pixels), plan.fraction)
     when = When(plan.step, plan.fraction, extent)
 
     def shot(index: int) -> Shot:

@@ -10,11 +10,12 @@ from torch.nn.functional import interpolate
 
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import InputError
+from splat.files import bytes_of
 from splat.rendering import RenderOptions, render
 from splat.rendering.types import Rendering
 from splat.scene import Photo
+from splat.training import budget, edit, run, schedules, train, trainer
 from splat.training import config as settings
-from splat.training import edit, run, schedules, train, trainer
 from splat.training.config import McmcConfig, TrainConfig
 from splat.training.config_methods import (
     BatchConfig,
@@ -429,9 +430,9 @@ def test_the_filter_is_a_share_of_the_finest_pixel_and_keeps_the_mass():
 
 @pytest.mark.parametrize(("degree", "size"), [(0, "6kB"), (1, "20 kB"), (3, "0.02MB")])
 def test_a_size_is_filled_and_never_exceeded(scene, degree, size, tmp_path):
-    config = settings.filling(dataclasses.replace(BASE, steps=30, size=size, sh_degree=degree))
+    config = budget.filling(dataclasses.replace(BASE, steps=30, size=size, sh_degree=degree))
     train(scene, config, tmp_path / "run")
-    limit = settings.bytes_of(size, "size")
+    limit = bytes_of(size, "size")
     # One Gaussian more would not fit; at a few kilobytes the header counts.
     assert limit - 2500 < (tmp_path / "run" / "cloud.ply").stat().st_size <= limit
 
@@ -447,13 +448,13 @@ def test_a_budget_is_used_and_never_exceeded(scene, name):
 
 def test_at_megabytes_a_size_is_used_to_98_percent():
     for size, degree in (("1MB", 3), ("12MB", 3), ("5MB", 0)):
-        count = settings.filling(TrainConfig(size=size, sh_degree=degree)).gaussians
-        assert count * 4 * (14 + 3 * (degree + 1) ** 2) >= 0.98 * settings.bytes_of(size, "size")
+        count = budget.filling(TrainConfig(size=size, sh_degree=degree)).gaussians
+        assert count * 4 * (14 + 3 * (degree + 1) ** 2) >= 0.98 * bytes_of(size, "size")
 
 
 def test_size_and_count_both_hold():
-    assert settings.most_rows(TrainConfig(size="12MB", gaussians=100)) == 100
-    assert settings.most_rows(TrainConfig(size="12MB", gaussians=10**9)) < 12e6 / 248
+    assert budget.most_rows(TrainConfig(size="12MB", gaussians=100)) == 100
+    assert budget.most_rows(TrainConfig(size="12MB", gaussians=10**9)) < 12e6 / 248
     for wrong in ("12 parsecs", "1kB"):
         with pytest.raises(InputError, match="size"):
             TrainConfig(size=wrong)

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from splat.training import randomness, schedules
-from splat.training.config import RatesConfig, TrainConfig, filling, most_rows
+from splat.training.budget import filling, most_rows
+from splat.training.config import RatesConfig, TrainConfig
 
 
 def test_position_rate_decays_log_linearly_times_extent():
@@ -98,6 +99,7 @@ def test_gaussians_are_limited_by_the_steps_that_there_will_be():
     timed = dataclasses.replace(config, minutes=1.0)
     assert most_rows(timed) == 5000 and most_rows(timed, 100) == 2000
     assert most_rows(dataclasses.replace(config, gaussians_per_step=0.0)) == 5000
+    assert most_rows(config, pixels=500.0) == 1000 and most_rows(timed, pixels=500.0) == 1000
     sized = filling(dataclasses.replace(config, size="1MB"))
     assert most_rows(sized) == sized.gaussians == (10**6 - 2300) // 248
 

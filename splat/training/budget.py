@@ -1,0 +1,37 @@
+"""How many Gaussians a run may have: what `gaussians`, `size` and `gaussians_per_step` allow. Needs no PyTorch."""
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+from splat.files import bytes_of
+
+if TYPE_CHECKING:
+    from splat.training.config import TrainConfig
+
+_PLY_HEADER = 2300  # bytes, more than the header of any cloud.ply takes
+
+
+def most_rows(config: "TrainConfig", steps: int | None = None, pixels: float = math.inf) -> int:
+    """Largest number of Gaussians that `gaussians`, `size` and `gaussians_per_step` all allow.
+
+    Args:
+        steps: of the whole run; None takes those of ``config``, and in a run by time, knows of none.
+        pixels: of a photo.
+    """
+    steps = config.steps if steps is None and config.minutes is None else steps
+    most = config.gaussians
+    if config.gaussians_per_step > 0:
+        most = max(1, int(min(most, 2 * pixels, math.inf if steps is None else config.gaussians_per_step * steps)))
+    if config.size is None:
+        return most
+    features = config.appearance.features
+    each = 4 * (14 + 3 * (config.sh_degree + 1) ** 2 + features)
+    header = _PLY_HEADER + 64 * features
+    return min(most, (bytes_of(config.size, "the setting size") - header) // each)
+
+
+def filling(config: "TrainConfig") -> "TrainConfig":
+    """``config`` with as many Gaussians as its `size` has room for."""
+    free = dataclasses.replace(config, gaussians=2**40, gaussians_per_step=0.0)
+    return dataclasses.replace(free, gaussians=most_rows(free))
