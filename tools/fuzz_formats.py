@@ -144,6 +144,11 @@ def fuzz(name: str, cases: int, seed: int, keep: Path) -> dict[str, float]:
             formats.write(sample_cloud(), path, **options)
             attempt(path, name)
             sources.append((path, path.read_bytes()))
+        if name == "splatz":  # version 4
+            path = folder / "c.splatz"
+            table = Table.of(sample_cloud())
+            path.write_bytes(splatz.encode(table, detail=np.arange(len(table)) % 8 - 4))
+            sources.append((path, path.read_bytes()))
         if name == "usd":  # limits itself
             usd.extract = extract_in_fork
             _sound.extend(path for path, _ in sources)

@@ -10,10 +10,12 @@ import torch
 
 from splat.cloud import GaussianCloud
 from splat.compression.allocation import allocate
+from splat.compression.detail import NAME, details
 from splat.compression.finetune import distill, finetune
 from splat.compression.judge import Judge, by_renders
 from splat.compression.photos import with_photos
 from splat.compression.prune import prune, prune_below
+from splat.compression.refit import refit
 from splat.compression.search import COARSEST, FINEST, Codec, Goal, Trial, search
 from splat.compression.significance import blending_weights, significance
 from splat.compression.views import scene_views, views_around
@@ -99,6 +101,7 @@ def compress(
     bad = torch.from_numpy(broken(Table.of(cloud))).to(cloud.device)
     cloud = cloud.select(~bad).detach().to("cpu", torch.float32).replace(extras={})
     plain = 1500 + len(cloud) * 4 * (14 + 3 * cloud.sh.shape[1])
+    cloud = cloud if bool(cloud.sh[:, 1:].any()) else cloud.with_sh_degree(0)
     codec = Codec(Path(out), options.antialiased)
     trials: list[dict] = []
     work = _Work(progress, 12 if max_drop is None else 20 + steps)
@@ -169,18 +172,25 @@ def _without_photos(
         shares = [_share_within(seen, scores, judge, goal.psnr, part) for part in ERROR_SHARES]
     else:
         shares = SIZE_SHARES
+    if codec.name == "splatz":
+        seen = seen.replace(extras={NAME: details(seen, cameras, options)})
     codec = replace(codec, steps=allocate(seen, judge))
+    parts: dict[int, GaussianCloud] = {}
 
     def pruned(shares: Sequence[float]) -> list[Callable[[float], Trial]]:
-        parts = [prune(seen, scores, share) for share in sorted(set(shares))]
-        return [partial(codec.trial, part, judge=judge) for part in parts]
+        parts.update((len(part), part) for part in (prune(seen, scores, share) for share in sorted(set(shares))))
+        return [partial(codec.trial, part, judge=judge) for part in parts.values()]
 
     try:
-        return search(pruned(shares), goal, (COARSEST, FINEST), note, (START, slope))
+        found = search(pruned(shares), goal, (COARSEST, FINEST), note, (START, slope))
     except InputError:
         if goal.size is None:
             raise
-        return search(pruned(TINY_SHARES), goal, (COARSEST, FINEST), note, (COARSEST, slope))
+        parts.clear()
+        found = search(pruned(TINY_SHARES), goal, (COARSEST, FINEST), note, (COARSEST, slope))
+    if codec.name != "splatz":
+        return found
+    return refit(found, parts[found.gaussians], seen, scene, goal, codec, judge, options, slope, note)
 
 
 def _cut(cloud: GaussianCloud, scores: torch.Tensor, codec: Codec, judge: Judge) -> Iterator[Callable[[float], Trial]]:

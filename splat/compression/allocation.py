@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from splat.cloud import GaussianCloud
+from splat.compression.detail import detail_of
 from splat.compression.judge import Judge
 from splat.compression.rounding import Rounding, with_ordered_axes
 from splat.formats import splatz
@@ -52,7 +53,7 @@ def allocate(cloud: GaussianCloud, judge: Judge) -> Steps:
 def _errors(cloud: GaussianCloud, judge: Judge) -> dict[str, float]:
     """Mean squared error of the pictures when one attribute alone is rounded."""
     cloud = with_ordered_axes(cloud)
-    rounded = Rounding.of(cloud, PROBE).rounded(cloud)
+    rounded = Rounding.of(cloud, PROBE, detail_of(cloud)).rounded(cloud)
     errors = {}
     for name, tensor in TENSORS.items():
         values = getattr(rounded, tensor)
@@ -67,7 +68,7 @@ def _errors(cloud: GaussianCloud, judge: Judge) -> dict[str, float]:
 
 def _bits_of_halving(cloud: GaussianCloud, steps: Steps) -> dict[str, float]:
     """Bits per Gaussian that each attribute costs more at half its step, from the entropy of its codes."""
-    rows = splatz.rows_of(Table.of(with_ordered_axes(cloud)))
+    rows = splatz.rows_of(Table.of(with_ordered_axes(cloud)), detail_of(cloud))
 
     def rate(steps: Steps) -> dict[str, float]:
         codes = quantize(rows, splatz.frame_of(rows, splatz.usable(steps)))

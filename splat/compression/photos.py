@@ -14,9 +14,10 @@ import torch
 
 from splat.cloud import GaussianCloud
 from splat.compression.allocation import allocate
+from splat.compression.coded_training import train_coded
 from splat.compression.judge import Judge, by_photos, by_renders
 from splat.compression.recovery import Recovery, photos, usual_rates
-from splat.compression.rounding import Rounding, with_ordered_axes
+from splat.compression.rounding import with_ordered_axes
 from splat.compression.search import COARSEST, FINEST, Codec, Goal, Trial, search
 from splat.compression.significance import significance
 from splat.compression.views import scene_views
@@ -28,14 +29,12 @@ WARM, ROUND, POLISH = 0.05, 0.05, 0.1  # shares of all steps: before pruning, af
 ROUNDS, POLISHES = 9, 3  # most prunings; polishes at the end
 PRUNED = 0.2  # of the Gaussians, each time
 DROP_FOR_PRUNING = 0.5  # share of the allowed drop that may be gone after pruning
-HEALED = 0.8  # dB that training on the rounded wins back, about
+HEALED = 1.0  # dB that training on the rounded wins back, about
 PRICE = 0.5  # hundredths of the loss for a hundredth of the file
 FAST, SLOW, LAST = (1.5, 1.0), (0.7, 0.02), (0.5, 0.02)  # paces: on the rounded, falling, in each polish
 # What is rounded must move by whole steps to show: learning rates on the rounded, by those of usual recovery.
 FASTER = {"means": 2.0, "log_scales": 2.0, "quats": 2.0, "sh_rest": 4.0}
-PHOTO_SLOPE = 0.07  # dB that a step of one in quality changes
-CAUTION = 0.3  # share of the goal's tolerance that a polish aims above the goal
-LARGEST_MOVE = 6.0  # of quality, between two polishes
+PHOTO_SLOPE = 0.05  # dB that a step of one in quality changes
 BEGIN = 60.0  # quality tried first
 
 
@@ -144,22 +143,16 @@ def _on_the_rounded(recovery: Recovery, work: Work, steps: int) -> Trial | None:
     quality, bits = _first_quality(healed, work, codec)
     rest = max(steps - recovery.steps, 3)
     polish = min(_part(POLISH, steps), rest // (POLISHES + 2))
-    best: Trial | None = None
     stages = [(rest - (POLISHES + 1) * polish, FAST), (polish, SLOW)] + [(polish, LAST)] * POLISHES
-    for number, (count, pace) in enumerate(stages):
-        rounding = Rounding.of(recovery.mean, codec.steps_at(quality))
-        recovery.run(count, pace, rounding, PRICE / bits)
-        trial = replace(codec, frame=rounding.frame).trial(recovery.mean, quality, work.judge)
+
+    def note(trial: Trial) -> None:
         work.note(trial)
         gap = trial.psnr - work.before
-        work.say(f"trained on quality {quality:.1f}: {trial.size:,} bytes at {gap:+.3f} dB")
-        if work.goal.met(trial) and (best is None or trial.size < best.size):
-            best = trial
-        bits = 8 * trial.size
-        if number:  # rates have not fallen before
-            miss = work.goal.miss(trial) - CAUTION * work.goal.close
-            quality -= min(max(miss / PHOTO_SLOPE, -LARGEST_MOVE), LARGEST_MOVE)
-            quality = min(max(quality, COARSEST), FINEST)
+        work.say(f"trained on quality {trial.quality:.1f}: {trial.size:,} bytes at {gap:+.3f} dB")
+
+    best = train_coded(
+        recovery, codec, work.judge, work.goal, (quality, bits), stages, note=note, slope=PHOTO_SLOPE, price=PRICE
+    )
     if best is None:
         work.say("the goal was not met on the rounded; looking for a finer quality")
     return best

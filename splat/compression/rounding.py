@@ -35,20 +35,21 @@ class Rounding:
     """The grid of codes of one file: made once, for a cloud whose rows and axes keep their order.
 
     Attributes:
-        frame: of the file.
+        frame: of the file. detail: (N,) digits of single Gaussians beyond the usual, or None.
     """
 
     frame: Frame
+    detail: np.ndarray | None = None
 
     @staticmethod
-    def of(cloud: GaussianCloud, quality: float | Steps) -> "Rounding":
+    def of(cloud: GaussianCloud, quality: float | Steps, detail: np.ndarray | None = None) -> "Rounding":
         """For ``cloud`` as `with_ordered_axes` gives it, and a file of ``quality`` or of these steps."""
         steps = usable(quality) if isinstance(quality, Steps) else steps_of(quality)
-        return Rounding(frame_of(rows_of(Table.of(cloud)), steps))
+        return Rounding(frame_of(rows_of(Table.of(cloud), detail), steps), detail)
 
     def rounded(self, cloud: GaussianCloud) -> GaussianCloud:
         """``cloud`` as the file will have it, row by row."""
-        rows = rows_of(Table.of(cloud))
+        rows = rows_of(Table.of(cloud), self.detail)
         codes = quantize(rows, self.frame)
         found = dequantize(codes, round_means(rows.means, codes.levels, self.frame), self.frame, cloud.sh_degree)
         found = replace(found, quats=alike(found.quats, rows.quats))
@@ -63,7 +64,7 @@ class Rounding:
         slope = torch.zeros_like(cloud.sh)
         if not len(self.frame.basis):
             return slope
-        rows = rows_of(Table.of(cloud))
+        rows = rows_of(Table.of(cloud), self.detail)
         codes = quantize(rows, self.frame)
         step = self.frame.steps.sh * np.exp2(codes.levels.colour)[:, None]
         mean = np.maximum(np.abs(codes.rest).mean(0), 1e-4)

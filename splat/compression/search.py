@@ -8,6 +8,7 @@ from pathlib import Path
 
 from splat import formats
 from splat.cloud import GaussianCloud
+from splat.compression.detail import detail_of
 from splat.compression.judge import Judge
 from splat.errors import InputError
 from splat.formats import splatz
@@ -110,7 +111,8 @@ class Codec:
         return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
 
     def _coded(self, cloud: GaussianCloud, steps: Steps, quality: float, judge: Judge) -> Trial:
-        data = splatz.encode(Table.of(cloud), self.path, antialiased=self.antialiased, steps=steps, frame=self.frame)
+        more = {"steps": steps, "frame": self.frame, "detail": detail_of(cloud)}
+        data = splatz.encode(Table.of(cloud), self.path, antialiased=self.antialiased, **more)
         found = splatz.decode(data, self.path).cloud()
         return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
 

@@ -62,9 +62,10 @@ def ordered(table: Table) -> Table:
 def coarse(table: Table, steps: Steps, low: np.ndarray, high: np.ndarray) -> Coarse:
     """For ``table`` as `ordered` gives it, with sign·ln(1+|x|) of the centres from ``low`` to ``high`` (3,)."""
     log_scales, opacities = table.log_scales.astype(np.float64), alphas(table).astype(np.float64)
-    rows = Rows(table.means.astype(np.float64), log_scales, table.quats.astype(np.float64), opacities, table.sh[:, :1])
+    places, none = table.means.astype(np.float64), np.zeros(len(table), np.int64)
+    rows = Rows(places, log_scales, table.quats.astype(np.float64), opacities, table.sh[:, :1], none)
     frame = frame_of(rows, steps)
-    levels = levels_of(*cells_of(log_scales, opacities), frame)
+    levels = levels_of(*cells_of(log_scales, opacities), frame, none)
     width = np.maximum(high - low, 1e-30) / 65535 * (1 + np.abs(rows.means))  # of a code, world units
     cell = frame.side * np.exp2(-levels.position.astype(np.float64))[:, None]
     scale_codes, scale = _codebook(log_scales, OCTAVE * np.exp2(-levels.scale[:, 0].astype(np.float64)))

@@ -15,6 +15,7 @@ from splat.formats.splatz_codec import read_layer, write_layer
 from splat.formats.splatz_entropy import Damaged
 from splat.formats.splatz_rounding import (
     COLOUR,
+    DETAIL,
     MIN_LOG_SCALE,
     Frame,
     Rows,
@@ -27,7 +28,7 @@ from splat.formats.splatz_rounding import (
 from splat.formats.table import Table
 
 MAGIC = b"SPLATZ\x1a\n"
-VERSION = 3
+VERSIONS = (3, 4)  # 4 has the details of single Gaussians; files without them are written as 3
 # magic, version, SH degree, flags, count, layers, SH components, visibility reference, origin, side, six steps
 HEADER = struct.Struct("<8sHBBIBBxxq4d6f")
 LAYER = struct.Struct("<IIHxx")  # Gaussians, bytes of the streams, streams
@@ -83,23 +84,28 @@ def encode(
     antialiased: bool = False,
     steps: Steps | None = None,
     frame: Frame | None = None,
+    detail: np.ndarray | None = None,
 ) -> bytes:
-    """The bytes of the file; ``steps`` replaces what ``quality`` says, and ``frame`` both: that of another cloud that
-    this one was trained on."""
+    """The bytes of the file.
+
+    Args beyond those of `write`: steps replaces what ``quality`` says, and frame both: that of another cloud that this
+    one was trained on. detail: (N,) binary digits by which place and shape of each Gaussian are finer than usual.
+    """
     path = Path(path)
     if not -50 <= quality <= 150:
         raise InputError(f"{path}: the quality is {quality:g}, expected -50 to 150 (50 is usual)")
     if layers is not None and not 1 <= layers <= 8:
         raise InputError(f"{path}: {layers} layers were asked for, expected 1 to 8")
     table = without_zero_bands(prepare(table, path))
-    rows = rows_of(table)
+    rows = rows_of(table, detail)
     if frame is None or (len(frame.basis) and frame.basis.shape[1] != 3 * (rows.sh.shape[1] - 1)):
         frame = frame_of(rows, usable(steps) if steps else steps_of(quality))
+    frame = replace(frame, detailed=bool(rows.detail.any()))
     parts = _split(visibility(*cells_of(canonical(rows.log_scales, rows.quats)[0], rows.alphas)), layers)
     flags = ANTIALIASED if antialiased else 0
     header = HEADER.pack(
-        MAGIC, VERSION, table.sh_degree, flags, len(table), len(parts), len(frame.basis), frame.reference,
-        *frame.origin, frame.side, *vars(frame.steps).values(),
+        MAGIC, VERSIONS[frame.detailed], table.sh_degree, flags, len(table), len(parts), len(frame.basis),
+        frame.reference, *frame.origin, frame.side, *vars(frame.steps).values(),
     ) + _pack_basis(frame.basis)  # fmt: skip
     out = [header, CHECK.pack(zlib.crc32(header))]
     for part in parts:
@@ -113,7 +119,7 @@ def encode(
 def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
     """The cloud in the bytes of a file; with ``layers`` they may end after that many layers."""
     fields = _unpack_header(data, path)
-    _, _, degree, _, count, stored, components, reference = fields[:8]
+    _, version, degree, _, count, stored, components, reference = fields[:8]
     wide = 3 * ((degree + 1) ** 2 - 1)
     end = HEADER.size + components * (wide + 4)
     if components > wide or stored > 8 or (count > 0) != (stored > 0):
@@ -126,7 +132,8 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
     basis = _unpack_basis(data[HEADER.size : end], components, wide)
     if not (np.abs(basis) < 1e6).all():
         raise _damaged(path, "the basis of colours is no directions")
-    frame = Frame(numbers[:3], float(numbers[3]), Steps(*numbers[4:].tolist()), basis, reference)
+    steps, detailed = Steps(*numbers[4:].tolist()), version == VERSIONS[1]
+    frame = Frame(numbers[:3], float(numbers[3]), steps, basis, reference, detailed)
     at, blocks, wanted = end + 4, [], stored if layers is None else min(layers, stored)
     for number in range(wanted):  # all checksums before any decoding
         blocks.append((at, f"layer {number + 1} of {stored}"))
@@ -137,7 +144,8 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
     return _table([_read_block(data, start, frame, degree, path, name) for start, name in blocks], degree)
 
 
-# What the streams of a layer hold, in order; all further ones are view-dependent colour.
+# What the streams of a layer hold, in order; all further ones are view-dependent colour. Version 4 has one more.
+DETAIL_STREAM = 8
 STREAMS = ["position"] * 3 + ["size"] * 4 + ["opacity", "position", "size", "opacity", "rotation", "colour"]
 
 
@@ -145,13 +153,16 @@ def sizes(data: bytes, path: Path | str = "cloud.splatz") -> dict[str, int]:
     """Bytes of a file by attribute. Raises InputError."""
     fields = _unpack_header(data, Path(path))
     at = HEADER.size + fields[6] * (3 * ((fields[2] + 1) ** 2 - 1) + 4) + 4
-    found = dict.fromkeys(["position", "size", "opacity", "rotation", "colour", "view-dependent colour"], 0)
+    names = [*STREAMS]
+    if fields[1] == VERSIONS[1]:
+        names.insert(DETAIL_STREAM, "detail")
+    found = dict.fromkeys([*dict.fromkeys(names), "view-dependent colour"], 0)
     for number in range(fields[5]):
         end = _check_block(data, at, fields[2], Path(path), f"layer {number + 1}")
         at += LAYER.size
         for index in range(LAYER.unpack_from(data, at - LAYER.size)[2]):
             length = 4 + int.from_bytes(data[at : at + 4], "little")
-            found[STREAMS[index] if index < len(STREAMS) else "view-dependent colour"] += length
+            found[names[index] if index < len(names) else "view-dependent colour"] += length
             at += length
         at = end
     return found | {"headers and checksums": len(data) - sum(found.values())}
@@ -196,14 +207,15 @@ def usable(steps: Steps) -> Steps:
     return Steps(*np.array(list(vars(steps).values()), np.float32).astype(np.float64).tolist())
 
 
-def rows_of(table: Table) -> Rows:
-    """The numbers that are coded."""
+def rows_of(table: Table, detail: np.ndarray | None = None) -> Rows:
+    """The numbers that are coded; without ``detail`` (N,) it is 0."""
     return Rows(
         table.means.astype(np.float64),
         np.maximum(table.log_scales, MIN_LOG_SCALE).astype(np.float64),
         unit_quats(table).astype(np.float64),
         alphas(table).astype(np.float64),
         table.sh.astype(np.float64),
+        np.zeros(len(table), np.int64) if detail is None else np.clip(detail, *DETAIL).astype(np.int64),
     )
 
 
@@ -219,7 +231,7 @@ def frame_of(rows: Rows, steps: Steps) -> Frame:
     world = np.float32(steps.position * np.exp(np.median(log_scales[:, 1])))
     steps = replace(steps, position=float(max(world, np.float32(side * 2.0**-30))))
     frame = Frame(low, side, steps, np.zeros((0, 0), np.float32), int(np.median(shown)))
-    return replace(frame, basis=_basis(rows, levels_of(scale, opacity, frame).colour, steps))
+    return replace(frame, basis=_basis(rows, levels_of(scale, opacity, frame, rows.detail).colour, steps))
 
 
 def _basis(rows: Rows, exponents: np.ndarray, steps: Steps) -> np.ndarray:
@@ -283,8 +295,8 @@ def _unpack_header(data: bytes, path: Path) -> tuple:
     if len(data) < HEADER.size:
         raise _damaged(path, f"only {len(data):,} bytes are there; the file is truncated")
     fields = HEADER.unpack_from(data)
-    if fields[1] != VERSION:
-        raise InputError(f"{path}: .splatz version {fields[1]} is not known, expected {VERSION}; update splat")
+    if fields[1] not in VERSIONS:
+        raise InputError(f"{path}: .splatz version {fields[1]} is not known, expected 3 or 4; update splat")
     if fields[2] > 4:
         raise _damaged(path, f"the header says SH degree {fields[2]}, expected 0 to 4")
     return fields

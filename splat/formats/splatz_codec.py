@@ -1,5 +1,7 @@
 """Layers of `.splatz`: the entropy coded streams of a cloud's rows. docs/splatz.md describes every byte."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from splat.formats import splatz_entropy as entropy
@@ -8,6 +10,7 @@ from splat.formats.splatz_entropy import Damaged
 from splat.formats.splatz_rounding import (
     CELLS,
     DEEPEST,
+    DETAIL,
     FINEST,
     HALF,
     TURN,
@@ -38,10 +41,12 @@ def write_layer(rows: Rows, frame: Frame) -> list[bytes]:
     rows, curve, places = rows.take(order), curve[order], places[order]
     depth, tree = write_tree(curve)
     log_scales, quats = canonical(rows.log_scales, rows.quats)
-    codes = quantize(Rows(rows.means, log_scales, quats, rows.alphas, rows.sh), frame)
+    codes = quantize(replace(rows, log_scales=log_scales, quats=quats), frame)
     levels, base = codes.levels, int(codes.scale[:, 2].min())
     streams = [*tree, np.array([base], "<u4").tobytes(), *_write_scales(codes.scale - base)]
     streams.append(entropy.encode(codes.opacity, _size_groups(codes.scale, frame), OPACITY_GROUPS))
+    if frame.detailed:
+        streams.append(entropy.encode(codes.detail - DETAIL[0], codes.opacity, CELLS))
     bits = _bits_below(levels.position, depth)
     within = places / (size >> depth)
     within = below_cell(within - np.floor(within), bits[:, None])
@@ -67,7 +72,8 @@ def read_layer(streams: list[bytes], count: int, frame: Frame, degree: int) -> R
         opacity = entropy.decode(next(given), count, _size_groups(scale, frame), OPACITY_GROUPS)
         if opacity.max(initial=0) >= CELLS:
             raise Damaged("an opacity is out of range")
-        levels = levels_of(scale, opacity, frame)
+        detail = _read_detail(given, opacity, count) if frame.detailed else np.zeros(count, np.int64)
+        levels = levels_of(scale, opacity, frame, detail)
         bits = _bits_below(levels.position, depth)
         within = entropy.unpack_bits(next(given), np.repeat(bits, 3)).reshape(-1, 3)
         means = (cells + (within + 0.5) / (1 << bits)[:, None]) * (frame.side / (1 << depth)) + frame.origin
@@ -80,8 +86,15 @@ def read_layer(streams: list[bytes], count: int, frame: Frame, degree: int) -> R
         raise Damaged("a layer lacks streams") from error
     if next(given, None) is not None:
         raise Damaged("a layer has too many streams")
-    codes = Codes(levels, scale, scale_bits, opacity, opacity_bits, rotation, colour, rest)
+    codes = Codes(levels, detail, scale, scale_bits, opacity, opacity_bits, rotation, colour, rest)
     return dequantize(codes, means, frame, degree)
+
+
+def _read_detail(given, opacity: np.ndarray, count: int) -> np.ndarray:
+    detail = entropy.decode(next(given), count, opacity, CELLS) + DETAIL[0]
+    if detail.max(initial=0) > DETAIL[1]:
+        raise Damaged("a detail is out of range")
+    return detail
 
 
 def _bits_below(levels: np.ndarray, depth: int) -> np.ndarray:

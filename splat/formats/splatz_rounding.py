@@ -27,6 +27,7 @@ HUGE = 2**29  # codes of colours end here
 HALF = (-6, 4)  # range of the powers of two on steps that follow the square root of visibility
 QUARTER = (-4, 3)  # of those that follow its fourth root
 TURN = (-8, 6)  # of those on the steps of rotations
+DETAIL = (-4, 3)  # of the digits that single Gaussians have more than visibility asks for
 THIN, THINNEST = 2, 2  # cells between middle and short axis: from here on coarser, so many more than bits: the last
 
 
@@ -61,17 +62,20 @@ class Frame:
     steps: Steps  # as float32, which the file stores
     basis: np.ndarray  # (J, D) float32, D = 3 (K − 1)
     reference: int  # visibility that has the steps as they are
+    detailed: bool = False  # whether rows say their detail; else it is 0
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Arrays of N Gaussians: means (N, 3) float64, log_scales (N, 3), quats (N, 4) unit, alphas (N,), sh (N, K, 3)."""
+    """Arrays of N Gaussians: means (N, 3) float64, log_scales (N, 3), quats (N, 4) unit, alphas (N,), sh (N, K, 3),
+    detail (N,) int64."""
 
     means: np.ndarray
     log_scales: np.ndarray
     quats: np.ndarray
     alphas: np.ndarray
     sh: np.ndarray
+    detail: np.ndarray  # binary digits of shape and place beyond what visibility asks for, within DETAIL
 
     def take(self, index: np.ndarray) -> "Rows":
         return Rows(*(values[index] for values in vars(self).values()))
@@ -91,10 +95,11 @@ class Levels:
 
 @dataclass(frozen=True)
 class Codes:
-    """Integers for N Gaussians: cells of scale (N, 3) and opacity (N,) with bits below, rotation (N, 3), colour (N, 3),
-    rest (N, J)."""
+    """Integers for N Gaussians: detail (N,), cells of scale (N, 3) and opacity (N,) with bits below, rotation (N, 3),
+    colour (N, 3), rest (N, J)."""
 
     levels: Levels
+    detail: np.ndarray
     scale: np.ndarray
     scale_bits: np.ndarray
     opacity: np.ndarray
@@ -104,19 +109,19 @@ class Codes:
     rest: np.ndarray
 
 
-def levels_of(scale: np.ndarray, opacity: np.ndarray, frame: Frame) -> Levels:
-    """The levels that cells of scale (N, 3), from long to short, and of opacity (N,) ask for."""
+def levels_of(scale: np.ndarray, opacity: np.ndarray, frame: Frame, detail: np.ndarray) -> Levels:
+    """The levels that cells of scale (N, 3), from long to short, and of opacity (N,) ask for, and ``detail`` (N,)."""
     steps, area = frame.steps, scale[:, 0] + scale[:, 1]
     lack = frame.reference - visibility(scale, opacity)
     half = np.clip((lack + 1) >> 1, *HALF)
     small = frame.reference - 3 - area  # opacity's own share is not known yet
-    fine = _bits(OCTAVE / steps.log_scale, lack, 1, HALF)
+    fine = _bits(OCTAVE / steps.log_scale, lack, 1, HALF) + detail
     thin = fine - np.maximum(scale[:, 1] - scale[:, 2] - THIN, 0)
-    turn = half[:, None] + _turn_levels(scale)
+    turn = (half - detail)[:, None] + _turn_levels(scale)
     return Levels(
-        np.clip(_bits(frame.side / steps.position, lack, 2, QUARTER) + 1, 0, DEEPEST + FINEST),
+        np.clip(_bits(frame.side / steps.position, lack, 2, QUARTER) + 1 + detail, 0, DEEPEST + FINEST),
         np.clip(np.stack([fine, fine, thin], 1), 0, SCALE_BITS),
-        np.clip(_bits(1 / (CELLS * steps.opacity), small, 2, QUARTER), 0, OPACITY_BITS),
+        np.clip(_bits(1 / (CELLS * steps.opacity), small, 2, QUARTER) + detail, 0, OPACITY_BITS),
         np.clip(np.minimum(turn, _whole(0.6 / steps.rotation)), *TURN),
         half,
     )
@@ -159,9 +164,9 @@ def cells_of(log_scales: np.ndarray, alphas: np.ndarray) -> tuple[np.ndarray, np
 def quantize(rows: Rows, frame: Frame) -> Codes:
     """Codes of ``rows`` as their axes come; centres aside."""
     scale, opacity = cells_of(rows.log_scales, rows.alphas)
-    levels = levels_of(-np.sort(-scale, 1), opacity, frame)
+    levels = levels_of(-np.sort(-scale, 1), opacity, frame, rows.detail)
     scale[:, 2] = np.maximum(scale[:, 2], scale[:, 1] - levels.scale[:, 1] - THINNEST)  # thinner looks no thinner
-    levels = levels_of(-np.sort(-scale, 1), opacity, frame)
+    levels = levels_of(-np.sort(-scale, 1), opacity, frame, rows.detail)
     sizes = (np.maximum(rows.log_scales, MIN_LOG_SCALE) - MIN_LOG_SCALE) / OCTAVE - scale
     factor = np.exp2(levels.colour)[:, None]
     turn = frame.steps.rotation * np.exp2(levels.turn)
@@ -171,7 +176,7 @@ def quantize(rows: Rows, frame: Frame) -> Codes:
     rest = np.clip(components(rows.sh, frame) / (frame.steps.sh * factor), -HUGE, HUGE)
     rest = (np.sign(rest) * np.floor(np.abs(rest) + ROUND_UP)).astype(np.int64)
     below = below_cell(sizes, levels.scale), below_cell(rows.alphas * CELLS - opacity, levels.opacity)
-    return Codes(levels, scale, below[0], opacity, below[1], rotation, colour, rest)
+    return Codes(levels, rows.detail, scale, below[0], opacity, below[1], rotation, colour, rest)
 
 
 def below_cell(parts: np.ndarray, bits: np.ndarray) -> np.ndarray:
@@ -192,7 +197,7 @@ def dequantize(codes: Codes, means: np.ndarray, frame: Frame, degree: int) -> Ro
         sh[:, 1:] = (parts @ frame.basis).reshape(len(means), -1, 3) @ COLOUR
     sizes = codes.scale + (codes.scale_bits + 0.5) / np.exp2(levels.scale)
     alphas = (codes.opacity + (codes.opacity_bits + 0.5) / np.exp2(levels.opacity)) / CELLS
-    return Rows(means, sizes * OCTAVE + MIN_LOG_SCALE, quats, alphas, sh)
+    return Rows(means, sizes * OCTAVE + MIN_LOG_SCALE, quats, alphas, sh, codes.detail)
 
 
 def components(sh: np.ndarray, frame: Frame) -> np.ndarray:

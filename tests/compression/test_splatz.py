@@ -216,3 +216,30 @@ def test_any_turns_decode_to_unit_quaternions():
     parts = np.random.default_rng(1).normal(size=(200, 3)) * 50
     found = splatz_turn.quaternions(parts, np.arange(200) % 2 == 0)
     assert np.allclose(np.linalg.norm(found, axis=1), 1)
+
+
+def test_details_make_single_gaussians_finer_and_others_coarser(tmp_path):
+    cloud, detail = blobs(600, 1), np.zeros(600, np.int64)
+    detail[:200], detail[200:400] = 3, -4
+    data = encode(cloud, detail=detail)
+    assert (data[8], encode(cloud)[8], encode(cloud, detail=0 * detail)) == (4, 3, encode(cloud))
+    finest = decode(encode(cloud, quality=140, detail=detail), tmp_path)
+    assert len(match(cloud, finest)) == 600
+    found, usual = decode(data, tmp_path), decode(encode(cloud), tmp_path)
+
+    def errors(found: GaussianCloud) -> torch.Tensor:
+        gap = (found.means[None] - cloud.means[:, None]).norm(dim=2).min(1).values
+        return torch.stack([gap[:200].mean(), gap[200:400].mean(), gap[400:].mean()])
+
+    finer, coarser, same = errors(found) / errors(usual)
+    assert finer < 0.25 and coarser > 2 and 0.7 < same < 1.4
+    assert sum(splatz.sizes(data).values()) == len(data) and splatz.sizes(data)["detail"] > 0
+
+
+def test_flipped_bytes_of_files_with_details_are_noticed(tmp_path):
+    data = bytearray(encode(blobs(30, 0), detail=np.arange(30) % 8 - 4))
+    for at in range(len(data)):
+        data[at] ^= 1 << at % 8
+        with pytest.raises(InputError, match="a.splatz"):
+            decode(bytes(data), tmp_path / "a.splatz")
+        data[at] ^= 1 << at % 8

@@ -1,0 +1,67 @@
+"""Fitting the codes of a file to renders of the cloud that it is made from: no photos, no scene.
+
+Rounding errors of Gaussians that overlap may cancel: pictures are drawn from what the file will hold, and compared with
+those of the input from many views, none of which judges.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from splat.cloud import GaussianCloud
+from splat.compression.coded_training import train_coded
+from splat.compression.detail import NAME
+from splat.compression.judge import Judge
+from splat.compression.recovery import Recovery, square_loss
+from splat.compression.rounding import Rounding, with_ordered_axes
+from splat.compression.search import Codec, Goal, Trial
+from splat.compression.views import scene_views, views_around
+from splat.formats.splatz_rounding import C0, Steps
+from splat.rendering import RenderOptions, render
+from splat.scene import Scene
+from splat.training.schedules import Rates
+
+FIRST, NEXT = 300, (150, 150, 150)  # steps before quality is adjusted, and after
+MOST = 200_000  # Gaussians above which it would take too long
+VIEWS, PHASES = 24, (0.0, 0.25, 0.75)  # placed around a cloud without a scene; judges have phase 0.5
+SCENE_VIEWS = 40
+SPEED = 0.005  # of a code's width that a value may move in a step, about
+
+
+def refit(
+    found: Trial, part: GaussianCloud, whole: GaussianCloud, scene: Scene | None, goal: Goal, codec: Codec,
+    judge: Judge, options: RenderOptions, slope: float, note: Callable[[Trial], None],
+) -> Trial:  # fmt: skip
+    """``found``, or what is better after its codes were fitted to renders of ``whole``.
+
+    Args:
+        part: the Gaussians of ``found`` as they were before they were coded.
+        slope: by how much a step of one in quality changes `Goal.miss`.
+    """
+    cameras = scene_views(scene, most=SCENE_VIEWS) if scene else []
+    cameras = cameras or [camera for phase in PHASES for camera in views_around(whole, VIEWS, phase=phase)]
+    if not cameras or len(part) > MOST or found.quality is None:
+        return found
+    with torch.no_grad():
+        pictures = [render(whole, camera, options=options).rgb.clamp(0, 1) for camera in cameras]
+    detail = part.extras.get(NAME)
+    start = with_ordered_axes(part.replace(extras={}))
+    frame = Rounding.of(start, codec.steps_at(found.quality)).frame
+    recovery = Recovery(
+        start, lambda index: (cameras[index], pictures[index], None), len(cameras), rates_for(frame.steps), options,
+        loss=square_loss,
+    )  # fmt: skip
+    stages = [(FIRST, (1.0, 0.05)), *((steps, (0.5, 0.05)) for steps in NEXT)]
+    gain = 1.0 / slope if goal.psnr is not None else 0.0  # the first stage wins back about a decibel
+    begin = found.quality - gain, 8.0 * found.size
+    better = train_coded(recovery, codec, judge, goal, begin, stages, note=note, slope=slope, detail=detail)
+    return better if better is not None and goal.better(better, found) else found
+
+
+def rates_for(steps: Steps) -> Rates:
+    """Learning rates that move each attribute by the same share of its step, at the usual visibility."""
+    return Rates(
+        means=SPEED * steps.position, sh_dc=SPEED * steps.colour / C0, sh_rest=SPEED * steps.sh / C0,
+        logit_opacities=SPEED * steps.opacity / 0.15, log_scales=SPEED * steps.log_scale,
+        quats=SPEED * steps.rotation,
+    )  # fmt: skip
