@@ -80,7 +80,7 @@ def config_of(run: str, options: Options) -> TrainConfig:
     if options.steps is not None:
         given["minutes"] = None
     if options.gaussians is not None:
-        given["gaussians_per_step"] = 0.0
+        given["gaussians_per_root_step"] = 0.0
     config = replace(config, **given, seed=options.seed, backend=options.backend)
     for setting in own:
         config = settings.merged(config, parsed(setting), f"the run {run}")

@@ -80,8 +80,8 @@ def run(arguments: Sequence[str]) -> None:
     given = {word.split("=")[0].replace("_", "-") for word in arguments}
     if options.config.size is not None and "--gaussians" not in given:
         options = replace(options, config=budget.filling(options.config))
-    elif "--gaussians" in given and "--gaussians-per-step" not in given:  # who names a number wants it used
-        options = replace(options, config=replace(options.config, gaussians_per_step=0.0))
+    elif "--gaussians" in given and "--gaussians-per-root-step" not in given:  # who names a number wants it used
+        options = replace(options, config=replace(options.config, gaussians_per_root_step=0.0))
     train_and_show(with_scene(options), out, options.resume, scene, watching(options))
 
 

@@ -147,9 +147,9 @@ class TrainConfig:
     """Finish within this many minutes instead of after a number of steps."""
     gaussians: int = 150_000
     """Largest number of Gaussians; never exceeded."""
-    gaussians_per_step: float = 0.0
-    """Use no more Gaussians than this for each step of the run, by time for each that it is expected to make, and no
-    more than two for each pixel of a photo; 0 does not care. The options --gaussians and --size switch it off."""
+    gaussians_per_root_step: float = 0.0
+    """Use no more Gaussians than this times the root of the number of steps (in a run by time: of those expected), and
+    no more than two for each pixel of a photo; 0 does not care. The options --gaussians and --size switch it off."""
     size: str | None = None
     """Largest cloud.ply, such as 12MB: also limits the number of Gaussians (for smaller files see splat compress)."""
     seed: int = 0

@@ -440,7 +440,7 @@ def test_a_size_is_filled_and_never_exceeded(scene, degree, size, tmp_path):
 @pytest.mark.parametrize("name", ["mcmc", "taming", "turbo", "fast", "tiny", "quality"])
 def test_a_budget_is_used_and_never_exceeded(scene, name):
     config = settings.preset(name) if name in settings.presets() else TrainConfig(strategy=name)
-    config = dataclasses.replace(config, steps=400, gaussians=200, gaussians_per_step=0.0, checkpoint_seconds=0)
+    config = dataclasses.replace(config, steps=400, gaussians=200, gaussians_per_root_step=0.0, checkpoint_seconds=0)
     counts = []
     result = train(scene, config, progress=lambda now: counts.append(now.gaussians))
     assert max(counts) <= 200 and len(result.cloud) >= 196

@@ -94,11 +94,11 @@ def test_steps_are_expected_to_take_as_long_as_those_lately():
 
 
 def test_gaussians_are_limited_by_the_steps_that_there_will_be():
-    config = TrainConfig(steps=100, gaussians=5000, gaussians_per_step=20.0)
-    assert most_rows(config) == 2000 and most_rows(config, 30) == 600 and most_rows(config, 900) == 5000
+    config = TrainConfig(steps=100, gaussians=5000, gaussians_per_root_step=200.0)
+    assert most_rows(config) == 2000 and most_rows(config, 25) == 1000 and most_rows(config, 900) == 5000
     timed = dataclasses.replace(config, minutes=1.0)
-    assert most_rows(timed) == 5000 and most_rows(timed, 100) == 2000
-    assert most_rows(dataclasses.replace(config, gaussians_per_step=0.0)) == 5000
+    assert most_rows(timed) == 5000 and most_rows(timed, 100) == 2000 and most_rows(timed, 1) == 200
+    assert most_rows(dataclasses.replace(config, gaussians_per_root_step=0.0)) == 5000
     assert most_rows(config, pixels=500.0) == 1000 and most_rows(timed, pixels=500.0) == 1000
     sized = filling(dataclasses.replace(config, size="1MB"))
     assert most_rows(sized) == sized.gaussians == (10**6 - 2300) // 248
