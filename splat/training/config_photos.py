@@ -19,7 +19,7 @@ class AppearanceConfig:
     """Weight of the grids' total variation."""
     features: int = 0
     """Features per Gaussian, through which photos change colours in parts of the scene (the sky); 0 is off, 4 usual."""
-    features_rate: float = 5e-3
+    features_rate: float = 2e-3
     """Learning rate of the features and of what the photos make of them, the latter falling to a tenth."""
 
 
