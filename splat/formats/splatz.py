@@ -28,12 +28,12 @@ from splat.formats.splatz_rounding import (
 from splat.formats.table import Table
 
 MAGIC = b"SPLATZ\x1a\n"
-VERSIONS = (3, 4)  # 4 has the details of single Gaussians; files without them are written as 3
+VERSIONS = (3, 4)  # that can be read; the last is written
 # magic, version, SH degree, flags, count, layers, SH components, visibility reference, origin, side, six steps
 HEADER = struct.Struct("<8sHBBIBBxxq4d6f")
 LAYER = struct.Struct("<IIHxx")  # Gaussians, bytes of the streams, streams
 CHECK = struct.Struct("<I")
-ANTIALIASED = 1
+ANTIALIASED, DETAILED = 1, 2  # flags
 # No stream codes more rows in fewer bytes: a lane of four bytes serves 512 rows.
 LEAST_BYTES_PER_ROW = 1 / 128
 # Quality at which the steps are those of `Steps`; ten more halve them.
@@ -102,9 +102,9 @@ def encode(
         frame = frame_of(rows, usable(steps) if steps else steps_of(quality))
     frame = replace(frame, detailed=bool(rows.detail.any()))
     parts = _split(visibility(*cells_of(canonical(rows.log_scales, rows.quats)[0], rows.alphas)), layers)
-    flags = ANTIALIASED if antialiased else 0
+    flags = (ANTIALIASED if antialiased else 0) | (DETAILED if frame.detailed else 0)
     header = HEADER.pack(
-        MAGIC, VERSIONS[frame.detailed], table.sh_degree, flags, len(table), len(parts), len(frame.basis),
+        MAGIC, VERSIONS[-1], table.sh_degree, flags, len(table), len(parts), len(frame.basis),
         frame.reference, *frame.origin, frame.side, *vars(frame.steps).values(),
     ) + _pack_basis(frame.basis)  # fmt: skip
     out = [header, CHECK.pack(zlib.crc32(header))]
@@ -119,7 +119,7 @@ def encode(
 def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
     """The cloud in the bytes of a file; with ``layers`` they may end after that many layers."""
     fields = _unpack_header(data, path)
-    _, version, degree, _, count, stored, components, reference = fields[:8]
+    _, _, degree, flags, count, stored, components, reference = fields[:8]
     wide = 3 * ((degree + 1) ** 2 - 1)
     end = HEADER.size + components * (wide + 4)
     if components > wide or stored > 8 or (count > 0) != (stored > 0):
@@ -132,7 +132,7 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
     basis = _unpack_basis(data[HEADER.size : end], components, wide)
     if not (np.abs(basis) < 1e6).all():
         raise _damaged(path, "the basis of colours is no directions")
-    steps, detailed = Steps(*numbers[4:].tolist()), version == VERSIONS[1]
+    steps, detailed = Steps(*numbers[4:].tolist()), flags & DETAILED != 0
     frame = Frame(numbers[:3], float(numbers[3]), steps, basis, reference, detailed)
     at, blocks, wanted = end + 4, [], stored if layers is None else min(layers, stored)
     for number in range(wanted):  # all checksums before any decoding
@@ -144,7 +144,7 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
     return _table([_read_block(data, start, frame, degree, path, name) for start, name in blocks], degree)
 
 
-# What the streams of a layer hold, in order; all further ones are view-dependent colour. Version 4 has one more.
+# What the streams of a layer hold, in order; all further ones are view-dependent colour. One more if DETAILED.
 DETAIL_STREAM = 8
 STREAMS = ["position"] * 3 + ["size"] * 4 + ["opacity", "position", "size", "opacity", "rotation", "colour"]
 
@@ -154,7 +154,7 @@ def sizes(data: bytes, path: Path | str = "cloud.splatz") -> dict[str, int]:
     fields = _unpack_header(data, Path(path))
     at = HEADER.size + fields[6] * (3 * ((fields[2] + 1) ** 2 - 1) + 4) + 4
     names = [*STREAMS]
-    if fields[1] == VERSIONS[1]:
+    if fields[3] & DETAILED:
         names.insert(DETAIL_STREAM, "detail")
     found = dict.fromkeys([*dict.fromkeys(names), "view-dependent colour"], 0)
     for number in range(fields[5]):

@@ -9,23 +9,32 @@ import zlib
 
 import numpy as np
 
-PRECISION = 14  # bits of the frequencies
-TOTAL = 1 << PRECISION
+from splat.formats.splatz_tables import (
+    PRECISION,
+    TOTAL,
+    Damaged,
+    inflate,
+    normalise,
+    pack_curves,
+    pack_tables,
+    unpack_curves,
+    unpack_tables,
+)
+
 LOWEST = 1 << 16  # of a state
-PER_LANE = 512  # symbols; a lane costs four bytes
+PER_LANE = {0: 512, 16: 2048}  # symbols, by a bit of the mode; a lane costs four bytes
+LONG = 16
+QUICK = 1 << 18  # symbols from which on many coders make decoding quicker
 DIRECT = 224  # values below are their own symbol, the others say their number of bits
-TABLE_BYTES = 1.5  # that an entry of a table costs, about
+FEWEST = 100  # symbols for each table, on average
+CURVED, SPLIT = 4, 8  # bits of the mode: tables are curves through a few levels; with one for even and one for odd
 MEMORY = 6  # groups of preceding symbols that are told apart
 HEAD = np.dtype([("bits", "<u4"), ("tables", "<u4"), ("words", "<u4")])
 
 
-class Damaged(ValueError):
-    """The bytes are no stream of this coder."""
-
-
-def lanes_of(count: int) -> int:
+def lanes_of(count: int, mode: int) -> int:
     """How many coders run side by side over ``count`` symbols."""
-    return max(1, count // PER_LANE)
+    return max(1, count // PER_LANE[mode & LONG])
 
 
 def encode(values: np.ndarray, contexts: np.ndarray | None = None, context_count: int = 1) -> bytes:
@@ -35,7 +44,8 @@ def encode(values: np.ndarray, contexts: np.ndarray | None = None, context_count
         return b""
     symbols, extra, sizes = _symbols(values)
     contexts = np.zeros(len(values), np.int64) if contexts is None else np.asarray(contexts, np.int64).reshape(-1)
-    lanes = lanes_of(len(symbols))
+    long = LONG if len(symbols) < QUICK else 0
+    lanes = lanes_of(len(symbols), long)
     steps = -(-len(symbols) // lanes)
     fill = np.full(steps * lanes - len(symbols), len(symbols) - 1)
     rows = np.concatenate([np.arange(len(symbols)), fill]).reshape(lanes, steps).T
@@ -45,18 +55,18 @@ def encode(values: np.ndarray, contexts: np.ndarray | None = None, context_count
     best = None
     for mode in (0, 1, 2, 3):
         kinds = (context_count if mode & 1 else 1) * (MEMORY if mode & 2 else 1)
-        if (mode & 1 and context_count == 1) or (kinds > 1 and kinds * 400 > symbols.size):
+        if (mode & 1 and context_count == 1) or (kinds > 1 and kinds * FEWEST > symbols.size):
             continue  # tables that few symbols would use cost more than they save
         table = (contexts if mode & 1 else 0) * (MEMORY if mode & 2 else 1) + (before if mode & 2 else 0)
         table = np.broadcast_to(table, symbols.shape)
         counts = np.bincount((table * 256 + symbols).reshape(-1), minlength=kinds * 256).reshape(kinds, 256)
-        share = np.maximum(counts, 1) / np.maximum(counts.sum(1, keepdims=True), 1)
-        cost = -(counts * np.log2(share)).sum() / 8 + TABLE_BYTES * np.count_nonzero(counts)
-        if best is None or cost < best[0]:
-            best = (cost, mode, table, counts)
-    _, mode, table, counts = best
-    frequencies = _normalise(counts)
-    packed = _pack_tables(frequencies)
+        for curved in (0, CURVED, CURVED | SPLIT):
+            packed = pack_curves(counts, curved & SPLIT) if curved else pack_tables(normalise(counts))
+            frequencies = unpack_curves(packed, kinds, curved & SPLIT) if curved else normalise(counts)
+            cost = len(packed) - (counts * np.log2(np.maximum(frequencies, 1) / TOTAL)).sum() / 8
+            if best is None or cost < best[0]:
+                best = (cost, mode | curved | long, table, frequencies, packed)
+    _, mode, table, frequencies, packed = best
     states, words = _encode(symbols, table, frequencies)
     plain = pack_bits(extra, sizes)
     head = np.array([(len(plain), len(packed), len(words))], HEAD).tobytes()
@@ -70,21 +80,21 @@ def decode(data: bytes, count: int, contexts: np.ndarray | None = None, context_
     """The ``count`` values (int64) that `encode` was given, with the same contexts. Raises Damaged."""
     if count == 0:
         return np.zeros(0, np.int64)
-    lanes = lanes_of(count)
     if len(data) < HEAD.itemsize + 3:
         raise Damaged("a stream is too short")
     head = np.frombuffer(data, HEAD, 1)[0]
     at = HEAD.itemsize
     mode, length = data[at], int.from_bytes(data[at + 1 : at + 3], "little")
-    at += 3
-    groups = np.frombuffer(_inflate(data[at : at + length], 256), np.uint8) if mode & 2 else np.zeros(256, np.uint8)
+    at, lanes = at + 3, lanes_of(count, mode)
+    groups = np.frombuffer(inflate(data[at : at + length], 256), np.uint8) if mode & 2 else np.zeros(256, np.uint8)
     at += length
     kinds = (context_count if mode & 1 else 1) * (MEMORY if mode & 2 else 1)
-    frequencies = _unpack_tables(data[at : at + int(head["tables"])], kinds)
+    tables = data[at : at + int(head["tables"])]
+    frequencies = unpack_curves(tables, kinds, mode & SPLIT) if mode & CURVED else unpack_tables(tables, kinds)
     at += int(head["tables"])
     plain = data[at : at + int(head["bits"])]
     at += int(head["bits"])
-    if mode > 3 or groups.max(initial=0) >= MEMORY or len(data) != at + 4 * lanes + 2 * int(head["words"]):
+    if mode > 31 or groups.max(initial=0) >= MEMORY or len(data) != at + 4 * lanes + 2 * int(head["words"]):
         raise Damaged("a stream's parts do not fit its length")
     states = np.frombuffer(data, "<u4", lanes, at).astype(np.int64)
     words = np.frombuffer(data, "<u2", int(head["words"]), at + 4 * lanes).astype(np.int64)
@@ -111,43 +121,6 @@ def _groups(symbols: np.ndarray) -> np.ndarray:
     """(256,) group of each symbol as a predecessor: ranges of about equal weight."""
     share = np.cumsum(np.bincount(symbols.reshape(-1), minlength=256)) / symbols.size
     return np.minimum((share - 1e-9) * MEMORY, MEMORY - 1).astype(np.int64)
-
-
-def _normalise(counts: np.ndarray) -> np.ndarray:
-    """Frequencies (C, 256) that sum to TOTAL in each row that has counts, at least 1 where a symbol occurs."""
-    total = counts.sum(1, keepdims=True)
-    wanted = counts * (TOTAL / np.maximum(total, 1))
-    result = np.where(counts > 0, np.maximum(np.rint(wanted), 1), 0).astype(np.int64)
-    for row in np.flatnonzero(total[:, 0]):
-        excess = int(result[row].sum()) - TOTAL
-        while excess:
-            largest = int(result[row].argmax())
-            change = min(excess, int(result[row, largest]) // 2) if excess > 0 else excess
-            result[row, largest] -= change
-            excess -= change
-    return result
-
-
-def _pack_tables(frequencies: np.ndarray) -> bytes:
-    return zlib.compress(frequencies.astype("<u2").T.reshape(-1).view(np.uint8).reshape(-1, 2).T.tobytes(), 6)
-
-
-def _unpack_tables(data: bytes, kinds: int) -> np.ndarray:
-    planes = np.frombuffer(_inflate(data, kinds * 512), np.uint8).reshape(2, 256, kinds).astype(np.int64)
-    frequencies = (planes[0] + (planes[1] << 8)).T
-    if not np.isin(frequencies.sum(1), (0, TOTAL)).all():
-        raise Damaged("a table of frequencies does not sum up")
-    return frequencies
-
-
-def _inflate(data: bytes, size: int) -> bytes:
-    try:
-        out = zlib.decompressobj().decompress(data, size + 1)
-    except zlib.error as error:
-        raise Damaged("a table cannot be inflated") from error
-    if len(out) != size:
-        raise Damaged("a table has a wrong length")
-    return out
 
 
 def _encode(symbols: np.ndarray, table: np.ndarray, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

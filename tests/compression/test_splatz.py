@@ -1,5 +1,7 @@
 """The container `.splatz`: what it keeps, how small it is, and that no damage passes unnoticed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from splat import InputError, formats
 from splat.cloud import GaussianCloud
-from splat.formats import splatz, splatz_rounding, splatz_turn
+from splat.formats import splatz, splatz_rounding, splatz_tables, splatz_turn
 from splat.formats import splatz_entropy as entropy
 from splat.formats.table import Table
 
@@ -222,7 +224,7 @@ def test_details_make_single_gaussians_finer_and_others_coarser(tmp_path):
     cloud, detail = blobs(600, 1), np.zeros(600, np.int64)
     detail[:200], detail[200:400] = 3, -4
     data = encode(cloud, detail=detail)
-    assert (data[8], encode(cloud)[8], encode(cloud, detail=0 * detail)) == (4, 3, encode(cloud))
+    assert (data[11], encode(cloud)[11], encode(cloud, detail=0 * detail)) == (2, 0, encode(cloud))
     finest = decode(encode(cloud, quality=140, detail=detail), tmp_path)
     assert len(match(cloud, finest)) == 600
     found, usual = decode(data, tmp_path), decode(encode(cloud), tmp_path)
@@ -243,3 +245,35 @@ def test_flipped_bytes_of_files_with_details_are_noticed(tmp_path):
         with pytest.raises(InputError, match="a.splatz"):
             decode(bytes(data), tmp_path / "a.splatz")
         data[at] ^= 1 << at % 8
+
+
+def test_files_of_version_3_are_read_as_ever():
+    """Written before there was a version 4: 40 Gaussians, SH degree 1, in two layers."""
+    path = Path(__file__).parent / "version3.splatz"
+    assert path.read_bytes()[8] == 3
+    found = formats.read(path)
+    assert len(found) == 40 and found.sh_degree == 1
+    sums = [float(values.double().sum()) for values in (found.means, found.log_scales, found.sh)]
+    assert sums == pytest.approx([1.8391805553110316, -518.8852052688599, 4.436327803879976], abs=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40_000), st.integers(0, 2**31), st.floats(0.05, 60), st.booleans())
+def test_curves_come_near_the_counts_they_stand_for(count, seed, spread, split):
+    random = np.random.default_rng(seed)
+    values = np.rint(random.laplace(0, spread, (3, count)) + [[0], [2.0], [-1.0]]).astype(np.int64)
+    symbols = np.minimum(entropy.zigzag(values), 223)
+    counts = np.stack([*(np.bincount(row, minlength=256) for row in symbols), np.zeros(256, np.int64)])
+    found = splatz_tables.unpack_curves(splatz_tables.pack_curves(counts, split), 4, split)
+    assert found.sum(1).tolist() == [splatz_tables.TOTAL] * 3 + [0]
+    assert (found[counts > 0] > 0).all()
+    if split and count > 5000:
+        ideal = -(counts[:3] * np.log2(np.maximum(counts[:3], 1) / count)).sum()
+        assert -(counts[:3] * np.log2(np.maximum(found[:3], 1) / splatz_tables.TOTAL)).sum() < 1.03 * ideal + 2000
+
+
+def test_few_symbols_need_no_large_tables():
+    random = np.random.default_rng(0)
+    values = entropy.zigzag(np.rint(random.laplace(0, 12, 3000)).astype(np.int64))
+    bits = 8 * len(entropy.encode(values, np.arange(3000) % 7, 7)) / 3000
+    assert bits < np.log2(2 * np.e * 12) + 0.3  # the entropy of a Laplace density, and little for tables
