@@ -5,6 +5,8 @@ those of the input from many views, none of which judges.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -14,14 +16,17 @@ from splat.compression.detail import NAME
 from splat.compression.judge import Judge
 from splat.compression.recovery import Recovery, square_loss
 from splat.compression.rounding import Rounding, with_ordered_axes
-from splat.compression.search import Codec, Goal, Trial
+from splat.compression.search import COARSEST, FINEST, Codec, Goal, Trial, search
 from splat.compression.views import scene_views, views_around
+from splat.errors import InputError
 from splat.formats.splatz_rounding import C0, Steps
 from splat.rendering import RenderOptions, render
 from splat.scene import Scene
 from splat.training.schedules import Rates
 
-FIRST, NEXT = 300, (150, 150, 150)  # steps before quality is adjusted, and after
+# Steps and pace of training; quality is looked for before each.
+STAGES = ((300, (1.0, 0.05)), (150, (0.5, 0.05)), (150, (0.5, 0.05)))
+GAIN = 0.9  # dB that the first wins, about
 MOST = 200_000  # Gaussians above which it would take too long
 VIEWS, PHASES = 24, (0.0, 0.25, 0.75)  # placed around a cloud without a scene; judges have phase 0.5
 SCENE_VIEWS = 40
@@ -51,11 +56,26 @@ def refit(
         start, lambda index: (cameras[index], pictures[index], None), len(cameras), rates_for(frame.steps), options,
         loss=square_loss,
     )  # fmt: skip
-    stages = [(FIRST, (1.0, 0.05)), *((steps, (0.5, 0.05)) for steps in NEXT)]
-    gain = 1.0 / slope if goal.psnr is not None else 0.0  # the first stage wins back about a decibel
-    begin = found.quality - gain, 8.0 * found.size
-    better = train_coded(recovery, codec, judge, goal, begin, stages, note=note, slope=slope, detail=detail)
-    return better if better is not None and goal.better(better, found) else found
+    best, gain, quality, tried = found, GAIN, found.quality, []
+
+    def seen(trial: Trial) -> None:
+        tried.append(trial)
+        note(trial)
+
+    for steps, pace in STAGES:
+        # Quality acts in jumps, so that a good one is looked for without training, lower by what training wins.
+        aim = replace(goal, psnr=goal.psnr - gain) if goal.psnr is not None else replace(goal, size=0.995 * goal.size)
+        candidate = partial(codec.trial, part, judge=judge)
+        try:
+            start = search([candidate], aim, (COARSEST, FINEST), note, (quality, slope))
+        except InputError:
+            break
+        stage = [(steps, pace)]
+        begin = start.quality, 8.0 * start.size
+        better = train_coded(recovery, codec, judge, goal, begin, stage, note=seen, slope=slope, detail=detail)
+        gain, quality = max(tried[-1].psnr - start.psnr, 0.0), start.quality
+        best = better if better is not None and goal.better(better, best) else best
+    return best
 
 
 def rates_for(steps: Steps) -> Rates:
