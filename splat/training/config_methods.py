@@ -96,6 +96,8 @@ class DilateConfig:
     """Draw every so many-th pixel of every so many-th row, from a first one drawn by lot; 1 is off."""
     until: float = 1.0
     """Fraction of the run from which all pixels are drawn."""
+    least: int = 0
+    """Pictures of fewer pixels than this are drawn in full."""
 
 
 @dataclass(frozen=True)

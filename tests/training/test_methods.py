@@ -130,6 +130,8 @@ def test_a_dilated_shot_has_the_pixels_that_its_camera_sees():
     plain = Shot(0, photo, camera, (0.0,) * 3)
     assert dilate.strided(DilateConfig(3, until=0.5), plain, 0.5, 1, 0) is plain
     assert dilate.strided(DilateConfig(4), plain, 0.0, 1, 0) is plain  # too small for a grid
+    assert dilate.strided(DilateConfig(2, least=58 * 61 + 1), plain, 0.0, 1, 0) is plain
+    assert dilate.strided(DilateConfig(2, least=58 * 61), plain, 0.0, 1, 0) is not plain
 
 
 def test_a_small_photo_shows_what_its_small_camera_sees():

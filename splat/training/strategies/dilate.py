@@ -20,8 +20,10 @@ from splat.training.strategies.coarse import LEAST_SIDE
 
 def strided(config: DilateConfig, shot: Shot, fraction: float, seed: int, number: int) -> Shot:
     """``shot``, the picture ``number`` of a run, on the grid that ``config`` wants at ``fraction`` of it."""
-    stride = config.stride
-    if stride == 1 or fraction >= config.until or min(shot.camera.width, shot.camera.height) < stride * LEAST_SIDE:
+    stride, width, height = config.stride, shot.camera.width, shot.camera.height
+    if stride == 1 or fraction >= config.until:
+        return shot
+    if width * height < config.least or min(width, height) < stride * LEAST_SIDE:
         return shot
     x, y = torch.randint(0, stride, (2,), generator=generator(seed, "dilate", number)).tolist()
     channels = (shot.photo.rgb, shot.photo.mask, shot.photo.alpha)
