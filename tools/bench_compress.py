@@ -146,7 +146,9 @@ def codebooks(paths: list[Path], options) -> None:
     ):
         books = vectors.codebooks(cloud, groups, scores)
         after = before - judge.psnr(vectors.quantized(cloud, books))
-        trained = compression.finetune(cloud, scene, options.recovery, drawing, rounding=vectors.Assigned(books))
+        trained = compression.finetune(
+            cloud, scene, options.recovery, drawing, pace=(0.3, 0.01), rounding=vectors.Assigned(books)
+        )
         healed = before - judge.psnr(vectors.quantized(trained, books))
         size = places + sum(map(len, vectors.coded(books)))
         ours = f"{plain(cloud) / size:.1f}× at {healed:.3f} dB ({after:.3f} dB before training)"

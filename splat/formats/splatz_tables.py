@@ -66,7 +66,13 @@ def pack_curves(counts: np.ndarray, split: bool) -> bytes:
     wanted = np.add.reduceat(counts, EDGES[:-1], axis=1).astype(np.float64)
     widths = np.clip(last[:, None] + 1, EDGES[:-1], EDGES[1:]) - EDGES[:-1]
     density = wanted / np.maximum(widths, 1)
-    floor = np.where(density > 0, density, np.inf).min(1, keepdims=True, initial=np.inf)
+
+    def over_pairs(values: np.ndarray, reduce) -> np.ndarray:
+        """One value for all buckets of a table, (curves, 1)."""
+        tables = values.reshape(-1, (2 if split else 1) * BUCKETS)
+        return np.repeat(reduce(tables, axis=1), 2 if split else 1)[:, None]
+
+    floor = over_pairs(np.where(density > 0, density, np.inf), np.min)
     rises = np.where(density > 0, 8 * np.log2(np.maximum(density, 1e-9) / floor.clip(max=1e18)), -8.0)
     beyond = np.arange(BUCKETS) == np.searchsorted(EDGES, last, side="right")[:, None]
     for _ in range(REFITS):  # straight lines between middles give other sums than steps
@@ -74,8 +80,8 @@ def pack_curves(counts: np.ndarray, split: bool) -> bytes:
         codes = np.where(used[:, None], np.clip(np.rint(rises) + 9, 0, 255), 0).astype(np.uint8)
         weights = _weights(codes, last)
         found = np.add.reduceat(weights, EDGES[:-1], axis=1).astype(np.float64)
-        share = wanted / np.maximum(wanted.sum(1, keepdims=True), 1)
-        got = found / np.maximum(found.sum(1, keepdims=True), 1)
+        share = wanted / np.maximum(over_pairs(wanted, np.sum), 1)
+        got = found / np.maximum(over_pairs(found, np.sum), 1)
         better = (wanted > 0) & (found > 0)
         rises = rises + np.where(better, 8 * np.log2(np.where(better, share / np.maximum(got, 1e-12), 1.0)), 0.0)
     return zlib.compress(last.astype(np.uint8).tobytes() + codes.T.tobytes(), 9)

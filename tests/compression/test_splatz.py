@@ -258,7 +258,7 @@ def test_files_of_version_3_are_read_as_ever():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 40_000), st.integers(0, 2**31), st.floats(0.05, 60), st.booleans())
+@given(st.integers(1, 40_000), st.integers(0, 2**31), st.floats(0.05, 25), st.booleans())
 def test_curves_come_near_the_counts_they_stand_for(count, seed, spread, split):
     random = np.random.default_rng(seed)
     values = np.rint(random.laplace(0, spread, (3, count)) + [[0], [2.0], [-1.0]]).astype(np.int64)
