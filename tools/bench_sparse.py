@@ -50,10 +50,15 @@ MAIN = {
     "plain ADC": lambda: plain("adc"),
     "plain MCMC": lambda: plain("mcmc"),
     "preset sparse": lambda: sparse(),
+    "plain ADC, as long as few": lambda: plain("adc", steps=preset("few").steps),
+    "plain MCMC, as long as few": lambda: plain("mcmc", steps=preset("few").steps),
     "preset few": lambda: changed(preset("few")),
 }
 FEW = 8  # photos up to which the command line takes `sparse`, then `few`
-ELSEWHERE = {False: ("preset few",), True: ("preset sparse",)}  # rows of more, and of fewer photos
+ELSEWHERE = {  # rows of more, and of fewer photos
+    False: tuple(name for name in MAIN if "few" in name),
+    True: ("preset sparse",),
+}
 ALONE = {
     "plain ADC + dense points": lambda: plain(priors__dense=True),
     "plain ADC + dense and guessed points": lambda: plain(priors__dense=True, priors__guess=11),
