@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
-
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.compression.recovery import Recovery, Target, photos, usual_rates
+from splat.compression.recovery import Recovery, photos, renders, usual_rates
 from splat.compression.rounding import Rounding
-from splat.rendering import RenderOptions, render
+from splat.rendering import RenderOptions
 from splat.scene import Scene
 from splat.training.schedules import Rates
 
@@ -63,23 +61,7 @@ def distill(
     if student.sh_degree == cloud.sh_degree or len(cloud) == 0 or not cameras or steps == 0:
         return student
     options = options or RenderOptions()
-    places = torch.stack([camera.position.double() for camera in cameras])
-    spacing = float((places - places.mean(0)).norm(dim=1).mean()) / max(len(cameras), 1) ** 0.5
-    generator = torch.Generator().manual_seed(seed)
-    count = 0
-
-    def target(index: int) -> Target:
-        nonlocal count
-        camera, count = cameras[index], count + 1
-        if count % 3:
-            pose = camera.world_to_camera.double().clone()
-            noise = torch.randn(3, generator=generator, dtype=torch.float64)
-            pose[:3, 3] -= pose[:3, :3] @ (JITTER * spacing * noise)
-            camera = camera.replace(world_to_camera=pose)
-        with torch.no_grad():
-            picture = render(cloud, camera, options=options).rgb
-        return camera, (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8), None
-
+    target = renders(cloud, cameras, options, JITTER, seed)
     recovery = Recovery(student, target, len(cameras), COLOUR_RATES, options, seed)
     recovery.run(steps, (1.0, 0.1))
     return recovery.cloud

@@ -16,7 +16,7 @@ from splat.cloud import GaussianCloud
 from splat.compression.allocation import allocate
 from splat.compression.coded_training import train_coded
 from splat.compression.judge import Judge, by_photos, by_renders
-from splat.compression.recovery import Recovery, photos, usual_rates
+from splat.compression.recovery import Recovery, photos, renders, usual_rates
 from splat.compression.rounding import with_ordered_axes
 from splat.compression.search import COARSEST, FINEST, Codec, Goal, Trial, search
 from splat.compression.significance import significance
@@ -32,6 +32,7 @@ DROP_FOR_PRUNING = 0.5  # share of the allowed drop that may be gone after pruni
 HEALED = 1.0  # dB that training on the rounded wins back, about
 PRICE = 0.5  # hundredths of the loss for a hundredth of the file
 FAST, SLOW, LAST = (1.5, 1.0), (0.7, 0.02), (0.5, 0.02)  # paces: on the rounded, falling, in each polish
+JITTER = 0.3  # of the distance between neighbouring cameras, for renders that stand in for photos
 # What is rounded must move by whole steps to show: learning rates on the rounded, by those of usual recovery.
 FASTER = {"means": 2.0, "log_scales": 2.0, "quats": 2.0, "sh_rest": 4.0}
 PHOTO_SLOPE = 0.05  # dB that a step of one in quality changes
@@ -82,6 +83,15 @@ def with_photos(
     recovery.run(_part(WARM, steps), (1.0, 1.0))
     say(_plan(steps, (time.monotonic() - start) / max(recovery.steps, 1)))
     _thin(recovery, work, drop, steps)
+    if len(recovery.cloud) == len(cloud) > 1:
+        say("training on these photos shows the held-out ones worse; training on renders of the input instead")
+        spent, cameras = recovery.steps, scene_views(scene)
+        recovery = Recovery(
+            with_ordered_axes(cloud), renders(cloud, cameras, options, JITTER), len(cameras),
+            usual_rates(scene.extent), options, progress=step,
+        )  # fmt: skip
+        recovery.steps = spent
+        _thin(recovery, work, drop, steps)
     if codec.name == "splatz":
         thinned = recovery.mean
         return _on_the_rounded(recovery, work, steps) or _searched([thinned, cloud], work)

@@ -5,7 +5,7 @@ what falling learning rates would make of it: decisions in the middle of a run l
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 import torch
@@ -15,7 +15,7 @@ from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.compression.rounding import Rounding, settle, with_ordered_axes
 from splat.errors import InputError
-from splat.rendering import RenderOptions
+from splat.rendering import RenderOptions, render
 from splat.rendering.backends import choose_backend
 from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import ImageGradients
@@ -64,6 +64,33 @@ def photos(scene: Scene, options: RenderOptions) -> tuple[Callable[[int], Target
         return cache.views[index].camera, composite(photo, options.background), photo.mask
 
     return target, len(cache.views)
+
+
+def renders(
+    cloud: GaussianCloud, cameras: Sequence[Camera], options: RenderOptions, jitter: float, seed: int = 0
+) -> Callable[[int], Target]:
+    """Targets without photos: renders of ``cloud``, two of three from a camera moved by noise.
+
+    The noise is ``jitter`` times the distance between neighbours of as many cameras (LightGaussian's pseudo views).
+    """
+    places = torch.stack([camera.position.double() for camera in cameras])
+    spacing = float((places - places.mean(0)).norm(dim=1).mean()) / max(len(cameras), 1) ** 0.5
+    generator = torch.Generator().manual_seed(seed)
+    count = 0
+
+    def target(index: int) -> Target:
+        nonlocal count
+        camera, count = cameras[index], count + 1
+        if count % 3:
+            pose = camera.world_to_camera.double().clone()
+            noise = torch.randn(3, generator=generator, dtype=torch.float64)
+            pose[:3, 3] -= pose[:3, :3] @ (jitter * spacing * noise)
+            camera = camera.replace(world_to_camera=pose)
+        with torch.no_grad():
+            picture = render(cloud, camera, options=options).rgb
+        return camera, (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8), None
+
+    return target
 
 
 def usual_rates(extent: float) -> Rates:
