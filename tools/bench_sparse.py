@@ -61,7 +61,7 @@ ELSEWHERE = {  # rows of more, and of fewer photos
 }
 ALONE = {
     "plain ADC + dense points": lambda: plain(priors__dense=True),
-    "plain ADC + dense and guessed points": lambda: plain(priors__dense=True, priors__guess=11),
+    "plain ADC + dense and guessed points": lambda: plain(priors__dense=True, priors__guess=10),
     "plain ADC + mean background": lambda: plain(priors__mean_background=True),
     "plain ADC + dropout": lambda: plain(priors__dropout=0.3),
     "plain ADC + no growth": lambda: plain(adc__gradient=1e9),
