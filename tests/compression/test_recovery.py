@@ -87,3 +87,14 @@ def test_the_whole_way_prunes_says_what_it_does_and_keeps_the_goal():
     assert psnr(found.cloud) >= psnr(cloud) - 20
     assert found.gaussians < len(cloud)
     assert "steps" in said[0] and any("Gaussians" in line for line in said) and any("quality" in line for line in said)
+
+
+def test_photos_that_mislead_are_replaced_by_renders(monkeypatch):
+    scene, said = mini_scene(views=9, size=32, backend="auto"), []
+    camera = scene.train_views[0].camera
+    noise = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("splat.compression.photos.photos", lambda *_: (lambda index: (camera, noise, None), 1))
+    cloud = GaussianCloud.concat([truth(), truth().replace(logit_opacities=truth().logit_opacities * 0 - 6)])
+    found = splat.compress(cloud, max_drop=20, scene=scene, steps=120, options=OPTIONS, say=said.append)
+    assert any("renders of the input" in line for line in said)
+    assert found.gaussians < len(cloud)
