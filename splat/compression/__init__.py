@@ -15,7 +15,7 @@ from splat.compression.finetune import distill, finetune
 from splat.compression.judge import Judge, by_renders
 from splat.compression.photos import with_photos
 from splat.compression.prune import prune, prune_below
-from splat.compression.refit import refit
+from splat.compression.refit import MOST, STAGES, refit
 from splat.compression.search import COARSEST, FINEST, Codec, Goal, Trial, search
 from splat.compression.significance import blending_weights, significance
 from splat.compression.views import scene_views, views_around
@@ -37,6 +37,7 @@ SIZE_SHARES = (0.0, 0.3, 0.55, 0.75)  # pruned, where a size is wanted
 TINY_SHARES = (0.9, 0.97, 0.99, 0.999)  # where none of those can be as small
 START = 50.0  # quality tried first
 STEPS = 4000  # of training, with photos
+FITTING = 12 + sum(steps for steps, _ in STAGES)  # trials and steps without photos
 SLOPE_PSNR, SLOPE_SIZE = 0.5, 0.24  # by how much a trial usually changes with one step of quality, see `Goal.miss`
 
 
@@ -104,7 +105,8 @@ def compress(
     cloud = cloud if bool(cloud.sh[:, 1:].any()) else cloud.with_sh_degree(0)
     codec = Codec(Path(out), options.antialiased)
     trials: list[dict] = []
-    work = _Work(progress, 12 if max_drop is None else 20 + steps)
+    fitting = FITTING if codec.name == "splatz" and len(cloud) <= MOST else 0
+    work = _Work(progress, 12 + fitting if max_drop is None else 20 + steps)
 
     def note(trial: Trial) -> None:
         trials.append(trial.row())
@@ -121,7 +123,7 @@ def compress(
     else:
         wanted = size if size is not None else math.floor(plain / ratio) if ratio is not None else None
         goal = Goal(size=wanted) if wanted is not None else Goal(psnr=fidelity or DEFAULT_FIDELITY)
-        found = _without_photos(cloud, scene, goal, codec, options, note)
+        found = _without_photos(cloud, scene, goal, codec, options, note, partial(work.done, 1))
     facts = {
         name: getattr(found, name) for name in ("data", "cloud", "size", "psnr", "gaussians", "sh_degree", "quality")
     }
@@ -156,7 +158,7 @@ def _check(fidelity, size, ratio, max_drop, scene) -> None:
 
 
 def _without_photos(
-    cloud: GaussianCloud, scene: Scene | None, goal: Goal, codec: Codec, options: RenderOptions, note
+    cloud: GaussianCloud, scene: Scene | None, goal: Goal, codec: Codec, options: RenderOptions, note, step
 ) -> Trial:
     """Post-hoc: prune by significance, cut or quantize, judge by renders of the input."""
     judge = by_renders(cloud, options, scene=scene)
@@ -190,7 +192,7 @@ def _without_photos(
         found = search(pruned(TINY_SHARES), goal, (COARSEST, FINEST), note, (COARSEST, slope))
     if codec.name != "splatz":
         return found
-    return refit(found, parts[found.gaussians], seen, scene, goal, codec, judge, options, slope, note)
+    return refit(found, parts[found.gaussians], seen, scene, goal, codec, judge, options, slope, note, step)
 
 
 def _cut(cloud: GaussianCloud, scores: torch.Tensor, codec: Codec, judge: Judge) -> Iterator[Callable[[float], Trial]]:

@@ -36,12 +36,13 @@ SPEED = 0.005  # of a code's width that a value may move in a step, about
 def refit(
     found: Trial, part: GaussianCloud, whole: GaussianCloud, scene: Scene | None, goal: Goal, codec: Codec,
     judge: Judge, options: RenderOptions, slope: float, note: Callable[[Trial], None],
+    step: Callable[[], None] | None = None,
 ) -> Trial:  # fmt: skip
     """``found``, or what is better after its codes were fitted to renders of ``whole``.
 
     Args:
         part: the Gaussians of ``found`` as they were before they were coded.
-        slope: by how much a step of one in quality changes `Goal.miss`.
+        slope: by how much a step of one in quality changes `Goal.miss`. step: called after each step of training.
     """
     cameras = scene_views(scene, most=SCENE_VIEWS) if scene else []
     cameras = cameras or [camera for phase in PHASES for camera in views_around(whole, VIEWS, phase=phase)]
@@ -54,7 +55,7 @@ def refit(
     frame = Rounding.of(start, codec.steps_at(found.quality)).frame
     recovery = Recovery(
         start, lambda index: (cameras[index], pictures[index], None), len(cameras), rates_for(frame.steps), options,
-        loss=square_loss,
+        progress=step, loss=square_loss,
     )  # fmt: skip
     best, gain, quality, tried = found, GAIN, found.quality, []
 
