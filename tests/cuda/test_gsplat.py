@@ -18,7 +18,7 @@ from cases import GRADIENTS, case, expected  # noqa: E402
 
 
 def rasterization(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, packed, rasterize_mode,
+    means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, eps2d, packed, rasterize_mode,
     sh_degree=None, backgrounds=None, render_mode="RGB", absgrad=False,
 ):  # fmt: skip
     """gsplat 1.5.3's signature and shapes, as far as the backend uses them."""
@@ -31,7 +31,7 @@ def rasterization(
     background = (0.0, 0.0, 0.0) if backgrounds is None else tuple(backgrounds[0].tolist())
     depth = render_mode == "RGB+ED"
     antialiased = rasterize_mode == "antialiased"
-    options = RenderOptions(background, sh_degree, antialiased, depth=depth, near=near_plane)
+    options = RenderOptions(background, sh_degree, antialiased, depth=depth, near=near_plane, blur=eps2d)
     cloud = GaussianCloud(means, scales.log(), quats, torch.logit(opacities), sh)
     camera = Camera(fx, fy, cx, cy, width, height, viewmats[0].detach())
     drawn = render(cloud, camera, "reference", options, world_to_camera=viewmats[0])

@@ -80,7 +80,7 @@ def test_photos_without_overlap(tmp_path) -> None:
 
 def test_too_few_photos(tmp_path) -> None:
     PIL.Image.new("RGB", (64, 48)).save(tmp_path / "one.jpg")
-    with pytest.raises(InputError, match="holds 1 photos"):
+    with pytest.raises(InputError, match="holds one photo,"):
         Scene.load(tmp_path, progress=False)
 
 
