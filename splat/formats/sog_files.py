@@ -51,8 +51,7 @@ class Files:
             zipfile.BadZipFile,
             zlib.error,
             EOFError,
-            NotImplementedError,
-            RuntimeError,
+            RuntimeError,  # encryption, or a compression that zipfile does not know
             ValueError,
             OSError,
         ) as error:
@@ -76,7 +75,7 @@ def open_files(path: Path) -> Iterator[Files]:
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError) as error:
         raise InputError(f"{path}: it is no SOG bundle ({error}); copy it again or give its folder") from error
     with archive:
         names = [name for name in archive.namelist() if name == META or name.endswith("/" + META)]

@@ -1,6 +1,5 @@
 """From a cloud and cameras to a mesh: observe, fuse, extract, clean, colour."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from splat.surface.observe import observe
 from splat.surface.options import MeshOptions
 from splat.surface.rig import working_distance
 from splat.surface.space import Space
-from splat.surface.spread import disagreement
+from splat.surface.spread import disagreement, sample_points
 from splat.surface.texture import Picture, Textured, texture
 
 NARROW, WIDE = 4.0, 20.0  # truncation, voxels
@@ -213,17 +212,7 @@ def _region(
 
 def _sample(maps: MapStore, most: int = 2000) -> NDArray[np.float64]:
     """World points of an even choice of known pixels, at most ``most`` a view."""
-    points = []
-    for index in range(len(maps)):
-        view = maps[index]
-        step = max(1, math.isqrt(view.depth.size // most))
-        rows, columns = np.nonzero(view.known[::step, ::step])
-        rows, columns = rows * step, columns * step
-        z, camera = view.depth[rows, columns].astype(np.float64), view.camera
-        x, y = (columns + 0.5 - camera.cx) / camera.fx * z, (rows + 0.5 - camera.cy) / camera.fy * z
-        pose = camera.world_to_camera.double().numpy()
-        points.append((np.stack([x, y, z], 1) - pose[:3, 3]) @ pose[:3, :3])
-    return np.concatenate(points)
+    return np.concatenate([sample_points(maps[index], most) for index in range(len(maps))])
 
 
 def _in_box(box: Sequence[float]) -> tsdf.Inside:

@@ -23,16 +23,16 @@ def disagreement(maps: Sequence[DepthMap]) -> float:
     apart = []
     for index in range(0, len(maps), max(1, len(maps) // VIEWS)):
         nearest = np.argsort(np.linalg.norm(places - places[index], axis=1), kind="stable")[1 : NEIGHBOURS + 1]
-        points = _points(maps[index])
+        points = sample_points(maps[index], SAMPLES)
         for other in nearest:
             apart.append(_gaps(points, maps[other]))
     found = np.concatenate(apart) if apart else np.zeros(0)
     return float(np.quantile(found, QUANTILE)) if len(found) else 0.0
 
 
-def _points(view: DepthMap) -> np.ndarray:
-    """World points (M, 3) of an even choice of the view's pixels."""
-    step = max(1, math.isqrt(view.depth.size // SAMPLES))
+def sample_points(view: DepthMap, most: int) -> np.ndarray:
+    """World points (M, 3) float64 of an even choice of the view's known pixels, about ``most`` if it knows them all."""
+    step = max(1, math.isqrt(view.depth.size // most))
     rows, columns = np.nonzero(view.known[::step, ::step])
     rows, columns = rows * step, columns * step
     z, camera = view.depth[rows, columns].astype(np.float64), view.camera
