@@ -204,7 +204,7 @@ def train(name: str, options: Options) -> dict[str, Any]:
         entry = {"step": plan.step, "seconds": plan.seconds, "gaussians": len(state.cloud)}
         with clock.paused():
             used = time.process_time()
-            cloud = trainer.finished(setup, state.cloud)
+            cloud = trainer.finished(setup, state)
             found = evaluate(cloud, scene, setup.name, options_of(config), full=plan.finished)
             looking[0] += time.process_time() - used
         curve.append(entry | {"psnr": found.psnr, "ssim": found.ssim})

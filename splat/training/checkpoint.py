@@ -68,11 +68,15 @@ def pack_population(population: Population) -> dict[str, Any]:
         "m": dict(adam.m),
         "v": dict(adam.v),
         "statistics": dict(population.statistics),
+        "mean": dict(population.mean),
+        "averaged": population.averaged,
     }
 
 
 def unpack_population(state: dict[str, Any], device: torch.device) -> Population:
     """The inverse of `pack_population`, on ``device``."""
-    moved = {part: {name: tensor.to(device) for name, tensor in tensors.items()} for part, tensors in state.items()}
+    names = ("cloud", "extras", "m", "v", "statistics", "mean")
+    moved = {part: {name: tensor.to(device) for name, tensor in state.get(part, {}).items()} for part in names}
     cloud = GaussianCloud(**moved["cloud"], extras=moved["extras"])
-    return Population(cloud, AdamState(moved["m"], moved["v"]), moved["statistics"])
+    adam = AdamState(moved["m"], moved["v"])
+    return Population(cloud, adam, moved["statistics"], moved["mean"], state.get("averaged", 0))

@@ -15,6 +15,7 @@ from splat.errors import InputError
 from splat.files import packaged_folder, write_text
 from splat.training.budget import most_rows
 from splat.training.config_methods import (
+    AverageConfig,
     BatchConfig,
     CoarseConfig,
     DilateConfig,
@@ -199,6 +200,8 @@ class TrainConfig:
     """Limit of sharpness."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     """More photos per step."""
+    average: AverageConfig = field(default_factory=AverageConfig)
+    """Mean over the end of the run."""
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     """Colour correction."""
     pose: PoseConfig = field(default_factory=PoseConfig)
@@ -231,7 +234,7 @@ _FRACTIONS = {
     *("loss.ssim", "priors.virtual", "priors.floaters", "priors.proximity", "priors.partner"),
     *("taming.start", "taming.stop", "turbo.start", "turbo.stop", "turbo.colour_chance", "coarse.until"),
     *("ges.reset_every", "ges.reset_until", "prune.share", "prune.start", "prune.stop", "batch.start"),
-    *("ges.frequency", "coarse.count", "dilate.until", "taming.first", "taming.recycle"),
+    *("average.start", "ges.frequency", "coarse.count", "dilate.until", "taming.first", "taming.recycle"),
     *("wild.occluder_start", "enhance.strength", "enhance.start", "enhance.share"),
 }
 _OPACITIES = {

@@ -143,6 +143,14 @@ class SmoothConfig:
 
 
 @dataclass(frozen=True)
+class AverageConfig:
+    """The mean of the Gaussians over the last part of the run, instead of the last of them."""
+
+    start: float = 1.0
+    """Fraction of the run from which on they are averaged, anew after each change of rows; 1 is off."""
+
+
+@dataclass(frozen=True)
 class BatchConfig:
     """More photos per step late in the run."""
 

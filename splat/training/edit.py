@@ -5,7 +5,7 @@ A `Population` holds everything that has one row per Gaussian: parameters, both 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,11 +22,15 @@ class Population:
         cloud: the parameters, N rows.
         adam: Adam's two moments of every parameter tensor.
         statistics: float32 tensors (N,) by name, what the strategy in use wants accumulated.
+        mean: running mean of the parameters by name, as of `splat.training.average`; empty before the first.
+        averaged: how many moments of the run are in ``mean``.
     """
 
     cloud: GaussianCloud
     adam: AdamState
     statistics: dict[str, Tensor]
+    mean: dict[str, Tensor] = field(default_factory=dict)
+    averaged: int = 0
 
     def __len__(self) -> int:
         return len(self.cloud)
@@ -56,6 +60,7 @@ def keep(population: Population, mask: Tensor) -> None:
         for name in moments:  # one tensor at a time, so that little exists twice at once
             moments[name] = moments[name][rows]
     population.statistics = {name: values[rows] for name, values in population.statistics.items()}
+    forget_mean(population)
 
 
 def permute(population: Population, order: Tensor) -> None:
@@ -66,6 +71,7 @@ def permute(population: Population, order: Tensor) -> None:
         for name in moments:
             moments[name] = moments[name][order]
     population.statistics = {name: values[order] for name, values in population.statistics.items()}
+    forget_mean(population)
 
 
 def append(population: Population, rows: GaussianCloud) -> None:
@@ -75,6 +81,7 @@ def append(population: Population, rows: GaussianCloud) -> None:
     for tensors in (population.adam.m, population.adam.v, population.statistics):
         for name, values in tensors.items():
             tensors[name] = torch.cat([values, values.new_zeros(len(rows), *values.shape[1:])])
+    forget_mean(population)
 
 
 def replace(population: Population, index: Tensor, rows: GaussianCloud | Mapping[str, Tensor]) -> None:
@@ -100,6 +107,12 @@ def replace(population: Population, index: Tensor, rows: GaussianCloud | Mapping
         for moments in (population.adam.m, population.adam.v):
             if name in moments:
                 moments[name][index] = 0
+    forget_mean(population)
+
+
+def forget_mean(population: Population) -> None:
+    """Begin the running mean of the parameters anew: what it averaged are no longer the same Gaussians."""
+    population.mean, population.averaged = {}, 0
 
 
 def clear_statistics(population: Population) -> None:

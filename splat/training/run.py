@@ -125,7 +125,7 @@ def train(
         finally:
             setup.cache.close()
         if not complete:
-            return TrainResult(trainer.finished(setup, state.cloud), _facts(setup, state), False, out)
+            return TrainResult(trainer.finished(setup, state), _facts(setup, state), False, out)
         with gpu.memory_errors():
             return _finish(setup, state, out)
     except InputError:
@@ -266,7 +266,7 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 def _look(setup: Setup, state: State) -> float | None:
     """Mean PSNR over the held-out photos, dB."""
     views, options = setup.scene.test_views, options_of(setup.config)
-    cloud = trainer.finished(setup, state.cloud)
+    cloud = trainer.finished(setup, state)
     return evaluate(cloud, setup.scene, setup.name, options, views, full=False).psnr
 
 
@@ -277,7 +277,7 @@ def _reserve(setup: Setup, state: State, out: Path | None, saving: float) -> flo
         saving: what the last checkpoint took.
     """
     start, views = state.plan.seconds, setup.scene.test_views
-    cloud = trainer.finished(setup, state.cloud)
+    cloud = trainer.finished(setup, state)
     if out is None:
         evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1])
         return (state.plan.seconds - start) * len(views)
@@ -317,7 +317,7 @@ def _save(setup: Setup, state: State, out: Path | None) -> Path | None:
 
 def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
     """Evaluate, and write everything but the checkpoints."""
-    state.population.cloud = trainer.finished(setup, state.cloud)
+    state.population.cloud = trainer.finished(setup, state)
     renders = None if out is None else out / "renders"
     scores = evaluate(state.cloud, setup.scene, setup.name, options_of(setup.config), save=renders)
     _record(state, scores.psnr)

@@ -19,6 +19,7 @@ from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import Rendering
 from splat.scene import ImageCache, Scene, View
 from splat.training import looks, pose, schedules, surface_terms
+from splat.training.average import averaged, take_in
 from splat.training.budget import most_rows
 from splat.training.checkpoint import pack_population, unpack_population
 from splat.training.config import TrainConfig
@@ -157,9 +158,9 @@ def _photo_parameters(setup: Setup) -> tuple[Corrections, PhotoParameters | None
     return Corrections.of(setup.config, photos, device_of(setup.backend)), poses
 
 
-def finished(setup: Setup, cloud: GaussianCloud) -> GaussianCloud:
-    """The cloud of a run as it is drawn and written: what only its training needed is worked in or left out."""
-    return without_columns(presented(setup.parts, cloud))
+def finished(setup: Setup, state: State) -> GaussianCloud:
+    """The cloud of a run as it is drawn and written: averaged; what only its training needed worked in or left out."""
+    return without_columns(presented(setup.parts, averaged(state.population)))
 
 
 def device_of(backend: ModuleType) -> torch.device:
@@ -213,6 +214,7 @@ def step(setup: Setup, state: State) -> None:
     for part in setup.parts:
         if part.refine is not None:
             part.refine(state.population, moment)
+    take_in(config.average, state.population, plan.step, plan.fraction)
 
 
 def moment_of(setup: Setup, state: State) -> Moment:

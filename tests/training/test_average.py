@@ -1,0 +1,87 @@
+"""The mean of the Gaussians over the end of a run, against means of what the run's callback saw."""
+
+import dataclasses
+
+import pytest
+import torch
+from mini_scene import mini_scene
+
+from splat.cloud import FIELDS
+from splat.training import average, edit, train
+from splat.training.config import AverageConfig, McmcConfig, TrainConfig
+from splat.training.config_methods import GesConfig
+
+STILL = McmcConfig(every=10, stop=0.1)  # rows change at step 5 at most
+BASE = TrainConfig(
+    steps=60, gaussians=120, sh_degree=1, checkpoint_seconds=0, average=AverageConfig(start=0.4), mcmc=STILL
+)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return mini_scene(size=32)
+
+
+def seen(scene, config, steps):
+    """The finished run, and its cloud as it was after each of ``steps``."""
+    found = {}
+
+    def look(now):
+        if now.step in steps:
+            found[now.step] = now.cloud.map(torch.Tensor.clone)
+
+    return train(scene, config, progress=look), found
+
+
+def test_what_is_written_is_the_mean_of_every_tenth_step_after_the_start(scene):
+    result, found = seen(scene, BASE, (30, 40, 50, 60))  # 24 is the start
+    for name in FIELDS:
+        mean = torch.stack([getattr(cloud, name).double() for cloud in found.values()]).mean(0)
+        assert torch.allclose(getattr(result.cloud, name).double(), mean, atol=1e-6)
+        assert not torch.equal(getattr(result.cloud, name), getattr(found[60], name))
+
+
+def test_off_by_default_and_without_a_say_in_the_training(scene):
+    plain, found = seen(scene, dataclasses.replace(BASE, average=AverageConfig()), (60,))
+    _, with_mean = seen(scene, BASE, (60,))
+    for name in FIELDS:
+        assert torch.equal(getattr(plain.cloud, name), getattr(found[60], name))
+        assert torch.equal(getattr(with_mean[60], name), getattr(found[60], name))
+
+
+def test_a_change_of_rows_begins_the_mean_anew(scene):
+    """Growth at every tenth step up to 50: the mean knows steps 50 and 60 only."""
+    config = dataclasses.replace(BASE, mcmc=McmcConfig(every=10, stop=0.85, full=0.85))
+    result, found = seen(scene, config, (50, 60))
+    mean = (found[50].means.double() + found[60].means.double()) / 2
+    assert torch.allclose(result.cloud.means.double(), mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["keep", "append", "replace", "permute"])
+def test_every_edit_forgets_it(scene, change):
+    cloud = train(scene, dataclasses.replace(BASE, steps=2)).cloud
+    population = edit.populate(cloud)
+    average.take_in(AverageConfig(start=0.0), population, average.EVERY, 0.5)
+    assert population.averaged == 1
+    rows = torch.arange(len(cloud))
+    {
+        "keep": lambda: edit.keep(population, rows >= 0),
+        "append": lambda: edit.append(population, cloud.select(rows[:1])),
+        "replace": lambda: edit.replace(population, rows[:1], cloud.select(rows[:1])),
+        "permute": lambda: edit.permute(population, rows),
+    }[change]()
+    assert population.averaged == 0 and average.averaged(population) is population.cloud
+
+
+@pytest.mark.parametrize("ges", [GesConfig(), GesConfig(shape=True, shape_rate=0.1)])
+def test_a_stopped_run_goes_on_bit_for_bit(scene, ges, tmp_path):
+    config = dataclasses.replace(BASE, ges=ges)
+    whole = train(scene, config)
+    for number, at in enumerate((33, 45, None)):
+        steps = []
+        result = train(
+            scene, config, tmp_path / "run", resume=number > 0,
+            progress=lambda p, steps=steps: steps.append(p.step), stop=lambda at=at, steps=steps: steps[-1] == at,
+        )  # fmt: skip
+    assert all(torch.equal(getattr(whole.cloud, name), getattr(result.cloud, name)) for name in FIELDS)
+    assert not result.cloud.extras
