@@ -1,33 +1,36 @@
-"""Whole training runs on a scene: time per step by stage, PSNR over wall-clock time and over count, peak memory.
+"""Whole training runs on scenes: time per step by stage, PSNR over wall-clock time and over count, frame rate, memory.
 
     python tools/bench_train.py SCENE --steps 2000 --gaussians 30000
     python tools/bench_train.py SCENE --strategies mcmc,adc,adc-2023 --plot runs.png --json runs.json
     python tools/bench_train.py SCENE --strategies fast,fast+dilate.stride=2,mcmc+steps=1000
+    python tools/bench_train.py SCENE SCENE SCENE --downscale 4 --gaussians 60000 --strategies adc,fast+share=1
 
 Each strategy (or preset), with settings of its own behind plus signs, is one run in a process of its own, on the same
-photos, count and seed. The clock stands still while the held-out photos are evaluated.
+photos and seed; `share=0.5` gives it half as many Gaussians as the first run ended with. The clock stands still while
+the held-out photos are evaluated. At the end, all runs are held against the first, as means over the scenes.
 """
 
 import multiprocessing
+import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from stage_clock import Clock, stage_clock
 
 from splat import core
+from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path, write_json
-from splat.rendering import cpu
+from splat.rendering import render
 from splat.scene import Scene
 from splat.threads import one_torch_thread
 from splat.training import config as settings
@@ -41,8 +44,8 @@ from splat.training.run import peak_memory
 class Options:
     """What to train and how."""
 
-    scene: tyro.conf.Positional[Path]
-    """The scene's folder."""
+    scenes: tyro.conf.Positional[tuple[Path, ...]]
+    """The folders of one or more scenes."""
     strategies: str = "mcmc"
     """Strategies or presets, with commas between them, each with settings if need be: fast+steps=900+coarse.start=2."""
     steps: int | None = None
@@ -65,8 +68,12 @@ class Options:
     """Draw PSNR over time and over count, and the stages of a step, here (PNG, SVG or PDF)."""
 
 
-def config_of(run: str, options: Options) -> TrainConfig:
-    """Settings of ``run``: a preset, or the defaults with another strategy; then its own. Raises InputError."""
+def config_of(run: str, options: Options, first: int = 1) -> TrainConfig:
+    """Settings of ``run``: a preset, or the defaults with another strategy; then its own. Raises InputError.
+
+    Args:
+        first: number of Gaussians that the first run ended with.
+    """
     name, *own = run.split("+")
     if name in settings.presets():
         config = settings.preset(name)
@@ -82,8 +89,11 @@ def config_of(run: str, options: Options) -> TrainConfig:
     if options.gaussians is not None:
         given["gaussians_per_root_step"] = 0.0
     config = replace(config, **given, seed=options.seed, backend=options.backend)
-    for setting in own:
-        config = settings.merged(config, parsed(setting), f"the run {run}")
+    for values in map(parsed, own):
+        if "share" in values:
+            count = max(1, int(values.pop("share") * first))
+            values |= {"gaussians": count, "gaussians_per_root_step": 0.0}
+        config = settings.merged(config, values, f"the run {run}")
     return config
 
 
@@ -105,92 +115,10 @@ def parsed(setting: str) -> dict[str, Any]:
 # ---- one run ----
 
 
-class Clock:
-    """Seconds of training, in all and by stage; stands still inside `paused`."""
-
-    def __init__(self) -> None:
-        self.spent: dict[str, float] = defaultdict(float)  # by stage outside the core
-        self._lost = 0.0
-        self._core: dict[str, float] = defaultdict(float)
-        cpu.reset_timings()
-
-    def __call__(self) -> float:
-        return time.perf_counter() - self._lost
-
-    def core(self) -> dict[str, float]:
-        """Seconds that the stages of the `cpu` backend took."""
-        return {stage: seconds - self._core[stage] for stage, seconds in cpu.timings().items()}
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        with self.counted_as(None):
-            start = time.perf_counter()
-            yield
-            self._lost += time.perf_counter() - start
-
-    @contextmanager
-    def counted_as(self, stage: str | None) -> Iterator[None]:
-        """Inside the block no stage counts, but the whole block as ``stage``, where that is given."""
-        start, before, spent = time.perf_counter(), cpu.timings(), dict(self.spent)
-        yield
-        self.spent.clear()
-        self.spent.update(spent)
-        for each, seconds in cpu.timings().items():
-            self._core[each] += seconds - before[each]
-        if stage is not None:
-            self.spent[stage] += time.perf_counter() - start
-
-
-@contextmanager
-def stage_clock(setup: trainer.Setup, clock: Clock) -> Iterator[Callable[[], dict[str, float]]]:
-    """Inside the block, the trainer's calls are timed; the function that it yields gives seconds by stage so far.
-
-    Of the stages inside the core, what its own clock counts; "drawing" and "update" are the rest of those calls.
-    """
-
-    def timed(stage: str, function: Callable) -> Callable:
-        def call(*args: Any, **named: Any) -> Any:
-            if stage == "strategy":  # it draws and compares too
-                with clock.counted_as(stage):
-                    return function(*args, **named)
-            start = time.perf_counter()
-            try:
-                return function(*args, **named)
-            finally:
-                clock.spent[stage] += time.perf_counter() - start
-
-        return call
-
-    def stages() -> dict[str, float]:
-        inside = clock.core() if setup.name == "cpu" else {}
-        backward = inside.get("blend_backward", 0.0) + inside.get("gaussian_backward", 0.0)
-        found = dict(inside) | clock.spent
-        found["drawing"] = found.get("drawing", 0.0) - (sum(inside.values()) - backward)
-        found["update"] = found.get("update", 0.0) - backward
-        return found
-
-    places = (
-        ("photo", setup.cache, "get"),
-        ("drawing", setup.backend, "forward"),
-        ("loss", trainer, "picture_loss"),
-        ("update", trainer, "update"),
-        ("noise", trainer, "add_noise"),
-        ("strategy", setup.strategy, "refine"),
-    )
-    with ExitStack() as stack:
-        for stage, owner, name in places:
-            call = timed(stage, getattr(owner, name))
-            if owner is setup.strategy:  # frozen
-                object.__setattr__(owner, name, call)
-            else:
-                stack.enter_context(patch.object(owner, name, call))
-        yield stages
-
-
-def train(name: str, options: Options) -> dict[str, Any]:
-    """One run from beginning to end, in this process."""
-    config = config_of(name, options)
-    scene = Scene.load(options.scene, **({"downscale": options.downscale} if options.downscale else {}))
+def train(name: str, place: Path, options: Options, first: int) -> dict[str, Any]:
+    """The run ``name`` on the scene at ``place``, in this process; ``first`` as of `config_of`."""
+    config = config_of(name, options, first)
+    scene = Scene.load(place, **({"downscale": options.downscale} if options.downscale else {}))
     before = peak_memory()
     setup = trainer.set_up(scene, config)
     for index in range(len(setup.cache) if setup.cache.fits else 0):  # decoding is no part of training
@@ -218,6 +146,7 @@ def train(name: str, options: Options) -> dict[str, Any]:
         seconds = plan.seconds
         processor = time.process_time() - began - looking[0]
         spent = stages()
+        pace = frame_rate(trainer.finished(setup, state), scene, config, setup.name)
     setup.cache.close()
     spent["other"] = seconds - sum(spent.values())
     camera = setup.views[0].camera
@@ -236,6 +165,7 @@ def train(name: str, options: Options) -> dict[str, Any]:
         "gaussians": len(state.cloud),
         "psnr": curve[-1]["psnr"],
         "ssim": curve[-1]["ssim"],
+        "frames_per_second": pace,
         "curve": curve,
         "peak_memory_bytes": peak_memory(),
         "memory_before_training_bytes": before,
@@ -250,21 +180,43 @@ def _progress(name: str) -> Iterator[Callable[[float, str], None]]:
         yield lambda done, facts: bar.update(task, completed=done, facts=facts)
 
 
-def train_apart(name: str, options: Options) -> dict[str, Any]:
+def frame_rate(cloud: GaussianCloud, scene: Scene, config: TrainConfig, backend: str) -> float | None:
+    """Pictures per second, over the held-out views one after the other: the median of rounds that take two seconds."""
+    cameras = [view.camera for view in scene.test_views]
+    options, paces, start = options_of(config), [], time.perf_counter()
+    while cameras and (len(paces) < 3 or time.perf_counter() - start < 2.0):
+        began = time.perf_counter()
+        for camera in cameras:
+            render(cloud, camera, backend, options).rgb.cpu()  # waits for a GPU
+        paces.append(len(cameras) / (time.perf_counter() - began))
+    return statistics.median(paces) if paces else None
+
+
+def train_apart(name: str, place: Path, options: Options, first: int) -> dict[str, Any]:
     """The same in a process of its own, so that peak memory is that of this run alone."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(train, name, options).result()
+        return pool.submit(train, name, place, options, first).result()
 
 
 # ---- telling ----
 
 
 def show(runs: list[dict[str, Any]], console: Console) -> None:
-    """Print what came out, and where the time went."""
+    """Print what came out of the runs on one scene, and where the time went."""
     width, height = runs[0]["photo_size"]
     title = f"{runs[0]['scene']}, {width}×{height}, {runs[0]['backend']} {runs[0]['variant'] or ''}"
     table = Table("run", title=title)
-    for heading in ("PSNR, dB", "SSIM", "Gaussians", "steps", "seconds", "CPU seconds", "ms/step", "peak memory, MB"):
+    for heading in (
+        "PSNR, dB",
+        "SSIM",
+        "Gaussians",
+        "steps",
+        "seconds",
+        "CPU seconds",
+        "ms/step",
+        "frames/s",
+        "memory, MB",
+    ):
         table.add_column(heading, justify="right")
     for run in runs:
         table.add_row(
@@ -276,6 +228,7 @@ def show(runs: list[dict[str, Any]], console: Console) -> None:
             f"{run['seconds']:.1f}",
             f"{run['processor_seconds']:.1f}",
             f"{1e3 * run['seconds'] / run['steps']:.1f}",
+            f"{run['frames_per_second']:.1f}" if run["frames_per_second"] is not None else "–",
             f"{run['peak_memory_bytes'] / 1e6:.0f}",
         )
     console.print(table)
@@ -287,14 +240,48 @@ def show(runs: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def plot(runs: list[dict[str, Any]], path: Path) -> None:
-    """PSNR on the held-out photos over time and over count; the stages of a step as bars."""
+def compare(scenes: list[list[dict[str, Any]]], console: Console) -> None:
+    """Print each run against the first one, as means over the scenes: of differences, and geometric ones of ratios."""
+    table = Table("run", title=f"against {scenes[0][0]['name']}, mean of {len(scenes)} scenes")
+    for heading in ("PSNR, dB", "on each scene", "Gaussians", "steps", "seconds ÷", "CPU seconds ÷", "frames/s ×"):
+        table.add_column(heading, justify="right")
+    for number, run in enumerate(scenes[0]):
+        pairs = [(runs[number], runs[0]) for runs in scenes]
+        gains = [one["psnr"] - base["psnr"] for one, base in pairs]
+
+        def ratio(key: str, pairs: list = pairs) -> float:
+            return statistics.geometric_mean(one[key] / base[key] for one, base in pairs)
+
+        table.add_row(
+            run["name"],
+            f"{statistics.mean(gains):+.2f}",
+            " ".join(f"{gain:+.2f}" for gain in gains),
+            f"{ratio('gaussians'):.0%}",
+            f"{ratio('steps'):.0%}",
+            f"{1 / ratio('seconds'):.2f}",
+            f"{1 / ratio('processor_seconds'):.2f}",
+            f"{ratio('frames_per_second'):.2f}",
+        )
+    console.print(table)
+
+
+def plot(scenes: list[list[dict[str, Any]]], path: Path) -> None:
+    """Of each scene: PSNR on the held-out photos over time and over count; the stages of a step as bars."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(16, 4.5), constrained_layout=True)
+    size = (16, 4.5 * len(scenes))
+    figure, rows = pyplot.subplots(len(scenes), 3, figsize=size, constrained_layout=True, squeeze=False)
+    for runs, axes in zip(scenes, rows, strict=True):
+        _draw(runs, axes, pyplot.get_cmap("tab20"))
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def _draw(runs: list[dict[str, Any]], axes: Any, colours: Callable) -> None:
+    """The three diagrams of one scene."""
     for axis, key, label in ((axes[0], "seconds", "training time, s"), (axes[1], "gaussians", "Gaussians")):
         for run in runs:
             curve = [entry for entry in run["curve"] if entry["psnr"] is not None]
@@ -302,18 +289,17 @@ def plot(runs: list[dict[str, Any]], path: Path) -> None:
             axis.plot([entry[key] for entry in curve], values, marker="o", markersize=3, label=run["name"])
         axis.set(xlabel=label, ylabel="PSNR of held-out photos, dB")
         axis.grid(alpha=0.3)
+    axes[0].set_title(runs[0]["scene"])
     axes[0].legend()
     left = [0.0] * len(runs)
     for number, stage in enumerate(runs[0]["seconds_per_step"]):
         values = [1e3 * run["seconds_per_step"].get(stage, 0.0) for run in runs]
-        colour = pyplot.get_cmap("tab20")(number % 20)
+        colour = colours(number % 20)
         axes[2].barh([run["name"] for run in runs], values, left=left, label=stage.replace("_", " "), color=colour)
         left = [a + b for a, b in zip(left, values, strict=True)]
     axes[2].set(xlabel="ms per step")
     axes[2].invert_yaxis()
     axes[2].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
 
 
 def main() -> None:
@@ -325,12 +311,19 @@ def main() -> None:
         names = [name.strip() for name in options.strategies.split(",") if name.strip()]
         for name in names:
             config_of(name, options)
-        runs = [train_apart(name, options) for name in names]
-        show(runs, console)
-        if options.json is not None:
-            write_json(options.json, {"runs": runs})
+        scenes: list[list[dict[str, Any]]] = []
+        for place in options.scenes:
+            runs = []
+            for name in names:
+                runs.append(train_apart(name, place, options, runs[0]["gaussians"] if runs else 1))
+            show(runs, console)
+            scenes.append(runs)
+            if options.json is not None:
+                write_json(options.json, {"runs": [run for each in scenes for run in each]})
+        if len(names) > 1 and all(run["psnr"] is not None for each in scenes for run in each):
+            compare(scenes, console)
         if options.plot is not None:
-            plot(runs, options.plot)
+            plot(scenes, options.plot)
     except InputError as error:
         console.print(f"[red]error:[/red] {error}")
         raise SystemExit(2) from None
