@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def train_watched(
-    scene: "Scene", config: "TrainConfig", out: Path, resume: bool, where: dict[str, Any]
+    scene: "Scene", config: "TrainConfig", out: Path, resume: bool, where: dict[str, Any], spent: float
 ) -> "TrainResult":
-    """Train on ``scene`` and show it on the page that ``where`` (host, port, token) asks for.
+    """Train on ``scene`` and show it on the page that ``where`` (host, port, token) asks for; ``spent`` as of `train`.
 
     On a terminal the page stays when the run is over, until Ctrl-C; elsewhere it ends with the run. A run that the
     reader of the page stopped leaves cloud, report and a checkpoint to resume from.
@@ -36,7 +36,7 @@ def train_watched(
                 live.update(now)
 
             result = train(
-                scene, config, out, resume=resume, progress=update, stop=live.stop, clock=live.clock
+                scene, config, out, resume=resume, progress=update, stop=live.stop, clock=live.clock, spent=spent
             )  # fmt: skip
         live.finish(result.cloud)
         if result.finished:

@@ -1,6 +1,7 @@
 """``splat train``: turns photos or a COLMAP scene into a Gaussian cloud."""
 
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,16 +66,19 @@ class Train:
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat train``."""
+    began = time.monotonic()
     first = parse("train", Train, arguments)
     out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
     stored = out / "config.toml"
-    scene = None
+    import splat.training  # noqa: F401  PyTorch comes with it, and takes longer than reading most scenes
+
+    scene, reading = None, 0.0
     if first.preset is not None:
         base = settings.preset(first.preset)
     elif first.resume and stored.is_file():
         base = settings.read(stored)
     else:
-        scene = load_scene(with_scene(first))
+        scene, reading = _timed_scene(with_scene(first))
         base = _preset_for(scene)
     options = parse("train", Train, arguments, default=Train(config=base))
     given = {word.split("=")[0].replace("_", "-") for word in arguments}
@@ -82,7 +86,18 @@ def run(arguments: Sequence[str]) -> None:
         options = replace(options, config=budget.filling(options.config))
     elif "--gaussians" in given and "--gaussians-per-root-step" not in given:  # who names a number wants it used
         options = replace(options, config=replace(options.config, gaussians_per_root_step=0.0))
-    train_and_show(with_scene(options), out, options.resume, scene, watching(options))
+    page = watching(options)
+    if scene is None:
+        scene, reading = _timed_scene(with_scene(options))
+    # A run by time counts from when the command was given, but not finding the cameras of bare photos.
+    spent = 0.0 if options.config.minutes is None else time.monotonic() - began - reading
+    train_and_show(with_scene(options), out, options.resume, scene, page, spent)
+
+
+def _timed_scene(config: TrainConfig) -> "tuple[Scene, float]":
+    """The scene of ``config``, and the seconds that reading it took."""
+    start = time.monotonic()
+    return load_scene(config), time.monotonic() - start
 
 
 def watching(options: Train) -> dict[str, Any] | None:
@@ -138,11 +153,13 @@ def train_and_show(
     resume: bool = False,
     scene: "Scene | None" = None,
     page: "dict[str, Any] | None" = None,
+    spent: float = 0.0,
 ) -> "TrainResult":
     """Train on ``scene``, by default the one ``config`` names, show how it goes, and print what came out.
 
     Args:
         page: where to show it live (see `watching`); None shows no page.
+        spent: seconds that count as part of the run already.
 
     Raises KeyboardInterrupt, with the command that goes on, when Ctrl-C was pressed.
     """
@@ -162,9 +179,9 @@ def train_and_show(
         if page is not None:
             from splat.cli.live import train_watched
 
-            return train_watched(scene, config, out, resume, page)
+            return train_watched(scene, config, out, resume, page, spent)
         with training_display() as progress:
-            result = train(scene, config, out, resume=resume, progress=progress)
+            result = train(scene, config, out, resume=resume, progress=progress, spent=spent)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(what_now(path, out)) from None
     show_result(result)

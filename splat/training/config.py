@@ -145,7 +145,7 @@ class TrainConfig:
     steps: int = 7000
     """Number of steps, one photo each."""
     minutes: float | None = None
-    """Finish within this many minutes instead of after a number of steps."""
+    """Finish within this many minutes instead of after a number of steps; reading the scene does not count."""
     gaussians: int = 150_000
     """Largest number of Gaussians; never exceeded."""
     gaussians_per_root_step: float = 0.0

@@ -87,6 +87,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    spent: float = 0.0,
 ) -> TrainResult:
     """Train Gaussians on the photos of ``scene`` that are not held out, and evaluate them on those that are.
 
@@ -97,6 +98,7 @@ def train(
         progress: called after every step.
         stop: asked after every step; True ends the run with a checkpoint.
         clock: seconds, for tests.
+        spent: seconds that count as part of the run though they were spent before, such as those of starting up.
 
     Raises:
         InputError: for a scene without training photos, an unusable ``out``, settings unlike those of a resumed run.
@@ -107,7 +109,7 @@ def train(
     config = config or TrainConfig()
     out = None if out is None else Path(out)
     config = _settled(config, scene)
-    plan = Plan(config.steps, config.minutes, clock)
+    plan = Plan(config.steps, config.minutes, clock, spent)
     packed = folder.prepare(out, config, resume)
     if packed == "finished":
         return _finished(out)

@@ -59,10 +59,12 @@ class Plan:
 
     By time, the fraction done is the share of the budget spent, so that every schedule stretches or shrinks with the
     speed of the machine as it is at that moment. The time that evaluating and writing will need at the end
-    (``reserve``, seconds) is set aside.
+    (``reserve``, seconds) is set aside; ``spent`` seconds of the budget were gone before.
     """
 
-    def __init__(self, steps: int, minutes: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, steps: int, minutes: float | None, clock: Callable[[], float] = time.monotonic, spent: float = 0.0
+    ) -> None:
         self.step = 0
         self.fraction = 0.0
         self.before = 0.0
@@ -70,7 +72,7 @@ class Plan:
         self._steps = steps
         self._budget = None if minutes is None else 60.0 * minutes
         self._clock = clock
-        self._origin = clock()
+        self._origin = clock() - spent
         self._marks: deque[tuple[int, float]] = deque(maxlen=_LATELY)  # steps and seconds at hundredths of the run
 
     @property
