@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,20 +41,30 @@ def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
     With a mask both pictures are zeroed where it is False, and the mean runs over the pixels where it is True.
     """
     a, b, mask = _pictures(a, b, mask)
-    values = ssim_map(a, b) if mask is None else ssim_map(a * mask[..., None], b * mask[..., None])
-    return float(values.mean() if mask is None else values[mask].mean())
+    if mask is None:
+        return float(_ssim_map(a.cpu().numpy(), b.cpu().numpy()).mean())
+    a, b = (np.ascontiguousarray((picture * mask[..., None]).cpu()) for picture in (a, b))
+    return float(_ssim_map(a, b)[mask.cpu().numpy()].mean())
 
 
-def ssim_map(a: Tensor, b: Tensor) -> Tensor:
-    """SSIM around every pixel and channel: (H, W, 3) pictures → (H, W, 3), in their dtype."""
-    a, b = (picture.permute(2, 0, 1)[None] for picture in (a, b))
-    mean_a, mean_b = _blur(a), _blur(b)
-    variance_a = _blur(a * a) - mean_a * mean_a
-    variance_b = _blur(b * b) - mean_b * mean_b
-    covariance = _blur(a * b) - mean_a * mean_b
+def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """SSIM around every pixel and channel of (H, W, 3) float64 pictures."""
+    import cv2
+
+    x = np.arange(SSIM_TAPS) - SSIM_TAPS // 2
+    window = np.exp(-(x**2) / (2 * SSIM_SIGMA**2))
+    window /= window.sum()
+
+    def blurred(picture: np.ndarray) -> np.ndarray:
+        return cv2.sepFilter2D(picture, -1, window, window, borderType=cv2.BORDER_CONSTANT)
+
+    mean_a, mean_b = blurred(a), blurred(b)
+    variance_a = blurred(a * a) - mean_a * mean_a
+    variance_b = blurred(b * b) - mean_b * mean_b
+    covariance = blurred(a * b) - mean_a * mean_b
     similar = (2 * mean_a * mean_b + SSIM_C1) * (2 * covariance + SSIM_C2)
-    energy = (mean_a.square() + mean_b.square() + SSIM_C1) * (variance_a + variance_b + SSIM_C2)
-    return (similar / energy)[0].permute(1, 2, 0)
+    energy = (mean_a * mean_a + mean_b * mean_b + SSIM_C1) * (variance_a + variance_b + SSIM_C2)
+    return similar / energy
 
 
 def lpips(a: Tensor, b: Tensor, mask: Tensor | None = None, net: str = "vgg") -> float | None:
@@ -115,19 +126,3 @@ def _pictures(a: Tensor, b: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor
     mask = None if mask is None or bool(mask.all()) else mask.detach().bool()
     a, b = (picture.detach().to(torch.float64).clamp(0, 1) for picture in (a, b))
     return a, b.to(a.device), mask if mask is None else mask.to(a.device)
-
-
-def _blur(planes: Tensor) -> Tensor:
-    """Gaussian window over (1, C, H, W), zero padding, as two passes of one dimension."""
-    channels = planes.shape[1]
-    window = _window(planes.dtype, planes.device).expand(channels, 1, SSIM_TAPS)
-    half = SSIM_TAPS // 2
-    rows = torch.nn.functional.conv2d(planes, window[:, :, None, :], padding=(0, half), groups=channels)
-    return torch.nn.functional.conv2d(rows, window[:, :, :, None], padding=(half, 0), groups=channels)
-
-
-def _window(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(11,) weights that sum to one."""
-    x = torch.arange(SSIM_TAPS, dtype=torch.float64) - SSIM_TAPS // 2
-    weights = torch.exp(-x.square() / (2 * SSIM_SIGMA**2))
-    return (weights / weights.sum()).to(device, dtype)
