@@ -35,7 +35,9 @@ class TamingConfig:
     init_scale: float = 1.0
     """Size of the first Gaussians, in distances to the nearest points."""
     opacity_weight: float = 0.003
-    """Weight of the mean opacity in the loss."""
+    """Weight of the mean opacity in the loss of a run of `opacity_steps`."""
+    opacity_steps: int = 2000
+    """The weight grows in proportion to the number of steps: long runs fit the photos too closely. 0: it does not."""
     scale_weight: float = 0.01
     """Weight of the mean size, in scene extents, in the loss."""
 

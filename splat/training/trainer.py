@@ -185,7 +185,7 @@ def step(setup: Setup, state: State) -> None:
             step=now + 1,
             **vars(rates),
             visible_only=config.rates.visible_only,
-            opacity_reg=strategy.config.opacity_weight,
+            opacity_reg=strategy.opacity_weight(plan.expected),
             scale_reg=strategy.config.scale_weight / extent,
         )
         extra_rates = {name: rate for part in setup.parts for name, rate in part.rates.items()}

@@ -482,3 +482,12 @@ def test_minutes_hold_on_a_machine_that_slows_down(scene, monkeypatch, tmp_path)
     assert len(result.cloud) == config.gaussians  # few steps, and yet all are used
     assert 0.95 * 60 <= now[0] <= 1.05 * 60
     assert result.metrics["steps"] > 50
+
+
+def test_the_weight_on_opacity_grows_with_the_run_where_a_strategy_wants_it():
+    taming_of = trainer.strategy_of(TrainConfig(strategy="taming", taming=TamingConfig(opacity_weight=0.004)))
+    assert [taming_of.opacity_weight(steps) for steps in (1000, 2000, 20_000)] == pytest.approx([0.002, 0.004, 0.04])
+    flat = TamingConfig(opacity_weight=0.004, opacity_steps=0)
+    for config in (TrainConfig(strategy="taming", taming=flat), TrainConfig()):
+        strategy = trainer.strategy_of(config)
+        assert strategy.opacity_weight(100) == strategy.opacity_weight(10**6) == strategy.config.opacity_weight

@@ -83,6 +83,11 @@ class Strategy:
     refine: Callable[[Population, Moment], None]
     noise: float = 0.0
 
+    def opacity_weight(self, steps: int) -> float:
+        """Weight of the mean opacity in the loss of a run of so many steps."""
+        meant = getattr(self.config, "opacity_steps", 0)
+        return self.config.opacity_weight * (steps / meant if meant else 1.0)
+
 
 def strategy_of(config: TrainConfig) -> Strategy:
     """The strategy that ``config`` names."""
