@@ -129,3 +129,15 @@ def test_draws_follow_the_weights():
     counts = torch.bincount(rows, minlength=5).tolist()
     assert counts[0] == counts[2] == counts[4] == 0
     assert counts[3] / 40_000 == pytest.approx(0.75, abs=0.01)
+
+
+def test_seconds_that_were_spent_before_are_part_of_the_budget():
+    now = [100.0]
+    plan = schedules.Plan(7, 1.0, lambda: now[0], spent=15.0)
+    assert plan.seconds == 15.0
+    now[0] += 30.0
+    plan.advance()
+    assert plan.fraction == pytest.approx(0.75)
+    now[0] += 15.0
+    plan.advance()
+    assert plan.finished
