@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> None:
     first = parse("train", Train, arguments)
     out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
     stored = out / "config.toml"
-    import splat.training  # noqa: F401  PyTorch comes with it, and takes longer than reading most scenes
+    import splat.training.trainer  # noqa: F401  takes longer, with PyTorch, than reading most scenes
 
     scene, reading = None, 0.0
     if first.preset is not None:
