@@ -1,6 +1,7 @@
 """A scene small enough for the reference backend: blobs seen by a ring of cameras, photos rendered from the truth."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import RenderOptions, render
 from splat.scene import Photo, Points, Scene, View
+from splat.training import TrainConfig, TrainResult, train
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,14 @@ def mini_scene(views: int = 10, size: int = 48, points: int = 60, backend: str =
         xyz, colours, torch.zeros(points, dtype=torch.float64), empty, torch.zeros(0, dtype=torch.int64)
     )
     return Scene("mini", Path("mini"), "colmap", tuple(made), cloud_points)
+
+
+def train_in_pieces(scene: Scene, config: TrainConfig, out: Path, stops: Sequence[int | None]) -> TrainResult:
+    """The result of a run that is stopped after each of these steps and resumed from ``out``; None: at its end."""
+    for number, at in enumerate(stops):
+        steps: list[int] = []
+        result = train(
+            scene, config, out, resume=number > 0,
+            progress=lambda now, steps=steps: steps.append(now.step), stop=lambda at=at, steps=steps: steps[-1] == at,
+        )  # fmt: skip
+    return result

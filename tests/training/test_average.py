@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from mini_scene import mini_scene
+from mini_scene import mini_scene, train_in_pieces
 
 from splat.cloud import FIELDS
 from splat.training import average, edit, train
@@ -77,11 +77,6 @@ def test_every_edit_forgets_it(scene, change):
 def test_a_stopped_run_goes_on_bit_for_bit(scene, ges, tmp_path):
     config = dataclasses.replace(BASE, ges=ges)
     whole = train(scene, config)
-    for number, at in enumerate((33, 45, None)):
-        steps = []
-        result = train(
-            scene, config, tmp_path / "run", resume=number > 0,
-            progress=lambda p, steps=steps: steps.append(p.step), stop=lambda at=at, steps=steps: steps[-1] == at,
-        )  # fmt: skip
+    result = train_in_pieces(scene, config, tmp_path / "run", (33, 45, None))
     assert all(torch.equal(getattr(whole.cloud, name), getattr(result.cloud, name)) for name in FIELDS)
     assert not result.cloud.extras

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from mini_scene import mini_scene, ring, truth
+from mini_scene import mini_scene, ring, train_in_pieces, truth
 from torch.nn.functional import interpolate
 
 from splat.cloud import FIELDS, GaussianCloud
@@ -78,12 +78,7 @@ def moment(step: int, steps: int, cap: int, first: int = 10, losses=()) -> Momen
 def test_a_stopped_run_goes_on_bit_for_bit(scene, name, tmp_path):
     config = config_with(name)
     whole = train(scene, config)
-    for number, at in enumerate((10, 23, None)):
-        steps = []
-        result = train(
-            scene, config, tmp_path / "run", resume=number > 0,
-            progress=lambda p, steps=steps: steps.append(p.step), stop=lambda at=at, steps=steps: steps[-1] == at,
-        )  # fmt: skip
+    result = train_in_pieces(scene, config, tmp_path / "run", (10, 23, None))
     assert same(whole.cloud, result.cloud)
     assert not result.cloud.extras
     assert len(result.cloud) <= config.gaussians
