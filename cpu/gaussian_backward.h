@@ -5,7 +5,7 @@
 
 namespace splat {
 
-// What to do with the gradients of a frame (mirrored in splat/rendering/cpu_library.py). Pointers to what is not wanted are null.
+// What to do with the gradients of a frame (mirrored in splat/rendering/cpu_structs.py). Pointers to what is not wanted are null.
 struct Step {
     // Not fused: write the gradients here, shapes of the cloud's tensors.
     float *means, *log_scales, *quats, *logits, *sh;

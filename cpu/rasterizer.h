@@ -12,7 +12,7 @@
 
 namespace splat {
 
-// ---- what Python hands over (mirrored in splat/rendering/cpu_library.py, field by field) ----
+// ---- what Python hands over (mirrored in splat/rendering/cpu_structs.py, field by field) ----
 
 struct Frame {
     int64_t count;                                              // Gaussians

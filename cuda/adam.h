@@ -5,7 +5,7 @@
 
 namespace splat {
 
-// Laid out as `Adam` in splat/rendering/cuda_arguments.py. rate_scale = 1 / (1 − β1ᵗ) and root_scale = 1 / √(1 − β2ᵗ); both 1
+// Laid out as `Adam` in splat/native/cuda_structs.py. rate_scale = 1 / (1 − β1ᵗ) and root_scale = 1 / √(1 − β2ᵗ); both 1
 // for selective Adam, which has no bias correction.
 struct Adam {
     float keep1, add1, keep2, add2;  // β1, 1 − β1, β2, 1 − β2

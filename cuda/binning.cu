@@ -1,5 +1,5 @@
 // Lists of Gaussians per tile, nearest first. The Gaussians come in depth order; each writes (tile, itself) for every tile
-// it reaches; a stable radix sort by tile (splat/rendering/sorting.py; 16-bit keys up to 4K) then gives all lists at once.
+// it reaches; a stable radix sort by tile (splat/native/cuda_sort.py; 16-bit keys up to 4K) then gives all lists at once.
 #include "chunks.h"
 #include "tiles.h"
 

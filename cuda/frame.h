@@ -8,7 +8,7 @@
 namespace splat {
 
 // One camera. `pose` holds the rotation row by row, then the translation; `device_pose`, when not null, is a 4×4 matrix in
-// device memory to use instead. Laid out as `Frame` in splat/rendering/cuda_arguments.py.
+// device memory to use instead. Laid out as `Frame` in splat/native/cuda_structs.py.
 struct Frame {
     float pose[12];
     float fx, fy, cx, cy;

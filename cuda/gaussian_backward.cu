@@ -12,7 +12,7 @@ struct Gradients {
 
 // One step of Adam in place. p, m, v: means, log_scales, quats, logits, sh; rates: of those, then of SH beyond DC. The
 // weights are those of the regularisers per element. Of the statistics (N), any may be null. Laid out as `FusedAdam` in
-// splat/rendering/cuda_arguments.py.
+// splat/native/cuda_structs.py.
 struct FusedAdam {
     float *p[5], *m[5], *v[5];
     float rates[6];

@@ -99,7 +99,7 @@ def memory() -> tuple[int, int]:
 
 def core() -> list[Finding]:
     """The compiled CPU core: which instruction-set variants run here, and which one is used."""
-    from splat import core as library
+    from splat.native import cpu_library as library
 
     runnable = library.variants()
     try:
@@ -161,7 +161,7 @@ def sorting() -> list[Finding]:
         return []
     import torch
 
-    from splat.rendering.sorting import choice
+    from splat.native.cuda_sort import choice
 
     return [Finding("sorting on the GPU", "ok", str(choice(torch.cuda.current_device())))]
 
@@ -254,7 +254,7 @@ def optional() -> list[Finding]:
 
 def priors() -> list[Finding]:
     """What can help where photos are few; a run goes on without what is absent."""
-    from splat.priors.available import priors as known
+    from splat.priors.availability import priors as known
 
     return [
         Finding(each.name, "ok" if each.ready else "absent", f"{each.detail} ({each.setting})", each.remedy)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from splat import harmonics
-from splat.harmonics import C0, MAX_DEGREE, degree_of
+from splat import sh_basis
+from splat.sh_basis import C0, MAX_DEGREE, degree_of
 
 __all__ = ["C0", "MAX_DEGREE", "basis", "dc_to_rgb", "degree_of", "rgb_to_dc", "rotate"]
 
@@ -21,14 +21,14 @@ def dc_to_rgb(dc: Tensor) -> Tensor:
 
 def basis(directions: Tensor, degree: int) -> Tensor:
     """Values of the (degree+1)² real SH functions at unit ``directions`` (..., 3) → (..., K)."""
-    return torch.stack(harmonics.terms(*directions.unbind(-1), degree), -1)
+    return torch.stack(sh_basis.terms(*directions.unbind(-1), degree), -1)
 
 
 def rotate(sh: Tensor, rotation: Tensor) -> Tensor:
     """Coefficients ``sh`` (N, K, 3) of the same lobes turned by ``rotation`` (3, 3)."""
     degree = degree_of(sh.shape[1])
     out = sh.clone()
-    for band, mix in enumerate(harmonics.rotations(rotation.detach().cpu().double().numpy(), degree), start=1):
+    for band, mix in enumerate(sh_basis.rotations(rotation.detach().cpu().double().numpy(), degree), start=1):
         rows = slice(band * band, (band + 1) ** 2)
         out[:, rows] = torch.einsum("ij,njc->nic", torch.from_numpy(mix).to(sh), sh[:, rows])
     return out

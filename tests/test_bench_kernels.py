@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from splat import core
+from splat.native import cpu_library
 from splat.rendering import RenderOptions, cpu, reference
 
-pytestmark = pytest.mark.skipif(not core.variants(), reason="the CPU core is not built")
+pytestmark = pytest.mark.skipif(not cpu_library.variants(), reason="the CPU core is not built")
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def _contributing(cloud, camera) -> int:
     return total
 
 
-@pytest.mark.parametrize("variant", core.variants())
+@pytest.mark.parametrize("variant", cpu_library.variants())
 def test_contributing_pairs_are_those_of_the_reference(bench, variant):
     cloud, camera = bench.synthetic_cloud(700), bench.camera(61)
-    with core.use_variant(variant):
+    with cpu_library.use_variant(variant):
         _, context = cpu.forward(cloud, camera, RenderOptions())
         contributing, evaluated = bench.count_work(context)
     expected = _contributing(cloud, camera)
@@ -49,8 +49,8 @@ def test_contributing_pairs_are_those_of_the_reference(bench, variant):
 
 def test_a_small_run(bench, tmp_path):
     cloud = bench.synthetic_cloud(500)
-    row = bench.run(cloud, bench.camera(48), core.variant(), 1, repeats=2)
-    core.set_threads(0)
+    row = bench.run(cloud, bench.camera(48), cpu_library.variant(), 1, repeats=2)
+    cpu_library.set_threads(0)
     assert row["gaussians"] == 500 and row["visible"] > 100
     assert row["seconds"]["step"] == pytest.approx(sum(row["seconds"].values()) - row["seconds"]["step"], rel=0.5)
     assert 0 < row["outside_blending"] < 1
@@ -67,10 +67,10 @@ def test_nothing_is_faster_than_the_peak(bench):
     """A peak below what a matrix product reaches was not one: its loop did something else than multiply-adds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    core.set_threads(1)
+    cpu_library.set_threads(1)
     peaks = []
-    for name in core.variants():
-        with core.use_variant(name):
+    for name in cpu_library.variants():
+        with cpu_library.use_variant(name):
             peaks.append(bench.fma_peak(0.1))
     matrix = torch.rand(384, 384)
     seconds = []
@@ -79,7 +79,7 @@ def test_nothing_is_faster_than_the_peak(bench):
         matrix @ matrix
         seconds.append(time.perf_counter() - start)
     torch.set_num_threads(threads)
-    core.set_threads(0)
+    cpu_library.set_threads(0)
     assert max(peaks) > 384**3 / min(seconds)
 
 

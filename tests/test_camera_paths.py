@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from splat import camera_paths, splines
 from splat.camera import Camera
 from splat.errors import InputError
 from splat.scene.scene import Points, Scene, View
+from splat.viewpoints import paths as camera_paths
+from splat.viewpoints import splines
 
 
 def vector(*values: float) -> torch.Tensor:

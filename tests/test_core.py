@@ -9,43 +9,46 @@ import threading
 import pytest
 import torch
 
-from splat import core
 from splat.errors import BackendError, InputError
+from splat.native import cpu_library
 
-VARIANTS = core.variants()
+VARIANTS = cpu_library.variants()
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="the CPU core is not built")
 P, I64, INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
 
 @pytest.fixture(params=VARIANTS)
 def variant(request):
-    with core.use_variant(request.param):
+    with cpu_library.use_variant(request.param):
         yield request.param
 
 
 @pytest.fixture
 def restore_threads():
     yield
-    core.set_threads(0)
+    cpu_library.set_threads(0)
 
 
 def _math(which: int, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     out = torch.empty_like(a)
-    core.function("splat_test_math", [INT, I64, P, P, P])(
-        which, a.numel(), core.pointer(a), core.pointer(b), core.pointer(out)
+    cpu_library.function("splat_test_math", [INT, I64, P, P, P])(
+        which, a.numel(), cpu_library.pointer(a), cpu_library.pointer(b), cpu_library.pointer(out)
     )
     return out
 
 
 def _pool(count: int, chunk: int, fixed: bool) -> int:
     total = ctypes.c_int64(0)
-    core.function("splat_test_pool", [I64, I64, INT, P])(count, chunk, int(fixed), ctypes.addressof(total))
+    cpu_library.function("splat_test_pool", [I64, I64, INT, P])(count, chunk, int(fixed), ctypes.addressof(total))
     return total.value
 
 
 def test_the_library_says_its_variant(variant):
-    assert core.function("splat_variant", [], ctypes.c_char_p)().decode() == variant
-    assert core.function("splat_vector_width", [], INT)() == {"sse2": 4, "neon": 4, "avx2": 8, "avx512": 16}[variant]
+    assert cpu_library.function("splat_variant", [], ctypes.c_char_p)().decode() == variant
+    assert (
+        cpu_library.function("splat_vector_width", [], INT)()
+        == {"sse2": 4, "neon": 4, "avx2": 8, "avx512": 16}[variant]
+    )
 
 
 def test_exp_and_log_are_accurate(variant):
@@ -74,13 +77,15 @@ def test_vector_operations_match_pytorch(variant):
 
 
 def test_masks_and_sums(variant):
-    width = core.function("splat_vector_width", [], INT)()
+    width = cpu_library.function("splat_vector_width", [], INT)()
     generator = torch.Generator().manual_seed(2)
     a = torch.randint(-2, 3, (64 * width,), generator=generator).float()
     b = torch.randint(-1, 3, (64 * width,), generator=generator).float()
     a[:width], b[:width], b[width : 2 * width] = 1, 2, -9
     out = torch.zeros(64, dtype=torch.int32)
-    core.function("splat_test_masks", [I64, P, P, P])(a.numel(), core.pointer(a), core.pointer(b), core.pointer(out))
+    cpu_library.function("splat_test_masks", [I64, P, P, P])(
+        a.numel(), cpu_library.pointer(a), cpu_library.pointer(b), cpu_library.pointer(out)
+    )
     lanes = ((a < b) & (a != 0)).reshape(64, width)
     expected = (~lanes.any(1)).int() + 2 * lanes.any(1).int() + 4 * lanes.all(1).int() + 8 * lanes.sum(1).int()
     assert torch.equal(out, expected.int())
@@ -90,14 +95,14 @@ def test_masks_and_sums(variant):
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 @pytest.mark.parametrize("fixed", [False, True])
 def test_every_item_of_a_loop_runs_once(variant, count, fixed, restore_threads):
-    core.set_threads(count)
-    assert core.threads() == count
+    cpu_library.set_threads(count)
+    assert cpu_library.threads() == count
     for items, chunk in ((0, 1), (1, 1), (5, 10), (1000, 1), (1001, 7)):
         assert _pool(items, chunk, fixed) == 3 * items * (items + 1) // 2
 
 
 def test_several_python_threads_share_the_pool(restore_threads):
-    core.set_threads(3)
+    cpu_library.set_threads(3)
     results: list[int] = []
 
     def many() -> None:
@@ -112,7 +117,7 @@ def test_several_python_threads_share_the_pool(restore_threads):
 
 
 def test_the_pool_works_in_a_forked_child(restore_threads):
-    core.set_threads(3)
+    cpu_library.set_threads(3)
     _pool(100, 1, False)
     child = os.fork()
     if child == 0:
@@ -143,22 +148,22 @@ def test_the_environment_forces_a_variant():
 
 
 def test_a_missing_library_is_explained(monkeypatch):
-    monkeypatch.setattr(core, "_file", lambda name: None)
-    monkeypatch.setattr(core, "_current", None)
+    monkeypatch.setattr(cpu_library, "_file", lambda name: None)
+    monkeypatch.setattr(cpu_library, "_current", None)
     with pytest.raises(BackendError, match="pip install"):
-        core.library()
+        cpu_library.library()
 
 
 def test_a_missing_function_is_explained():
     with pytest.raises(BackendError, match="older than this splat"):
-        core.function("splat_function_of_the_future", [])
+        cpu_library.function("splat_function_of_the_future", [])
 
 
 def test_wrong_variants_and_tensors_are_refused():
-    with pytest.raises(InputError, match="no variant"), core.use_variant("mmx"):
+    with pytest.raises(InputError, match="no variant"), cpu_library.use_variant("mmx"):
         pass
     with pytest.raises(ValueError, match="contiguous"):
-        core.pointer(torch.zeros(4, 4).T)
+        cpu_library.pointer(torch.zeros(4, 4).T)
     with pytest.raises(ValueError, match="float32"):
-        core.pointer(torch.zeros(4, dtype=torch.float64), torch.float32)
-    assert core.pointer(None) is None
+        cpu_library.pointer(torch.zeros(4, dtype=torch.float64), torch.float32)
+    assert cpu_library.pointer(None) is None

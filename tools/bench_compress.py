@@ -24,13 +24,13 @@ import torch
 from splat import compression, formats
 from splat.cli.inputs import open_scene, open_subject
 from splat.cloud import GaussianCloud
-from splat.compression import grid, neural, vectors, vectree
-from splat.compression.judge import by_photos, by_renders
-from splat.compression.recovery import Recovery, photos, usual_rates
-from splat.compression.views import scene_views
-from splat.formats import splatz
-from splat.formats.table import Table
+from splat.cloud_arrays import Table
+from splat.compression.finetuning.fine_tuner import Recovery, photos, usual_rates
+from splat.compression.methods import neuralgs, self_organizing_grid, vector_quantization, vectree
+from splat.compression.rate_control.judge import by_photos, by_renders
+from splat.formats.splatz import container
 from splat.rendering import RenderOptions, render
+from splat.viewpoints.around_cloud import scene_views
 
 
 def plain(cloud: GaussianCloud) -> int:
@@ -125,9 +125,9 @@ def seconds(cloud: GaussianCloud, cameras, drawing) -> float:
 def sorting(paths: list[Path], _) -> None:
     cloud = formats.read(paths[0])
     judge, start = by_renders(cloud, RenderOptions()), time.perf_counter()
-    found = grid.sort_grid(cloud)
+    found = self_organizing_grid.sort_grid(cloud)
     seconds = time.perf_counter() - start
-    smooth = [grid.roughness(grid.features(each)) for each in (cloud, found)]
+    smooth = [self_organizing_grid.roughness(self_organizing_grid.features(each)) for each in (cloud, found)]
     for quality in (None, 75.0, 60.0):
         size, read = written(found, "a.sog", reorder=False, quality=quality)
         other, _ = written(cloud, "a.sog", quality=quality)
@@ -139,18 +139,20 @@ def sorting(paths: list[Path], _) -> None:
 def codebooks(paths: list[Path], options) -> None:
     cloud, scene, drawing, judge, before = run_of(paths[0])
     scores = compression.significance(cloud, scene_views(scene), antialiased=drawing.antialiased)
-    places = sum(splatz.sizes(splatz.encode(Table.of(cloud), quality=60.0))[name] for name in ("position", "opacity"))
+    places = sum(
+        container.sizes(container.encode(Table.of(cloud), quality=60.0))[name] for name in ("position", "opacity")
+    )
     for name, groups, paper in (
-        ("k-means codebooks", vectors.compact3d(cloud), "Compact3D 40×"),
-        ("sub-vectors", vectors.sub_vectors(cloud), "OMG about 150×"),
+        ("k-means codebooks", vector_quantization.compact3d(cloud), "Compact3D 40×"),
+        ("sub-vectors", vector_quantization.sub_vectors(cloud), "OMG about 150×"),
     ):
-        books = vectors.codebooks(cloud, groups, scores)
-        after = before - judge.psnr(vectors.quantized(cloud, books))
+        books = vector_quantization.codebooks(cloud, groups, scores)
+        after = before - judge.psnr(vector_quantization.quantized(cloud, books))
         trained = compression.finetune(
-            cloud, scene, options.recovery, drawing, pace=(0.3, 0.01), rounding=vectors.Assigned(books)
+            cloud, scene, options.recovery, drawing, pace=(0.3, 0.01), rounding=vector_quantization.Assigned(books)
         )
-        healed = before - judge.psnr(vectors.quantized(trained, books))
-        size = places + sum(map(len, vectors.coded(books)))
+        healed = before - judge.psnr(vector_quantization.quantized(trained, books))
+        size = places + sum(map(len, vector_quantization.coded(books)))
         ours = f"{plain(cloud) / size:.1f}× at {healed:.3f} dB ({after:.3f} dB before training)"
         row(name, "", paper, ours)
 
@@ -168,13 +170,13 @@ def networks(paths: list[Path], options) -> None:
     small = recovery.mean
     note(f"{len(small):,} Gaussians, recovered: {judge.psnr(small) - before:+.3f} dB")
     scores = compression.significance(small, cameras, antialiased=drawing.antialiased)
-    form = neural.Fit(clusters=options.clusters, hidden=options.hidden, steps=options.steps)
-    found = neural.fit(small, scores, form)
-    fitted = judge.psnr(neural.shown(found).detach()) - before
+    form = neuralgs.Fit(clusters=options.clusters, hidden=options.hidden, steps=options.steps)
+    found = neuralgs.fit(small, scores, form)
+    fitted = judge.psnr(neuralgs.shown(found).detach()) - before
     note(f"networks fitted to the attributes: {fitted:+.2f} dB")
-    found = neural.train(found, target, views, options.trained, drawing, options.rate)
-    data = neural.coded(found)
-    ours = f"{plain(cloud) / len(data):.1f}× at {before - judge.psnr(neural.unpack(data)):.2f} dB"
+    found = neuralgs.train(found, target, views, options.trained, drawing, options.rate)
+    data = neuralgs.coded(found)
+    ours = f"{plain(cloud) / len(data):.1f}× at {before - judge.psnr(neuralgs.unpack(data)):.2f} dB"
     row(
         f"NeuralGS, {paths[0].name}, {len(cloud):,}, {options.steps} and {options.trained} steps",
         *("≥ 40× at the paper's drop", "39× at 0.27 dB (Mip-NeRF 360), 60,000 and 25,000 steps", ours),
@@ -194,11 +196,11 @@ def speed(_, options) -> None:
         result = work()
         return time.perf_counter() - start, result
 
-    wrote, data = timed(lambda: splatz.encode(Table.of(cloud)))
-    read, _ = timed(lambda: splatz.decode(data, Path("a.splatz")))
+    wrote, data = timed(lambda: container.encode(Table.of(cloud)))
+    read, _ = timed(lambda: container.decode(data, Path("a.splatz")))
     row(f"{n:,} Gaussians, SH 3", "encode < 3 min, decode < 5 s", "–", f"{wrote:.1f} s, {read:.1f} s")
     if options.sort:
-        seconds, _ = timed(lambda: grid.sort_grid(cloud))
+        seconds, _ = timed(lambda: self_organizing_grid.sort_grid(cloud))
         row(f"sorting {n:,} into a grid", "< 60 s", "–", f"{seconds:.1f} s")
 
 

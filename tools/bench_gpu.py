@@ -23,11 +23,12 @@ from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import InputError, OutOfMemory
 from splat.files import write_json
-from splat.rendering import RenderOptions, check_backend, cuda, get_backend, sorting
+from splat.native import cuda_sort
+from splat.ops.adam import AdamState
+from splat.rendering import RenderOptions, check_backend, cuda, get_backend
 from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import ImageGradients
 from splat.training.gpu_kernels import compare_images
-from splat.training.optimizer import AdamState
 
 DEVICE = "cuda"
 FULL = "does not fit into the GPU's memory"
@@ -120,11 +121,11 @@ def sorts(pairs: int, camera: Camera) -> dict[str, float | str]:
     ids = torch.arange(pairs, dtype=torch.int32, device=DEVICE)
     device = keys.device
     found: dict[str, float | str] = {}
-    found["torch_ms"] = sorting.milliseconds(lambda: sorting.by_torch(keys, ids, pairs), device)
-    if isinstance(sorting.library(), str):
-        return found | {"cccl": sorting.library()}
+    found["torch_ms"] = cuda_sort.milliseconds(lambda: cuda_sort.by_torch(keys, ids, pairs), device)
+    if isinstance(cuda_sort.library(), str):
+        return found | {"cccl": cuda_sort.library()}
     bits = tiles.bit_length()
-    return found | {"cccl_ms": sorting.milliseconds(lambda: sorting.by_cccl(keys, ids, pairs, bits), device)}
+    return found | {"cccl_ms": cuda_sort.milliseconds(lambda: cuda_sort.by_cccl(keys, ids, pairs, bits), device)}
 
 
 def peer(cloud: GaussianCloud, camera: Camera, photo: torch.Tensor, repeats: int) -> dict[str, float]:
@@ -233,7 +234,7 @@ def main() -> int:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "gsplat": version if why_not is None else why_not,
-        "sorting": str(sorting.choice(torch.cuda.current_device())),
+        "sorting": str(cuda_sort.choice(torch.cuda.current_device())),
         "date": time.strftime("%Y-%m-%d"),
         "rows": [],
     }

@@ -26,17 +26,18 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from splat import core, formats
+from splat import formats
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path, write_json
+from splat.native import cpu_library
+from splat.ops.adam import AdamState
+from splat.ops.mcmc import add_noise
+from splat.ops.photometric_loss import image_loss
 from splat.rendering import ImageGradients, RenderOptions, cpu
 from splat.rendering.cpu import AdamHyper
 from splat.scene import Scene
-from splat.training.image_loss import image_loss
-from splat.training.mcmc_kernels import add_noise
-from splat.training.optimizer import AdamState
 
 COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
 HEIGHTS = (240, 360, 540, 720, 1080, 1440, 2160)  # pictures of 16:9
@@ -123,7 +124,7 @@ def camera(height: int) -> Camera:
 
 def fma_peak(seconds: float = 0.15) -> float:
     """Multiply-adds per second of the variant in use on the threads in use."""
-    spin = core.function("splat_fma_peak", [ctypes.c_int64], ctypes.c_int64)
+    spin = cpu_library.function("splat_fma_peak", [ctypes.c_int64], ctypes.c_int64)
     rounds = 1 << 16
     best = 0.0
     until = time.perf_counter() + seconds
@@ -137,7 +138,7 @@ def fma_peak(seconds: float = 0.15) -> float:
 def count_work(context: Any) -> tuple[int, int]:
     """Contributing pairs and evaluations of a forward pass."""
     numbers = (ctypes.c_int64 * 2)()
-    count = core.function("splat_count_work", [ctypes.c_void_p] * 3)
+    count = cpu_library.function("splat_count_work", [ctypes.c_void_p] * 3)
     base = ctypes.addressof(numbers)
     count(context.workspace.handle, base, base + 8)
     return numbers[0], numbers[1]
@@ -206,7 +207,7 @@ def judge(found: dict[str, Any], peak: float, threads: int) -> dict[str, Any]:
 
 def run(cloud: GaussianCloud, view: Camera, variant: str, threads: int, repeats: int) -> dict[str, Any]:
     """One row of the results."""
-    core.set_threads(threads)
+    cpu_library.set_threads(threads)
     peak = fma_peak()
     found = measure(cloud, view, repeats)
     peak = max(peak, fma_peak())
@@ -292,12 +293,14 @@ def cases(options: Options) -> list[tuple[str, Callable[[], GaussianCloud], Came
 
 def measure_all(options: Options, console: Console) -> list[dict[str, Any]]:
     """All rows: the base case on every number of threads, the sweeps on the largest."""
-    variants = core.variants() if options.variant == ("all",) else list(options.variant) or [core.variant()]
-    threads = sorted(set(options.threads)) or sorted({1, core.threads()})
+    variants = (
+        cpu_library.variants() if options.variant == ("all",) else list(options.variant) or [cpu_library.variant()]
+    )
+    threads = sorted(set(options.threads)) or sorted({1, cpu_library.threads()})
     repeats = 3 if options.quick else options.repeats
     rows = []
     for variant in variants:
-        with core.use_variant(variant):
+        with cpu_library.use_variant(variant):
             for sweep, make, view in cases(options):
                 cloud = make().to(dtype=torch.float32).map(torch.Tensor.contiguous)
                 for count in threads if sweep in ("base", "cloud") else threads[-1:]:

@@ -19,13 +19,14 @@ import torch
 
 from splat.cli.inputs import open_subject
 from splat.cli.mesh import box_of
+from splat.depth.depth_maps import DepthMap, MapStore
 from splat.rendering import RenderOptions
 from splat.scene import Scene
-from splat.surface import draw, files, metrics
 from splat.surface.cameras import scene_cameras
-from splat.surface.colours import visible
-from splat.surface.maps import DepthMap, MapStore
-from splat.surface.mesh import Mesh
+from splat.surface.evaluation import metrics
+from splat.surface.mesh import draw, mesh_io
+from splat.surface.mesh.mesh import Mesh
+from splat.surface.mesh.vertex_colours import visible
 from splat.surface.options import MeshOptions
 from splat.surface.pipeline import mesh_cloud
 
@@ -48,7 +49,7 @@ def main() -> None:
     subject, scene = open_subject(given.run), Scene.load(given.scene, progress=False)
     cameras, masks = scene_cameras(scene, with_masks=given.masks == "object")
     drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
-    judge = None if given.reference is None else Judge(files.read(given.reference), cameras, given.box)
+    judge = None if given.reference is None else Judge(mesh_io.read(given.reference), cameras, given.box)
     for method in given.methods.split(","):
         options = MeshOptions(
             method=method, box=given.box, masks=given.masks, resolution=given.resolution, pairs=given.pairs,
@@ -59,7 +60,7 @@ def main() -> None:
         seconds = time.perf_counter() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         if given.save is not None:
-            files.write(given.save / f"{method}.ply", result.mesh)
+            mesh_io.write(given.save / f"{method}.ply", result.mesh)
         columns = [f"{method:9s} {seconds:6.1f} s {memory:6.0f} MB", f"{len(result.mesh.faces):9,} faces"]
         columns.append(f"{result.dropped:5d} dropped")
         if judge is not None:

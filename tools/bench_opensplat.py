@@ -29,12 +29,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from splat import core
 from splat.errors import InputError
 from splat.files import write_json
+from splat.native import cpu_library
 from splat.scene import Scene
 from splat.training import trainer
-from splat.training.config import TrainConfig
+from splat.training.config.config import TrainConfig
 from splat.training.schedules import Plan
 
 _FOREVER = 1_000_000  # steps of a schedule of which only the very beginning is run
@@ -148,8 +148,8 @@ def compare(options: Options) -> dict[str, object]:
         "scene": scene.name,
         "photo_size": [camera.width, camera.height],
         "gaussians": len(state.cloud),
-        "variant": core.variant(),
-        "threads": core.threads(),
+        "variant": cpu_library.variant(),
+        "threads": cpu_library.threads(),
         "pytorch_threads": torch.get_num_threads(),
         "seconds_per_step": {"splat": statistics.median(ours), "opensplat": statistics.median(theirs)},
         "all_seconds": {"splat": ours, "opensplat": theirs},

@@ -21,14 +21,14 @@ GAUSSIANS = 60_000
 
 
 def preset(name):
-    from splat.training import config
+    from splat.training.config import config
 
     return config.preset(name)
 
 
 def plain(strategy="adc", **changes):
     """Default settings with ``strategy``, changed as named: "section__field" or "field"."""
-    from splat.training.config import TrainConfig
+    from splat.training.config.config import TrainConfig
 
     return changed(TrainConfig(steps=PLAIN_STEPS, strategy=strategy), **changes)
 
@@ -95,7 +95,7 @@ ABLATION = {"plain ADC": ALONE, "preset sparse": WITHOUT | OPTIONS}
 def measure(data: Path, scene: str, views: int, config) -> dict:
     """Train once; scores of the held-out views."""
     from splat.scene import Scene
-    from splat.scene.choose import keep_views
+    from splat.scene.subset import keep_views
     from splat.training import train
 
     chosen = keep_views(Scene.load(data / scene, downscale=DOWNSCALE, progress=False), views)

@@ -26,18 +26,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from stage_clock import Clock, stage_clock
 
-from splat import core
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path, write_json
+from splat.native import cpu_library
+from splat.native.threads import one_torch_thread
 from splat.rendering import render
+from splat.runs.evaluation import evaluate, options_of
+from splat.runs.train import peak_memory
 from splat.scene import Scene
-from splat.threads import one_torch_thread
-from splat.training import config as settings
 from splat.training import schedules, trainer
-from splat.training.config import TrainConfig
-from splat.training.evaluation import evaluate, options_of
-from splat.training.run import peak_memory
+from splat.training.config import config as settings
+from splat.training.config.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ def train(name: str, place: Path, options: Options, first: int) -> dict[str, Any
         "scene": scene.name,
         "photo_size": [camera.width, camera.height],
         "backend": setup.name,
-        "variant": core.variant() if setup.name == "cpu" else None,
-        "threads": core.threads() if setup.name == "cpu" else None,
+        "variant": cpu_library.variant() if setup.name == "cpu" else None,
+        "threads": cpu_library.threads() if setup.name == "cpu" else None,
         "steps": plan.step,
         "seconds": seconds,
         "processor_seconds": processor,

@@ -24,7 +24,7 @@ FITS = ("not fitted", "exposure fitted", "exposure and grid fitted")
 
 
 def plain(steps, **changes):
-    from splat.training.config import TrainConfig
+    from splat.training.config.config import TrainConfig
 
     return changed(TrainConfig(steps=steps, strategy="adc", sh_degree=1), gaussians=GAUSSIANS, **changes)
 
@@ -43,7 +43,7 @@ ROWS = {
 
 def fold(scene, number: int, folds: int):
     """``scene`` with the photos ``number``, ``number`` + ``folds``, … held out."""
-    from splat.scene.choose import keep_views
+    from splat.scene.subset import keep_views
 
     views = [
         dataclasses.replace(view, held_out=place % folds == number)
@@ -58,22 +58,22 @@ def right_psnr(picture, photo, left) -> float:
 
 def scores(cloud, view, options) -> list[float]:
     """PSNR of the right half of ``view``'s photo, dB, for each of `FITS`."""
-    from splat.priors.look import fit_exposure, fit_grid, left_half
+    from splat.priors.wild.appearance_fitting import fit_exposure, fit_grid, left_half
     from splat.rendering import render
-    from splat.training import appearance
+    from splat.training.per_photo import exposure as exposures
 
     photo = view.load().rgb.float() / 255
     left = left_half(*photo.shape[:2])
     raw = render(cloud, view.camera, options=options).rgb.clamp(0, 1)
-    fitted = appearance.expose(raw, fit_exposure(raw, photo, left)).clamp(0, 1)
-    with_grid = appearance.apply_grid(fitted, fit_grid(fitted, photo, left))
+    fitted = exposures.expose(raw, fit_exposure(raw, photo, left)).clamp(0, 1)
+    with_grid = exposures.apply_grid(fitted, fit_grid(fitted, photo, left))
     return [right_psnr(picture, photo, left) for picture in (raw, fitted, with_grid)]
 
 
 def measure(scene, config) -> dict:
     """Train on one fold; scores of its held-out photos by name."""
+    from splat.runs.evaluation import options_of
     from splat.training import train
-    from splat.training.evaluation import options_of
 
     start = time.process_time()
     cloud = train(scene, config).cloud

@@ -26,14 +26,15 @@ import torch
 
 from splat import formats
 from splat.cloud import GaussianCloud
+from splat.cloud_arrays import FIELDS, Table
 from splat.errors import InputError
-from splat.formats import splatz, usd, usd_reader
-from splat.formats.table import FIELDS, Table
+from splat.formats.splatz import container
+from splat.formats.usd import reader_process, usd
 
 SECONDS = 20  # for one small file; a reader that needs longer hangs
 MEMORY = 1 << 30  # address space beyond what the process held before the first case
 TIMES = 4  # the file's claim
-SLACK = {"usd": usd_reader.MEMORY + (12 << 20)}  # bytes whatever the size: usd-core and its code, touched first now
+SLACK = {"usd": reader_process.MEMORY + (12 << 20)}  # bytes whatever the size: usd-core and its code, touched first now
 USUAL_SLACK = 3 << 20
 VARIANTS = {
     "ply": [("a.ply", {})],
@@ -113,16 +114,16 @@ def mutate_archive(path: Path, random: np.random.Generator) -> bytes:
 def reseal(data: bytes) -> bytes:
     """A damaged .splatz whose checksums are right, as far as its parts can still be found."""
     raw = bytearray(data)
-    if len(raw) < splatz.HEADER.size:
+    if len(raw) < container.HEADER.size:
         return data
     wide = 3 * ((raw[10] + 1) ** 2 - 1)
-    start, end = 0, splatz.HEADER.size + splatz.HEADER.unpack_from(raw)[6] * (wide + 4)
+    start, end = 0, container.HEADER.size + container.HEADER.unpack_from(raw)[6] * (wide + 4)
     while end + 4 <= len(raw):
-        raw[end : end + 4] = splatz.CHECK.pack(zlib.crc32(raw[start:end]))
+        raw[end : end + 4] = container.CHECK.pack(zlib.crc32(raw[start:end]))
         start = end + 4
-        if start + splatz.LAYER.size > len(raw):
+        if start + container.LAYER.size > len(raw):
             break
-        end = start + splatz.LAYER.size + splatz.LAYER.unpack_from(raw, start)[1]
+        end = start + container.LAYER.size + container.LAYER.unpack_from(raw, start)[1]
     return bytes(raw)
 
 
@@ -147,7 +148,7 @@ def fuzz(name: str, cases: int, seed: int, keep: Path) -> dict[str, float]:
         if name == "splatz":  # version 4
             path = folder / "c.splatz"
             table = Table.of(sample_cloud())
-            path.write_bytes(splatz.encode(table, detail=np.arange(len(table)) % 8 - 4))
+            path.write_bytes(container.encode(table, detail=np.arange(len(table)) % 8 - 4))
             sources.append((path, path.read_bytes()))
         if name == "usd":  # limits itself
             usd.extract = extract_in_fork
@@ -195,7 +196,7 @@ def attempt(path: Path, name: str) -> tuple[str, int]:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
     grown = max(grown, _child_grown)
-    times = max(TIMES, usd_reader.times(path)) if name == "usd" else TIMES
+    times = max(TIMES, reader_process.times(path)) if name == "usd" else TIMES
     if grown > times * claim + SLACK.get(name, USUAL_SLACK):
         outcome = f"{grown:,} bytes of memory for a claim of {claim:,}"
     return outcome, grown
@@ -229,14 +230,14 @@ def extract_in_fork(path: Path, out: Path) -> tuple[int, str]:
     child = os.fork()
     if child == 0:
         for sound in _sound:  # a fork holds no page of the libraries until it is touched, and they are not the file's
-            usd_reader.extract(str(sound))
+            reader_process.extract(str(sound))
         os.write(theirs, b"%d" % reset_peak())
         os.dup2(os.open(said, os.O_CREAT | os.O_WRONLY), 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         code = 1
         try:
-            code = usd_reader.main(str(path), str(out))
+            code = reader_process.main(str(path), str(out))
             sys.stdout.flush()
         finally:
             os._exit(code)

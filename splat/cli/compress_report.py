@@ -34,9 +34,9 @@ def sizes(out: Path, found) -> dict[str, int]:
     """Bytes by attribute, of a .splatz that holds something."""
     if out.suffix != ".splatz" or not found.gaussians:
         return {}
-    from splat.formats import splatz
+    from splat.formats.splatz import container
 
-    return splatz.sizes(found.data, out)
+    return container.sizes(found.data, out)
 
 
 def plot(points: Sequence[tuple[int, float]], chosen: tuple[int, float]) -> str:
@@ -60,8 +60,8 @@ def write_page(
     path: Path, out: Path, subject, found, scene, drawing, on_photos: bool, progress: Callable[[int, int], None]
 ) -> None:
     """The page: the file beside what other formats make of the same cloud, and pictures before and after."""
-    from splat.compression.judge import by_renders, decibels
-    from splat.compression.rivals import RIVALS, rivals
+    from splat.compression.rate_control.format_comparison import RIVALS, rivals
+    from splat.compression.rate_control.judge import by_renders, decibels
     from splat.files import write_text
     from splat.rendering import render
     from splat.report.compression_page import Comparison, page

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from splat.cli.words import READERS, amount, duration, require, whole_number
+from splat.cli.plain_parser import READERS, amount, duration, require, whole_number
 from splat.files import write_json
 
 __all__ = [

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splat.cli.inputs import open_subject
-from splat.cli.waiting import waiting
-from splat.cli.words import amount, parse, require, whole_number
+from splat.cli.plain_parser import amount, parse, require, whole_number
+from splat.cli.spinner import waiting
 from splat.errors import InputError
 
 if TYPE_CHECKING:
+    from splat.cloud_arrays import Table
     from splat.formats import Format
-    from splat.formats.table import Table
 
 Vector = tuple[float, float, float]
 LOOSE = ("meta.json", "lod-meta.json")  # in a folder: an unbundled or a streamed SOG
@@ -124,7 +124,7 @@ def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
 def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Format") -> None:
     """Read, join, edit and write one cloud, and say what came out."""
     from splat import formats
-    from splat.formats.table import Table
+    from splat.cloud_arrays import Table
 
     values = dict(format_option(chosen, text) for text in options.option)
     if options.spz_version is not None:
@@ -139,7 +139,7 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
     if "antialiased" in chosen.options and "antialiased" not in values:
         values["antialiased"] = any(antialiased for _, antialiased in read)
     if "normals" in chosen.options and "normals" not in values:
-        from splat.formats.ply import has_normals
+        from splat.formats.ply.ply import has_normals
 
         values["normals"] = any(source.suffix.lower() == ".ply" and has_normals(source) for source in sources)
     cloud = Table.concat([cloud for cloud, _ in read])
@@ -157,7 +157,7 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
 def read_source(path: Path, max_degree: int) -> tuple["Table", bool]:
     """A cloud with SH up to ``max_degree`` from a file, a folder or a run, and whether it has the antialiased mark."""
     from splat import formats
-    from splat.formats.table import Table
+    from splat.cloud_arrays import Table
 
     if path.is_dir() and not any((path / name).is_file() for name in LOOSE):
         subject = open_subject(path)
@@ -170,8 +170,8 @@ def edit(cloud: "Table", options: Convert) -> tuple["Table", int]:
     """Apply what the command line asks for; returns the cloud and how many broken Gaussians were left out."""
     import numpy as np
 
-    from splat.formats import frames
-    from splat.formats.quantize import broken
+    from splat.coding.attributes import broken
+    from splat.formats import axes as frames
 
     if options.max_sh is not None:
         if not 0 <= options.max_sh <= 4:
@@ -191,7 +191,7 @@ def edit(cloud: "Table", options: Convert) -> tuple["Table", int]:
         low, high = np.float32(options.crop[:3]), np.float32(options.crop[3:])
         cloud = cloud.select(((cloud.means >= low) & (cloud.means <= high)).all(1))
     if options.decimate is not None:
-        from splat.formats.decimate import decimate
+        from splat.coding.decimate import decimate
 
         cloud = decimate(cloud, wanted_count(options.decimate, len(cloud)))
     return cloud, dropped

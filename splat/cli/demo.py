@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parse("demo", Demo, arguments)
     from splat.cli.train import train_and_show
     from splat.scene import demo
-    from splat.training import config as settings
+    from splat.training.config import config as settings
 
     scene = options.out / "scene"
     size = {} if options.width is None else {"width": options.width}

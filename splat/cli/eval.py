@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     """Run ``splat eval``."""
     options = parse("eval", Eval, arguments)
     from splat.rendering import RenderOptions
-    from splat.training.evaluation import evaluate
+    from splat.runs.evaluation import evaluate
 
     subject = open_subject(options.path)
     scene = open_scene(subject, options.scene, options.downscale, options.max_side)

@@ -43,12 +43,13 @@ class EvalMesh:
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat eval-mesh``."""
     options = parse("eval-mesh", EvalMesh, arguments)
-    from splat.surface import files, metrics
+    from splat.surface.evaluation import metrics
+    from splat.surface.mesh import mesh_io
 
     box = None if options.box is None else box_of(options.box)
     if options.save is not None:
-        files.check_suffix(options.save)
-    mesh, reference = files.read(require(options.mesh, "mesh")), files.read(require(options.reference, "mesh"))
+        mesh_io.check_suffix(options.save)
+    mesh, reference = mesh_io.read(require(options.mesh, "mesh")), mesh_io.read(require(options.reference, "mesh"))
     low, high = (box[:3], box[3:]) if box else (reference.vertices.min(0), reference.vertices.max(0))
     diagonal = float(np.linalg.norm(np.array(high) - np.array(low)))
     thresholds = [share * diagonal for share in SHARES] if options.thresholds is None else _numbers(options.thresholds)
@@ -62,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
         own, true = own[sight.seen(own, reach)], true[sight.seen(true, 0.002 * diagonal)]
     scores = metrics.compare(own, true, thresholds)
     if options.save is not None:
-        files.write(options.save, metrics.error_coloured(mesh, true, COLOURED * diagonal))
+        mesh_io.write(options.save, metrics.error_coloured(mesh, true, COLOURED * diagonal))
     if options.json is not None:
         emit_json(_as_dict(options, scores, diagonal, moved), options.json)
         if str(options.json) == "-":
@@ -91,22 +92,24 @@ def _numbers(text: str) -> list[float]:
 
 def _aligned(options: EvalMesh, mesh, reference, diagonal: float):
     """The mesh in the reference's frame, and the similarity that brought it there (None if it was left alone)."""
-    from splat.surface import align, metrics
-    from splat.surface.mesh import Mesh
+    from splat.surface.evaluation import metrics, registration
+    from splat.surface.mesh.mesh import Mesh
 
-    moved = align.Similarity.identity()
+    moved = registration.Similarity.identity()
     if options.transform is not None:
         try:
             matrix = np.loadtxt(require(options.transform, "file"), dtype=np.float64).reshape(4, 4)
         except ValueError as error:
             raise InputError(f"{options.transform} does not hold 16 numbers ({error}); give a 4×4 matrix") from error
-        moved = align.Similarity.of_matrix(matrix)
+        moved = registration.Similarity.of_matrix(matrix)
     if options.align != "none":
         spacing = diagonal / 200
-        target = align.thin(metrics.sample(reference, spacing), spacing)
-        own = align.thin(metrics.sample(mesh, spacing / max(moved.scale, 1e-12)), spacing / max(moved.scale, 1e-12))
+        target = registration.thin(metrics.sample(reference, spacing), spacing)
+        own = registration.thin(
+            metrics.sample(mesh, spacing / max(moved.scale, 1e-12)), spacing / max(moved.scale, 1e-12)
+        )
         for reach in (0.1, 0.03, 0.01):
-            moved = align.icp(own, target, reach * diagonal, moved, options.align == "similarity")
+            moved = registration.icp(own, target, reach * diagonal, moved, options.align == "similarity")
     elif options.transform is None:
         return mesh, None
     return Mesh(moved.apply(mesh.vertices), mesh.faces, mesh.colours), moved

@@ -9,11 +9,11 @@ from rich.markup import escape
 
 from splat.cli.console import console, emit_json, grid, heading, table
 from splat.cli.inputs import kind_of
-from splat.cli.waiting import waiting
-from splat.cli.words import amount, duration, parse
+from splat.cli.plain_parser import amount, duration, parse
+from splat.cli.spinner import waiting
 
 if TYPE_CHECKING:
-    from splat.formats.table import Table
+    from splat.cloud_arrays import Table
 
 QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
 
@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> None:
 def cloud_facts(path: Path) -> dict[str, Any]:
     """What a cloud file holds. Statistics leave non-finite Gaussians out."""
     from splat import formats
-    from splat.formats.quantize import alphas, finite
+    from splat.coding.attributes import alphas, finite
 
     found = formats.recognise(path)
     cloud = formats.read_table(path)
@@ -80,7 +80,7 @@ def cloud_statistics(cloud: "Table") -> dict[str, list[float]]:
     """Quantiles (as in QUANTILES) of what makes the shape of a cloud."""
     import numpy as np
 
-    from splat.formats.quantize import alphas, scales
+    from splat.coding.attributes import alphas, scales
 
     sizes = np.sort(scales(cloud), 1)
     columns = {
@@ -190,7 +190,7 @@ def run_facts(path: Path) -> dict[str, Any]:
     """What a run was asked for, and what came out."""
     import json
 
-    from splat.training import config as settings
+    from splat.training.config import config as settings
 
     config = settings.read(path / "config.toml")
     facts: dict[str, Any] = {

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from splat.cli.words import require
+from splat.cli.plain_parser import require
 from splat.errors import InputError
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
     from splat.scene import Scene
-    from splat.training.config import TrainConfig
+    from splat.training.config.config import TrainConfig
 
 
 def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
@@ -26,7 +26,7 @@ def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
     if path.name.startswith("transforms"):
         return "scene"
     if not formats.ending(path):
-        from splat.scene.video import VIDEO_SUFFIXES
+        from splat.scene.readers.video import VIDEO_SUFFIXES
 
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return "scene"
@@ -77,7 +77,7 @@ def open_subject(path: Path) -> Subject:
     if kind == "cloud":
         antialiased = bool(formats.recognise(path).function("antialiased")(path))
         return Subject(formats.read(path), path, None, None, antialiased, (0.0, 0.0, 0.0))
-    from splat.training import config as settings
+    from splat.training.config import config as settings
 
     file = path / "cloud.ply"
     if not file.is_file():

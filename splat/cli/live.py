@@ -24,7 +24,7 @@ def train_watched(
     from splat.cli.view import address, serve
     from splat.training import train
     from splat.viewer import Look
-    from splat.viewer.live import Live
+    from splat.viewer.training_page import Live
 
     live = Live(scene, Look(background=config.background, antialiased=config.antialiased), out, **where)
     try:

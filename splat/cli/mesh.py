@@ -80,12 +80,12 @@ def run(arguments: Sequence[str]) -> None:
     """Run ``splat mesh``."""
     options = parse("mesh", MeshCommand, arguments)
     from splat.rendering import RenderOptions
-    from splat.surface import files
     from splat.surface.cameras import cameras_around, scene_cameras
+    from splat.surface.mesh import mesh_io
     from splat.surface.pipeline import mesh_cloud
 
-    files.check_suffix(options.out, textured=options.texture is not None)
-    files.require_library(simplified=_faces(options) is not None, textured=options.texture is not None)
+    mesh_io.check_suffix(options.out, textured=options.texture is not None)
+    mesh_io.require_library(simplified=_faces(options) is not None, textured=options.texture is not None)
     if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"the report {options.report} is a web page; let its name end in .html")
     subject = open_subject(require(options.path, "file or folder"))
@@ -107,9 +107,9 @@ def run(arguments: Sequence[str]) -> None:
         result = mesh_cloud(cloud, cameras, chosen, drawing, masks, shown, photo)
     seconds = time.perf_counter() - start
     if result.textured is None:
-        files.write(options.out, result.mesh)
+        mesh_io.write(options.out, result.mesh)
     else:
-        files.write_textured(options.out, result.textured)
+        mesh_io.write_textured(options.out, result.textured)
     facts = _facts(options, chosen, result, seconds)
     if options.report is not None:
         from splat.report.mesh_page import write_mesh_page
@@ -127,7 +127,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def _settings(options: MeshCommand, subject):
     """The options of the room, from those of the command line."""
-    from splat.surface import matcher
+    from splat.depth import stereo_matcher
     from splat.surface.options import MeshOptions
 
     method = options.method
@@ -136,7 +136,7 @@ def _settings(options: MeshCommand, subject):
         method = "median" if trained_for_it else "stereo"
     return MeshOptions(
         method=method,
-        matcher=matcher.load(options.matcher),
+        matcher=stereo_matcher.load(options.matcher),
         pairs=options.pairs,
         baseline=options.baseline,
         resolution=options.resolution,

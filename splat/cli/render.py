@@ -99,7 +99,7 @@ def check(options: Render) -> None:
 
 def plan(options: Render, subject: Subject) -> tuple[list[Shot], float]:
     """Which pictures to draw, and the pictures per second of a video."""
-    from splat import camera_paths
+    from splat.viewpoints import paths as camera_paths
 
     known = options.scene is not None or subject.config is not None
     along = options.along or ("orbit" if options.out.suffix.lower() == ".mp4" or not known else "test")

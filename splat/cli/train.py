@@ -12,8 +12,8 @@ import tyro
 from splat.cli.console import console, grid, heading, parse, registry, require, say
 from splat.errors import InputError
 from splat.training import budget
-from splat.training import config as settings
-from splat.training.config import SceneConfig, TrainConfig
+from splat.training.config import config as settings
+from splat.training.config.config import SceneConfig, TrainConfig
 
 if TYPE_CHECKING:
     from splat.scene import Scene
@@ -133,15 +133,15 @@ def with_scene(options: Train) -> TrainConfig:
 def load_scene(config: TrainConfig) -> "Scene":
     """The scene that ``config`` names, at its size and with its number of photos."""
     from splat.scene import Scene
-    from splat.scene.choose import keep_views
+    from splat.scene.subset import keep_views
 
     path = require(Path(config.scene.path), "scene")
     if config.priors.reconstruct:
-        from splat.priors import reconstruction
+        from splat.priors.points import feed_forward
         from splat.scene.build import LoadOptions
 
         options = LoadOptions(config.scene.downscale or 1.0, config.scene.max_side)
-        scene = reconstruction.load(path, reconstruction.find(config.priors.reconstruct), options)
+        scene = feed_forward.load(path, feed_forward.find(config.priors.reconstruct), options)
     else:
         scene = Scene.load(path, downscale=config.scene.downscale, max_side=config.scene.max_side)
     return scene if config.scene.views is None else keep_views(scene, config.scene.views)

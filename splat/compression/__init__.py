@@ -9,21 +9,21 @@ from pathlib import Path
 import torch
 
 from splat.cloud import GaussianCloud
-from splat.compression.allocation import allocate
-from splat.compression.detail import NAME, details
-from splat.compression.finetune import distill, finetune
-from splat.compression.judge import Judge, by_renders
-from splat.compression.photos import with_photos
-from splat.compression.prune import prune, prune_below
-from splat.compression.refit import MOST, STAGES, refit
-from splat.compression.search import COARSEST, FINEST, Codec, Goal, Trial, search
-from splat.compression.significance import blending_weights, significance
-from splat.compression.views import scene_views, views_around
+from splat.cloud_arrays import Table
+from splat.coding.attributes import broken
+from splat.compression.finetuning.finetune import distill, finetune
+from splat.compression.methods.prune import prune, prune_below
+from splat.compression.methods.significance import blending_weights, significance
+from splat.compression.rate_control.bit_allocation import allocate
+from splat.compression.rate_control.judge import Judge, by_renders
+from splat.compression.rate_control.per_gaussian_precision import NAME, details
+from splat.compression.rate_control.search import COARSEST, FINEST, Codec, Goal, Trial, search
+from splat.compression.rate_control.with_photos import with_photos
+from splat.compression.rate_control.with_renders import MOST, STAGES, refit
 from splat.errors import InputError
-from splat.formats.quantize import broken
-from splat.formats.table import Table
 from splat.rendering import RenderOptions
 from splat.scene import Scene
+from splat.viewpoints.around_cloud import scene_views, views_around
 
 __all__ = [
     "Compressed", "blending_weights", "compress", "distill", "finetune", "prune", "prune_below", "significance",

@@ -11,7 +11,7 @@ from splat.errors import InputError
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
-    from splat.formats.table import Table
+    from splat.cloud_arrays import Table
 
 
 @dataclass(frozen=True)
@@ -52,35 +52,37 @@ class Format:
 
 
 FORMATS = (
-    Format("ply", (".ply",), "ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept"),
-    Format("points", (".points.ply",), "points", "point cloud .ply: centres and colours only", 0),
+    Format("ply", (".ply",), "ply.ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept"),
+    Format("points", (".points.ply",), "ply.points", "point cloud .ply: centres and colours only", 0),
     Format(
         "compressed-ply",
         (".compressed.ply",),
-        "compressed_ply",
+        "ply.compressed",
         "PlayCanvas compressed .ply: 16 bytes a Gaussian, SH 3",
         3,
     ),
-    Format("splat", (".splat",), "antimatter", "antimatter15 .splat: 32 bytes a Gaussian, no SH", 0),
+    Format("splat", (".splat",), "dotsplat", "antimatter15 .splat: 32 bytes a Gaussian, no SH", 0),
     Format("ksplat", (".ksplat",), "ksplat", "mkkellogg .ksplat: levels 0, 1 and 2, SH 2", 2),
     Format(
         "sog",
         (".sog", "meta.json"),
-        "sog",
+        "sog.read",
         "PlayCanvas SOG: bundle or folder; versions 1 and 2 read, 2 written, SH 3",
         3,
     ),
     Format(
         "streamed-sog",
         ("lod-meta.json",),
-        "streamed",
+        "sog.streamed",
         "PlayCanvas streamed SOG: levels of detail, the finest read, SH 3",
         3,
     ),
-    Format("spz", (".spz",), "spz", "Niantic .spz: versions 1 to 4 read, 2 to 4 written, SH 4"),
-    Format("splatz", (".splatz",), "splatz", "splat's own container: smallest, checksummed, coarse to fine, SH 4"),
-    Format("gltf", (".glb", ".gltf"), "gltf", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3", 3),
-    Format("usd", (".usdc", ".usda", ".usdz", ".usd"), "usd", "OpenUSD ParticleField3DGaussianSplat, SH 4"),
+    Format("spz", (".spz",), "spz.spz", "Niantic .spz: versions 1 to 4 read, 2 to 4 written, SH 4"),
+    Format(
+        "splatz", (".splatz",), "splatz.container", "splat's own container: smallest, checksummed, coarse to fine, SH 4"
+    ),
+    Format("gltf", (".glb", ".gltf"), "gltf.write", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3", 3),
+    Format("usd", (".usdc", ".usda", ".usdz", ".usd"), "usd.usd", "OpenUSD ParticleField3DGaussianSplat, SH 4"),
 )
 
 
@@ -139,11 +141,11 @@ def recognise(path: str | Path) -> Format:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     if start.startswith(b"ply"):
-        from splat.formats import compressed_ply, ply
-        from splat.formats.ply_table import read_header
+        from splat.formats.ply import compressed, ply
+        from splat.formats.ply.header import read_header
 
         header = read_header(path)
-        if compressed_ply.is_compressed(header):
+        if compressed.is_compressed(header):
             return find("compressed-ply")
         return find("ply" if ply.is_cloud(header) else "points")
     for magic, name in MAGIC.items():
@@ -195,6 +197,6 @@ def write(cloud: "GaussianCloud", path: str | Path, format: str | None = None, *
 
     Raises InputError for an unknown suffix or option, or a cloud the format cannot hold.
     """
-    from splat.formats.table import Table
+    from splat.cloud_arrays import Table
 
     write_table(Table.of(cloud), path, format, **options)

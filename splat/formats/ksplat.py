@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from splat.cloud_arrays import Table
+from splat.coding.attributes import prepare, scales, unit_quats
+from splat.coding.limits import check_claim
+from splat.coding.morton import morton
+from splat.coding.parallel import each, pieces
 from splat.errors import InputError
 from splat.files import atomic_path
-from splat.formats.antimatter import decode, encode_rgba
-from splat.formats.limits import check_claim
-from splat.formats.order import morton
-from splat.formats.quantize import prepare, scales, unit_quats
-from splat.formats.rows import each, pieces
-from splat.formats.table import Table
+from splat.formats.dotsplat import decode, encode_rgba
 
 HEADER = np.dtype(
     {

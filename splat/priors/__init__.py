@@ -1,1 +1,1 @@
-"""Priors for scenes of few photos and of photos by strangers (docs/sparse.md); `assemble.prepare` switches them on."""
+"""Priors for scenes of few photos and of photos by strangers (docs/sparse.md); `build.prepare` switches them on."""

@@ -7,7 +7,7 @@ boxes: the first sorts out the layout, the second the shapes.
 import torch
 from torch import Tensor
 
-from splat.training.randomness import generator
+from splat.training.rng import generator
 
 BOX = 0.25  # side of a box, in shorter sides of the picture
 BOXES = 8

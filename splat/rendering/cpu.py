@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from splat import core
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import BackendError, InputError
-from splat.rendering import cpu_library as library
+from splat.native import cpu_library
+from splat.rendering import cpu_structs as library
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
 
 
@@ -105,7 +105,7 @@ def check() -> str | None:
         found = probe(_self(), "cpu")
     except (BackendError, InputError) as error:
         return str(error)
-    return None if found is None else f"the CPU core ({core.variant()}) does not work here: {found}"
+    return None if found is None else f"the CPU core ({cpu_library.variant()}) does not work here: {found}"
 
 
 def _self() -> Any:
@@ -160,15 +160,15 @@ def forward(
         with_normal=options.normal,
         with_weights=weights,
         with_square=options.square_depth,
-        rgb=core.pointer(rgb),
-        alpha=core.pointer(alpha),
-        depth=core.pointer(depth),
-        median_depth=core.pointer(median),
-        normal=core.pointer(normal),
-        square_depth=core.pointer(square),
-        radii=core.pointer(radii),
-        means2d=core.pointer(means2d),
-        weights=core.pointer(sums),
+        rgb=cpu_library.pointer(rgb),
+        alpha=cpu_library.pointer(alpha),
+        depth=cpu_library.pointer(depth),
+        median_depth=cpu_library.pointer(median),
+        normal=cpu_library.pointer(normal),
+        square_depth=cpu_library.pointer(square),
+        radii=cpu_library.pointer(radii),
+        means2d=cpu_library.pointer(means2d),
+        weights=cpu_library.pointer(sums),
     )
     workspace = library.take()
     try:
@@ -193,8 +193,8 @@ def backward(context: Context, grads: ImageGradients, absgrad: bool = True) -> C
     means2d, means2d_abs = torch.zeros(len(cloud), 2), torch.zeros(len(cloud), 2)
     step = library.Step(
         **_pointers(GaussianCloud(**out)),
-        means2d=core.pointer(means2d),
-        means2d_abs=core.pointer(means2d_abs) if absgrad else None,
+        means2d=cpu_library.pointer(means2d),
+        means2d_abs=cpu_library.pointer(means2d_abs) if absgrad else None,
     )
     _run_backward(context, grads, step)
     found = CloudGradients(**out, pose=_pose(step), means2d=means2d, means2d_abs=means2d_abs)
@@ -249,7 +249,7 @@ def backward_adam(
         step=hyper.step,
         opacity_weight=hyper.opacity_reg / n,
         scale_weight=hyper.scale_reg / (3 * n),
-        **{name: core.pointer(tensor, torch.float32) for name, tensor in vars(statistics).items()},
+        **{name: cpu_library.pointer(tensor, torch.float32) for name, tensor in vars(statistics).items()},
     )
     _run_backward(context, grads, step)
     names = tuple(name for i, name in enumerate(FIELDS) if step.nonfinite >> i & 1)
@@ -285,7 +285,7 @@ def _run_backward(context: Context, grads: ImageGradients, step: Any) -> None:
         if tensor.shape != expected:
             raise ValueError(f"the gradient of {name} has shape {tuple(tensor.shape)}, expected {expected}")
         keep.append(tensor.detach().to("cpu", torch.float32).contiguous())
-        pointers[name] = core.pointer(keep[-1])
+        pointers[name] = cpu_library.pointer(keep[-1])
     context.workspace.backward(library.PictureGradients(**pointers), step)
 
 
@@ -298,11 +298,11 @@ def _readable(cloud: GaussianCloud) -> GaussianCloud:
 
 def _pointers(cloud: GaussianCloud) -> dict[str, int | None]:
     names = ("means", "log_scales", "quats", "logits", "sh")
-    return {name: core.pointer(getattr(cloud, field)) for name, field in zip(names, FIELDS, strict=True)}
+    return {name: cpu_library.pointer(getattr(cloud, field)) for name, field in zip(names, FIELDS, strict=True)}
 
 
 def _five(tensors: Any) -> Any:
-    return (ctypes.c_void_p * 5)(*(core.pointer(tensor, torch.float32) for tensor in tensors))
+    return (ctypes.c_void_p * 5)(*(cpu_library.pointer(tensor, torch.float32) for tensor in tensors))
 
 
 def _pose(step: Any) -> Tensor:

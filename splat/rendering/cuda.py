@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from splat import gpu
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import BackendError, OutOfMemory
-from splat.gpu import blocks_for, pointer, rounded
-from splat.rendering import cuda_arguments as arguments
+from splat.native import cuda_launcher
+from splat.native import cuda_structs as arguments
+from splat.native.cuda_launcher import blocks_for, pointer, rounded
+from splat.native.cuda_sort import sort_pairs
+from splat.native.cuda_structs import FLOAT, fill
 from splat.rendering.cpu import AdamHyper, Moments, Statistics, StepResult
-from splat.rendering.cuda_arguments import FLOAT, fill
-from splat.rendering.sorting import sort_pairs
 from splat.rendering.types import TILE, CloudGradients, ImageGradients, Rendering, RenderOptions
 
 CHUNK = 256  # list entries, as in cuda/chunks.h
@@ -76,7 +76,7 @@ def check() -> str | None:
     from splat.rendering import cuda
     from splat.rendering.backends import probe
 
-    reason = gpu.missing()
+    reason = cuda_launcher.missing()
     if reason is not None:
         return reason
     try:
@@ -96,13 +96,13 @@ def forward(
 
     Raises ValueError for a cloud that is not float32, BackendError where there is no GPU, OutOfMemory.
     """
-    with gpu.memory_errors():
+    with cuda_launcher.memory_errors():
         return _forward(cloud, camera, options, camera.world_to_camera if pose is None else pose, weights)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
     """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose."""
-    with gpu.memory_errors():
+    with cuda_launcher.memory_errors():
         return _backward(context, grads)
 
 
@@ -133,7 +133,7 @@ def backward_adam(
     for name, tensor in vars(statistics).items():
         if tensor is not None and (tensor.shape != (len(cloud),) or tensor.device != cloud.device):
             raise ValueError(f"statistics.{name} has shape {tuple(tensor.shape)} on {tensor.device}")
-    with gpu.memory_errors():
+    with cuda_launcher.memory_errors():
         return _backward_adam(context, grads, moments, hyper, statistics)
 
 
@@ -183,7 +183,7 @@ def _forward(
         arguments.Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=sums, square=square
     )
     kernel = f"blend_{_KERNELS[_features(options)]}"
-    gpu.launcher(device).launch(
+    cuda_launcher.launcher(device).launch(
         "blending", kernel, tiles, TILE * TILE, *_lists_splats_screen(context), pictures, _kept(context)
     )
     # The context keeps radii of its own, as the caller may change what he gets.
@@ -235,9 +235,9 @@ def _list_tiles(camera: Camera, seen: _Projected) -> tuple[Tensor, Tensor, Tenso
     return ids, ranges, counts.cumsum(0, dtype=torch.int32), pairs
 
 
-def _launch_each(file: str, kernel: str, count: int, device: torch.device, *arguments: gpu.Argument) -> None:
+def _launch_each(file: str, kernel: str, count: int, device: torch.device, *arguments: cuda_launcher.Argument) -> None:
     """Launch ``kernel`` with one thread for each of ``count`` items."""
-    gpu.launcher(device).launch(file, kernel, blocks_for(count, THREADS), THREADS, *arguments)
+    cuda_launcher.launcher(device).launch(file, kernel, blocks_for(count, THREADS), THREADS, *arguments)
 
 
 # ---- backward ----
@@ -252,7 +252,7 @@ def _sums(context: Context, grads: ImageGradients) -> Tensor:
     if any(tensor is not None for tensor in given.values()):
         kernel = f"blend_backward_{_KERNELS[_features(context.options)]}"
         pictures = (*_lists_splats_screen(context), fill(arguments.Upstream, **given), _kept(context))
-        gpu.launcher(device).launch("blending_backward", kernel, context.chunks, TILE * TILE, *pictures, sums)
+        cuda_launcher.launcher(device).launch("blending_backward", kernel, context.chunks, TILE * TILE, *pictures, sums)
     return sums
 
 

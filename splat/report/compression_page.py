@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from splat.report import wording
+from splat import text as wording
 from splat.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, linear_axis, log_axis
 from splat.report.pictures import ERROR_LIMIT, difference_map
 from splat.report.sections import tile

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from splat import text as wording
 from splat.cloud import GaussianCloud
-from splat.formats import spz
-from splat.formats.table import Table
-from splat.report import wording
-from splat.viewer.drawing import Look, picture
-from splat.viewer.edits import thin
-from splat.viewer.first_view import FirstView, first_view
+from splat.cloud_arrays import Table
+from splat.formats.spz import spz
+from splat.viewer.filters import thin
+from splat.viewer.initial_view import FirstView, first_view
+from splat.viewer.render_modes import Look, picture
 
 MOST = 300_000  # Gaussians of an embedded cloud; a page of more takes seconds to open
 MOST_BANDED = 100_000  # above this number only the first SH band travels along: it is what fills the file

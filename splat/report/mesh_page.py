@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from splat import machine
 from splat.camera import Camera
 from splat.files import write_text
-from splat.report import machine
 from splat.report.pictures import data_url, difference_map
 from splat.report.sections import tile
 from splat.report.write import document
 from splat.scene.scene import Scene
-from splat.surface.draw import coloured, draw, shaded
+from splat.surface.mesh.draw import coloured, draw, shaded
 from splat.surface.pipeline import Meshing
 
 PICTURED = 6  # views

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from splat.report import charts, wording
+from splat import text as wording
+from splat.report import charts
 from splat.report.charts import Axis, Curve
 from splat.report.pictures import ERROR_LIMIT, Pair
 from splat.report.run_folder import RunFolder, ViewFiles

@@ -7,9 +7,10 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from splat import machine
 from splat.errors import InputError
 from splat.files import write_text
-from splat.report import machine, sections
+from splat.report import sections
 from splat.report.pictures import pair
 from splat.report.run_folder import RunFolder, ViewFiles, read_run
 
@@ -81,7 +82,7 @@ def cloud_view(run: RunFolder, scene: "Scene | None") -> str:
     from splat import formats
     from splat.errors import BackendError
     from splat.report.embed import embed_viewer
-    from splat.viewer.first_view import first_view
+    from splat.viewer.initial_view import first_view
 
     file = run.path / "cloud.ply"
     if not file.is_file():

@@ -1,6 +1,6 @@
 """Scenes: photographs with their cameras and sparse points, from whatever the user has."""
 
-from splat.scene.cache import ImageCache
+from splat.scene.image_cache import ImageCache
 from splat.scene.images import Photo
 from splat.scene.load import load
 from splat.scene.scene import Points, Scene, View

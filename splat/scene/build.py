@@ -252,7 +252,7 @@ def _check_spread(views: Sequence[View], raw: RawScene, origin: str) -> None:
 
 def _points(raw: RawScene, views: list[View], notes: list[str]) -> Points:
     if raw.xyz is None:
-        from splat.scene.initial_points import random_points
+        from splat.scene.random_points import random_points
 
         points, note = random_points(views)
         notes.append(note)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from splat.errors import InputError
 from splat.scene.build import LoadOptions, RawScene, build
-from splat.scene.colmap import PLACES, find_model, read_colmap
-from splat.scene.photos import photo_folder, read_photos
 from splat.scene.progress import Report
+from splat.scene.readers.colmap import PLACES, find_model, read_colmap
+from splat.scene.readers.photo_folder import photo_folder, read_photos
+from splat.scene.readers.transforms_json import find_transforms, read_transforms
+from splat.scene.readers.video import VIDEO_SUFFIXES, find_video, read_video
 from splat.scene.scene import Scene
-from splat.scene.transforms_json import find_transforms, read_transforms
-from splat.scene.video import VIDEO_SUFFIXES, find_video, read_video
 
 ALPHA_MODES = ("auto", "mask", "composite", "none")
 

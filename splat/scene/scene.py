@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
+from splat.scene.camera_layout import camera_centres, meeting_point, stack_poses, up_direction
 from splat.scene.images import ImageSource, Photo
-from splat.scene.layout import camera_centres, meeting_point, stack_poses, up_direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ class Scene:
 
     @cached_property
     def up(self) -> Tensor:
-        """(3,) float64 unit vector that points up in most photos (see `layout.up_direction`)."""
+        """(3,) float64 unit vector that points up in most photos (see `camera_layout.up_direction`)."""
         return up_direction(self._poses)
 
     @cached_property

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.compression.views import views_around
 from splat.scene.scene import Scene
+from splat.viewpoints.around_cloud import views_around
 
 
 def scene_cameras(scene: Scene, with_masks: bool) -> tuple[list[Camera], list[NDArray[np.bool_] | None]]:

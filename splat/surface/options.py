@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from splat.depth.stereo_matcher import Matcher, semiglobal
 from splat.errors import InputError
-from splat.surface.matcher import Matcher, semiglobal
 
 METHODS = ("stereo", "median", "expected", "plane")
 
@@ -13,7 +13,7 @@ class MeshOptions:
     """Attributes:
     method: where depth comes from: ``stereo`` between renderings, or the rasterizer's ``median``, ``expected`` or
         ``plane`` depth.
-    matcher: from a rectified pair to disparity (see `splat.surface.matcher`).
+    matcher: from a rectified pair to disparity (see `splat.depth.stereo_matcher`).
     pairs: stereo pairs per view, 1 to 4.
     baseline: of the pairs, in typical distances of the cameras from what they look at.
     fill: where stereo finds nothing, take the rendered median depth, with a small weight.
@@ -21,7 +21,7 @@ class MeshOptions:
     voxel: world size of a voxel there, instead of ``resolution``.
     truncation: voxels over which the distance field reaches to each side of a surface: more closes holes where depth is
         noisy, less keeps thin things. None means 4; with object masks, which bound what it may close, it follows from
-        how far the views' depths lie apart (`splat.surface.spread`), 4 to 20.
+        how far the views' depths lie apart (`splat.surface.fusion.truncation`), 4 to 20.
     unbounded: shrink space outside the region in focus; None does so where much lies outside.
     box: smallest and largest x, y, z to mesh, world units; None means everything.
     masks: what False in a mask means: ``ignore`` (nothing is known there) or ``object`` (nothing is there).

@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
+from splat.depth.depth_maps import MapStore
 from splat.errors import InputError
 from splat.rendering import RenderOptions
-from splat.scene.layout import meeting_point, stack_poses
-from splat.surface import open3d_fusion, tsdf
-from splat.surface.colours import vertex_colours
-from splat.surface.extract import marching_cubes
-from splat.surface.maps import MapStore
-from splat.surface.mesh import Mesh, drop_small_pieces, simplify
-from splat.surface.observe import observe
+from splat.scene.camera_layout import meeting_point, stack_poses
+from splat.surface.depth.render_depth_maps import observe
+from splat.surface.depth.stereo_rig import working_distance
+from splat.surface.fusion import open3d, tsdf
+from splat.surface.fusion.contraction import Space
+from splat.surface.fusion.marching_cubes import marching_cubes
+from splat.surface.fusion.truncation import disagreement, sample_points
+from splat.surface.mesh.mesh import Mesh, drop_small_pieces, simplify
+from splat.surface.mesh.texture import Picture, Textured, texture
+from splat.surface.mesh.vertex_colours import vertex_colours
 from splat.surface.options import MeshOptions
-from splat.surface.rig import working_distance
-from splat.surface.space import Space
-from splat.surface.spread import disagreement, sample_points
-from splat.surface.texture import Picture, Textured, texture
 
 NARROW, WIDE = 4.0, 20.0  # truncation, voxels
 FAR = 1.5  # if 95 % of the surface reach farther than this, in camera distances, space is contracted
@@ -158,7 +158,7 @@ def _fused(
     """The zero of the maps' distance field; what open3d cannot do, ours does, and a note says so."""
     if fusion == "open3d":
         views = [maps[i] for i in range(len(maps))]
-        found = open3d_fusion.fuse_and_extract(views, space, len(blocks), reach, lambda a, b: report("fusing", a, b))
+        found = open3d.fuse_and_extract(views, space, len(blocks), reach, lambda a, b: report("fusing", a, b))
         if not isinstance(found, str):
             return Mesh(*found)
         notes.append(f"{found}; the depth maps were fused by our own code")

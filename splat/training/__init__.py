@@ -3,11 +3,11 @@
 from importlib import import_module
 
 _PUBLIC = {
-    "train": "splat.training.run",
-    "TrainResult": "splat.training.run",
-    "Progress": "splat.training.run",
-    "TrainConfig": "splat.training.config",
-    "evaluate": "splat.training.evaluation",
+    "train": "splat.runs.train",
+    "TrainResult": "splat.runs.train",
+    "Progress": "splat.runs.train",
+    "TrainConfig": "splat.training.config.config",
+    "evaluate": "splat.runs.evaluation",
 }
 
 __all__ = list(_PUBLIC)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from splat.files import bytes_of
 
 if TYPE_CHECKING:
-    from splat.training.config import TrainConfig
+    from splat.training.config.config import TrainConfig
 
 _PLY_HEADER = 2300  # bytes, more than the header of any cloud.ply takes
 

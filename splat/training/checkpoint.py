@@ -9,8 +9,8 @@ import torch
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path
-from splat.training.edit import Population
-from splat.training.optimizer import AdamState
+from splat.ops.adam import AdamState
+from splat.training.population import Population
 
 VERSION = 1
 KEEP = 2

@@ -1,6 +1,6 @@
 """The training step's other kernels on a GPU: picture loss, Adam on whole tensors, MCMC noise and relocation.
 
-The same functions for main memory, and the equations, are in `image_loss`, `optimizer` and `mcmc_kernels`.
+The same functions for main memory, and the equations, are in `photometric_loss`, `adam` and `mcmc`.
 """
 
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from splat import gpu
 from splat.cloud import GaussianCloud
-from splat.gpu import blocks_for
-from splat.rendering import cuda_arguments as arguments
-from splat.rendering.cuda_arguments import DOUBLE, FLOAT, INT, U64, fill, pointers, structure
+from splat.native import cuda_launcher
+from splat.native import cuda_structs as arguments
+from splat.native.cuda_launcher import blocks_for
+from splat.native.cuda_structs import DOUBLE, FLOAT, INT, U64, fill, pointers, structure
 
 NONE_BAD = 2**31 - 1  # what `adam_rows` reports when all rows are finite
 MAX_WIDTH = 256  # values per row that `adam_rows` takes
 TILE = 16
 
-# As in cuda/image_loss.cu, cuda/optimizer.cu and cuda/mcmc.cu.
+# As in cuda/image_loss.cu, cuda/adam.cu and cuda/mcmc.cu.
 _Comparison = structure(
     "Comparison", **pointers("rgb", "target", "mask"), height=INT, width=INT, ssim_weight=FLOAT,
     **pointers("slopes", "grad", "sums"),
@@ -69,7 +69,7 @@ def compare_images(
     )  # fmt: skip
     comparison.height, comparison.width, comparison.ssim_weight = height, width, ssim_weight
     blocks = blocks_for(width, TILE) * blocks_for(height, TILE)
-    run = gpu.launcher(rgb.device).launch
+    run = cuda_launcher.launcher(rgb.device).launch
     run("image_loss", "compare_images", blocks, TILE * TILE, comparison)
     if gradient:
         run("image_loss", "compare_images_backward", blocks, TILE * TILE, comparison)
@@ -99,7 +99,7 @@ def adam_rows(
 
     Args:
         moments: first and second, of the tensor's shape.
-        constants: from `splat.rendering.cuda_arguments.adam`.
+        constants: from `splat.native.cuda_structs.adam`.
         visible: (N,) bool, rows to touch; None touches all.
         regulariser: 0 none; 1 adds weight · ∂Σ sigmoid(tensor), 2 adds weight · ∂Σ exp(tensor) to the gradient.
 
@@ -118,24 +118,24 @@ def adam_rows(
     )  # fmt: skip
     step.rows, step.width, step.regulariser, step.weight = rows, width, regulariser, weight
     step.head, step.head_rate, step.tail_rate, step.adam = rates.head, rates.head_rate, rates.tail_rate, constants
-    gpu.launcher(tensor.device).launch("optimizer", "adam_rows", blocks_for(rows, threads // width), threads, step)
+    cuda_launcher.launcher(tensor.device).launch("adam", "adam_rows", blocks_for(rows, threads // width), threads, step)
     return first_bad
 
 
 def mcmc_noise(cloud: GaussianCloud, strength: float, seed: int, step: int, min_opacity: float) -> None:
-    """`splat.training.mcmc_kernels.add_noise` for a float32 cloud on a GPU, with the same random numbers."""
+    """`splat.ops.mcmc.add_noise` for a float32 cloud on a GPU, with the same random numbers."""
     noise = fill(
         _Noise, means=cloud.means, log_scales=cloud.log_scales, quats=cloud.quats, logits=cloud.logit_opacities
     )
     noise.n, noise.min_opacity, noise.strength = len(cloud), min_opacity, strength
     noise.seed, noise.step = seed % 2**64, step % 2**64
-    gpu.launcher(cloud.device).launch("mcmc", "mcmc_noise", blocks_for(len(cloud), 128), 128, noise)
+    cuda_launcher.launcher(cloud.device).launch("mcmc", "mcmc_noise", blocks_for(len(cloud), 128), 128, noise)
 
 
 def mcmc_relocate(
     logit_opacities: Tensor, log_scales: Tensor, ratios: Tensor, min_opacity: float
 ) -> tuple[Tensor, Tensor]:
-    """`splat.training.mcmc_kernels.relocate` for float32 tensors on a GPU."""
+    """`splat.ops.mcmc.relocate` for float32 tensors on a GPU."""
     logits, scales = logit_opacities.detach().contiguous(), log_scales.detach().contiguous()
     counts = ratios.to(logits.device, torch.int64).contiguous()
     new_logits, new_scales = torch.empty_like(logits), torch.empty_like(scales)
@@ -144,5 +144,5 @@ def mcmc_relocate(
         new_log_scales=new_scales,
     )  # fmt: skip
     relocation.n, relocation.min_opacity = len(logits), min_opacity
-    gpu.launcher(logits.device).launch("mcmc", "mcmc_relocate", blocks_for(len(logits), 128), 128, relocation)
+    cuda_launcher.launcher(logits.device).launch("mcmc", "mcmc_relocate", blocks_for(len(logits), 128), 128, relocation)
     return new_logits, new_scales

@@ -10,7 +10,7 @@ from torch import Tensor
 from splat.cloud import GaussianCloud
 from splat.scene.scene import Scene
 from splat.sh import rgb_to_dc
-from splat.training.randomness import generator
+from splat.training.rng import generator
 
 NEIGHBOURS = 3
 # Points closer than this share of the scene extent count as this far apart, so that duplicates get a finite log scale.

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from splat.training.config import RatesConfig, TrainConfig
+from splat.training.config.config import RatesConfig, TrainConfig
 
 _LATELY = 6  # hundredths of a run by time, whose pace is expected of the rest
 

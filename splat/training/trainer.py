@@ -9,28 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from splat import gpu
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.errors import NonFiniteError
+from splat.native import cuda_launcher
+from splat.ops.adam import parameters
+from splat.ops.mcmc import add_noise
+from splat.ops.nonfinite import first_nonfinite
 from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
 from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import Rendering
+from splat.runs.evaluation import check_views
 from splat.scene import ImageCache, Scene, View
-from splat.training import looks, pose, schedules, surface_terms
-from splat.training.average import averaged, take_in
+from splat.training import schedules
 from splat.training.budget import most_rows
 from splat.training.checkpoint import pack_population, unpack_population
-from splat.training.config import TrainConfig
-from splat.training.edit import Population, populate
-from splat.training.evaluation import check_views
-from splat.training.finite import first_nonfinite
-from splat.training.initialize import initialize
-from splat.training.losses import Corrections, PictureLoss, Shot, When, picture_loss
-from splat.training.mcmc_kernels import add_noise
-from splat.training.optimizer import parameters
-from splat.training.parts import (
+from splat.training.config.config import TrainConfig
+from splat.training.hooks import appearance_features, coarse_to_fine, dilated_rendering
+from splat.training.hooks.hook import (
     Part,
     Slopes,
     hiding,
@@ -41,11 +38,17 @@ from splat.training.parts import (
     presented_with_slopes,
     without_columns,
 )
-from splat.training.per_photo import PhotoParameters
-from splat.training.randomness import generator, photo_at, stream
-from splat.training.strategies import Moment, Strategy, coarse, dilate, parts_of, strategy_of
-from splat.training.strategies.survey import Survey
+from splat.training.initialize import initialize
+from splat.training.losses import surface as surface_losses
+from splat.training.losses.image import Corrections, PictureLoss, Shot, When, picture_loss
+from splat.training.per_photo import pose
+from splat.training.per_photo.parameters import PhotoParameters
+from splat.training.population import Population, populate
+from splat.training.rng import generator, photo_at, stream
+from splat.training.strategies import Moment, Strategy, parts_of, strategy_of
+from splat.training.strategies.view_sampler import Survey
 from splat.training.update import Mean, update
+from splat.training.weight_averaging import averaged, take_in
 
 LOOK_ON_GPU = 10  # steps between two looks at the loss
 SMOOTHING = 0.02  # weight of the newest step in the running means of loss and error
@@ -120,13 +123,15 @@ def set_up(scene: Scene, config: TrainConfig, parts: tuple[Part, ...] = ()) -> S
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     keypoints = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
     seen = tuple((None, None) if found is None else (scene.points.xyz[found[0]], found[1]) for found in keypoints)
-    parts = parts_of(config) + looks.parts(config, len(cache.views)) + parts + surface_terms.parts(config)
+    parts = (
+        parts_of(config) + appearance_features.parts(config, len(cache.views)) + parts + surface_losses.parts(config)
+    )
     return Setup(scene, config, strategy_of(config), backend, cache, seen, parts)
 
 
 def _best_device() -> str:
     """The GPU if there is one and its backend works. A GPU that is left idle is said."""
-    reason = check_backend("cuda") if gpu.has_driver() else ""
+    reason = check_backend("cuda") if cuda_launcher.has_driver() else ""
     if reason is None:
         return "cuda"
     if reason:
@@ -221,7 +226,7 @@ def moment_of(setup: Setup, state: State) -> Moment:
     """What strategies are told after a step."""
     config, plan, extent = setup.config, state.plan, setup.scene.extent
     first = first_rows(setup)
-    cap = coarse.cap(config.coarse, first, most_rows(config, plan.expected, setup.pixels), plan.fraction)
+    cap = coarse_to_fine.cap(config.coarse, first, most_rows(config, plan.expected, setup.pixels), plan.fraction)
     when = When(plan.step, plan.fraction, extent)
 
     def shot(index: int) -> Shot:
@@ -323,7 +328,7 @@ def _shot(setup: Setup, state: State, when: When, number: int) -> tuple[Shot, Te
 
 def _strided(setup: Setup, shot: Shot, when: When, number: int) -> Shot:
     config = setup.config
-    return dilate.strided(config.dilate, shot, when.fraction, config.seed, number)
+    return dilated_rendering.strided(config.dilate, shot, when.fraction, config.seed, number)
 
 
 def _camera(setup: Setup, state: State, index: int) -> tuple[Camera, Tensor | None, Tensor | None]:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from splat.cloud import FIELDS
 from splat.errors import NonFiniteError
+from splat.ops.adam import adam_step
 from splat.rendering.cpu import AdamHyper, Statistics
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering
-from splat.training.edit import Population
-from splat.training.optimizer import adam_step
-from splat.training.parts import Slopes
+from splat.training.hooks.hook import Slopes
+from splat.training.population import Population
 
 SUMS = ("grad2d", "grad2d_abs", "count", "max_radius")
 

@@ -19,11 +19,11 @@ from splat.cloud import GaussianCloud, matrix_to_quaternion
 from splat.errors import InputError
 from splat.scene import Scene
 from splat.sh import C0
-from splat.viewer import edits as editing
-from splat.viewer import guard
-from splat.viewer.drawing import Look, compare, labelled, letterbox, picture
-from splat.viewer.first_view import FirstView
-from splat.viewer.worker import LARGEST, TARGET, Pose, Worker
+from splat.viewer import access
+from splat.viewer import filters as editing
+from splat.viewer.initial_view import FirstView
+from splat.viewer.render_modes import Look, compare, labelled, letterbox, picture
+from splat.viewer.render_worker import LARGEST, TARGET, Pose, Worker
 
 TRIES = 100  # ports looked at when the wanted one is taken
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def turned(degrees: tuple[float, float, float]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two pictures in one: ``how`` as `drawing.compare` has it, of photo ``view`` and its render, or of two entries."""
+    """Two pictures in one: ``how`` as `render_modes.compare` has it, photo ``view`` and its render or two entries."""
 
     how: str
     share: float = 0.5
@@ -341,12 +341,12 @@ def open_page(
 
     # Browsers open connections that they never use; that is no news for the terminal.
     logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
-    with contextlib.redirect_stdout(io.StringIO()), guard.guarding(token):
+    with contextlib.redirect_stdout(io.StringIO()), access.guarding(token):
         server = viser.ViserServer(host=host, port=free_port(host, port), label="splat", verbose=False)
     page = Page(server, entries, first, look, scene, folder)
     try:
         near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-        guard.check(f"http://{near}:{server.get_port()}/")
+        access.check(f"http://{near}:{server.get_port()}/")
     except InputError:
         page.close()
         raise

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from splat.errors import InputError
-from splat.viewer import edits as editing
-from splat.viewer.drawing import MODES
+from splat.viewer import filters as editing
 from splat.viewer.page import Comparison, Page
 from splat.viewer.path_panel import paths
 from splat.viewer.photo_panel import photos
+from splat.viewer.render_modes import MODES
 
 COMPARISONS = ("off", "slider", "blend", "side by side", "difference")
 

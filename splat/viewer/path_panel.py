@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from splat import camera_paths
 from splat.camera import Camera
 from splat.errors import InputError
-from splat.viewer import edits as editing
-from splat.viewer.drawing import picture
+from splat.viewer import filters as editing
 from splat.viewer.page import Page, frustum, pose_of
+from splat.viewer.render_modes import picture
+from splat.viewpoints import paths as camera_paths
 
 SIZES = {"640×360": (640, 360), "1280×720": (1280, 720), "1920×1080": (1920, 1080)}
 MOST_SECONDS = 600.0

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 from tiny import SIDE, everything_in, tiny_cameras, tiny_cloud, write_scene
 
-from splat import camera_paths, formats
+from splat import formats
 from splat.cli import main
 from splat.cli.render import orbit_of_cloud, show
 from splat.rendering import render
+from splat.viewpoints import paths as camera_paths
 
 
 @pytest.fixture(scope="module")

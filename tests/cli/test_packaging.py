@@ -45,12 +45,12 @@ def test_wheel_works_without_the_source_tree(unpacked):
     script = f"""
 import sys
 sys.path.insert(0, {str(unpacked)!r})
-import splat, splat.core, splat.cli
+import splat, splat.native.cpu_library, splat.cli
 from splat.files import packaged_folder
 from splat.training import config
 assert splat.__file__.startswith({str(unpacked)!r})
-assert splat.core.variants()
-splat.core.library()
+assert splat.native.cpu_library.variants()
+splat.native.cpu_library.library()
 for folder in ("configs", "cuda"):
     assert packaged_folder(folder).is_relative_to({str(unpacked)!r})
 assert config.presets()

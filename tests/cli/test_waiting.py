@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from splat.cli import waiting
+from splat.cli import spinner
 
 
 class Screen(io.StringIO):
@@ -17,8 +17,8 @@ class Screen(io.StringIO):
 def shown(seconds: float, screen: io.StringIO, monkeypatch) -> str:
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(waiting, "PATIENCE", 0.05)
-    with waiting.waiting("reading [a].ply"):
+    monkeypatch.setattr(spinner, "PATIENCE", 0.05)
+    with spinner.waiting("reading [a].ply"):
         time.sleep(seconds)
     return screen.getvalue()
 
@@ -35,5 +35,5 @@ def test_quick_work_and_files_see_nothing(monkeypatch):
 
 def test_an_error_ends_it(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Screen())
-    with pytest.raises(ValueError), waiting.waiting("x"):
+    with pytest.raises(ValueError), spinner.waiting("x"):
         raise ValueError

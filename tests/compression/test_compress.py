@@ -9,8 +9,10 @@ import torch
 import splat
 from splat import InputError
 from splat.cloud import GaussianCloud
-from splat.compression import blending_weights, distill, finetune, prune, prune_below, significance, views_around
-from splat.compression.significance import volume_factor
+from splat.compression import blending_weights, distill, prune_below, views_around
+from splat.compression.finetuning import finetune
+from splat.compression.methods import prune, significance
+from splat.compression.methods.significance import volume_factor
 from splat.rendering import RenderOptions, render
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -19,7 +21,7 @@ from mini_scene import mini_scene, truth  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
-    monkeypatch.setattr("splat.compression.views.SIDE", 40)
+    monkeypatch.setattr("splat.viewpoints.around_cloud.SIDE", 40)
 
 
 def ball(count: int = 80, degree: int = 1, seed: int = 0) -> GaussianCloud:

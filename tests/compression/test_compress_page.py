@@ -8,7 +8,7 @@ import pytest
 
 from splat.cli.compress_report import PLOT, plot
 from splat.compression import _Work
-from splat.compression.search import Goal, Trial, search
+from splat.compression.rate_control.search import Goal, Trial, search
 from splat.report.compression_page import Comparison, page
 
 

@@ -6,12 +6,12 @@ import torch
 
 from splat.cloud import GaussianCloud
 from splat.compression import compress
-from splat.compression.detail import NAME, details, squared_slopes
-from splat.compression.judge import by_renders
-from splat.compression.refit import refit
-from splat.compression.search import Codec, Goal
-from splat.compression.views import views_around
+from splat.compression.rate_control.judge import by_renders
+from splat.compression.rate_control.per_gaussian_precision import NAME, details, squared_slopes
+from splat.compression.rate_control.search import Codec, Goal
+from splat.compression.rate_control.with_renders import refit
 from splat.rendering import RenderOptions, render
+from splat.viewpoints.around_cloud import views_around
 
 
 def ball(count: int, seed: int = 0) -> GaussianCloud:
@@ -54,7 +54,7 @@ def test_what_is_hidden_needs_fewer_digits():
 
 
 def test_fitting_to_renders_wins_decibels(monkeypatch):
-    monkeypatch.setattr("splat.compression.views.SIDE", 40)
+    monkeypatch.setattr("splat.viewpoints.around_cloud.SIDE", 40)
     cloud, options = ball(150), RenderOptions()
     judge, codec, seen = by_renders(cloud, options), Codec(Path("a.splatz")), []
     digits = cloud.replace(extras={NAME: details(cloud, judge.cameras)})

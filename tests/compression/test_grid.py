@@ -8,9 +8,17 @@ import torch
 from scipy import ndimage
 
 from splat.cloud import GaussianCloud
-from splat.compression.grid import blurred, features, grid_order, grid_shape, roughness, smoothness, sort_grid
-from splat.compression.grid_training import pull, resort
-from splat.training.edit import aligned, populate
+from splat.compression.methods.grid_regularizer import pull, resort
+from splat.compression.methods.self_organizing_grid import (
+    blurred,
+    features,
+    grid_order,
+    grid_shape,
+    roughness,
+    smoothness,
+    sort_grid,
+)
+from splat.training.population import aligned, populate
 
 
 def blobs(count: int, seed: int = 0) -> GaussianCloud:

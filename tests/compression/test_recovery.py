@@ -9,11 +9,11 @@ import torch
 
 import splat
 from splat.cloud import GaussianCloud
-from splat.compression.recovery import Recovery, photos, usual_rates
-from splat.compression.rounding import Rounding, with_ordered_axes
-from splat.formats import splatz
-from splat.formats.splatz_rounding import quantize
-from splat.formats.table import Table
+from splat.cloud_arrays import Table
+from splat.compression.finetuning.fine_tuner import Recovery, photos, usual_rates
+from splat.compression.finetuning.straight_through import Rounding, with_ordered_axes
+from splat.formats.splatz import container
+from splat.formats.splatz.quantizer import quantize
 from splat.rendering import RenderOptions, render
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -70,7 +70,7 @@ def test_a_price_on_colour_makes_smaller_files():
     for price in (0.0, 0.02):
         trained, rounding = recovery(start, sh_rest=0.01), Rounding.of(start, 70.0)
         trained.run(80, (1.0, 1.0), rounding, price)
-        codes = quantize(splatz.rows_of(Table.of(trained.mean)), rounding.frame)
+        codes = quantize(container.rows_of(Table.of(trained.mean)), rounding.frame)
         sizes.append(int(np.abs(codes.rest).sum()))
     assert sizes[1] < 0.9 * sizes[0]
 
@@ -93,7 +93,9 @@ def test_photos_that_mislead_are_replaced_by_renders(monkeypatch):
     scene, said = mini_scene(views=9, size=32, backend="auto"), []
     camera = scene.train_views[0].camera
     noise = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr("splat.compression.photos.photos", lambda *_: (lambda index: (camera, noise, None), 1))
+    monkeypatch.setattr(
+        "splat.compression.rate_control.with_photos.photos", lambda *_: (lambda index: (camera, noise, None), 1)
+    )
     cloud = GaussianCloud.concat([truth(), truth().replace(logit_opacities=truth().logit_opacities * 0 - 6)])
     found = splat.compress(cloud, max_drop=20, scene=scene, steps=120, options=OPTIONS, say=said.append)
     assert any("renders of the input" in line for line in said)

@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 
 from splat import InputError, formats
 from splat.cloud import GaussianCloud
-from splat.formats import splatz, splatz_rounding, splatz_tables, splatz_turn
-from splat.formats import splatz_entropy as entropy
-from splat.formats.table import Table
+from splat.cloud_arrays import Table
+from splat.coding import rans as entropy
+from splat.coding import rans_tables
+from splat.formats.splatz import container, quantizer, rotation
 
 
 def encode(cloud, **options):
-    return splatz.encode(Table.of(cloud), **options)
+    return container.encode(Table.of(cloud), **options)
 
 
 def decode(data, path, layers=None):
-    return splatz.decode(data, path, layers).cloud()
+    return container.decode(data, path, layers).cloud()
 
 
 def blobs(count: int, degree: int = 2, seed: int = 0) -> GaussianCloud:
@@ -62,7 +63,7 @@ def test_enormous_colours_are_held_as_large_as_codes_go():
     cloud = GaussianCloud.empty(1)
     tensors = {name: torch.ones((3, *getattr(cloud, name).shape[1:])) for name in vars(cloud) if name != "extras"}
     cloud = GaussianCloud(**tensors | {"sh": torch.full((3, 4, 3), 1e15)})
-    assert (splatz.decode(splatz.encode(Table.of(cloud)), "a.splatz").sh > 1e6).any()
+    assert (container.decode(container.encode(Table.of(cloud)), "a.splatz").sh > 1e6).any()
 
 
 def test_entropy_coder_comes_near_the_entropy():
@@ -84,7 +85,7 @@ def test_bits_without_gaps():
 def test_canonical_axes_keep_the_ellipsoid():
     cloud = blobs(500)
     quats = torch.nn.functional.normalize(cloud.quats.double(), dim=1)
-    scales, turned = splatz_rounding.canonical(cloud.log_scales.double().numpy(), quats.numpy())
+    scales, turned = quantizer.canonical(cloud.log_scales.double().numpy(), quats.numpy())
     assert (np.diff(scales, axis=1) <= 0).all()
     assert (turned[:, :1] >= np.abs(turned[:, 1:]) - 1e-9).all()
     again = cloud.to(dtype=torch.float64).replace(log_scales=torch.from_numpy(scales), quats=torch.from_numpy(turned))
@@ -148,12 +149,12 @@ def test_every_cut_and_addition_is_noticed(tmp_path):
 
 def test_wrong_streams_with_right_checksums(tmp_path, monkeypatch):
     """What an attacker would write reaches the decoder, which must refuse it or give a cloud."""
-    monkeypatch.setattr(splatz, "_check", lambda *_: None)
+    monkeypatch.setattr(container, "_check", lambda *_: None)
     data, random = encode(blobs(300, 1)), np.random.default_rng(0)
     refused = 0
     for _ in range(60):
         raw = np.frombuffer(data, np.uint8).copy()
-        raw[random.integers(splatz.HEADER.size, len(raw), random.integers(1, 4))] = random.integers(0, 256)
+        raw[random.integers(container.HEADER.size, len(raw), random.integers(1, 4))] = random.integers(0, 256)
         try:
             assert len(decode(raw.tobytes(), tmp_path)) == 300
         except InputError:
@@ -176,7 +177,7 @@ def test_empty_and_unusual_clouds(tmp_path):
     formats.write(cloud.replace(means=means, logit_opacities=logits, log_scales=scales), path, antialiased=True)
     found = formats.read(path)
     assert len(found) == 300 and bool(found.finite().all())
-    assert splatz.antialiased(path)
+    assert container.antialiased(path)
     means[5, 1] = torch.nan
     with pytest.raises(InputError, match="1 of 300 Gaussians hold NaN"):
         formats.write(cloud.replace(means=means), path)
@@ -191,7 +192,7 @@ def test_wrong_options(tmp_path):
 
 def test_sizes_add_up_to_the_file():
     data = encode(blobs(700, 2), layers=2)
-    parts = splatz.sizes(data)
+    parts = container.sizes(data)
     assert sum(parts.values()) == len(data) and min(parts.values()) > 0
     assert parts["view-dependent colour"] > parts["opacity"]
 
@@ -201,22 +202,22 @@ def test_turns_give_the_same_ellipsoids_and_stay_in_range():
     quats = random.normal(size=(500, 4))
     quats /= np.linalg.norm(quats, axis=1, keepdims=True)
     needle = random.random(500) < 0.5
-    parts = splatz_turn.turns(quats, needle)
+    parts = rotation.turns(quats, needle)
     assert np.hypot(parts[:, 0], parts[:, 1]).max() < 0.5**0.5 + 1e-9
     assert np.abs(parts[:, 2]).max() < np.pi / 4 + 1e-9
-    found = splatz_turn.quaternions(parts, needle)
+    found = rotation.quaternions(parts, needle)
     axes = torch.tensor([[0.0, -1.0, -3.0]]).expand(500, 3).double()
 
     def covariances(values: np.ndarray) -> torch.Tensor:
         return GaussianCloud(axes, axes, torch.from_numpy(values), axes[:, 0], axes[:, None]).covariances
 
     torch.testing.assert_close(covariances(found), covariances(quats))
-    torch.testing.assert_close(torch.from_numpy(splatz_turn.alike(found, quats)), torch.from_numpy(quats))
+    torch.testing.assert_close(torch.from_numpy(rotation.alike(found, quats)), torch.from_numpy(quats))
 
 
 def test_any_turns_decode_to_unit_quaternions():
     parts = np.random.default_rng(1).normal(size=(200, 3)) * 50
-    found = splatz_turn.quaternions(parts, np.arange(200) % 2 == 0)
+    found = rotation.quaternions(parts, np.arange(200) % 2 == 0)
     assert np.allclose(np.linalg.norm(found, axis=1), 1)
 
 
@@ -235,7 +236,7 @@ def test_details_make_single_gaussians_finer_and_others_coarser(tmp_path):
 
     finer, coarser, same = errors(found) / errors(usual)
     assert finer < 0.25 and coarser > 2 and 0.7 < same < 1.4
-    assert sum(splatz.sizes(data).values()) == len(data) and splatz.sizes(data)["detail"] > 0
+    assert sum(container.sizes(data).values()) == len(data) and container.sizes(data)["detail"] > 0
 
 
 def test_flipped_bytes_of_files_with_details_are_noticed(tmp_path):
@@ -264,12 +265,12 @@ def test_curves_come_near_the_counts_they_stand_for(count, seed, spread, split):
     values = np.rint(random.laplace(0, spread, (3, count)) + [[0], [2.0], [-1.0]]).astype(np.int64)
     symbols = np.minimum(entropy.zigzag(values), 223)
     counts = np.stack([*(np.bincount(row, minlength=256) for row in symbols), np.zeros(256, np.int64)])
-    found = splatz_tables.unpack_curves(splatz_tables.pack_curves(counts, split), 4, split)
-    assert found.sum(1).tolist() == [splatz_tables.TOTAL] * 3 + [0]
+    found = rans_tables.unpack_curves(rans_tables.pack_curves(counts, split), 4, split)
+    assert found.sum(1).tolist() == [rans_tables.TOTAL] * 3 + [0]
     assert (found[counts > 0] > 0).all()
     if split and count > 5000:
         ideal = -(counts[:3] * np.log2(np.maximum(counts[:3], 1) / count)).sum()
-        assert -(counts[:3] * np.log2(np.maximum(found[:3], 1) / splatz_tables.TOTAL)).sum() < 1.03 * ideal + 2000
+        assert -(counts[:3] * np.log2(np.maximum(found[:3], 1) / rans_tables.TOTAL)).sum() < 1.03 * ideal + 2000
 
 
 def test_few_symbols_need_no_large_tables():

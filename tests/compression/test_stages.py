@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from splat.cloud import GaussianCloud
-from splat.compression import vectors, vectree
-from splat.compression.adaptive import adapt_degrees, sh_degrees
-from splat.compression.neural import Fit
-from splat.compression.neural import pack as pack_networks
-from splat.compression.neural import unpack as unpack_networks
+from splat.compression.methods import vector_quantization, vectree
+from splat.compression.methods.adaptive_sh import adapt_degrees, sh_degrees
+from splat.compression.methods.neuralgs import Fit
+from splat.compression.methods.neuralgs import pack as pack_networks
+from splat.compression.methods.neuralgs import unpack as unpack_networks
 
 
 def blobs(count: int, degree: int = 2, seed: int = 0) -> GaussianCloud:
@@ -41,27 +41,27 @@ def test_least_degree_by_energy_over_the_sphere():
     assert not found.sh[3].any()
 
 
-@pytest.mark.parametrize("groups", [vectors.compact3d, vectors.sub_vectors])
+@pytest.mark.parametrize("groups", [vector_quantization.compact3d, vector_quantization.sub_vectors])
 def test_codebooks_hold_few_values_and_survive_coding(groups):
     cloud = blobs(900, 1)
-    chosen = [vectors.Group(g.tensor, g.first, g.last, min(g.size, 32)) for g in groups(cloud)]
-    books = vectors.codebooks(cloud, chosen)
-    found = vectors.quantized(cloud, books)
+    chosen = [vector_quantization.Group(g.tensor, g.first, g.last, min(g.size, 32)) for g in groups(cloud)]
+    books = vector_quantization.codebooks(cloud, chosen)
+    found = vector_quantization.quantized(cloud, books)
     for group in chosen:
         flat = getattr(found, group.tensor).reshape(900, -1)[:, group.first : group.last]
         assert len(flat.unique(dim=0)) <= 32
     columns = {(g.tensor, i) for g in chosen for i in range(g.first, g.last)}
     assert len(columns) == 3 + 4 + 12  # every column of sizes, rotations and colours once
-    streams = vectors.coded(books)
-    again = vectors.quantized(cloud, vectors.decoded(streams, chosen, 900))
+    streams = vector_quantization.coded(books)
+    again = vector_quantization.quantized(cloud, vector_quantization.decoded(streams, chosen, 900))
     torch.testing.assert_close(again.sh, found.sh, atol=2e-3, rtol=1e-3)
     assert sum(map(len, streams)) < 900 * 19
 
 
 def test_training_moves_entries_to_the_means_of_their_gaussians():
     cloud = blobs(200, 0)
-    books = vectors.codebooks(cloud, [vectors.Group("sh", 0, 3, 4)])
-    shown = vectors.Assigned(books).rounded(cloud)
+    books = vector_quantization.codebooks(cloud, [vector_quantization.Group("sh", 0, 3, 4)])
+    shown = vector_quantization.Assigned(books).rounded(cloud)
     for number in range(4):
         rows = books[0].index == number
         torch.testing.assert_close(shown.sh[rows, 0], cloud.sh[rows, 0].mean(0).expand(int(rows.sum()), 3))

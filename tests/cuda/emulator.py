@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from splat import gpu
 from splat.files import packaged_folder
+from splat.native import cuda_launcher
 
 CUDA = packaged_folder("cuda")
 BUILT = Path(__file__).parents[2] / ".pytest_cache" / "emulation"
@@ -56,13 +56,13 @@ class EmulationError(AssertionError):
 
 
 class Emulator:
-    """A `splat.gpu.Launcher`. Remembers which kernels ran."""
+    """A `splat.native.cuda_launcher.Launcher`. Remembers which kernels ran."""
 
     def __init__(self, folder: Path = CUDA) -> None:
         self.folder = folder
         self.ran: set[str] = set()
 
-    def launch(self, file: str, kernel: str, blocks: int, threads: int, *arguments: gpu.Argument) -> None:
+    def launch(self, file: str, kernel: str, blocks: int, threads: int, *arguments: cuda_launcher.Argument) -> None:
         if blocks == 0:
             return
         for argument in arguments:
@@ -70,7 +70,7 @@ class Emulator:
                 assert argument.is_contiguous() and argument.device.type == "cpu"
         function = build(self.folder / f"{file}.cu")[f"launch_{kernel}"]
         function.restype = ctypes.c_char_p
-        addresses, _alive = gpu.pack(arguments)
+        addresses, _alive = cuda_launcher.pack(arguments)
         problem = function(blocks, threads, addresses)
         if problem:
             raise EmulationError(f"{kernel}: {problem.decode()}")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from emulator import CUDA, EmulationError, Emulator, build
 
-from splat import gpu
+from splat.native import cuda_launcher
 from splat.rendering import cuda
 from splat.rendering.types import ImageGradients
 
@@ -49,7 +49,7 @@ def test_a_missing_barrier_is_noticed(file: str, number: int, switchable: Path):
 
     skipped.value = number
     try:
-        with gpu.use(Emulator(switchable)):
+        with cuda_launcher.use(Emulator(switchable)):
             if number < 0:
                 draw()  # with all of them, nothing is wrong
             else:

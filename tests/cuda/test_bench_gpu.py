@@ -9,7 +9,7 @@ import pytest
 import torch
 from emulator import Emulator
 
-from splat import gpu
+from splat.native import cuda_launcher
 from splat.rendering import cuda
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
@@ -68,7 +68,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(bench_gpu.sorting, "choice", lambda index: "torch.sort")
     stand_in = SimpleNamespace(rasterization=rasterization, __version__="1.5.3")
     monkeypatch.setitem(sys.modules, "gsplat", stand_in)
-    with gpu.use(Emulator()):
+    with cuda_launcher.use(Emulator()):
         yield monkeypatch
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from emulator import CUDA, build
 
-from splat import gpu, nvrtc
 from splat.errors import BackendError, OutOfMemory
-from splat.rendering.cuda_arguments import adam
+from splat.native import cuda_launcher, nvrtc
+from splat.native.cuda_structs import adam
 from splat.training import gpu_kernels
 
 DRIVER = r"""
@@ -61,13 +61,13 @@ def launcher(driver, monkeypatch):
         nvrtc.library()
     except BackendError as error:
         pytest.skip(str(error))
-    monkeypatch.setattr(gpu, "_driver", lambda: driver)
+    monkeypatch.setattr(cuda_launcher, "_driver", lambda: driver)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda index: None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=0xABC))
     monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
-    driver.prepare(build(CUDA / "optimizer.cu").launch_adam_rows, 0)
-    return gpu.Gpu(0)
+    driver.prepare(build(CUDA / "adam.cu").launch_adam_rows, 0)
+    return cuda_launcher.Gpu(0)
 
 
 def adam_step() -> torch.Tensor:
@@ -78,18 +78,18 @@ def adam_step() -> torch.Tensor:
 
 
 def test_a_kernel_is_compiled_loaded_and_launched(launcher):
-    with gpu.use(launcher):
+    with cuda_launcher.use(launcher):
         assert torch.allclose(adam_step(), torch.tensor(-0.5)) and torch.allclose(adam_step(), torch.tensor(-0.5))
 
 
 @pytest.mark.parametrize(("status", "kind", "words"), [(2, OutOfMemory, "memory is full"), (700, BackendError, "700")])
 def test_failures_of_the_driver_are_one_sentence(launcher, driver, status: int, kind: type, words: str):
-    driver.prepare(build(CUDA / "optimizer.cu").launch_adam_rows, status)
-    with gpu.use(launcher), pytest.raises(kind, match=words) as caught:
+    driver.prepare(build(CUDA / "adam.cu").launch_adam_rows, status)
+    with cuda_launcher.use(launcher), pytest.raises(kind, match=words) as caught:
         adam_step()
     assert "--backend cpu" in str(caught.value)
 
 
 def test_an_unknown_kernel_is_named(launcher):
     with pytest.raises(BackendError, match="'nothing': named symbol not found"):
-        launcher.launch("optimizer", "nothing", 1, 1)
+        launcher.launch("adam", "nothing", 1, 1)

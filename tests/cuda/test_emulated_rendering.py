@@ -11,7 +11,7 @@ import pytest
 import torch
 from emulator import Emulator
 
-from splat import gpu
+from splat.native import cuda_launcher
 from splat.rendering import cuda
 from splat.rendering.types import ImageGradients, RenderOptions
 
@@ -33,7 +33,7 @@ from cases import (  # noqa: E402
 @pytest.fixture(autouse=True)
 def emulated():
     emulator = Emulator()
-    with gpu.use(emulator):
+    with cuda_launcher.use(emulator):
         yield emulator
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from emulator import Emulator
 
-from splat import gpu
 from splat.errors import OutOfMemory
+from splat.native import cuda_launcher
 from splat.rendering import backends, cuda, reference
-from splat.training import checkpoint, edit, train, trainer
-from splat.training.config import AdcConfig, McmcConfig, TrainConfig
+from splat.training import checkpoint, train, trainer
+from splat.training import population as edit
+from splat.training.config.config import AdcConfig, McmcConfig, TrainConfig
 from splat.training.initialize import initialize
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -36,7 +37,7 @@ def emulated(monkeypatch):
     monkeypatch.setattr(backends, "check_backend", lambda name: None)
     monkeypatch.setattr(trainer, "device_of", lambda backend: torch.device("cpu"))
     emulator = Emulator()
-    with gpu.use(emulator):
+    with cuda_launcher.use(emulator):
         yield emulator
 
 

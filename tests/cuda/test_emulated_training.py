@@ -7,15 +7,16 @@ import pytest
 import torch
 from emulator import Emulator
 
-from splat import gpu
 from splat.cloud import FIELDS
+from splat.native import cuda_launcher
+from splat.native.cuda_structs import adam
+from splat.ops import adam as optimizer
+from splat.ops.adam import AdamState
+from splat.ops.mcmc import _noise_torch
 from splat.rendering import cuda
 from splat.rendering.cpu import AdamHyper, Statistics
-from splat.rendering.cuda_arguments import adam
 from splat.rendering.types import ImageGradients
-from splat.training import gpu_kernels, optimizer
-from splat.training.mcmc_kernels import _noise_torch
-from splat.training.optimizer import AdamState
+from splat.training import gpu_kernels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
 
@@ -24,7 +25,7 @@ from cases import case, expected, random_cloud  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def emulated():
-    with gpu.use(Emulator()):
+    with cuda_launcher.use(Emulator()):
         yield
 
 
@@ -116,7 +117,7 @@ def test_adam_of_a_whole_cloud_equals_the_cores(visible_only: bool, monkeypatch)
     )
     states = [AdamState.zeros(cloud) for cloud in clouds]
     assert optimizer.adam_step(clouds[0], gradients, states[0], hyper, visible) == ("quats",)
-    monkeypatch.setattr(gpu, "runs_on", lambda tensor: True)
+    monkeypatch.setattr(cuda_launcher, "runs_on", lambda tensor: True)
     assert optimizer.adam_step(clouds[1], gradients, states[1], hyper, visible) == ("quats",)
     for name in FIELDS:
         wanted, found = (getattr(cloud, name) for cloud in clouds)

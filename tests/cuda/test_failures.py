@@ -8,11 +8,12 @@ import pytest
 import torch
 from emulator import Emulator
 
-from splat import gpu, nvrtc
 from splat.cli import main
 from splat.errors import BackendError, OutOfMemory
+from splat.native import cuda_launcher, nvrtc
 from splat.rendering import backends, cuda
-from splat.training import checkpoint, run, trainer
+from splat.runs import train as training_run
+from splat.training import checkpoint, trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
 
@@ -50,7 +51,7 @@ def scene(tmp_path_factory) -> Path:
 def failing(request, monkeypatch):
     driver, available, library, words = FAILURES[request.param]
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(gpu, "_driver", lambda: driver)
+    monkeypatch.setattr(cuda_launcher, "_driver", lambda: driver)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card")
     if library is not None:
@@ -94,7 +95,7 @@ def emulated(monkeypatch):
     monkeypatch.setattr(backends, "check_backend", lambda name: None)
     monkeypatch.setattr(trainer, "device_of", lambda backend: torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 8 << 30))
-    with gpu.use(Emulator()):
+    with cuda_launcher.use(Emulator()):
         yield
 
 
@@ -137,7 +138,7 @@ def test_full_memory_in_a_step_saves_a_checkpoint_and_says_where(
 def test_full_memory_while_looking_at_held_out_photos_saves_a_checkpoint(
     emulated, scene: Path, tmp_path: Path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(run, "_look", full(1, run._look))
+    monkeypatch.setattr(training_run, "_look", full(1, training_run._look))
     assert train(scene, tmp_path / "run", "--eval-every", "0.5") == 2
     assert "step_00000004.pt" in refusal(capsys)
 
@@ -150,7 +151,7 @@ def test_full_memory_at_the_start_is_one_sentence(emulated, scene: Path, tmp_pat
 
 
 def test_what_the_failed_step_held_is_freed_before_the_checkpoint(emulated, scene: Path, tmp_path: Path, monkeypatch):
-    held, honest = [], run._save
+    held, honest = [], training_run._save
 
     class Big:
         pass
@@ -165,7 +166,7 @@ def test_what_the_failed_step_held_is_freed_before_the_checkpoint(emulated, scen
         return honest(*arguments)
 
     monkeypatch.setattr(cuda, "_backward_adam", hungry)
-    monkeypatch.setattr(run, "_save", save)
+    monkeypatch.setattr(training_run, "_save", save)
     assert train(scene, tmp_path / "run") == 2
 
 
@@ -175,6 +176,6 @@ def test_the_drivers_own_full_memory_is_the_same_error():
             return 0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpu, "_driver", Driver)
+        patch.setattr(cuda_launcher, "_driver", Driver)
         with pytest.raises(OutOfMemory, match="--backend cpu"):
-            gpu._check(2, "blend_rgb")
+            cuda_launcher._check(2, "blend_rgb")

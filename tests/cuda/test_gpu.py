@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from splat.cloud import FIELDS
+from splat.ops import adam, mcmc, photometric_loss
 from splat.rendering import RenderOptions, check_backend, render
 from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import ImageGradients
-from splat.training import gpu_kernels, image_loss, mcmc_kernels, optimizer
+from splat.training import gpu_kernels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
 
@@ -92,7 +93,7 @@ def work():
     cloud = random_cloud(20_000, 1, 3, scale=0.03).to("cuda", torch.float32)
     view = camera(640, 360)
     target = torch.randint(0, 255, (360, 640, 3), dtype=torch.uint8, device="cuda")
-    return cloud, view, optimizer.AdamState.zeros(cloud), target
+    return cloud, view, adam.AdamState.zeros(cloud), target
 
 
 def test_a_warm_step_takes_no_memory_from_the_driver(work):
@@ -122,22 +123,22 @@ def test_training_kernels_equal_pytorch():
     generator = torch.Generator().manual_seed(0)
     rgb, target = torch.rand(70, 90, 3, generator=generator), torch.randint(0, 255, (70, 90, 3), dtype=torch.uint8)
     mask = torch.rand(70, 90, generator=generator) > 0.2
-    found = image_loss.image_loss(rgb.cuda(), target.cuda(), mask.cuda())
-    wanted = image_loss._loss_torch(rgb.double(), target, mask, 0.2, True)
+    found = photometric_loss.image_loss(rgb.cuda(), target.cuda(), mask.cuda())
+    wanted = photometric_loss._loss_torch(rgb.double(), target, mask, 0.2, True)
     assert found.loss == pytest.approx(wanted.loss, rel=1e-4) and found.pixels == wanted.pixels
     assert float((found.grad.cpu() - wanted.grad).abs().max()) < 1e-4 * float(wanted.grad.abs().max())
 
     cloud = random_cloud(500, 2, 1)
     moved = cloud.to("cuda", torch.float32)
-    truth = mcmc_kernels._noise_torch(cloud, 3.0, 7, 11, 0.5)
+    truth = mcmc._noise_torch(cloud, 3.0, 7, 11, 0.5)
     before = moved.means.clone()
-    mcmc_kernels.add_noise(moved, 3.0, 7, 11, 0.5)
+    mcmc.add_noise(moved, 3.0, 7, 11, 0.5)
     assert torch.allclose((moved.means - before).cpu().double(), truth, atol=1e-4 * float(truth.abs().max()))
 
     ratios = torch.randint(1, 60, (500,), generator=generator)
     single = cloud.to(dtype=torch.float32)
-    on_cpu = mcmc_kernels.relocate(single.logit_opacities, single.log_scales, ratios)
-    on_gpu = mcmc_kernels.relocate(single.logit_opacities.cuda(), single.log_scales.cuda(), ratios.cuda())
+    on_cpu = mcmc.relocate(single.logit_opacities, single.log_scales, ratios)
+    on_gpu = mcmc.relocate(single.logit_opacities.cuda(), single.log_scales.cuda(), ratios.cuda())
     assert all(torch.allclose(a, b.cpu(), atol=1e-5) for a, b in zip(on_cpu, on_gpu, strict=True))
 
 

@@ -16,14 +16,14 @@ from emulator import Emulator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from splat import gpu
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.rendering import RenderOptions, cuda, sorting
+from splat.native import cuda_launcher, cuda_sort
+from splat.ops.adam import AdamState
+from splat.rendering import RenderOptions, cuda
 from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import ImageGradients
 from splat.training import gpu_kernels
-from splat.training.optimizer import AdamState
 
 SMALL, SMALL_SEGMENT, LARGE_SEGMENT, ROUND_LARGE = 1 << 20, 2 << 20, 20 << 20, 2 << 20
 
@@ -166,7 +166,7 @@ class Skipping(Emulator):
 
 @pytest.fixture
 def record():
-    with gpu.use(Skipping()), Record() as record:
+    with cuda_launcher.use(Skipping()), Record() as record:
         yield record
 
 
@@ -201,7 +201,7 @@ def test_a_growing_number_of_pairs_takes_little(record, monkeypatch):
     print(f"{pairs[3]} to {pairs[-1]} pairs in {len(pairs)} steps: {asked} calls of the driver")
     assert asked <= 6  # larger segments, now and then
     # Without rounding the sizes, memory is asked for more often: the test can fail.
-    for module in (cuda, sorting):
+    for module in (cuda, cuda_sort):
         monkeypatch.setattr(module, "rounded", lambda count: count)
     unrounded = growing(record)[0]
     print(f"without rounding: {unrounded}")

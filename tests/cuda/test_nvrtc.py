@@ -7,9 +7,9 @@ import pytest
 import torch
 from emulator import BUILT, CUDA, kernels
 
-from splat import gpu, nvrtc
 from splat.errors import BackendError, OutOfMemory
 from splat.files import write_text
+from splat.native import cuda_launcher, nvrtc
 from splat.rendering import cuda
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
@@ -59,7 +59,7 @@ def test_every_kernel_compiles(compiler, architecture: int, file: str, record_pr
 
 def test_a_gpu_newer_than_the_compiler_gets_ptx(compiler):
     assert nvrtc.target(90) == "sm_90" and nvrtc.target(990) == f"compute_{nvrtc.architectures()[-1]}"
-    image = nvrtc.compile_file("optimizer", 990).image
+    image = nvrtc.compile_file("adam", 990).image
     assert b".version" in image and b"adam_rows" in image
     with pytest.raises(BackendError, match="--backend cpu"):
         nvrtc.target(30)
@@ -69,17 +69,17 @@ def test_cache_is_used_and_follows_the_sources(compiler, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(CUDA, tmp_path / "cuda")
     monkeypatch.setattr(nvrtc, "packaged_folder", lambda name: tmp_path / name)
-    first = nvrtc.compiled("optimizer", 90)
+    first = nvrtc.compiled("adam", 90)
     (kept,) = nvrtc.cache_folder().iterdir()
     assert kept.read_bytes() == first
     monkeypatch.setattr(nvrtc, "compile_file", lambda *_: pytest.fail("compiled although it was in the cache"))
-    assert nvrtc.compiled("optimizer", 90) == first
+    assert nvrtc.compiled("adam", 90) == first
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(nvrtc, "packaged_folder", lambda name: tmp_path / name)
     header = tmp_path / "cuda" / "adam.h"
     header.write_text(header.read_text() + "// changed\n")
-    nvrtc.compiled("optimizer", 90)
+    nvrtc.compiled("adam", 90)
     assert len(list(nvrtc.cache_folder().iterdir())) == 2
 
 
@@ -87,7 +87,7 @@ def test_unwritable_cache_costs_time_only(compiler, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="cannot be written"):
-        assert nvrtc.compiled("optimizer", 90)[:4] == b"\x7fELF"
+        assert nvrtc.compiled("adam", 90)[:4] == b"\x7fELF"
 
 
 def test_a_broken_source_is_named(compiler, tmp_path, monkeypatch):
@@ -124,21 +124,21 @@ class FakeDriver:
 
 def test_no_driver(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(gpu, "_driver", lambda: None)
+    monkeypatch.setattr(cuda_launcher, "_driver", lambda: None)
     sentence(cuda.check(), "no NVIDIA driver", "https://www.nvidia.com/drivers")
 
 
 @pytest.mark.parametrize(("version", "words"), [(11040, ("CUDA 11.4", "update the driver")), (13000, ("no GPU",))])
 def test_old_driver_and_no_gpu(monkeypatch, version: int, words):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(version))
+    monkeypatch.setattr(cuda_launcher, "_driver", lambda: FakeDriver(version))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     sentence(cuda.check(), *words)
 
 
 def test_no_nvrtc(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(13000))
+    monkeypatch.setattr(cuda_launcher, "_driver", lambda: FakeDriver(13000))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(nvrtc, "folders", lambda: [])
     monkeypatch.setattr(nvrtc, "_try_open", lambda name: None)
@@ -151,11 +151,11 @@ def test_no_nvrtc(monkeypatch):
 
 def test_full_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 8 << 30))
-    with pytest.raises(OutOfMemory) as caught, gpu.memory_errors():
+    with pytest.raises(OutOfMemory) as caught, cuda_launcher.memory_errors():
         raise torch.cuda.OutOfMemoryError
     sentence(str(caught.value), "7.0 of 8.0 GB", "--gaussians")
 
 
 def test_cloud_beside_the_gpu():
     with pytest.raises(BackendError, match=r"cloud\.to\('cuda'\)"):
-        gpu.launcher(torch.device("cpu"))
+        cuda_launcher.launcher(torch.device("cpu"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from splat import doctor
-from splat.rendering import sorting
+from splat.native import cuda_sort
 
 KINDS = [torch.int16, torch.int32, torch.float32]
 CPU = torch.device("cpu")
@@ -59,13 +59,13 @@ def compute(monkeypatch, tmp_path):
         SortOrder=SimpleNamespace(ASCENDING="up"),
         made=made,
     )
-    monkeypatch.setattr(sorting, "library", lambda: stand_in)
+    monkeypatch.setattr(cuda_sort, "library", lambda: stand_in)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    sorting._sorter.cache_clear()
-    sorting.choice.cache_clear()
+    cuda_sort._sorter.cache_clear()
+    cuda_sort.choice.cache_clear()
     yield stand_in
-    sorting._sorter.cache_clear()
-    sorting.choice.cache_clear()
+    cuda_sort._sorter.cache_clear()
+    cuda_sort.choice.cache_clear()
 
 
 def pairs(kind: torch.dtype, count: int, room: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,9 +82,9 @@ def test_pairs_are_sorted_and_equal_keys_stay_in_order(compute, kind: torch.dtyp
     keys, values = pairs(kind, count, 1000 if numbered else 1024)
     before, given = keys.clone().numpy()[:count], None if numbered else values
     if way == "torch":
-        found, ids = sorting.by_torch(keys, given, count)
+        found, ids = cuda_sort.by_torch(keys, given, count)
     else:
-        found, ids = sorting.by_cccl(keys, given, count, 9)
+        found, ids = cuda_sort.by_cccl(keys, given, count, 9)
     order = np.argsort(before, kind="stable")
     assert ids.dtype == torch.int32 and np.array_equal(found[:count].numpy(), before[order])
     assert np.array_equal(ids[:count].numpy(), order if numbered else values.numpy()[order])
@@ -93,64 +93,64 @@ def test_pairs_are_sorted_and_equal_keys_stay_in_order(compute, kind: torch.dtyp
 def test_cccl_is_compiled_once_and_kept_on_disk(compute):
     keys, values = pairs(torch.int16, 10, 10)
     for _ in range(2):
-        sorting.by_cccl(keys, values, 10, 9)
+        cuda_sort.by_cccl(keys, values, 10, 9)
     assert compute.made == [torch.int16]
-    sorting._sorter.cache_clear()  # as in the next process
-    sorting.by_cccl(keys, values, 10, 9)
+    cuda_sort._sorter.cache_clear()  # as in the next process
+    cuda_sort.by_cccl(keys, values, 10, 9)
     assert compute.made == [torch.int16]
 
 
 @pytest.mark.parametrize(("times", "way"), [((3.0, 1.0), "cccl"), ((1.0, 3.0), "torch")])
 def test_the_faster_way_is_found_once_per_gpu(compute, monkeypatch, times, way: str):
     calls = []
-    monkeypatch.setattr(sorting, "measure", lambda device, count: calls.append(count) or times)
+    monkeypatch.setattr(cuda_sort, "measure", lambda device, count: calls.append(count) or times)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card")
-    made = sorting.choice(0)
+    made = cuda_sort.choice(0)
     assert made.way == way and str(made).startswith("CCCL" if way == "cccl" else "torch.sort, 1.00 ms")
-    sorting.choice.cache_clear()
-    assert sorting.choice(0) == made and len(calls) == 1
+    cuda_sort.choice.cache_clear()
+    assert cuda_sort.choice(0) == made and len(calls) == 1
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Another card")
-    sorting.choice.cache_clear()
-    sorting.choice(0)
+    cuda_sort.choice.cache_clear()
+    cuda_sort.choice(0)
     assert len(calls) == 2
 
 
 def test_both_are_timed_on_the_same_pairs_and_must_agree(compute, monkeypatch):
     timed = []
-    monkeypatch.setattr(sorting, "milliseconds", lambda work, device: timed.append(work()) or float(len(timed)))
-    assert sorting.measure(CPU, 5000) == (1.0, 2.0)
+    monkeypatch.setattr(cuda_sort, "milliseconds", lambda work, device: timed.append(work()) or float(len(timed)))
+    assert cuda_sort.measure(CPU, 5000) == (1.0, 2.0)
     assert torch.equal(timed[0][1], timed[1][1])
-    monkeypatch.setattr(sorting, "by_cccl", lambda keys, ids, count, bits: (keys, ids))
+    monkeypatch.setattr(cuda_sort, "by_cccl", lambda keys, ids, count, bits: (keys, ids))
     with pytest.raises(RuntimeError, match="wrong"):
-        sorting.measure(CPU, 5000)
+        cuda_sort.measure(CPU, 5000)
 
 
 def test_a_library_that_fails_is_said_and_done_without(compute, monkeypatch):
     def fail(device, count):
         raise RuntimeError("no kernel image")
 
-    monkeypatch.setattr(sorting, "measure", fail)
+    monkeypatch.setattr(cuda_sort, "measure", fail)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card")
     with pytest.warns(UserWarning, match="no kernel image"):
-        made = sorting.choice(0)
+        made = cuda_sort.choice(0)
     assert made.way == "torch" and "no kernel image" in str(made)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert sorting.choice(0) == made  # said once
+        assert cuda_sort.choice(0) == made  # said once
 
 
 def test_without_the_package_torch_sorts_and_doctor_says_so(monkeypatch):
-    monkeypatch.setattr(sorting.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    monkeypatch.setattr(cuda_sort.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(doctor, "check_cuda", lambda: None)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    sorting.library.cache_clear()
-    sorting.choice.cache_clear()
+    cuda_sort.library.cache_clear()
+    cuda_sort.choice.cache_clear()
     try:
         (finding,) = doctor.sorting()
     finally:
-        sorting.library.cache_clear()
-        sorting.choice.cache_clear()
+        cuda_sort.library.cache_clear()
+        cuda_sort.choice.cache_clear()
     assert finding.state == "ok" and finding.detail == (
         "torch.sort (cuda-cccl is not installed; pip install 'cuda-cccl[minimal-cu12]' may be faster)"
     )
@@ -158,7 +158,7 @@ def test_without_the_package_torch_sorts_and_doctor_says_so(monkeypatch):
 
 def test_the_real_package_takes_our_calls():
     # Its libraries link against the driver's, so this runs where one is installed, be it without a GPU.
-    real = sorting.library()
+    real = cuda_sort.library()
     if isinstance(real, str):
         pytest.skip(real)
     arrays = dict.fromkeys(("d_in_keys", "d_out_keys", "d_in_values", "d_out_values"))
@@ -172,5 +172,5 @@ def test_the_real_package_takes_our_calls():
 
 
 def test_choices_survive_the_disk():
-    made = sorting.Choice("cccl", 2.0, 1.0)
-    assert sorting.Choice(**json.loads(json.dumps(vars(made)))) == made
+    made = cuda_sort.Choice("cccl", 2.0, 1.0)
+    assert cuda_sort.Choice(**json.loads(json.dumps(vars(made)))) == made

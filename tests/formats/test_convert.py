@@ -10,7 +10,7 @@ import torch
 from clouds import cloud_of
 
 from splat import formats
-from splat.cli import main, words
+from splat.cli import main, plain_parser
 from splat.cli.convert import Convert
 
 
@@ -131,14 +131,14 @@ def test_converting_needs_no_torch(source, tmp_path):
 )
 def test_quick_parsing_agrees_with_tyro(arguments, wanted, monkeypatch):
     aliases = {"--sh-degree": "--max-sh"}
-    quick = words.parse("convert", Convert, arguments.split(), aliases)
+    quick = plain_parser.parse("convert", Convert, arguments.split(), aliases)
     assert quick == Convert((Path("a.ply"), Path("b.ply")), **wanted)
 
     def refuse(*_):
         raise ValueError
 
-    monkeypatch.setattr(words, "_plain", refuse)
-    assert words.parse("convert", Convert, arguments.split(), aliases) == quick
+    monkeypatch.setattr(plain_parser, "_plain", refuse)
+    assert plain_parser.parse("convert", Convert, arguments.split(), aliases) == quick
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_quick_parsing_agrees_with_tyro(arguments, wanted, monkeypatch):
 )
 def test_what_is_not_plain_is_left_to_tyro(arguments):
     with pytest.raises(SystemExit):
-        words.parse("convert", Convert, arguments.split())
+        plain_parser.parse("convert", Convert, arguments.split())
 
 
 def test_quality_takes_decimals(source, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from clouds import cloud_of
 
 from splat import InputError, formats
-from splat.formats import usd_reader
+from splat.formats.usd import reader_process
 
 spec = importlib.util.spec_from_file_location("fuzz_formats", Path(__file__).parents[2] / "tools" / "fuzz_formats.py")
 fuzz_formats = importlib.util.module_from_spec(spec)
@@ -59,8 +59,8 @@ def test_usd_may_take_what_its_files_can_claim(tmp_path, monkeypatch):
     """Every file that the stage refers to is counted once, before it is opened: text 21 times, binary 4 times."""
     pytest.importorskip("pxr")
     limits = []
-    monkeypatch.setattr(usd_reader, "_limit_memory", limits.append)
-    monkeypatch.setattr(usd_reader, "_held", lambda: 0)
+    monkeypatch.setattr(reader_process, "_limit_memory", limits.append)
+    monkeypatch.setattr(reader_process, "_held", lambda: 0)
     for file in ("part.usdc", "part.usda", "part.usdz"):
         formats.write(cloud_of(20, 0), tmp_path / file)
     stage = tmp_path / "stage.usda"
@@ -68,12 +68,12 @@ def test_usd_may_take_what_its_files_can_claim(tmp_path, monkeypatch):
         f'def "P{i}" (references = @./part.{kind}@) {{}}\n' for i, kind in enumerate(("usdc", "usda", "usdc"))
     )
     stage.write_text(f"#usda 1.0\n{parts}")
-    usd_reader.admit(str(stage))
+    reader_process.admit(str(stage))
     size = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     text = 21 * (size["stage.usda"] + size["part.usda"])
-    assert limits[0] == usd_reader.MEMORY + 21 * size["stage.usda"]
-    assert max(limits) == usd_reader.MEMORY + text + 4 * size["part.usdc"]
-    assert usd_reader.times(tmp_path / "part.usdz") == 4
+    assert limits[0] == reader_process.MEMORY + 21 * size["stage.usda"]
+    assert max(limits) == reader_process.MEMORY + text + 4 * size["part.usdc"]
+    assert reader_process.times(tmp_path / "part.usdz") == 4
     assert len(formats.read(stage)) == 60
 
 

@@ -9,8 +9,9 @@ import torch
 from clouds import angles, cloud_of, same_bits
 
 from splat import InputError, formats
-from splat.formats import compressed_ply, spz
-from splat.formats.table import Table
+from splat.cloud_arrays import Table
+from splat.formats.ply import compressed
+from splat.formats.spz import spz
 
 FRUIT = "derived-fruit/fruit"
 # A file, and the same decoded to .ply by splat-transform 3.7.0.
@@ -177,7 +178,7 @@ def test_compressed_ply_without_color_ranges(tmp_path):
     words = np.frombuffer(body[2 * 72 :], "<u4").reshape(-1, 4).copy()
     rgb = (np.clip(cloud.sh[:, 0].numpy() * 0.28209479 + 0.5, 0, 1) * 255).round().astype(np.uint32)
     words[:, 3] = rgb[:, 0] << 24 | rgb[:, 1] << 16 | rgb[:, 2] << 8 | words[:, 3] & 255
-    for name in compressed_ply.COLORS:
+    for name in compressed.COLORS:
         header = header.replace(f"property float {name}\n".encode(), b"")
     path.write_bytes(header + b"end_header\n" + ranges[:, :12].tobytes() + words.tobytes())
     assert torch.allclose(formats.read(path).sh, cloud.sh, atol=0.008)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from clouds import cloud_of
 
-from splat.formats import codebook, palette
-from splat.formats import decimate as merging
-from splat.formats.importance import importance, step_factors
-from splat.formats.table import Table
+from splat.cloud_arrays import Table
+from splat.coding import decimate as merging
+from splat.coding import scalar_kmeans, vector_kmeans
+from splat.coding.importance import importance, step_factors
 
 
 def decimate(cloud, count):
@@ -27,22 +27,22 @@ def test_codebook_is_as_good_as_the_best():
     best = np.where(np.arange(n + 1) == 0, 0.0, np.inf)
     for _ in range(k):
         best = (best[:, None] + cost).min(0)
-    codes = codebook.fit(values, size=k)
-    error = ((codes[codebook.nearest(values, codes)] - values) ** 2).sum()
+    codes = scalar_kmeans.fit(values, size=k)
+    error = ((codes[scalar_kmeans.nearest(values, codes)] - values) ** 2).sum()
     assert best[n] * 0.999 <= error <= best[n] * 1.1
 
 
 def test_codebook_keeps_few_values_exactly_and_heeds_weights():
     values = np.random.default_rng(1).normal(size=200).astype(np.float32)
-    codes = codebook.fit(np.repeat(values, 5))
-    assert np.array_equal(codes[codebook.nearest(values, codes)], values)
-    assert codebook.fit(np.zeros(0)).shape == (256,)
+    codes = scalar_kmeans.fit(np.repeat(values, 5))
+    assert np.array_equal(codes[scalar_kmeans.nearest(values, codes)], values)
+    assert scalar_kmeans.fit(np.zeros(0)).shape == (256,)
     many = np.random.default_rng(2).normal(size=5000)
     weights = np.where(many > 1, 1e4, 1.0)
-    plain, heavy = codebook.fit(many), codebook.fit(many, weights)
+    plain, heavy = scalar_kmeans.fit(many), scalar_kmeans.fit(many, weights)
 
     def error(codes: np.ndarray) -> float:
-        return float(np.abs(codes[codebook.nearest(many, codes)] - many)[many > 1].mean())
+        return float(np.abs(codes[scalar_kmeans.nearest(many, codes)] - many)[many > 1].mean())
 
     assert error(heavy) < 0.5 * error(plain)
 
@@ -51,7 +51,7 @@ def test_palette_is_close_to_plain_k_means():
     random = torch.Generator().manual_seed(0)
     points = torch.randn(6000, 9, generator=random) @ torch.diag(torch.linspace(2, 0.2, 9))
     weights = torch.rand(6000, generator=random) + 0.1
-    codes, label = map(torch.from_numpy, palette.fit(points.numpy(), weights.numpy(), 300))
+    codes, label = map(torch.from_numpy, vector_kmeans.fit(points.numpy(), weights.numpy(), 300))
     assert len(codes) == 300 and label.max() < 300
     plain = points[torch.randperm(6000, generator=random)[:300]].clone()
     for _ in range(10):
@@ -70,12 +70,12 @@ def test_palette_is_close_to_plain_k_means():
 @pytest.mark.parametrize("count, size", [(1, 1), (5, 64), (300, 64), (300, 1)])
 def test_palette_of_few(count, size):
     points = cloud_of(count, 1).sh[:, 1:].reshape(count, 9).numpy()
-    codes, label = palette.fit(points, np.ones(count, np.float32), size)
+    codes, label = vector_kmeans.fit(points, np.ones(count, np.float32), size)
     assert len(codes) <= size and label.shape == (count,)
     if count <= size:
         assert np.array_equal(codes[label], points)
     repeated = points[:1].repeat(100, 0)
-    assert np.array_equal(palette.fit(repeated, np.ones(100, np.float32), 8)[0], points[:1])
+    assert np.array_equal(vector_kmeans.fit(repeated, np.ones(100, np.float32), 8)[0], points[:1])
 
 
 def test_steps_are_finer_where_it_shows():

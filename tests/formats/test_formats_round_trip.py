@@ -9,9 +9,14 @@ from clouds import angles, cloud_of, clouds, same_bits
 from hypothesis import HealthCheck, given, settings
 
 from splat import InputError, formats
-from splat.formats import compressed_ply, frames, ksplat, order, spz_codec, streamed, usd, usd_reader
-from splat.formats.importance import importance
-from splat.formats.table import Table
+from splat.cloud_arrays import Table
+from splat.coding import morton
+from splat.coding.importance import importance
+from splat.formats import axes, ksplat
+from splat.formats.ply import compressed
+from splat.formats.sog import streamed
+from splat.formats.spz import quantizer
+from splat.formats.usd import reader_process, usd
 
 TRIES = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # Half a step of: opacity; base colour as sRGB byte, in SH units; quaternions.
@@ -50,8 +55,8 @@ def test_ply_is_lossless(cloud, tmp_path):
 @TRIES
 def test_compressed_ply_within_its_steps(cloud, tmp_path):
     found = back(cloud, tmp_path / "a.compressed.ply", reorder=False)
-    for first in range(0, len(cloud), compressed_ply.ROWS):
-        rows = slice(first, first + compressed_ply.ROWS)
+    for first in range(0, len(cloud), compressed.ROWS):
+        rows = slice(first, first + compressed.ROWS)
         a, b = cloud.select(rows), found.select(rows)
         reach = a.means.abs().max()
         for name, value in (("means", a.means), ("log_scales", a.log_scales.clamp(-20, 20))):
@@ -130,12 +135,12 @@ def test_spz_within_its_steps(version, cloud, tmp_path):
 def test_spz_finds_the_rotations_of_an_spz_again(tmp_path):
     """Also those where rounding made another part than the one left out the largest."""
     code = np.random.default_rng(0).integers(0, 1 << 32, 20_000, dtype=np.uint64).astype(np.uint32)
-    quats = spz_codec._unpack_quats(code)
+    quats = quantizer._unpack_quats(code)
     norm = np.linalg.norm(quats, axis=1)
     largest = np.take_along_axis(quats, ((code >> 30).astype(int)[:, None] + 1) % 4, 1)[:, 0]
     near = (np.abs(norm - 1) < 1e-6) & (np.abs(quats).max(1) < largest + 2e-3)  # what encoders leave out
     assert near.sum() > 1000 and (np.abs(quats).argmax(1) != ((code >> 30).astype(int) + 1) % 4)[near].any()
-    again = spz_codec._unpack_quats(spz_codec._pack_quats(quats[near]).view("<u4")[:, 0])
+    again = quantizer._unpack_quats(quantizer._pack_quats(quats[near]).view("<u4")[:, 0])
     dot = np.abs((again.astype(np.float64) * quats[near]).sum(1))
     assert (dot > 1 - 1e-6).all()
 
@@ -143,9 +148,9 @@ def test_spz_finds_the_rotations_of_an_spz_again(tmp_path):
 def test_spz_2_rounds_with_care_near_half_turns():
     quats = np.random.default_rng(0).normal(size=(5000, 4)).astype(np.float32) * [0.05, 1, 1, 1]
     quats = (quats / np.linalg.norm(quats, axis=1, keepdims=True)).astype(np.float32)
-    found = spz_codec._first_three(spz_codec._pack_first_three(quats)).astype(np.float64)
+    found = quantizer._first_three(quantizer._pack_first_three(quats)).astype(np.float64)
     plain = np.rint((quats[:, 1:] * np.copysign(1, quats[:, :1]) + 1) * 127.5)
-    plain = spz_codec._first_three(plain.astype(np.uint8)).astype(np.float64)
+    plain = quantizer._first_three(plain.astype(np.uint8)).astype(np.float64)
     wrong = [1 - np.abs((q * quats).sum(1)) / np.linalg.norm(q, axis=1) for q in (found, plain)]
     assert (wrong[0] <= wrong[1] + 1e-9).all() and wrong[0].mean() < 0.5 * wrong[1].mean()
 
@@ -199,7 +204,7 @@ def usd_here(monkeypatch):
     pytest.importorskip("pxr")
 
     def extract(path, out):
-        np.savez(out, **usd_reader.extract(str(path)))
+        np.savez(out, **reader_process.extract(str(path)))
         return 0, ""
 
     monkeypatch.setattr(usd, "extract", extract)
@@ -246,7 +251,7 @@ def _written(cloud, path, **options):
 
 def test_reordering_only_reorders(tmp_path):
     cloud = cloud_of(700, 1)
-    curve = torch.from_numpy(order.morton(cloud.means.numpy()))
+    curve = torch.from_numpy(morton.morton(cloud.means.numpy()))
     assert sorted(curve.tolist()) == list(range(700))
     for file in ("a.sog", "a.spz", "a.compressed.ply"):
         plain, sorted_ = _written(cloud, tmp_path / file, reorder=False), _written(cloud, tmp_path / file)
@@ -259,7 +264,7 @@ def test_frames_turn_shapes_and_colours_along(frame):
     from splat.sh import basis
 
     cloud = cloud_of(40).to(dtype=torch.float64)
-    turned, matrix = frames.convert(Table.of(cloud), "RDF", frame), torch.from_numpy(frames.change("RDF", frame))
+    turned, matrix = axes.convert(Table.of(cloud), "RDF", frame), torch.from_numpy(axes.change("RDF", frame))
     turned = turned.cloud()
     assert torch.allclose(turned.means, cloud.means @ matrix.T)
     assert torch.allclose(turned.covariances, matrix @ cloud.covariances @ matrix.T, atol=1e-9)
@@ -267,14 +272,14 @@ def test_frames_turn_shapes_and_colours_along(frame):
     before = (basis(directions, 3)[..., None] * cloud.sh).sum(1)
     after = (basis(directions @ matrix.T, 3)[..., None] * turned.sh).sum(1)
     assert torch.allclose(before, after, atol=1e-6)
-    home = frames.convert(Table.of(turned), frame, "RDF").cloud()
+    home = axes.convert(Table.of(turned), frame, "RDF").cloud()
     assert torch.allclose(home.means, cloud.means) and torch.allclose(home.covariances, cloud.covariances, atol=1e-9)
 
 
 def test_spz_frames_are_declared_and_undone(tmp_path):
     cloud = cloud_of(60)
     formats.write(cloud, tmp_path / "a.spz", frame="RUB", reorder=False)
-    from splat.formats import spz
+    from splat.formats.spz import spz
 
     found = spz.read(tmp_path / "a.spz", frame="RUB").cloud()
     assert_close(found.means, cloud.means, 2.0**-12, "means")

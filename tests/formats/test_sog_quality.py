@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from splat.cloud_arrays import Table
 from splat.errors import InputError
-from splat.formats import sog, sog_rounding
-from splat.formats.splatz_rounding import Steps
-from splat.formats.table import Table
+from splat.formats.sog import quantizer
+from splat.formats.sog import read as sog
+from splat.formats.splatz.quantizer import Steps
 
 
 def some(count: int = 600, seed: int = 3) -> Table:
@@ -42,7 +43,7 @@ def test_a_lower_quality_is_smaller_and_errors_grow(tmp_path):
 
 def test_ordered_axes_are_the_same_ellipsoids(tmp_path):
     table = some()
-    assert np.allclose(covariances(sog_rounding.ordered(table)), covariances(table), rtol=1e-4, atol=1e-7)
+    assert np.allclose(covariances(quantizer.ordered(table)), covariances(table), rtol=1e-4, atol=1e-7)
     read = written(table, tmp_path, quality=100.0, reorder=False)[1]
     error = np.abs(covariances(read) - covariances(table)).max((1, 2))
     assert np.median(error / np.abs(covariances(table)).max((1, 2))) < 0.05
@@ -52,7 +53,7 @@ def test_steps_bound_the_errors(tmp_path):
     table = some()
     steps = Steps(position=0.2, log_scale=0.1, colour=0.02, opacity=0.01)
     read = written(table, tmp_path, quality=steps, reorder=False)[1]
-    ordered = sog_rounding.ordered(table)
+    ordered = quantizer.ordered(table)
     typical = np.exp(np.median(ordered.log_scales[:, 1]))
     assert np.abs(read.means - table.means).max() < 8 * 0.2 * typical  # the least visible have 2³ times the step
     assert np.median(np.abs(read.log_scales - ordered.log_scales)) < 0.1

@@ -10,7 +10,7 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import render
 from splat.scene import Photo, Points, Scene, View
-from splat.training.config import TrainConfig
+from splat.training.config.config import TrainConfig
 
 
 class Memory:

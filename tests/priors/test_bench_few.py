@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mini_scene_priors import mini_scene
 
-from splat.training.config import check
+from splat.training.config.config import check
 
 TOOLS = Path(__file__).parents[2] / "tools"
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from splat.cli import train as command
 from splat.errors import InputError
-from splat.priors.available import priors
-from splat.priors.mean_colour import mean_colour
+from splat.priors.availability import priors
 from splat.scene import Scene
-from splat.training import config as settings
+from splat.scene.background import mean_colour
 from splat.training import train
+from splat.training.config import config as settings
 
 
 def test_few_photos_get_the_preset_and_many_the_defaults(capsys: pytest.CaptureFixture[str]):

@@ -9,8 +9,8 @@ import torch
 
 from splat.camera import Camera
 from splat.errors import InputError
-from splat.priors import refinement
-from splat.priors.enhance import classical, enhance_video, inpainted, repair
+from splat.priors.views import iterative_refinement
+from splat.priors.views.enhancer import classical, enhance_video, inpainted, repair
 
 SIZE = 32
 
@@ -60,7 +60,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> dict:
 def enhancer(pieces: dict, kind: str):
     import diffusers
 
-    from splat.priors.diffusion import DiffusersEnhancer
+    from splat.priors.views.diffusion import DiffusersEnhancer
 
     none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     plain = {name: part for name, part in pieces.items() if name != "controlnet"}
@@ -100,7 +100,7 @@ def test_odd_sizes_come_back_at_their_size(pieces):
 
 
 def test_a_saved_pipeline_loads_and_a_missing_one_is_named(pieces, tmp_path: Path):
-    from splat.priors import diffusion
+    from splat.priors.views import diffusion
 
     enhancer(pieces, "plain").image.save_pretrained(tmp_path / "model")
     pieces["controlnet"].save_pretrained(tmp_path / "control")
@@ -116,7 +116,7 @@ def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
     """The whole way: rounds begin on schedule, repaired views are trained on, a resumed run ends the same."""
     from mini_scene_priors import mini_scene, short
 
-    from splat.priors.assemble import prepare
+    from splat.priors.build import prepare
     from splat.training import schedules, trainer
 
     config = short(steps=12)
@@ -155,13 +155,13 @@ def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
 
 
 def test_rounds_begin_evenly_and_reach_farther():
-    due = [refinement.rounds_due(f, 0.4, 3) for f in (0.0, 0.39, 0.4, 0.59, 0.61, 0.81, 1.0)]
+    due = [iterative_refinement.rounds_due(f, 0.4, 3) for f in (0.0, 0.39, 0.4, 0.59, 0.61, 0.81, 1.0)]
     assert due == [0, 0, 1, 1, 2, 3, 3]
     distances = torch.tensor([3.0, 1.0, 2.0, 4.0, 0.5, 6.0])
-    assert refinement.reached(distances, 1, 3) == [1, 4]
-    assert refinement.reached(distances, 3, 3) == [0, 1, 2, 3, 4, 5]
-    assert refinement.view_weight(distances, 5) == 1.0
-    assert refinement.view_weight(distances, 4) == pytest.approx(4 * 0.5 / 6)
+    assert iterative_refinement.reached(distances, 1, 3) == [1, 4]
+    assert iterative_refinement.reached(distances, 3, 3) == [0, 1, 2, 3, 4, 5]
+    assert iterative_refinement.view_weight(distances, 5) == 1.0
+    assert iterative_refinement.view_weight(distances, 4) == pytest.approx(4 * 0.5 / 6)
 
 
 def test_distance_to_the_nearest_photo():
@@ -169,8 +169,8 @@ def test_distance_to_the_nearest_photo():
     at = [Camera(9.0, 9.0, 4.0, 4.0, 8, 8, eye.clone()) for _ in range(3)]
     for camera, x in zip(at, (0.0, 5.0, 2.0), strict=True):
         camera.world_to_camera[0, 3] = -x
-    assert refinement.distance_to_photos(at[2:], at[:2]).tolist() == [2.0]
-    assert refinement.nearest_photo(at[2], at[:2]) == 0
+    assert iterative_refinement.distance_to_photos(at[2:], at[:2]).tolist() == [2.0]
+    assert iterative_refinement.nearest_photo(at[2], at[:2]) == 0
 
 
 def test_what_photos_show_is_never_changed_and_contradiction_costs_trust():

@@ -11,15 +11,15 @@ from mini_scene_priors import Memory, mini_scene
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.priors import stereo
-from splat.priors.complete import completed
-from splat.priors.mean_colour import colour_behind, mean_colour, plain_colour
-from splat.priors.plane import Plane, scene_plane, shown
-from splat.priors.plane_sweep import Picture
+from splat.depth import multi_view_stereo
+from splat.depth.completion import completed
+from splat.depth.plane_sweep import Picture
+from splat.depth.scene_plane import Plane, scene_plane, shown
 from splat.rendering import render
 from splat.scene import Photo, Points, Scene, View
-from splat.training import config as settings
+from splat.scene.background import colour_behind, mean_colour, plain_colour
 from splat.training import train
+from splat.training.config import config as settings
 
 NORMAL = np.array([0.1, 0.2, math.sqrt(0.95)])  # of the plane of `floor`, away from the cameras
 OFFSET = 0.3
@@ -94,7 +94,7 @@ def test_photos_far_apart_agree_through_the_right_plane_only():
 
 def test_stereo_and_guesses_keep_to_the_plane():
     scene = floor_scene()
-    maps = stereo.depth_maps(scene)
+    maps = multi_view_stereo.depth_maps(scene)
     for view, known, whole in zip(scene.train_views, maps, completed(scene, maps), strict=True):
         truth = torch.from_numpy(floor(view.camera)[1])
         assert known.agreed.float().mean() > 0.3

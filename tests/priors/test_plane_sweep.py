@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from splat.camera import Camera
-from splat.priors import semiglobal, stereo
-from splat.priors.complete import complete, completed
-from splat.priors.plane_sweep import Picture, sweep
+from splat.depth import multi_view_stereo, sgm
+from splat.depth.completion import complete, completed
+from splat.depth.plane_sweep import Picture, sweep
 from splat.scene import Photo, Points, Scene, View
 
 SIZE = (64, 80)  # rows, columns
@@ -79,8 +79,8 @@ def test_depth_of_a_slanted_wall():
 
 def test_dense_points_lie_on_the_wall_and_carry_its_colour():
     made = scene()
-    maps = stereo.depth_maps(made)
-    dense = stereo.fuse(made, maps)
+    maps = multi_view_stereo.depth_maps(made)
+    dense = multi_view_stereo.fuse(made, maps)
     assert all(float(own.agreed.float().mean()) > 0.5 for own in maps)
     off = (dense.xyz[:, 2] - 4 - 0.3 * dense.xyz[:, 0]).abs()
     assert float(off.median()) < 0.03
@@ -98,8 +98,8 @@ def test_photos_without_overlap_give_no_points():
     turn = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0], dtype=torch.float64))
     behind = dataclasses.replace(made.views[1], camera=away.replace(world_to_camera=turn @ away.world_to_camera))
     apart = dataclasses.replace(made, views=(made.views[0], behind))
-    maps = stereo.depth_maps(apart)
-    assert len(stereo.fuse(apart, maps)) == 0
+    maps = multi_view_stereo.depth_maps(apart)
+    assert len(multi_view_stereo.fuse(apart, maps)) == 0
     assert not any(bool(own.agreed.any()) for own in maps)
 
 
@@ -108,13 +108,13 @@ def test_path_costs_against_a_plain_loop():
     costs = rng.random((1, 6, 5)).astype(np.float32)
     grey = np.zeros((1, 6), np.float32)
     total = np.zeros_like(costs)
-    semiglobal._walk(costs.swapaxes(0, 1), grey.T, 1, 0, total.swapaxes(0, 1))
+    sgm._walk(costs.swapaxes(0, 1), grey.T, 1, 0, total.swapaxes(0, 1))
     before = costs[0, 0].astype(np.float64)
     for column in range(1, 6):
         now = np.empty(5)
         for plane in range(5):
-            ways = [before[plane], before.min() + semiglobal.LARGE]
-            ways += [before[k] + semiglobal.SMALL for k in (plane - 1, plane + 1) if 0 <= k < 5]
+            ways = [before[plane], before.min() + sgm.LARGE]
+            ways += [before[k] + sgm.SMALL for k in (plane - 1, plane + 1) if 0 <= k < 5]
             now[plane] = costs[0, column, plane] + min(ways) - before.min()
         assert np.allclose(total[0, column], now, atol=1e-5)
         before = now
@@ -133,7 +133,7 @@ def test_holes_are_filled_smoothly_but_not_across_edges():
 
 def test_completed_maps_have_no_holes_and_keep_what_was_agreed():
     made = scene()
-    maps = stereo.depth_maps(made)
+    maps = multi_view_stereo.depth_maps(made)
     for view, own, whole in zip(made.views, maps, completed(made, maps), strict=True):
         assert bool((whole.depth > 0).all())
         assert torch.equal(whole.depth[own.agreed], own.depth[own.agreed])

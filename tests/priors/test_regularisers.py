@@ -7,15 +7,17 @@ import torch
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.priors import correlation, floaters, partner, proximity
-from splat.priors.between import blend, pairs, virtual_cameras, warped
-from splat.priors.depth_part import depth_part, normal_part, surface_normals
-from splat.priors.stereo import DepthMap, unproject
+from splat.depth.multi_view_stereo import DepthMap, unproject
+from splat.priors import correlation
+from splat.priors.depth_prior import depth_part, normal_part, surface_normals
+from splat.priors.points import floater_removal, proximity_unpooling
+from splat.priors.views import co_regularization
 from splat.rendering import render
 from splat.scene.images import Photo
-from splat.training.edit import populate
-from splat.training.losses import Shot, When
-from splat.training.parts import FREEDOM, hiding, holding
+from splat.training.hooks.hook import FREEDOM, hiding, holding
+from splat.training.losses.image import Shot, When
+from splat.training.population import populate
+from splat.viewpoints.interpolation import blend, pairs, virtual_cameras, warped
 
 CAMERA = Camera(40.0, 40.0, 24.0, 16.0, 48, 32, torch.eye(4, dtype=torch.float64))
 
@@ -136,16 +138,16 @@ def test_what_hangs_before_a_known_surface_floats():
     means = torch.tensor([[0.0, 0, 1.0], [0, 0, 2.95], [0, 0, 3.5], [0, 0, -1.0], [9.0, 0, 1.0]])
     own = cloud(5).replace(means=means)
     sure = torch.ones(32, 48)
-    found = floaters.floaters(own, [DepthMap(plane_depth(), sure, sure > 0)], [CAMERA])
+    found = floater_removal.floaters(own, [DepthMap(plane_depth(), sure, sure > 0)], [CAMERA])
     assert found.tolist() == [True, False, False, False, False]
     unsure = [DepthMap(plane_depth(), 0.2 * sure, sure > 0)]
-    assert not bool(floaters.floaters(own, unsure, [CAMERA]).any())
+    assert not bool(floater_removal.floaters(own, unsure, [CAMERA]).any())
 
 
 def test_a_lonely_gaussian_gets_neighbours_halfway():
     grid = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij"), -1).reshape(-1, 2)
     means = torch.cat([torch.nn.functional.pad(grid, (0, 1)), torch.tensor([[30.0, 0.0, 0.0]])])
-    rows = proximity.unpooled(cloud(17).replace(means=means))
+    rows = proximity_unpooling.unpooled(cloud(17).replace(means=means))
     assert len(rows) == 3
     nearest = torch.tensor([[3.0, 0, 0], [3.0, 1, 0], [3.0, 2, 0]])
     assert torch.allclose(rows.means.sort(0).values, (0.5 * (nearest + means[-1])).sort(0).values)
@@ -155,7 +157,7 @@ def test_gaussians_without_a_counterpart_go():
     own = cloud(10)
     other = own.select(slice(0, 7))
     population = populate(own)
-    partner.prune(population, other, extent=0.01)
+    co_regularization.prune(population, other, extent=0.01)
     assert torch.equal(population.cloud.means, own.means[:7])
 
 

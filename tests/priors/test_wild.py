@@ -11,17 +11,19 @@ import torch
 from mini_scene_priors import mini_scene, short
 
 from splat.camera import Camera
+from splat.depth import monocular
 from splat.errors import InputError
-from splat.priors import monocular, occluders, reconstruction
-from splat.priors.assemble import prepare
-from splat.priors.enhance import classical
-from splat.priors.look import fit_exposure, fit_grid, left_half
-from splat.priors.occluders import occluded
+from splat.priors.build import prepare
+from splat.priors.points import feed_forward
+from splat.priors.views.enhancer import classical
+from splat.priors.wild import transient_masks
+from splat.priors.wild.appearance_fitting import fit_exposure, fit_grid, left_half
+from splat.priors.wild.transient_masks import occluded
 from splat.scene import Photo
-from splat.scene.choose import evenly, keep_views
-from splat.training import appearance
-from splat.training.config_priors import WildConfig
-from splat.training.losses import Shot, When
+from splat.scene.subset import evenly, keep_views
+from splat.training.config.priors import WildConfig
+from splat.training.losses.image import Shot, When
+from splat.training.per_photo import exposure as appearance
 
 
 def test_an_occluder_is_found_and_noise_is_none():
@@ -48,7 +50,7 @@ def test_what_the_rendering_does_not_know_is_left_out_or_painted_over(paint):
     shot = Shot(0, photo, camera, (0.0, 0.0, 0.0))
     state = SimpleNamespace(corrections=SimpleNamespace(exposures=None, grids=None))
     config = WildConfig(occluders=True)
-    part = occluders.part(config, 1, classical if paint else None, 0)
+    part = transient_masks.part(config, 1, classical if paint else None, 0)
     for step in range(10):
         drawn = SimpleNamespace(rgb=truth + 0.03 * torch.randn(48, 64, 3, generator=g))
         aimed = part.aim(state, drawn, shot, When(step, 0.1 * step, 1.0))
@@ -62,7 +64,7 @@ def test_what_the_rendering_does_not_know_is_left_out_or_painted_over(paint):
     else:
         assert float((~aimed.photo.mask)[square].float().mean()) > 0.95
         assert float((~aimed.photo.mask)[~square].float().mean()) < 0.1
-    other = occluders.part(config, 1, None, 0)
+    other = transient_masks.part(config, 1, None, 0)
     other.restore(part.state())
     assert torch.equal(other.state()["residuals"][0], part.state()["residuals"][0])
 
@@ -131,7 +133,7 @@ def fake(paths):
     poses = np.tile(np.eye(4), (len(paths), 1, 1))
     poses[:, 0, 3] = -np.arange(len(paths))
     k = np.tile([[[50.0, 0, 20], [0, 50, 15], [0, 0, 1]]], (len(paths), 1, 1))
-    return reconstruction.Reconstruction(
+    return feed_forward.Reconstruction(
         poses, k, np.tile([[40.0, 30.0]], (len(paths), 1)), np.random.default_rng(0).random((4, 3)) + [0, 0, 3],
         np.full((4, 3), 200, np.uint8), np.array([0.9, 0.5, 0.2, 0.01], np.float32),
     )  # fmt: skip
@@ -146,7 +148,7 @@ def photos(folder: Path, count: int) -> Path:
 
 
 def test_a_reconstruction_becomes_a_scene_at_the_photos_size(tmp_path: Path):
-    scene = reconstruction.load(photos(tmp_path, 3), fake)
+    scene = feed_forward.load(photos(tmp_path, 3), fake)
     assert len(scene.views) == 3 and len(scene.points) == 3
     camera = scene.views[1].camera
     assert (camera.width, camera.height, camera.fx, camera.cy) == (80, 60, 100.0, 30.0)
@@ -158,17 +160,17 @@ def test_wrong_reconstructions_are_named(tmp_path: Path):
     photos(tmp_path, 3)
     wrong = lambda paths: replace(fake(paths), points=np.zeros((4, 2)))  # noqa: E731
     with pytest.raises(InputError, match=r"points has shape \(4, 2\), expected \(4, 3\)"):
-        reconstruction.load(tmp_path, wrong)
+        feed_forward.load(tmp_path, wrong)
     for place, said in (("nothing", "no module:function"), ("no_such_module_x:f", "cannot be imported")):
         with pytest.raises(InputError, match=said):
-            reconstruction.find(place)
-    assert reconstruction.find("json:loads") is json.loads
+            feed_forward.find(place)
+    assert feed_forward.find("json:loads") is json.loads
     with pytest.raises(InputError, match="has no function"):
-        reconstruction.find("json:nothing")
+        feed_forward.find("json:nothing")
     for name in ("1.png", "2.png"):
         (tmp_path / name).unlink()
     with pytest.raises(InputError, match="holds 1 photos"):
-        reconstruction.load(tmp_path, fake)
+        feed_forward.load(tmp_path, fake)
 
 
 def test_adapters_for_what_the_networks_return():
@@ -183,8 +185,8 @@ def test_adapters_for_what_the_networks_return():
         get_principal_points = lambda self: torch.tensor([[2.0, 1.5]] * 2)  # noqa: E731
         get_pts3d = lambda self: [torch.zeros(3, 4, 3), torch.ones(3, 4, 3)]  # noqa: E731
 
-    found = reconstruction.from_dust3r(Aligned())
-    reconstruction.check(found, 2)
+    found = feed_forward.from_dust3r(Aligned())
+    feed_forward.check(found, 2)
     assert found.world_to_camera[1, 0, 3] == -2.0 and found.intrinsics[1, 0, 0] == 12.0
     assert found.confidence[0] == pytest.approx(0.8) and found.confidence[-1] == 0
     assert found.sizes.tolist() == [[4, 3], [4, 3]] and found.colours[0, 0] == 128
@@ -192,8 +194,8 @@ def test_adapters_for_what_the_networks_return():
         "extrinsic": torch.eye(4)[None, None, :3].repeat(1, 2, 1, 1), "intrinsic": torch.eye(3).repeat(1, 2, 1, 1),
         "world_points": torch.zeros(1, 2, 3, 4, 3), "world_points_conf": torch.full((1, 2, 3, 4), 2.0),
     }  # fmt: skip
-    found = reconstruction.from_vggt(predictions, torch.ones(2, 3, 3, 4))
-    reconstruction.check(found, 2)
+    found = feed_forward.from_vggt(predictions, torch.ones(2, 3, 3, 4))
+    feed_forward.check(found, 2)
     assert found.confidence[0] == pytest.approx(0.5) and found.colours[0].tolist() == [255] * 3
 
 

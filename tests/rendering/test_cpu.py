@@ -16,8 +16,8 @@ from cases import (
 )
 from torch import Tensor
 
-from splat import core
 from splat.cloud import FIELDS, GaussianCloud
+from splat.native import cpu_library
 from splat.rendering import ImageGradients, RenderOptions, check_backend, cpu
 
 pytestmark = pytest.mark.skipif(check_backend("cpu") is not None, reason=str(check_backend("cpu")))
@@ -37,10 +37,10 @@ def scene(n: int = 3000, degree: int = 2, seed: int = 3) -> tuple[GaussianCloud,
 
 
 @pytest.mark.parametrize("name", case_names)
-@pytest.mark.parametrize("variant", core.variants())
+@pytest.mark.parametrize("variant", cpu_library.variants())
 def test_every_variant_agrees_with_float64(variant: str, name: str):
     this = case(name)
-    with core.use_variant(variant):
+    with cpu_library.use_variant(variant):
         rendering, context = cpu.forward(this.cloud.to(dtype=torch.float32), this.camera, this.options)
         assert_rendering_matches(rendering, name)
         assert_gradients_match(cpu.backward(context, single(expected(name).upstream)), name)
@@ -51,15 +51,15 @@ def test_bits_do_not_depend_on_the_number_of_threads(options: RenderOptions):
     cloud, upstream = scene(20000)
     view = camera()
     found = []
-    before = core.threads()
+    before = cpu_library.threads()
     try:
         for count in (1, 2, 3, 7):
-            core.set_threads(count)
+            cpu_library.set_threads(count)
             rendering, context = cpu.forward(cloud, view, options)
             gradients = cpu.backward(context, upstream)
             found.append([t for t in (*vars(rendering).values(), *vars(gradients).values()) if t is not None])
     finally:
-        core.set_threads(before)
+        cpu_library.set_threads(before)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
@@ -162,7 +162,7 @@ def test_fused_step_names_what_is_not_finite():
     assert torch.equal(state.m["log_scales"][kept], m_before[kept])
 
 
-@pytest.mark.parametrize("variant", core.variants())
+@pytest.mark.parametrize("variant", cpu_library.variants())
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_rows_that_are_not_finite_do_no_harm(field: str, value: float, variant: str):
@@ -170,7 +170,7 @@ def test_rows_that_are_not_finite_do_no_harm(field: str, value: float, variant: 
     bad = cloud.clone()
     rows = torch.arange(0, 500, 7)
     getattr(bad, field)[rows] = value
-    with core.use_variant(variant):
+    with cpu_library.use_variant(variant):
         rendering, context = cpu.forward(bad, camera(), RenderOptions())
         gradients = cpu.backward(context, upstream)
     assert rendering.rgb.shape == (45, 67, 3) and rendering.alpha.isfinite().all()
@@ -185,7 +185,7 @@ def test_rows_that_are_not_finite_do_no_harm(field: str, value: float, variant: 
 
 
 def test_outputs_may_outlive_the_context_and_workspaces_are_reused():
-    from splat.rendering import cpu_library
+    from splat.rendering import cpu_structs
 
     cloud, _ = scene(200)
     cpu.release()
@@ -196,7 +196,7 @@ def test_outputs_may_outlive_the_context_and_workspaces_are_reused():
     assert len(workspaces) == 2  # frames that live together do not share memory
     del context, other
     _, again = cpu.forward(cloud, camera(), RenderOptions())
-    assert again.workspace in workspaces and torch.equal(first.rgb, image) and len(cpu_library._idle) == 1
+    assert again.workspace in workspaces and torch.equal(first.rgb, image) and len(cpu_structs._idle) == 1
 
 
 def test_many_threads_of_the_program_render_at_once():

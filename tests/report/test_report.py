@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from splat import text as wording
 from splat.errors import InputError
-from splat.report import charts, pictures, wording, write, write_report
+from splat.report import charts, pictures, write, write_report
 
 VOID = {"meta", "img", "input", "br", "line", "circle", "ellipse", "path"}
 

@@ -12,7 +12,7 @@ import pytest
 from splat.errors import InputError
 from splat.scene import demo
 from splat.scene.demo import bake, making, patterns, shapes, still_life
-from splat.scene.demo.raster import NOTHING, rasterize
+from splat.triangle_raster import NOTHING, rasterize
 
 
 def quick_light(patch: pytest.MonkeyPatch) -> None:

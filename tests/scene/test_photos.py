@@ -11,13 +11,14 @@ import pytest
 from scene_models import CAMERAS, SIZE, ring_poses
 
 from splat.errors import InputError
-from splat.scene import Scene, sfm
+from splat.scene import Scene
 from splat.scene.build import RawView
-from splat.scene.photos import _fingerprint, photo_folder, photo_names
-from splat.scene.sfm_pairs import choose_pairs
-from splat.scene.sfm_photos import prepare
+from splat.scene.readers.photo_folder import _fingerprint, photo_folder, photo_names
+from splat.scene.sfm import reconstruct
+from splat.scene.sfm.exif_orientation import turn_upright
+from splat.scene.sfm.pair_selection import choose_pairs
+from splat.scene.sfm.photo_preparation import prepare
 from splat.scene.undistort import Lens
-from splat.scene.upright import turn_upright
 
 
 def align(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -45,7 +46,7 @@ def test_fountain_against_its_ground_truth(shared, tmp_path, monkeypatch) -> Non
         else:
             image.save(tmp_path / name, quality=95)
     stages: dict[str, float] = {}
-    monkeypatch.setattr(sfm, "_FEATURES_FEW", 3000)
+    monkeypatch.setattr(reconstruct, "_FEATURES_FEW", 3000)
     scene = Scene.load(tmp_path, progress=stages.__setitem__)
     assert stages == {"finding features": 1.0, "matching pairs": 1.0, "placing photos": 1.0}
     assert scene.kind == "photos" and "placed 5 of 5 photos" in scene.notes[0]
@@ -62,7 +63,7 @@ def test_fountain_against_its_ground_truth(shared, tmp_path, monkeypatch) -> Non
         assert float(view.camera.world_to_camera[1, :3] @ scene.up) < -0.8
         ids, xy = view.keypoints()
         assert (view.camera.project(scene.points.xyz[ids])[0] - xy).norm(dim=1).median() < 0.5
-    monkeypatch.setattr(sfm, "reconstruct", None)  # the kept result is used from now on
+    monkeypatch.setattr(reconstruct, "reconstruct", None)  # the kept result is used from now on
     again = Scene.load(tmp_path, progress=False)
     np.testing.assert_array_equal(again.positions, scene.positions)
     assert again.notes == scene.notes

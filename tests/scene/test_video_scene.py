@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from splat.errors import InputError
-from splat.scene import Scene, video
-from splat.scene.video import frames_wanted, sharpest_frames
+from splat.scene import Scene
+from splat.scene.readers import video
+from splat.scene.readers.video import frames_wanted, sharpest_frames
 
 
 def write_video(path: Path, sharp: set[int], frames: int = 60) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from splat.camera import Camera
-from splat.surface.depth import rays
-from splat.surface.maps import MapStore
-from splat.surface.mesh import Mesh
+from splat.depth.depth_maps import MapStore
+from splat.surface.depth.rasterized_depth import rays
+from splat.surface.mesh.mesh import Mesh
 
 
 def cameras_around(count: int, size: int, distance: float = 3.0) -> list[Camera]:

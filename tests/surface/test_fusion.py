@@ -9,11 +9,12 @@ from shapes import cameras_around, sphere_depth, store_of, volume
 
 from splat.camera import Camera
 from splat.errors import InputError
-from splat.surface import pipeline, tsdf
-from splat.surface.extract import marching_cubes
+from splat.surface import pipeline
+from splat.surface.fusion import tsdf
+from splat.surface.fusion.contraction import Space
+from splat.surface.fusion.marching_cubes import marching_cubes
+from splat.surface.fusion.truncation import disagreement
 from splat.surface.options import MeshOptions
-from splat.surface.space import Space
-from splat.surface.spread import disagreement
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_sphere_is_closed_and_exact(sphere_maps, unbounded):
 
 def test_tiles_leave_no_trace(sphere_maps, monkeypatch):
     whole = meshed(sphere_maps).mesh
-    monkeypatch.setattr("splat.surface.extract.TILE", 2)
+    monkeypatch.setattr("splat.surface.fusion.marching_cubes.TILE", 2)
     tiled = meshed(sphere_maps).mesh
     assert tiled.watertight and len(tiled.faces) == len(whole.faces)
     order = [np.lexsort(np.round(each.vertices, 6).T) for each in (whole, tiled)]

@@ -6,16 +6,16 @@ import torch
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
+from splat.depth import stereo_matcher
 from splat.errors import InputError
 from splat.rendering import RenderOptions, render
-from splat.surface import matcher
 from splat.surface.cameras import cameras_around
-from splat.surface.depth import rays, rendered_depth
-from splat.surface.observe import observe
+from splat.surface.depth.rasterized_depth import rays, rendered_depth
+from splat.surface.depth.render_depth_maps import observe
+from splat.surface.depth.rendered_stereo import consensus, stereo_depth, with_far
+from splat.surface.depth.stereo_rig import SIDES, Partner
 from splat.surface.options import MeshOptions
 from splat.surface.pipeline import mesh_cloud
-from splat.surface.rig import SIDES, Partner
-from splat.surface.stereo import consensus, stereo_depth, with_far
 
 CAMERA = Camera(200.0, 210.0, 80.0, 60.0, 160, 120, torch.eye(4, dtype=torch.float64))
 
@@ -38,7 +38,7 @@ def test_a_plane_is_found_from_every_side(side):
     left, z = photograph(CAMERA)
     partner = Partner(side, 0.25)
     right, _ = photograph(partner.camera(CAMERA))
-    depth, weight = stereo_depth(CAMERA, left, [(partner, right)], (3.5, 4.5), matcher.semiglobal)
+    depth, weight = stereo_depth(CAMERA, left, [(partner, right)], (3.5, 4.5), stereo_matcher.semiglobal)
     known = depth > 0
     assert known.mean() > 0.7 and ((weight > 0) == known).all()
     assert np.median(np.abs(depth - z)[known]) < 0.035  # a tenth of a pixel of disparity
@@ -48,8 +48,8 @@ def test_a_plane_is_found_from_every_side(side):
 def test_opposite_pairs_complete_each_other():
     left, z = photograph(CAMERA)
     pairs = [(partner, photograph(partner.camera(CAMERA))[0]) for partner in (Partner(side, 0.25) for side in SIDES)]
-    one, _ = stereo_depth(CAMERA, left, pairs[:1], (3.5, 4.5), matcher.semiglobal)
-    four, _ = stereo_depth(CAMERA, left, pairs, (3.5, 4.5), matcher.semiglobal)
+    one, _ = stereo_depth(CAMERA, left, pairs[:1], (3.5, 4.5), stereo_matcher.semiglobal)
+    four, _ = stereo_depth(CAMERA, left, pairs, (3.5, 4.5), stereo_matcher.semiglobal)
     assert (four > 0).mean() > max(0.99, (one > 0).mean())
     assert np.abs(four - z)[four > 0].mean() < 0.03
 
@@ -101,21 +101,21 @@ def test_learned_matchers_are_padded_flipped_and_checked():
         return [torch.zeros(1), torch.full((1, 1, 128, 160), 7.0)]
 
     picture = np.zeros((120, 160, 3), np.uint8)
-    found = matcher.both_ways(matcher.learned(network), picture, picture, 1, 20, 1.0)
+    found = stereo_matcher.both_ways(stereo_matcher.learned(network), picture, picture, 1, 20, 1.0)
     assert np.isnan(found[:, :7]).all() and (found[:, 7:] == 7).all()
     disagreeing = iter((5.0, 9.0))
-    found = matcher.both_ways(
+    found = stereo_matcher.both_ways(
         lambda a, b, low, high: np.full((120, 160), next(disagreeing)), picture, picture, 1, 20, 1.0
     )
     assert np.isnan(found).all()
 
 
 def test_matchers_by_name():
-    assert matcher.load("sgbm") is matcher.semiglobal
-    assert matcher.load("splat.surface.matcher:semiglobal") is matcher.semiglobal
-    for name in ("nothing.here:f", "splat.surface.matcher:nope", "splat.surface.matcher:BLOCK"):
+    assert stereo_matcher.load("sgbm") is stereo_matcher.semiglobal
+    assert stereo_matcher.load("splat.depth.stereo_matcher:semiglobal") is stereo_matcher.semiglobal
+    for name in ("nothing.here:f", "splat.depth.stereo_matcher:nope", "splat.depth.stereo_matcher:BLOCK"):
         with pytest.raises(InputError, match="matcher"):
-            matcher.load(name)
+            stereo_matcher.load(name)
 
 
 # ---- whole clouds ----

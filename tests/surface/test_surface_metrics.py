@@ -8,8 +8,9 @@ from shapes import cameras_around, sphere_depth, sphere_mesh, square, volume
 
 from splat.camera import Camera
 from splat.errors import InputError
-from splat.surface import align, draw, files, mesh, metrics, protocols
-from splat.surface.mesh import Mesh
+from splat.surface.evaluation import benchmarks, metrics, registration
+from splat.surface.mesh import draw, mesh, mesh_io
+from splat.surface.mesh.mesh import Mesh
 
 
 def rotation(seed: int = 0) -> np.ndarray:
@@ -53,11 +54,11 @@ def test_sight_leaves_out_what_lies_behind():
 def test_umeyama_undoes_a_similarity():
     points = np.random.default_rng(1).normal(size=(50, 3))
     moved = 2.5 * points @ rotation().T + [1, 2, 3]
-    found = align.umeyama(points, moved)
+    found = registration.umeyama(points, moved)
     assert found.scale == pytest.approx(2.5) and np.allclose(found.rotation, rotation())
     assert np.allclose(found.apply(points), moved)
     mirrored = points * [1, 1, -1]
-    assert np.linalg.det(align.umeyama(points, mirrored).rotation) == pytest.approx(1)
+    assert np.linalg.det(registration.umeyama(points, mirrored).rotation) == pytest.approx(1)
 
 
 def test_icp_brings_a_moved_mesh_back():
@@ -66,10 +67,10 @@ def test_icp_brings_a_moved_mesh_back():
     angle = np.radians(4)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     source = (target - [0.02, -0.03, 0.01]) @ turn
-    found = align.icp(source, target, 0.3)
+    found = registration.icp(source, target, 0.3)
     assert np.allclose(found.apply(source), target, atol=1e-3)
     with pytest.raises(InputError, match="cannot be aligned"):
-        align.icp(source + 100, target, 0.1)
+        registration.icp(source + 100, target, 0.1)
 
 
 def test_a_drawn_sphere_has_its_depth():
@@ -114,10 +115,10 @@ def test_files_are_read_back_by_us_and_by_trimesh(tmp_path, suffix):
     own = sphere_mesh(across=12)
     own = Mesh(own.vertices, own.faces, rng.integers(0, 256, (len(own.vertices), 3)).astype(np.uint8))
     path = tmp_path / f"a{suffix}"
-    files.write(path, own)
+    mesh_io.write(path, own)
     other = trimesh.load(str(path), process=False, force="mesh")
     assert other.is_watertight and other.volume == pytest.approx(volume(own), rel=1e-5)
-    back = files.read(path)
+    back = mesh_io.read(path)
     assert np.allclose(back.vertices, own.vertices, atol=1e-6) and np.array_equal(back.faces, own.faces)
     assert np.abs(back.colours.astype(int) - own.colours).max() <= 1
 
@@ -125,11 +126,11 @@ def test_files_are_read_back_by_us_and_by_trimesh(tmp_path, suffix):
 def test_bad_files_are_refused(tmp_path):
     (tmp_path / "a.ply").write_bytes(b"ply\nnonsense")
     with pytest.raises(InputError, match="a.ply"):
-        files.read(tmp_path / "a.ply")
+        mesh_io.read(tmp_path / "a.ply")
     with pytest.raises(InputError, match="does not exist"):
-        files.read(tmp_path / "none.ply")
+        mesh_io.read(tmp_path / "none.ply")
     with pytest.raises(InputError, match="let it end in"):
-        files.check_suffix(tmp_path / "a.stl")
+        mesh_io.check_suffix(tmp_path / "a.stl")
 
 
 # ---- protocols ----
@@ -137,7 +138,7 @@ def test_bad_files_are_refused(tmp_path):
 
 def test_dtu_distances_of_nested_spheres():
     scan = metrics.sample(sphere_mesh(51.0), 0.5)
-    accuracy, completeness, chamfer = protocols.dtu(sphere_mesh(50.0, 128), scan, spacing=1.0)
+    accuracy, completeness, chamfer = benchmarks.dtu(sphere_mesh(50.0, 128), scan, spacing=1.0)
     assert accuracy == pytest.approx(1.05, abs=0.1) and completeness == pytest.approx(1.15, abs=0.15)
     assert chamfer == pytest.approx((accuracy + completeness) / 2)
 
@@ -149,15 +150,15 @@ def test_dtu_counts_only_what_was_observable_and_above_the_plane():
         np.concatenate([far.vertices, far.vertices + [0, 0, 115]]),
         np.concatenate([far.faces, far.faces + len(far.vertices)]),
     )
-    seen = protocols.Observability(np.ones((101, 101, 101), bool), np.full(3, -50.0), 1.0)
-    assert protocols.dtu(both, scan, seen, spacing=2.0)[0] < 0.5 < protocols.dtu(both, scan, spacing=2.0)[0]
+    seen = benchmarks.Observability(np.ones((101, 101, 101), bool), np.full(3, -50.0), 1.0)
+    assert benchmarks.dtu(both, scan, seen, spacing=2.0)[0] < 0.5 < benchmarks.dtu(both, scan, spacing=2.0)[0]
     lower = far.keep(far.vertices[far.faces][..., 2].max(1) < 0)
-    assert protocols.dtu(lower, scan, plane=np.array([0, 0, -1.0, -5]), spacing=2.0)[1] < 1.5
+    assert benchmarks.dtu(lower, scan, plane=np.array([0, 0, -1.0, -5]), spacing=2.0)[1] < 1.5
 
 
 def test_spread_keeps_points_apart_and_covers():
     points = np.random.default_rng(0).uniform(size=(3000, 3))
-    kept = protocols.spread(points, 0.1)
+    kept = benchmarks.spread(points, 0.1)
     gaps = metrics.cKDTree(kept).query(kept, 2)[0][:, 1]
     assert gaps.min() >= 0.1 and metrics.distances(points, kept).max() <= 0.1
 
@@ -170,7 +171,7 @@ def test_masks_cull_what_they_do_not_show():
         np.concatenate([big.vertices, big.vertices * 0.1 + 1.2]),
         np.concatenate([big.faces, big.faces + len(big.vertices)]),
     )
-    kept = protocols.cull_by_masks(both, cameras, masks)
+    kept = benchmarks.cull_by_masks(both, cameras, masks)
     assert len(kept.faces) == len(big.faces)
 
 
@@ -179,5 +180,5 @@ def test_tanks_and_temples_registers_before_it_judges():
     angle = np.radians(2)
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
     moved = (shape / 1.02) @ turn + 0.02
-    score, found = protocols.tanks_and_temples(moved, shape, 0.02, align.Similarity.identity())
+    score, found = benchmarks.tanks_and_temples(moved, shape, 0.02, registration.Similarity.identity())
     assert score.f1 > 0.98 and found.scale == pytest.approx(1.02, rel=0.01)

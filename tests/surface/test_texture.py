@@ -6,11 +6,11 @@ from shapes import cameras_around, sphere_depth, sphere_mesh, store_of
 
 from splat.cli.mesh import FACES, FACES_TEXTURED, MeshCommand, _faces
 from splat.errors import InputError
-from splat.surface import files
-from splat.surface.depth import rays
-from splat.surface.mesh import Mesh, simplify
+from splat.surface.depth.rasterized_depth import rays
+from splat.surface.mesh import mesh_io
+from splat.surface.mesh.mesh import Mesh, simplify
+from splat.surface.mesh.texture import texture
 from splat.surface.options import MeshOptions
-from splat.surface.texture import texture
 
 trimesh = pytest.importorskip("trimesh")
 
@@ -40,7 +40,7 @@ def textured():
 @pytest.mark.parametrize("suffix", [".glb", ".obj"])
 def test_a_textured_sphere_reads_back(textured, suffix, tmp_path):
     path = tmp_path / f"a sphere{suffix}"
-    files.write_textured(path, textured)
+    mesh_io.write_textured(path, textured)
     loaded = trimesh.load(str(path), process=False, force="mesh")
     material = loaded.visual.material
     picture = material.baseColorTexture if suffix == ".glb" else material.image
@@ -67,7 +67,7 @@ def test_charts_do_not_overlap_and_keep_the_surface(textured):
 
 def test_what_holds_no_texture_says_so(textured, tmp_path):
     with pytest.raises(InputError, match="cannot hold a texture"):
-        files.write_textured(tmp_path / "a.ply", textured)
+        mesh_io.write_textured(tmp_path / "a.ply", textured)
     with pytest.raises(InputError, match="texture of 3 texels"):
         MeshOptions(texture=3)
 

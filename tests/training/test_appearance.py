@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from splat.ops.photometric_loss import image_loss
 from splat.scene import Photo
-from splat.training import appearance
-from splat.training.image_loss import image_loss
-from splat.training.losses import composite
-from splat.training.per_photo import PhotoParameters
+from splat.training.losses.image import composite
+from splat.training.per_photo import exposure as appearance
+from splat.training.per_photo.parameters import PhotoParameters
 
 
 def picture(seed: int = 0, height: int = 24, width: int = 32) -> torch.Tensor:

@@ -7,9 +7,10 @@ import torch
 from mini_scene import mini_scene, train_in_pieces
 
 from splat.cloud import FIELDS
-from splat.training import average, edit, train
-from splat.training.config import AverageConfig, McmcConfig, TrainConfig
-from splat.training.config_methods import GesConfig
+from splat.training import population as edit
+from splat.training import train, weight_averaging
+from splat.training.config.config import AverageConfig, McmcConfig, TrainConfig
+from splat.training.config.methods import GesConfig
 
 STILL = McmcConfig(every=10, stop=0.1)  # rows change at step 5 at most
 BASE = TrainConfig(
@@ -61,7 +62,7 @@ def test_a_change_of_rows_begins_the_mean_anew(scene):
 def test_every_edit_forgets_it(scene, change):
     cloud = train(scene, dataclasses.replace(BASE, steps=2)).cloud
     population = edit.populate(cloud)
-    average.take_in(AverageConfig(start=0.0), population, average.EVERY, 0.5)
+    weight_averaging.take_in(AverageConfig(start=0.0), population, weight_averaging.EVERY, 0.5)
     assert population.averaged == 1
     rows = torch.arange(len(cloud))
     {
@@ -70,7 +71,7 @@ def test_every_edit_forgets_it(scene, change):
         "replace": lambda: edit.replace(population, rows[:1], cloud.select(rows[:1])),
         "permute": lambda: edit.permute(population, rows),
     }[change]()
-    assert population.averaged == 0 and average.averaged(population) is population.cloud
+    assert population.averaged == 0 and weight_averaging.averaged(population) is population.cloud
 
 
 @pytest.mark.parametrize("ges", [GesConfig(), GesConfig(shape=True, shape_rate=0.1)])

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from splat.errors import InputError
-from splat.training import config as settings
-from splat.training.config import McmcConfig, SceneConfig, TrainConfig
+from splat.training.config import config as settings
+from splat.training.config.config import McmcConfig, SceneConfig, TrainConfig
 
 
 def test_round_trip_through_toml(tmp_path):

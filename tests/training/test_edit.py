@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from splat.cloud import FIELDS, GaussianCloud
-from splat.training import edit
-from splat.training.optimizer import parameters
+from splat.ops.adam import parameters
+from splat.training import population as edit
 
 
 def tagged(n: int, first: int = 0) -> GaussianCloud:

@@ -7,7 +7,7 @@ import torch
 from mini_scene import mini_scene, truth
 
 from splat.rendering import RenderOptions, render
-from splat.training.evaluation import evaluate, match_colours
+from splat.runs.evaluation import evaluate, match_colours
 
 
 def test_scores_are_those_of_the_pictures(tmp_path):

@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from splat import core
-from splat.training.image_loss import _loss_torch, differentiable_image_loss, image_loss
+from splat.native import cpu_library
+from splat.ops.photometric_loss import _loss_torch, differentiable_image_loss, image_loss
 
-VARIANTS = core.variants()
+VARIANTS = cpu_library.variants()
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="the CPU core is not built")
 SIZES = [(1, 1), (5, 7), (1, 40), (33, 2), (20, 96), (23, 97), (281, 100), (64, 211)]
 
 
 @pytest.fixture(params=VARIANTS)
 def variant(request):
-    with core.use_variant(request.param):
+    with cpu_library.use_variant(request.param):
         yield request.param
 
 
@@ -113,10 +113,10 @@ def test_any_number_of_threads_gives_the_same_bits(variant):
     results = []
     try:
         for count in (1, 2, 5):
-            core.set_threads(count)
+            cpu_library.set_threads(count)
             results.append(image_loss(rgb, target))
     finally:
-        core.set_threads(0)
+        cpu_library.set_threads(0)
     for other in results[1:]:
         assert torch.equal(other.grad, results[0].grad)
         assert (other.l1, other.ssim, other.mse) == (results[0].l1, results[0].ssim, results[0].mse)

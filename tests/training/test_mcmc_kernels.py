@@ -6,17 +6,17 @@ import math
 import pytest
 import torch
 
-from splat import core
 from splat.cloud import GaussianCloud
-from splat.training.mcmc_kernels import _philox, add_noise, relocate
+from splat.native import cpu_library
+from splat.ops.mcmc import _philox, add_noise, relocate
 
-VARIANTS = core.variants()
+VARIANTS = cpu_library.variants()
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="the CPU core is not built")
 
 
 @pytest.fixture(params=VARIANTS)
 def variant(request):
-    with core.use_variant(request.param):
+    with cpu_library.use_variant(request.param):
         yield request.param
 
 
@@ -50,7 +50,7 @@ KNOWN = [
 def test_random_words_match_the_published_vectors(variant, counter, key, expected):
     words = (ctypes.c_uint32 * 4)(*counter)
     whole = key[1] << 32 | key[0]
-    core.function("splat_test_philox", [ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64])(words, 1, whole)
+    cpu_library.function("splat_test_philox", [ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64])(words, 1, whole)
     assert list(words) == expected
     assert [int(word) for word in _philox(tuple(torch.tensor([word]) for word in counter), whole)] == expected
 
@@ -97,10 +97,10 @@ def test_noise_depends_on_seed_and_step_alone(variant):
     base = noise(20_000, 7, 3)
     try:
         for count in (1, 3):
-            core.set_threads(count)
+            cpu_library.set_threads(count)
             assert torch.equal(noise(20_000, 7, 3), base)
     finally:
-        core.set_threads(0)
+        cpu_library.set_threads(0)
     assert torch.equal(noise(333, 7, 3), base[:333])
     for other in (noise(20_000, 8, 3), noise(20_000, 7, 4)):
         assert abs(torch.corrcoef(torch.stack([base[:, 0], other[:, 0]]))[0, 1]) < 0.03

@@ -13,11 +13,13 @@ from splat.errors import InputError
 from splat.files import bytes_of
 from splat.rendering import RenderOptions, render
 from splat.rendering.types import Rendering
+from splat.runs import train as training_run
 from splat.scene import Photo
-from splat.training import budget, edit, run, schedules, train, trainer
-from splat.training import config as settings
-from splat.training.config import McmcConfig, TrainConfig
-from splat.training.config_methods import (
+from splat.training import budget, schedules, train, trainer
+from splat.training import population as edit
+from splat.training.config import config as settings
+from splat.training.config.config import McmcConfig, TrainConfig
+from splat.training.config.methods import (
     BatchConfig,
     CoarseConfig,
     DilateConfig,
@@ -27,9 +29,10 @@ from splat.training.config_methods import (
     TamingConfig,
     TurboConfig,
 )
-from splat.training.losses import Shot, When, composite
-from splat.training.parts import presented_with_slopes
-from splat.training.strategies import Moment, coarse, dilate, ges, grow, prune, smooth, taming, turbo
+from splat.training.hooks import coarse_to_fine, dilated_rendering, ges, mip_filter, sensitivity_pruning
+from splat.training.hooks.hook import presented_with_slopes
+from splat.training.losses.image import Shot, When, composite
+from splat.training.strategies import Moment, splitting, taming, turbo
 
 BASE = TrainConfig(
     steps=40,
@@ -96,13 +99,13 @@ def test_a_run_learns_as_well_with_everything_on(scene):
 
 def test_the_factor_falls_in_steps_of_root_two_and_the_count_rises_to_the_cap():
     config = CoarseConfig(start=4.0, until=0.5, count=0.5)
-    factors = [coarse.factor(config, number / 100) for number in range(101)]
+    factors = [coarse_to_fine.factor(config, number / 100) for number in range(101)]
     assert factors[0] == 4 and factors == sorted(factors, reverse=True)
     assert {round(2 * math.log2(each), 9) for each in factors} == {0, 1, 2, 3, 4}
     assert all(each == 1 for each in factors[50:]) and factors[49] > 1
-    counts = [coarse.cap(config, 100, 1000, number / 100) for number in range(101)]
+    counts = [coarse_to_fine.cap(config, 100, 1000, number / 100) for number in range(101)]
     assert counts == sorted(counts) and counts[0] == 100 + 900 // 4 and counts[50] == 1000
-    assert coarse.cap(config, 2000, 1000, 0.0) == 1000
+    assert coarse_to_fine.cap(config, 2000, 1000, 0.0) == 1000
 
 
 def test_a_dilated_shot_has_the_pixels_that_its_camera_sees():
@@ -115,7 +118,9 @@ def test_a_dilated_shot_has_the_pixels_that_its_camera_sees():
     where = camera.project(point)[0]
     found = set()
     for number in range(40):
-        shot = dilate.strided(DilateConfig(3), Shot(0, photo, camera, (0.0,) * 3, point, where), 0.5, 1, number)
+        shot = dilated_rendering.strided(
+            DilateConfig(3), Shot(0, photo, camera, (0.0,) * 3, point, where), 0.5, 1, number
+        )
         seen = render(cloud, shot.camera, "reference", RenderOptions(blur=shot.blur)).rgb.clamp(0, 1)
         assert (seen - shot.photo.rgb / 255).abs().max() < 0.502 / 255
         torch.testing.assert_close(shot.pixels, shot.camera.project(point)[0], rtol=0, atol=1e-4)
@@ -123,17 +128,17 @@ def test_a_dilated_shot_has_the_pixels_that_its_camera_sees():
         found.add((round(shot.camera.cx, 3), round(shot.camera.cy, 3)))
     assert len(found) == 9  # all offsets
     plain = Shot(0, photo, camera, (0.0,) * 3)
-    assert dilate.strided(DilateConfig(3, until=0.5), plain, 0.5, 1, 0) is plain
-    assert dilate.strided(DilateConfig(4), plain, 0.0, 1, 0) is plain  # too small for a grid
-    assert dilate.strided(DilateConfig(2, least=58 * 61 + 1), plain, 0.0, 1, 0) is plain
-    assert dilate.strided(DilateConfig(2, least=58 * 61), plain, 0.0, 1, 0) is not plain
+    assert dilated_rendering.strided(DilateConfig(3, until=0.5), plain, 0.5, 1, 0) is plain
+    assert dilated_rendering.strided(DilateConfig(4), plain, 0.0, 1, 0) is plain  # too small for a grid
+    assert dilated_rendering.strided(DilateConfig(2, least=58 * 61 + 1), plain, 0.0, 1, 0) is plain
+    assert dilated_rendering.strided(DilateConfig(2, least=58 * 61), plain, 0.0, 1, 0) is not plain
 
 
 def test_a_small_photo_shows_what_its_small_camera_sees():
     camera = ring(1, 90)[0]
     cloud = truth()
     photo = Photo((render(cloud, camera, "reference").rgb.clamp(0, 1) * 255 + 0.5).to(torch.uint8))
-    view = coarse.part(CoarseConfig(start=4.0), 1 << 20).view
+    view = coarse_to_fine.part(CoarseConfig(start=4.0), 1 << 20).view
     pixels = torch.tensor([[45.0, 45.0]])
     shot = view(Shot(0, photo, camera, (0.0, 0.0, 0.0), torch.zeros(1, 3), pixels), When(0, 0.0, 1.0))
     assert shot.photo.rgb.shape == (22, 22, 3) and (shot.camera.width, shot.camera.height) == (22, 22)
@@ -149,13 +154,13 @@ def test_a_small_photo_shows_what_its_small_camera_sees():
 
 def test_two_that_share_an_opacity_cover_as_much_as_one():
     opacity = torch.tensor([0.01, 0.5, 0.99])
-    shared = grow.shared_opacity(opacity)
+    shared = splitting.shared_opacity(opacity)
     assert torch.allclose(1 - (1 - shared) ** 2, opacity, atol=1e-6)
 
 
 def test_halves_have_the_moments_of_their_parent():
     parents = truth(6).map(torch.Tensor.double)
-    one, other = grow.halves(parents, small=0.0, factor=1.6)
+    one, other = splitting.halves(parents, small=0.0, factor=1.6)
     assert torch.allclose((one.means + other.means) / 2, parents.means)
     offset = (one.means - other.means) / 2
 
@@ -165,7 +170,7 @@ def test_halves_have_the_moments_of_their_parent():
     # Mixture of the two: their covariance plus the spread of their centres.
     mixed = covariance(one) + offset[:, :, None] * offset[:, None, :]
     assert torch.allclose(mixed, covariance(parents), atol=1e-9)
-    clone, _ = grow.halves(parents, small=10.0, factor=1.6)
+    clone, _ = splitting.halves(parents, small=10.0, factor=1.6)
     assert torch.equal(clone.means, parents.means) and torch.equal(clone.log_scales, parents.log_scales)
 
 
@@ -176,7 +181,7 @@ def test_growing_hardly_changes_the_picture_and_forgets_moments_only_where_it_mu
     camera = ring(1, 48)[0]
     before = render(population.cloud, camera, "reference").rgb
     chosen = torch.arange(8) % 2 == 0
-    grow.densify(population, chosen, torch.zeros(8, dtype=torch.bool), small=0.0, factor=1.2)
+    splitting.densify(population, chosen, torch.zeros(8, dtype=torch.bool), small=0.0, factor=1.2)
     after = render(population.cloud, camera, "reference").rgb
     assert len(population) == 12 and edit.aligned(population)
     assert (after - before).abs().mean() < 0.012
@@ -220,10 +225,10 @@ def test_draws_follow_the_score_without_replacement():
     score = torch.tensor([1.0, 2.0, 4.0, 8.0])
     candidates = torch.tensor([True, True, False, True])
     chosen = torch.stack(
-        [grow.choose(score, candidates, 1, torch.Generator().manual_seed(seed)) for seed in range(4000)]
+        [splitting.choose(score, candidates, 1, torch.Generator().manual_seed(seed)) for seed in range(4000)]
     )
     assert torch.allclose(chosen.double().mean(0), torch.tensor([1 / 11, 2 / 11, 0, 8 / 11]).double(), atol=0.025)
-    assert grow.choose(score, candidates, 9, torch.Generator()).tolist() == candidates.tolist()
+    assert splitting.choose(score, candidates, 9, torch.Generator()).tolist() == candidates.tolist()
 
 
 def test_pixel_sums_agree_with_naive_ones_in_float64(scene):
@@ -316,13 +321,13 @@ def test_sensitivity_is_the_sum_of_squared_slopes():
         exact[row] = (((picture(opacities + shift) - picture(opacities - shift)) / (2 * step)) ** 2).sum()
     draws = 300
     single = cloud.map(torch.Tensor.float)
-    total = sum(prune.sensitivity(single, survey, 1, number).double() for number in range(draws))
+    total = sum(sensitivity_pruning.sensitivity(single, survey, 1, number).double() for number in range(draws))
     assert torch.allclose(total / draws, exact, rtol=0.3)
 
 
 def test_removals_are_evenly_spaced():
     config = PruneConfig(share=0.5, times=3, start=0.2, stop=0.6)
-    hits = [step for step in range(1, 101) if prune.due(config, (step - 1) / 100, step / 100)]
+    hits = [step for step in range(1, 101) if sensitivity_pruning.due(config, (step - 1) / 100, step / 100)]
     assert hits == pytest.approx([20, 40, 60], abs=1)
 
 
@@ -336,7 +341,7 @@ def with_columns() -> GaussianCloud:
     return cloud.replace(extras=columns)
 
 
-@pytest.mark.parametrize("part", [ges.part(GesConfig(shape=True)), smooth.part(SmoothConfig(filter=0.2))])
+@pytest.mark.parametrize("part", [ges.part(GesConfig(shape=True)), mip_filter.part(SmoothConfig(filter=0.2))])
 def test_slopes_agree_with_finite_differences(part):
     cloud = with_columns()
     g = torch.Generator().manual_seed(1)
@@ -410,13 +415,13 @@ def test_a_wide_blur_is_a_convolution_with_a_gaussian():
 def test_the_filter_is_a_share_of_the_finest_pixel_and_keeps_the_mass():
     cameras = ring(6, 48)
     means = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.3, -0.5], [0.0, 500.0, 0.0]], dtype=torch.float64)
-    found = smooth.widths(means, cameras, 0.2)
+    found = mip_filter.widths(means, cameras, 0.2)
     for row in range(2):
         distances = [camera.project(means[row : row + 1])[1].item() for camera in cameras]
         assert found[row].item() == pytest.approx(math.sqrt(0.2) * min(distances) / cameras[0].fx, rel=1e-6)
     assert found[2] == found[:2].max()  # no view shows it
     cloud = with_columns()
-    drawn = smooth.filtered(cloud)
+    drawn = mip_filter.filtered(cloud)
     assert torch.allclose(drawn.scales, (cloud.scales**2 + 0.07**2).sqrt())
     mass, before = drawn.opacities * drawn.scales.prod(1), cloud.opacities * cloud.scales.prod(1)
     assert torch.allclose(mass, before)
@@ -471,7 +476,7 @@ def test_minutes_hold_on_a_machine_that_slows_down(scene, monkeypatch, tmp_path)
     each = slow(trainer.step, lambda setup, state: 0.25 if state.plan.fraction < 0.5 else 0.75)
     monkeypatch.setattr(trainer, "step", each)
     views = lambda *args, **named: 3.0 * len(args[4] if len(args) > 4 else scene.test_views)  # noqa: E731
-    monkeypatch.setattr(run, "evaluate", slow(run.evaluate, views))
+    monkeypatch.setattr(training_run, "evaluate", slow(training_run.evaluate, views))
     config = dataclasses.replace(BASE, minutes=1.0, eval_every=0, checkpoint_seconds=0)
     result = train(scene, config, tmp_path / "run", clock=lambda: now[0])
     assert len(result.cloud) == config.gaussians  # few steps, and yet all are used

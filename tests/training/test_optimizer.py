@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from splat import core
 from splat.cloud import FIELDS, GaussianCloud
-from splat.training.finite import first_nonfinite
-from splat.training.optimizer import AdamState, _step_torch, adam_step
+from splat.native import cpu_library
+from splat.ops.adam import AdamState, _step_torch, adam_step
+from splat.ops.nonfinite import first_nonfinite
 
-VARIANTS = core.variants()
+VARIANTS = cpu_library.variants()
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="the CPU core is not built")
 
 
@@ -33,7 +33,7 @@ class Hyper:
 
 @pytest.fixture(params=VARIANTS)
 def variant(request):
-    with core.use_variant(request.param):
+    with cpu_library.use_variant(request.param):
         yield request.param
 
 
@@ -130,14 +130,14 @@ def test_any_number_of_threads_gives_the_same_bits(variant):
     results = []
     try:
         for count in (1, 2, 5):
-            core.set_threads(count)
+            cpu_library.set_threads(count)
             cloud = _cloud(5000)
             state = AdamState.zeros(cloud)
             for step in (1, 2):
                 adam_step(cloud, _gradients(cloud, step), state, Hyper(step=step, opacity_reg=0.01))
             results.append([*_tensors(cloud).values(), *state.m.values(), *state.v.values()])
     finally:
-        core.set_threads(0)
+        cpu_library.set_threads(0)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 

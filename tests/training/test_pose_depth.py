@@ -6,9 +6,9 @@ from mini_scene import ring, truth
 
 from splat.camera import Camera
 from splat.rendering import render
-from splat.training.depth_loss import disparity_loss
-from splat.training.per_photo import PhotoParameters
-from splat.training.pose import refined, rotation_of
+from splat.training.losses.sparse_depth import disparity_loss
+from splat.training.per_photo.parameters import PhotoParameters
+from splat.training.per_photo.pose import refined, rotation_of
 
 
 def test_no_correction_is_no_change():

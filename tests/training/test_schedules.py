@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from splat.training import randomness, schedules
+from splat.training import rng, schedules
 from splat.training.budget import filling, most_rows
-from splat.training.config import RatesConfig, TrainConfig
+from splat.training.config.config import RatesConfig, TrainConfig
 
 
 def test_position_rate_decays_log_linearly_times_extent():
@@ -114,18 +114,18 @@ def test_a_resumed_budget_counts_what_was_spent_before():
 
 
 def test_each_epoch_shows_every_photo_once_in_another_order():
-    first = [randomness.photo_at(3, step, 12) for step in range(12)]
-    second = [randomness.photo_at(3, step, 12) for step in range(12, 24)]
+    first = [rng.photo_at(3, step, 12) for step in range(12)]
+    second = [rng.photo_at(3, step, 12) for step in range(12, 24)]
     assert sorted(first) == sorted(second) == list(range(12)) and first != second
-    assert first != [randomness.photo_at(4, step, 12) for step in range(12)]
-    assert second == [randomness.photo_at(3, step, 12) for step in range(12, 24)]
+    assert first != [rng.photo_at(4, step, 12) for step in range(12)]
+    assert second == [rng.photo_at(3, step, 12) for step in range(12, 24)]
 
 
 def test_draws_follow_the_weights():
     import torch
 
     weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0])
-    rows = randomness.draw(weights, 40_000, torch.Generator().manual_seed(0))
+    rows = rng.draw(weights, 40_000, torch.Generator().manual_seed(0))
     counts = torch.bincount(rows, minlength=5).tolist()
     assert counts[0] == counts[2] == counts[4] == 0
     assert counts[3] / 40_000 == pytest.approx(0.75, abs=0.01)

@@ -8,8 +8,8 @@ from mini_scene import ring, truth
 
 from splat.cloud import GaussianCloud
 from splat.rendering import render
-from splat.training import edit
-from splat.training.config import AdcConfig, McmcConfig
+from splat.training import population as edit
+from splat.training.config.config import AdcConfig, McmcConfig
 from splat.training.strategies import Moment, adc, mcmc
 
 

@@ -8,9 +8,9 @@ from mini_scene import mini_scene
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import RenderOptions, reference
-from splat.training import config as settings
-from splat.training import surface_terms
-from splat.training.run import train
+from splat.runs.train import train
+from splat.training.config import config as settings
+from splat.training.losses import surface as surface_losses
 
 
 def camera(width: int = 24, height: int = 18) -> Camera:
@@ -29,7 +29,7 @@ def plane_depth(normal: torch.Tensor, offset: float, view: Camera) -> torch.Tens
 def test_normals_of_a_tilted_plane_are_its_normal():
     normal = torch.nn.functional.normalize(torch.tensor([0.02, -0.03, -1.0], dtype=torch.float64), dim=0)
     depth = plane_depth(normal, -3.0, camera())
-    found, known = surface_terms.normals_of_depth(depth, camera())
+    found, known = surface_losses.normals_of_depth(depth, camera())
     assert known[1:-1, 1:-1].all() and not known[0].any() and not known[:, -1].any()
     assert torch.allclose(found[known], normal.expand_as(found[known]), atol=1e-9)
 
@@ -38,7 +38,7 @@ def test_edges_and_holes_have_no_normal():
     depth = torch.full((18, 24), 2.0)
     depth[:, 12:] = 3.0
     depth[5, 5] = 0
-    _, known = surface_terms.normals_of_depth(depth, camera())
+    _, known = surface_losses.normals_of_depth(depth, camera())
     assert not known[:, 11:13].any() and not known[5, 4:7].any() and not known[4:7, 5].any()
     assert known[10, 3] and known[10, 20]
 
@@ -49,7 +49,7 @@ def test_gradients_match_finite_differences():
     depth = (2 + 0.01 * torch.rand(6, 7, dtype=torch.float64)).requires_grad_()
     normal = (torch.rand(6, 7, 3, dtype=torch.float64) - 0.5).requires_grad_()
     alpha = torch.rand(6, 7, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda d, n: surface_terms.normal_consistency(d, n, alpha, view), (depth, normal))
+    assert torch.autograd.gradcheck(lambda d, n: surface_losses.normal_consistency(d, n, alpha, view), (depth, normal))
 
 
 def test_distortion_is_the_sum_over_pairs():
@@ -59,8 +59,8 @@ def test_distortion_is_the_sum_over_pairs():
     depth, square = (weights * z).sum(-1) / alpha, (weights * z * z).sum(-1) / alpha
     pairs = weights[..., :, None] * weights[..., None, :] * (z[..., :, None] - z[..., None, :]) ** 2
     expected = (0.5 * pairs.sum((-1, -2)) / depth**2).mean()
-    assert torch.isclose(surface_terms.distortion(alpha, depth, square), expected, rtol=1e-12)
-    assert surface_terms.distortion(alpha, 0 * depth, 0 * square) == 0  # nothing seen
+    assert torch.isclose(surface_losses.distortion(alpha, depth, square), expected, rtol=1e-12)
+    assert surface_losses.distortion(alpha, 0 * depth, 0 * square) == 0  # nothing seen
 
 
 def test_distortion_gradients_reach_the_cloud():
@@ -87,7 +87,7 @@ def test_distortion_gradients_reach_the_cloud():
 
     rendering, context = drawn(fields)
     frozen = rendering.depth
-    value, gradients = surface_terms.surface_gradients(rendering, view, 0.0, 2.0)
+    value, gradients = surface_losses.surface_gradients(rendering, view, 0.0, 2.0)
     assert math.isclose(value, 2 * loss(fields), rel_tol=1e-9)
     found = reference.backward(context, gradients)
     for name in ("means", "logit_opacities", "log_scales"):
@@ -105,12 +105,12 @@ def test_flatten_shrinks_the_shortest_axis_to_a_floor():
         means=torch.zeros(3, 3), log_scales=log_scales.clone(), quats=torch.ones(3, 4),
         logit_opacities=torch.zeros(3), sh=torch.zeros(3, 1, 3),
     )  # fmt: skip
-    surface_terms.flatten(cloud, 0.1)
+    surface_losses.flatten(cloud, 0.1)
     assert torch.allclose(cloud.log_scales[0], torch.tensor([0.0, -1.1, -0.5]))
     assert torch.equal(cloud.log_scales[1], log_scales[1])  # flatter than needed already: left alone
     assert math.isclose(float(cloud.log_scales[2].sum()), -0.1, rel_tol=1e-5)
     for _ in range(100):
-        surface_terms.flatten(cloud, 0.1)
+        surface_losses.flatten(cloud, 0.1)
     assert math.isclose(float(cloud.log_scales[0].amin()), -0.5 + math.log(0.05), rel_tol=1e-5)
 
 

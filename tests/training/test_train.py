@@ -19,7 +19,7 @@ import splat
 from splat.cloud import FIELDS
 from splat.errors import InputError, NonFiniteError
 from splat.training import checkpoint, train
-from splat.training.config import AdcConfig, AppearanceConfig, LossConfig, McmcConfig, PoseConfig, TrainConfig
+from splat.training.config.config import AdcConfig, AppearanceConfig, LossConfig, McmcConfig, PoseConfig, TrainConfig
 
 TINY = TrainConfig(
     steps=120,

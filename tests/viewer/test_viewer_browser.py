@@ -14,7 +14,7 @@ from chromium import running, wait_for
 from splat import formats
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.viewer import Look, first_view, picture
+from splat.viewer import Look, initial_view, picture
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))  # for the scene of the command line's tests
 from tiny import tiny_cameras, tiny_cloud, write_scene  # noqa: E402
@@ -66,7 +66,7 @@ def test_two_browsers_and_a_server_that_comes_back(blobs: Path, tmp_path: Path) 
             first, second = open_tab(url), open_tab(url)
             wait_for(lambda: first.evaluate("innerWidth"), 30)
             expected = picture(
-                cloud, first_view(cloud, None, None).camera(*first.evaluate("[innerWidth, innerHeight]")), Look()
+                cloud, initial_view(cloud, None, None).camera(*first.evaluate("[innerWidth, innerHeight]")), Look()
             )
             assert expected.max() > 200
             shows(first, expected, 60)
@@ -87,7 +87,7 @@ def test_two_browsers_and_a_server_that_comes_back(blobs: Path, tmp_path: Path) 
         with served("view", blobs, "--port", "18200"):
             wait_for(lambda: "1 Gaussians" in first.text, 60)
             first.click("First view")
-            camera = first_view(green, None, None).camera(*first.evaluate("[innerWidth, innerHeight]"))
+            camera = initial_view(green, None, None).camera(*first.evaluate("[innerWidth, innerHeight]"))
             shows(first, picture(green, camera, Look()))
 
 

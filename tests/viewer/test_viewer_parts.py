@@ -12,10 +12,10 @@ import torch
 from splat import formats
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
-from splat.viewer import Edits, Look, edits, first_view, picture
-from splat.viewer.drawing import compare, letterbox
+from splat.viewer import Edits, Look, filters, initial_view, picture
 from splat.viewer.page import free_port
-from splat.viewer.worker import Pose, Worker
+from splat.viewer.render_modes import compare, letterbox
+from splat.viewer.render_worker import Pose, Worker
 
 
 def cloud_of(n: int = 50) -> GaussianCloud:
@@ -32,7 +32,7 @@ def cloud_of(n: int = 50) -> GaussianCloud:
 def test_edits_keep_what_they_say() -> None:
     cloud = cloud_of()
     low, high = (-1.0, -1.0, -0.5), (1.0, 0.8, 0.9)
-    kept = edits.apply(cloud, Edits(0.3, 0.2, (low, high)))
+    kept = filters.apply(cloud, Edits(0.3, 0.2, (low, high)))
     rows = [
         row
         for row in range(len(cloud))
@@ -42,7 +42,7 @@ def test_edits_keep_what_they_say() -> None:
     ]
     assert 0 < len(rows) < len(cloud)
     assert torch.equal(kept.means, cloud.means[rows])
-    assert edits.apply(cloud, Edits()) is cloud
+    assert filters.apply(cloud, Edits()) is cloud
 
 
 def test_thinning_keeps_the_opaque_and_large() -> None:
@@ -50,8 +50,8 @@ def test_thinning_keeps_the_opaque_and_large() -> None:
         log_scales=torch.tensor([-3.0, -1.0, -1.0, -3.0])[:, None].repeat(1, 3),
         logit_opacities=torch.tensor([3.0, 3.0, 2.0, -3.0]),
     )
-    assert torch.equal(edits.thin(cloud, 2).means, cloud.means[[1, 2]])
-    assert edits.thin(cloud, 4) is cloud
+    assert torch.equal(filters.thin(cloud, 2).means, cloud.means[[1, 2]])
+    assert filters.thin(cloud, 4) is cloud
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_saving_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "served"
     folder.mkdir()
     with pytest.raises(InputError):
-        edits.save(cloud_of(), folder, name)
+        filters.save(cloud_of(), folder, name)
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
@@ -70,12 +70,12 @@ def test_saving_follows_no_link_and_overwrites_nothing(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "link.ply").symlink_to(outside)
     with pytest.raises(InputError, match="link"):
-        edits.save(cloud_of(), folder, "link.ply")
+        filters.save(cloud_of(), folder, "link.ply")
     assert not outside.exists()
-    saved = edits.save(cloud_of(), folder, "mine.ply")
+    saved = filters.save(cloud_of(), folder, "mine.ply")
     assert torch.equal(formats.read(saved).means, cloud_of().means)
     with pytest.raises(InputError, match="already"):
-        edits.save(cloud_of(), folder, "mine.ply")
+        filters.save(cloud_of(), folder, "mine.ply")
 
 
 def test_first_view_frames_the_cloud_upright_despite_floaters() -> None:
@@ -84,7 +84,7 @@ def test_first_view_frames_the_cloud_upright_despite_floaters() -> None:
     far[:8] = 1e4
     cloud = cloud.replace(means=far)
     for up in ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0)):
-        view = first_view(cloud, None, up)
+        view = initial_view(cloud, None, up)
         pixels, depth = view.camera(640, 480).project(cloud.means[8:].double())
         inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < torch.tensor([640, 480])).all(1)
         assert inside.double().mean() > 0.85
@@ -94,15 +94,15 @@ def test_first_view_frames_the_cloud_upright_despite_floaters() -> None:
 
 def test_first_view_refuses_an_empty_cloud_and_no_direction() -> None:
     with pytest.raises(InputError, match="nothing to look at"):
-        first_view(GaussianCloud.empty(), None, None)
+        initial_view(GaussianCloud.empty(), None, None)
     with pytest.raises(InputError, match="--up"):
-        first_view(cloud_of(), None, (0.0, 0.0, 0.0))
+        initial_view(cloud_of(), None, (0.0, 0.0, 0.0))
 
 
 def test_pose_is_the_camera_it_came_from() -> None:
     from splat.cloud import matrix_to_quaternion
 
-    camera = first_view(cloud_of(), None, None).camera(1000, 500)
+    camera = initial_view(cloud_of(), None, None).camera(1000, 500)
     wxyz = matrix_to_quaternion(camera.camera_to_world[:3, :3])
     pose = Pose(tuple(wxyz.tolist()), tuple(camera.position.tolist()), math.radians(50), 1000, 500)
     again = pose.camera(2000)
@@ -113,7 +113,7 @@ def test_pose_is_the_camera_it_came_from() -> None:
 
 def test_modes() -> None:
     cloud = cloud_of(200)
-    camera = first_view(cloud, None, None).camera(80, 60)
+    camera = initial_view(cloud, None, None).camera(80, 60)
     seen = {
         mode: picture(cloud, camera, Look(mode, background=(1.0, 1.0, 1.0))) for mode in ("colour", "depth", "alpha")
     }

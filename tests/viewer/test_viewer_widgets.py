@@ -14,11 +14,12 @@ import torch
 from chromium import running, wait_for
 from PIL import Image
 
-from splat import camera_paths, formats
+from splat import formats
 from splat.cloud import GaussianCloud
 from splat.scene import Scene
-from splat.viewer import Edits, Look, drawing, edits, first_view, picture
+from splat.viewer import Edits, Look, filters, initial_view, picture, render_modes
 from splat.viewer.page import turned
+from splat.viewpoints import paths as camera_paths
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))  # for the scene of the command line's tests
 from tiny import tiny_cloud, write_scene  # noqa: E402
@@ -58,7 +59,7 @@ def test_every_control(tmp_path: Path) -> None:
         tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         width, height = tab.evaluate("[innerWidth, innerHeight]")
         scene = Scene.load(scene_folder)
-        view = first_view(cloud, scene, None)
+        view = initial_view(cloud, scene, None)
         camera, look = view.camera(width, height), Look()
 
         # Clouds: both, then one.
@@ -67,7 +68,7 @@ def test_every_control(tmp_path: Path) -> None:
         shows(tab, picture(cloud, camera, look))
 
         # Picture.
-        for mode in drawing.MODES[1:]:
+        for mode in render_modes.MODES[1:]:
             choose(tab, "Mode", mode)
             shows(tab, picture(cloud, camera, dataclasses.replace(look, mode=mode)))
         choose(tab, "Mode", "colour")
@@ -106,11 +107,11 @@ def test_every_control(tmp_path: Path) -> None:
         enter(tab, "Max size, %", 80)
         scales = torch.cat([cloud.scales.amax(1), second.scales.amax(1)]).sort().values
         limit = float(scales[int(0.8 * (len(scales) - 1))])
-        shows(tab, picture(edits.apply(cloud, Edits(0.5, limit)), camera, look))
+        shows(tab, picture(filters.apply(cloud, Edits(0.5, limit)), camera, look))
         tick(tab, "Crop box")
         enter(tab, "Low corner", 0)
-        wait_for(lambda: float(edits.apply(cloud, Edits(0.5, limit)).means[:, 0].min()) < 0, 1)
-        left = edits.apply(cloud, Edits(0.5, limit))
+        wait_for(lambda: float(filters.apply(cloud, Edits(0.5, limit)).means[:, 0].min()) < 0, 1)
+        left = filters.apply(cloud, Edits(0.5, limit))
         left = left.select(left.means[:, 0] >= 0)
         shows(tab, picture(left, camera, look))
         assert f"{len(left)} Gaussians left" in tab.text
@@ -136,7 +137,7 @@ def test_every_control(tmp_path: Path) -> None:
         wait_for(lambda: f"{ratio:.1f} times" in tab.text, 10)
         choose(tab, "Compare", "difference")
         pair = [picture(c, camera, look) for c in (cloud, second)]
-        shows(tab, drawing.compare(*pair, "difference", 0.5))
+        shows(tab, render_modes.compare(*pair, "difference", 0.5))
         choose(tab, "Compare", "off")
 
         # Photos.
@@ -146,8 +147,10 @@ def test_every_control(tmp_path: Path) -> None:
         there = _seen_from(target.camera, width, height)
         shows(tab, picture(cloud, there, look))
         choose(tab, "Compare", "side by side", nth=1)
-        both = drawing.compare(np.asarray(target.load().rgb), picture(cloud, target.camera, look), "side by side", 0.5)
-        boxed = Image.fromarray(drawing.letterbox(both, width / height)).resize(
+        both = render_modes.compare(
+            np.asarray(target.load().rgb), picture(cloud, target.camera, look), "side by side", 0.5
+        )
+        boxed = Image.fromarray(render_modes.letterbox(both, width / height)).resize(
             (width, height), Image.Resampling.BILINEAR
         )
         shows(tab, np.asarray(boxed), limit=12)

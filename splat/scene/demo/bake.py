@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splat.scene.demo.raster import rasterize
 from splat.scene.demo.shapes import Patch, grid_faces, resample
+from splat.triangle_raster import rasterize
 
 LAMP = np.array([2.5, -1.9, 4.3])  # metres
 LAMP_RADIUS = 0.42

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splat.scene.demo.bake import Mesh
-from splat.scene.demo.raster import Visibility
 from splat.scene.demo.shapes import Patch
 from splat.scene.demo.views import SUPERSAMPLING, Pose
+from splat.triangle_raster import Visibility
 
 CANDIDATES = 16000  # surface points tried
 POINTS = 8000  # at most this many are kept

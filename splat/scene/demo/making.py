@@ -15,8 +15,8 @@ from splat.files import write_json
 from splat.scene.demo import still_life
 from splat.scene.demo.bake import assemble, bake, in_order
 from splat.scene.demo.colmap import Sighting, sighting, surface_points, write_mesh, write_model
-from splat.scene.demo.raster import NOTHING
 from splat.scene.demo.views import picture, poses, see
+from splat.triangle_raster import NOTHING
 
 PARTS = ("images", "sparse", "mesh_gt.ply", "meta.json")
 

@@ -15,8 +15,8 @@ from splat.scene.demo.bake import (
     frame,
     unit,
 )
-from splat.scene.demo.raster import NOTHING, Visibility, rasterize
 from splat.scene.demo.shapes import Patch
+from splat.triangle_raster import NOTHING, Visibility, rasterize
 
 SUPERSAMPLING = 3  # samples a side of a pixel
 BAND = 24  # pixel rows drawn at once

@@ -1,9 +1,9 @@
 """Strategies, one file each: those that decide where Gaussians are, and methods that combine with any of them.
 
 A strategy is a `Strategy`: which statistics it wants accumulated, and a function that is called after every step and
-changes the population through `splat.training.edit`, and only through it. It keeps no state of its own: everything it
-needs is in the population, its config and the `Moment`, so that a resumed run goes on exactly. What is independent of
-the choice of a strategy is a `splat.training.parts.Part` (see `parts_of`).
+changes the population through `splat.training.population`, and only through it. It keeps no state of its own:
+everything it needs is in the population, its config and the `Moment`, so that a resumed run goes on exactly. What is
+independent of the choice of a strategy is a `splat.training.hooks.hook.Part` (see `parts_of`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from splat.training.config import AdcConfig, McmcConfig, TamingConfig, TrainConfig, TurboConfig
-from splat.training.edit import Population
-from splat.training.parts import Part
-from splat.training.randomness import generator
+from splat.training.config.config import AdcConfig, McmcConfig, TamingConfig, TrainConfig, TurboConfig
+from splat.training.hooks.hook import Part
+from splat.training.population import Population
+from splat.training.rng import generator
 from splat.training.schedules import crossed
 
 if TYPE_CHECKING:
-    from splat.training.strategies.survey import Survey
+    from splat.training.strategies.view_sampler import Survey
 
 
 CHANGES = 20  # in a run by time, at least, if there are so many steps; scoring photos costs as much as many steps
@@ -99,15 +99,15 @@ def strategy_of(config: TrainConfig) -> Strategy:
 
 def parts_of(config: TrainConfig) -> tuple[Part, ...]:
     """The methods that combine with any strategy, where ``config`` switches them on."""
-    from splat.training.strategies import coarse, ges, prune, smooth
+    from splat.training.hooks import coarse_to_fine, ges, mip_filter, sensitivity_pruning
 
     parts = []
     if config.coarse.start > 1:
-        parts.append(coarse.part(config.coarse, config.scene.cache_megabytes << 20))
+        parts.append(coarse_to_fine.part(config.coarse, config.scene.cache_megabytes << 20))
     if config.ges.shape or config.ges.frequency > 0:
         parts.append(ges.part(config.ges))
     if config.smooth.filter > 0:
-        parts.append(smooth.part(config.smooth))
+        parts.append(mip_filter.part(config.smooth))
     if config.prune.share > 0:
-        parts.append(prune.part(config.prune))
+        parts.append(sensitivity_pruning.part(config.prune))
     return tuple(parts)

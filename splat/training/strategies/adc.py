@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
-from splat.training import edit
-from splat.training.config import AdcConfig
-from splat.training.edit import Population
+from splat.training import population as edit
+from splat.training.config.config import AdcConfig
+from splat.training.population import Population
 from splat.training.schedules import crossed
 from splat.training.strategies import Moment, Strategy
 

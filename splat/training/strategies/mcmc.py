@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
-from splat.training import edit
-from splat.training import mcmc_kernels as kernels
-from splat.training.config import McmcConfig
-from splat.training.edit import Population
-from splat.training.randomness import draw
+from splat.ops import mcmc as kernels
+from splat.training import population as edit
+from splat.training.config.config import McmcConfig
+from splat.training.population import Population
+from splat.training.rng import draw
 from splat.training.strategies import Moment, Strategy
 
 

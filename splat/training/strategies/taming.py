@@ -17,13 +17,13 @@ from torch import Tensor
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.training import edit
-from splat.training.config import TamingConfig
-from splat.training.edit import Population
-from splat.training.losses import compare, composite
+from splat.training import population as edit
+from splat.training.config.config import TamingConfig
+from splat.training.losses.image import compare, composite
+from splat.training.population import Population
 from splat.training.strategies import Moment, Strategy
-from splat.training.strategies.grow import choose, densify, fill
-from splat.training.strategies.survey import Survey
+from splat.training.strategies.splitting import choose, densify, fill
+from splat.training.strategies.view_sampler import Survey
 
 # Weights of the terms of the score, as in the paper's code.
 _LOSS, _EDGES = 50.0, 50.0  # of a pixel

@@ -2,8 +2,8 @@
 
 There is no released code. Ours reads the appearance error, the size of ∂L/∂colour, from Adam's second moments of the
 base colours, which costs nothing; the paper accumulates it. With weights on opacity and size there are no opacity
-resets, which the paper found to break its power law. Its dilated rendering is `splat.training.strategies.dilate`, its
-sensitivity pruning `splat.training.strategies.prune`, both for any strategy.
+resets, which the paper found to break its power law. Its dilated rendering is `splat.training.hooks.dilated_rendering`,
+its sensitivity pruning `splat.training.hooks.sensitivity_pruning`, both for any strategy.
 """
 
 import functools
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splat.training import edit
-from splat.training.config import TurboConfig
-from splat.training.edit import Population
+from splat.training import population as edit
+from splat.training.config.config import TurboConfig
+from splat.training.population import Population
 from splat.training.strategies import Moment, Strategy
-from splat.training.strategies.grow import densify, fill
+from splat.training.strategies.splitting import densify, fill
 
 _DC = 0.28209479177387814  # the constant spherical harmonic: ∂colour/∂(base coefficient)
 _BETA2 = 0.999

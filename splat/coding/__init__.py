@@ -1,0 +1,1 @@
+"""Coding of arrays: quantizers, k-means, Morton order, octree, rANS, deflate, WebP."""

@@ -1,0 +1,1 @@
+"""Training a cloud on photos while it is pruned or quantized."""

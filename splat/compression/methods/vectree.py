@@ -1,0 +1,71 @@
+"""VecTree quantization of LightGaussian (Fan et al. 2024, §3.4): octree positions, codebook colours for the less
+significant Gaussians, half floats for the rest. Bytes and back."""
+
+import struct
+import zlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splat.cloud import GaussianCloud
+from splat.coding import rans as entropy
+from splat.coding import vector_kmeans
+from splat.coding.octree import Places, join, middles, read_places, split, write_places
+
+CODES = 8192
+SHARE = 0.6  # of the Gaussians, the least significant, whose colours come from the codebook
+HEAD = struct.Struct("<IBBxx4dI")
+
+
+def pack(cloud: GaussianCloud, weights: Tensor, share: float = SHARE, codes: int = CODES, seed: int = 0) -> bytes:
+    """The bytes of ``cloud``; the ``share`` of least ``weights`` (N,) gets its SH from ``codes`` entries."""
+    if len(cloud) == 0:
+        return HEAD.pack(0, cloud.sh_degree, 0, 0, 0, 0, 1, 0)
+    grid = write_places(cloud.means.double().numpy())
+    order = torch.from_numpy(grid.order)
+    rows, weights = cloud.select(order), weights[order]
+    poor = torch.zeros(len(rows), dtype=torch.bool)
+    poor[weights.argsort(stable=True)[: int(share * len(rows))]] = True
+    colours = rows.sh.reshape(len(rows), -1).float()
+    entries, index = np.zeros((0, colours.shape[1]), np.float32), np.zeros(0, np.int64)
+    if bool(poor.any()):
+        heavy = weights[poor].float().clamp_min(1e-8).numpy()
+        entries, index = vector_kmeans.fit(
+            colours[poor].contiguous().numpy(), heavy, min(codes, int(poor.sum())), seed=seed
+        )
+    shape = torch.cat([rows.log_scales, rows.quats, rows.logit_opacities[:, None].clamp(-30, 30)], 1)
+    streams = [
+        *grid.streams, np.packbits(poor.numpy()).tobytes(), entropy.encode(index), _half(entries),
+        _half(shape.numpy()), _half(colours[~poor].numpy()),
+    ]  # fmt: skip
+    return HEAD.pack(len(rows), cloud.sh_degree, grid.depth, *grid.low, grid.side, len(entries)) + join(streams)
+
+
+def unpack(data: bytes) -> GaussianCloud:
+    """The cloud that `pack` was given, along the Morton curve."""
+    count, degree, depth, *low, side, size = HEAD.unpack_from(data)
+    if count == 0:
+        return GaussianCloud.empty(degree)
+    given = split(data, HEAD.size)
+    grid = Places(np.zeros(0, np.int64), read_places(given, count, depth), np.array(low), side, depth, [])
+    means = middles(grid) * grid.side + grid.low
+    poor = np.unpackbits(np.frombuffer(next(given), np.uint8), count=count).astype(bool)
+    index = entropy.decode(next(given), int(poor.sum()))
+    width = 3 * (degree + 1) ** 2
+    entries, shape = _full(next(given), width), _full(next(given), 8)
+    colours = np.zeros((count, width), np.float32)
+    colours[poor], colours[~poor] = entries[index], _full(next(given), width)
+    tensors = (means.astype(np.float32), shape[:, :3], shape[:, 3:7], shape[:, 7], colours.reshape(count, -1, 3))
+    return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(values)) for values in tensors))
+
+
+def _half(values: np.ndarray) -> bytes:
+    """Half floats, low bytes before high bytes, deflated."""
+    planes = values.astype("<f2").T.reshape(-1).view(np.uint8).reshape(-1, 2).T
+    return zlib.compress(planes.tobytes(), 9)
+
+
+def _full(data: bytes, columns: int) -> np.ndarray:
+    planes = np.frombuffer(zlib.decompress(data), np.uint8).reshape(2, -1)
+    return np.ascontiguousarray(planes.T).view("<f2").reshape(columns, -1).T.astype(np.float32)

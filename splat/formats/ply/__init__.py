@@ -1,0 +1,1 @@
+"""The family of .ply files: 3DGS, compressed, and plain points."""

@@ -1,0 +1,191 @@
+"""Reading the tables of a PLY file: header, then any element's rows in chunks, for all three PLY encodings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from splat.coding.parallel import each, pieces
+from splat.errors import InputError
+
+TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
+    "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
+    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
+    "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
+}  # fmt: skip
+NAMES = {
+    "i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort",
+    "i4": "int", "u4": "uint", "f4": "float", "f8": "double",
+}  # fmt: skip
+
+# A real header has some dozens of lines; more than this is not a header.
+MAX_HEADER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Element:
+    """One table of the file: ``properties`` are (name, numpy type); ``has_lists`` marks rows of varying length."""
+
+    name: str
+    count: int
+    properties: tuple[tuple[str, str], ...]
+    has_lists: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.properties)
+
+    def dtype(self, order: str = "<") -> np.dtype:
+        """The packed row type in byte order ``order``."""
+        return np.dtype([(name, order + kind) for name, kind in self.properties])
+
+
+@dataclass(frozen=True)
+class Header:
+    """``encoding`` is '<', '>' or 'ascii'; ``size`` is the header's length in bytes."""
+
+    encoding: str
+    comments: tuple[str, ...]
+    elements: tuple[Element, ...]
+    size: int
+
+    def element(self, name: str) -> Element | None:
+        return next((element for element in self.elements if element.name == name), None)
+
+
+def read_header(path: Path) -> Header:
+    """Parse the header of ``path``. Raises InputError when it is no PLY file or claims more than it holds."""
+    with open(path, "rb") as file:
+        start = file.read(MAX_HEADER)
+    if not start.startswith(b"ply"):
+        raise InputError(f"{path}: it does not start with 'ply', so it is no PLY file; check the file or its suffix")
+    end = start.find(b"end_header")
+    newline = start.find(b"\n", end)
+    if end < 0 or newline < 0:
+        raise InputError(
+            f"{path}: the PLY header has no 'end_header' line; the file is truncated, make or copy it again"
+        )
+    try:
+        header = _parse(start[:end].decode("utf-8", "replace").splitlines()[1:], newline + 1)
+    except (ValueError, KeyError, IndexError) as error:
+        raise InputError(
+            f"{path}: the PLY header cannot be understood ({error}); make or copy the file again"
+        ) from error
+    _check_claim(path, header)
+    return header
+
+
+def _parse(lines: list[str], size: int) -> Header:
+    encodings = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "ascii"}
+    encoding, comments, elements = "", [], []
+    for line in lines:
+        words = line.split()
+        match words:
+            case ["format", name, _]:
+                encoding = encodings[name]
+            case ["comment" | "obj_info", *_]:
+                comments.append(line.split(None, 1)[1].strip() if len(words) > 1 else "")
+            case ["element", name, count]:
+                if int(count) < 0:
+                    raise ValueError(f"element {name} has the count {count}")
+                elements.append(Element(name, int(count), ()))
+            case ["property", "list", _, _, _]:
+                last = elements[-1]
+                elements[-1] = Element(last.name, last.count, last.properties, has_lists=True)
+            case ["property", kind, name]:
+                last = elements[-1]
+                if name in last.names:
+                    raise ValueError(f"property {name} appears twice")
+                elements[-1] = Element(last.name, last.count, (*last.properties, (name, TYPES[kind])), last.has_lists)
+            case []:
+                pass
+            case _:
+                raise ValueError(f"line '{line[:60]}'")
+    if not encoding:
+        raise ValueError("no 'format' line")
+    return Header(encoding, tuple(comments), tuple(elements), size)
+
+
+def _check_claim(path: Path, header: Header) -> None:
+    """Refuse counts that the file's size contradicts, before anything is allocated."""
+    have = path.stat().st_size - header.size
+    need = 0
+    for element in header.elements:
+        if header.encoding == "ascii":  # each value takes a digit and a separator
+            need += element.count * 2 * max(len(element.properties), 1)
+        else:  # a list takes at least its count's byte
+            need += element.count * (element.dtype().itemsize + element.has_lists)
+        # The last newline of an ASCII file may be absent.
+        if have + 1 < need or (header.encoding != "ascii" and have < need):
+            raise InputError(
+                f"{path}: the header claims {element.count:,} rows of '{element.name}' ({need:,} bytes) but only "
+                f"{have:,} bytes follow; the file is truncated or damaged, make or copy it again"
+            )
+
+
+def read_rows(path: Path, header: Header, name: str, work: Callable[[slice, np.ndarray], None]) -> None:
+    """Call ``work(rows, block)`` with all rows of element ``name``, as structured arrays in the file's byte order.
+
+    The calls may come from several threads at once, in any order.
+    """
+    before, element = [], None
+    for candidate in header.elements:
+        if candidate.name == name:
+            element = candidate
+            break
+        before.append(candidate)
+    if element is None:
+        raise InputError(f"{path}: the PLY file has no element '{name}'; it is not a Gaussian cloud")
+    if element.has_lists or any(other.has_lists for other in before):
+        raise InputError(
+            f"{path}: element '{name}' has or follows list properties, which no Gaussian file has; export it again"
+        )
+    if header.encoding == "ascii":
+        try:
+            for rows, block in _ascii_rows(path, header, before, element):
+                work(rows, block)
+        except ValueError as error:
+            raise InputError(
+                f"{path}: element '{name}' holds something that is no number ({error}); make or copy it again"
+            ) from error
+        return
+    dtype = element.dtype(header.encoding)
+    start = header.size + sum(other.count * other.dtype().itemsize for other in before)
+
+    def load(rows: slice) -> None:
+        block = np.fromfile(path, dtype, rows.stop - rows.start, offset=start + rows.start * dtype.itemsize)
+        if len(block) != rows.stop - rows.start:
+            raise InputError(f"{path}: rows after {rows.start + len(block):,} are missing; copy the file again")
+        work(rows, block)
+
+    each(load, pieces(element.count))
+
+
+def _ascii_rows(path: Path, header: Header, before: list[Element], element: Element):
+    dtype, width = element.dtype(), len(element.properties)
+    with open(path, "rb") as file:
+        file.seek(header.size)
+        for _ in range(sum(other.count for other in before)):
+            file.readline()
+        for piece in pieces(element.count):
+            rows = piece.stop - piece.start
+            words = b"".join(file.readline(width * 64 + 64) for _ in range(rows)).split()
+            if len(words) != rows * width:
+                raise InputError(
+                    f"{path}: rows {piece.start:,} to {piece.stop:,} of '{element.name}' hold {len(words):,} values, "
+                    f"expected {rows * width:,}; the file is truncated or damaged, make or copy it again"
+                )
+            values = np.array(words).astype(np.float64).reshape(rows, width)
+            block = np.empty(rows, dtype)
+            for column, field in enumerate(element.names):
+                # Values outside an integer type's range are as wrong as words; wrapping them would hide that.
+                kind = dtype[field]
+                if kind.kind in "iu" and not np.all(
+                    (values[:, column] >= np.iinfo(kind).min) & (values[:, column] <= np.iinfo(kind).max)
+                ):
+                    raise ValueError(f"property {field} leaves the range of {NAMES[kind.str[1:]]}")
+                with np.errstate(over="ignore"):
+                    block[field] = values[:, column]
+            yield piece, block

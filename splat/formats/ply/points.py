@@ -1,0 +1,91 @@
+"""Point cloud `.ply`: centres and 8-bit colours, for tools that know no Gaussians, and as a start for them.
+
+Written: x y z red green blue alpha. Read: any PLY with x y z, with or without colours.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from splat.cloud_arrays import Table
+from splat.coding.attributes import logits, prepare
+from splat.coding.parallel import pieces
+from splat.errors import InputError
+from splat.files import atomic_path
+from splat.formats.dotsplat import encode_rgba
+from splat.formats.ply.header import read_header, read_rows
+from splat.sh_basis import C0
+
+COLORS = ("red", "green", "blue")
+# Of a point that the file gives no opacity: solid enough to be seen, soft enough to blend.
+DEFAULT_ALPHA = 0.8
+NEIGHBOURS = 3
+
+
+def read(path: Path) -> Table:
+    """Read points as round Gaussians whose size is the mean distance to the three nearest neighbours.
+
+    Colours are taken as 0…255 when their type is an integer, else as 0…1; points without colours become grey.
+    """
+    header = read_header(path)
+    vertex = header.element("vertex")
+    if vertex is None or not {"x", "y", "z"} <= set(vertex.names):
+        raise InputError(f"{path}: the PLY has no vertices with x, y and z; check the file")
+    n, kinds = vertex.count, dict(vertex.properties)
+    colored = set(COLORS) <= set(kinds)
+    means, rgba = np.empty((n, 3), np.float32), np.full((n, 4), 0.5, np.float32)
+    rgba[:, 3] = DEFAULT_ALPHA
+
+    def take(rows: slice, block: np.ndarray) -> None:
+        with np.errstate(over="ignore"):
+            means[rows] = np.stack([block[axis].astype(np.float32) for axis in "xyz"], 1)
+        for channel, name in enumerate((*COLORS, "alpha")):
+            if name in kinds and (colored or name == "alpha"):
+                top = np.iinfo(block.dtype[name]).max if block.dtype[name].kind in "iu" else 1
+                rgba[rows, channel] = np.clip(block[name].astype(np.float32) / np.float32(top), 0, 1)
+
+    read_rows(path, header, "vertex", take)
+    return Table(
+        means,
+        np.repeat(_log_spacing(means)[:, None], 3, 1),
+        np.tile(np.float32([1, 0, 0, 0]), (n, 1)),
+        logits(rgba[:, 3]),
+        (rgba[:, None, :3] - np.float32(0.5)) / np.float32(C0),
+    )
+
+
+def _log_spacing(means: np.ndarray) -> np.ndarray:
+    """(N,) ln of the mean distance to the nearest neighbours, world units."""
+    from scipy.spatial import cKDTree
+
+    good = np.isfinite(means).all(1)
+    out = np.full(len(means), -7.0, np.float32)
+    if good.sum() > 1:
+        points = means[good]
+        distance = cKDTree(points).query(points, min(NEIGHBOURS + 1, len(points)), workers=-1)[0][:, 1:]
+        with np.errstate(over="ignore"):
+            out[good] = np.log(np.maximum(distance.mean(1), 1e-7))
+    return out
+
+
+def write(table: Table, path: Path) -> None:
+    """Write centres, base colours and opacities."""
+    table = prepare(table, path, max_degree=0)
+    dtype = np.dtype([*((axis, "<f4") for axis in "xyz"), *((name, "u1") for name in (*COLORS, "alpha"))])
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
+    lines += [f"property float {axis}" for axis in "xyz"] + [f"property uchar {name}" for name in (*COLORS, "alpha")]
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write("\n".join([*lines, "end_header", ""]).encode())
+        for rows in pieces(len(table)):
+            part = table.select(rows)
+            block, rgba = np.empty(len(part), dtype), encode_rgba(part)
+            for i, axis in enumerate("xyz"):
+                block[axis] = part.means[:, i]
+            for i, name in enumerate((*COLORS, "alpha")):
+                block[name] = rgba[:, i]
+            block.tofile(file)
+
+
+def antialiased(path: Path) -> bool:
+    """The format has no such mark."""
+    return False

@@ -1,0 +1,1 @@
+"""PlayCanvas SOG: bundle, folder and streamed levels of detail."""

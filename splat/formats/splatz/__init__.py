@@ -1,0 +1,1 @@
+"""Our own container .splatz (docs/splatz.md)."""

@@ -1,0 +1,220 @@
+"""Layers of `.splatz`: the entropy coded streams of a cloud's rows. docs/splatz.md describes every byte."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from splat.coding import rans as entropy
+from splat.coding.morton import spread_bits
+from splat.coding.rans import Damaged
+from splat.formats.splatz.quantizer import (
+    CELLS,
+    DEEPEST,
+    DETAIL,
+    FINEST,
+    HALF,
+    TURN,
+    Codes,
+    Frame,
+    Rows,
+    below_cell,
+    canonical,
+    dequantize,
+    levels_of,
+    quantize,
+)
+
+OPACITY_GROUPS = 8
+LARGEST = 512  # cells of sizes: beyond any number that float32 holds
+RUNS = (0, 1, 3, 7, 15, 31, 63, 127)  # SH components that are coded in one go; each run knows the ones before
+TURNS, COLOURS = TURN[1] - TURN[0] + 1, HALF[1] - HALF[0] + 1  # contexts
+
+
+def write_layer(rows: Rows, frame: Frame) -> list[bytes]:
+    """The streams of one layer."""
+    size = 1 << DEEPEST
+    places = (rows.means - frame.origin) * (size / frame.side)
+    cells = np.clip(np.floor(places), 0, size - 1).astype(np.uint64)
+    x, y, z = (spread_bits(column) for column in cells.T)
+    curve = x | y << np.uint64(1) | z << np.uint64(2)
+    order = np.argsort(curve, kind="stable")
+    rows, curve, places = rows.take(order), curve[order], places[order]
+    depth, tree = write_tree(curve)
+    log_scales, quats = canonical(rows.log_scales, rows.quats)
+    codes = quantize(replace(rows, log_scales=log_scales, quats=quats), frame)
+    levels, base = codes.levels, int(codes.scale[:, 2].min())
+    streams = [*tree, np.array([base], "<u4").tobytes(), *_write_scales(codes.scale - base)]
+    streams.append(entropy.encode(codes.opacity, _size_groups(codes.scale, frame), OPACITY_GROUPS))
+    if frame.detailed:
+        streams.append(entropy.encode(codes.detail - DETAIL[0], codes.opacity, CELLS))
+    bits = _bits_below(levels.position, depth)
+    within = places / (size >> depth)
+    within = below_cell(within - np.floor(within), bits[:, None])
+    streams.append(entropy.pack_bits(within.reshape(-1), np.repeat(bits, 3)))
+    streams.append(entropy.pack_bits(codes.scale_bits.reshape(-1), levels.scale.reshape(-1)))
+    streams.append(entropy.pack_bits(codes.opacity_bits, levels.opacity))
+    streams.append(_write_columns(codes.rotation, levels.turn - TURN[0], TURNS))
+    streams.append(_write_columns(codes.colour, levels.colour - HALF[0], COLOURS))
+    if len(frame.basis):
+        streams += _write_rest(codes.rest, levels.colour - HALF[0])
+    return streams
+
+
+def read_layer(streams: list[bytes], count: int, frame: Frame, degree: int) -> Rows:
+    """The inverse of `write_layer`; rows along the Morton curve. Raises Damaged."""
+    given = iter(streams)
+    try:
+        cells, depth = read_tree(given, count)
+        base = int(np.frombuffer(next(given), "<u4", 1)[0])
+        scale = _read_scales(given, count) + base
+        if scale.max(initial=0) > LARGEST:
+            raise Damaged("a size is out of range")
+        opacity = entropy.decode(next(given), count, _size_groups(scale, frame), OPACITY_GROUPS)
+        if opacity.max(initial=0) >= CELLS:
+            raise Damaged("an opacity is out of range")
+        detail = _read_detail(given, opacity, count) if frame.detailed else np.zeros(count, np.int64)
+        levels = levels_of(scale, opacity, frame, detail)
+        bits = _bits_below(levels.position, depth)
+        within = entropy.unpack_bits(next(given), np.repeat(bits, 3)).reshape(-1, 3)
+        means = (cells + (within + 0.5) / (1 << bits)[:, None]) * (frame.side / (1 << depth)) + frame.origin
+        scale_bits = entropy.unpack_bits(next(given), levels.scale.reshape(-1)).reshape(-1, 3)
+        opacity_bits = entropy.unpack_bits(next(given), levels.opacity)
+        rotation = _read_columns(next(given), count, levels.turn - TURN[0], TURNS)
+        colour = _read_columns(next(given), count, levels.colour - HALF[0], COLOURS)
+        rest = _read_rest(given, count, len(frame.basis), levels.colour - HALF[0])
+    except StopIteration as error:
+        raise Damaged("a layer lacks streams") from error
+    if next(given, None) is not None:
+        raise Damaged("a layer has too many streams")
+    codes = Codes(levels, detail, scale, scale_bits, opacity, opacity_bits, rotation, colour, rest)
+    return dequantize(codes, means, frame, degree)
+
+
+def _read_detail(given, opacity: np.ndarray, count: int) -> np.ndarray:
+    detail = entropy.decode(next(given), count, opacity, CELLS) + DETAIL[0]
+    if detail.max(initial=0) > DETAIL[1]:
+        raise Damaged("a detail is out of range")
+    return detail
+
+
+def _bits_below(levels: np.ndarray, depth: int) -> np.ndarray:
+    """(N,) plain bits per axis below an octree of ``depth`` levels."""
+    return np.clip(levels - depth, 0, FINEST)
+
+
+def _size_groups(scale: np.ndarray, frame: Frame) -> np.ndarray:
+    """(N,) context of opacity: the size."""
+    return np.clip(((frame.reference - scale[:, 0] - scale[:, 1]) >> 1) + 1, 0, OPACITY_GROUPS - 1)
+
+
+# ---- streams ----
+
+
+def write_tree(codes: np.ndarray, deepest: int = DEEPEST) -> tuple[int, list[bytes]]:
+    """Octree of sorted Morton codes, as deep as branches still join: depth, and its streams."""
+    levels = [codes[:1] >> np.uint64(63)]
+    for level in range(1, deepest + 1):
+        cells = codes >> np.uint64(3 * (DEEPEST - level))
+        levels.append(cells[np.concatenate([[True], cells[1:] != cells[:-1]])])
+        if len(levels[-1]) > 0.75 * len(codes):
+            break
+    depth = len(levels) - 1
+    occupied = []
+    for parents, children in zip(levels, levels[1:], strict=False):
+        found = np.zeros(len(parents), np.int64)
+        np.bitwise_or.at(
+            found, np.searchsorted(parents, children >> np.uint64(3)), 1 << (children & np.uint64(7)).astype(np.int64)
+        )
+        occupied.append(found)
+    heads = np.array([depth, *map(len, levels)], "<u4").tobytes()
+    cells = codes >> np.uint64(3 * (DEEPEST - depth))
+    extra = np.diff(np.append(np.flatnonzero(np.concatenate([[True], cells[1:] != cells[:-1]])), len(cells))) - 1
+    deep = np.repeat(np.arange(depth), [len(level) for level in occupied])
+    tree = entropy.encode(np.concatenate(occupied) if depth else np.zeros(0, np.int64), deep, max(depth, 1))
+    return depth, [heads, tree, entropy.encode(extra)]
+
+
+def read_tree(given, count: int) -> tuple[np.ndarray, int]:
+    """Cells (N, 3) and depth."""
+    heads = np.frombuffer(next(given), "<u4").astype(np.int64)
+    depth = int(heads[0]) if len(heads) else -1
+    if not 0 <= depth <= DEEPEST or len(heads) != depth + 2 or heads[1] != 1 or (heads[1:] > count).any():
+        raise Damaged("the octree's head is wrong")
+    sizes = heads[1:-1]
+    deep = np.repeat(np.arange(depth), sizes)
+    occupied = entropy.decode(next(given), int(sizes.sum()), deep, max(depth, 1))
+    cells, at = np.zeros((1, 3), np.int64), 0
+    for level in range(depth):
+        found = occupied[at : at + len(cells)]
+        at += len(cells)
+        parent, child = np.nonzero((found[:, None] >> np.arange(8)) & 1)
+        cells = 2 * cells[parent] + ((child[:, None] >> np.arange(3)) & 1)
+        if len(cells) != heads[level + 2]:
+            raise Damaged("a level of the octree has a wrong size")
+    times = entropy.decode(next(given), len(cells)) + 1
+    if int(times.sum()) != count:
+        raise Damaged("the octree holds another number of Gaussians")
+    return np.repeat(cells, times, axis=0), depth
+
+
+def _write_scales(codes: np.ndarray) -> list[bytes]:
+    middle = codes[:, 0] - codes[:, 1]
+    first = entropy.encode(codes[:, 0])
+    second = entropy.encode(middle, np.minimum(codes[:, 0], 63), 64)
+    return [first, second, entropy.encode(codes[:, 1] - codes[:, 2], np.minimum(middle, 31), 32)]
+
+
+def _read_scales(given, count: int) -> np.ndarray:
+    largest = entropy.decode(next(given), count)
+    middle = entropy.decode(next(given), count, np.minimum(largest, 63), 64)
+    last = entropy.decode(next(given), count, np.minimum(middle, 31), 32)
+    codes = np.stack([largest, largest - middle, largest - middle - last], 1)
+    if (codes < 0).any():
+        raise Damaged("a size is negative")
+    return codes
+
+
+def _write_columns(codes: np.ndarray, context: np.ndarray, contexts: int) -> bytes:
+    """Signed codes (N, M), column after column."""
+    sort, kinds = _column_contexts(context, contexts, codes.shape[1])
+    return entropy.encode(entropy.zigzag(codes.T).reshape(-1), sort, kinds)
+
+
+def _read_columns(data: bytes, count: int, context: np.ndarray, contexts: int, columns: int = 3) -> np.ndarray:
+    sort, kinds = _column_contexts(context, contexts, columns)
+    found = entropy.decode(data, count * columns, sort, kinds)
+    return entropy.unzigzag(found).reshape(columns, count).T
+
+
+def _column_contexts(context: np.ndarray, contexts: int, columns: int) -> tuple[np.ndarray, int]:
+    """Context of each code from those of rows (N,) or codes (N, M), column after column, and how many there are.
+
+    Beyond four, columns share in fours.
+    """
+    group = np.arange(columns) >> (2 if columns > 4 else 0)
+    return (np.atleast_2d(context.T) + contexts * group[:, None]).reshape(-1), contexts * (int(group[-1]) + 1)
+
+
+def _energy(codes: np.ndarray) -> np.ndarray:
+    """(N,) 0 to 5: how much the components so far hold."""
+    total = np.abs(codes).sum(1)
+    return np.searchsorted([0, 1, 3, 7, 15], total, side="left")
+
+
+def _write_rest(parts: np.ndarray, context: np.ndarray) -> list[bytes]:
+    streams = []
+    for first, last in zip(RUNS, RUNS[1:], strict=False):
+        if first < parts.shape[1]:
+            streams.append(_write_columns(parts[:, first:last], context, COLOURS))
+            context = _energy(parts[:, :last])
+    return streams
+
+
+def _read_rest(given, count: int, components: int, context: np.ndarray) -> np.ndarray:
+    parts = np.zeros((count, components), np.int64)
+    for first, last in zip(RUNS, RUNS[1:], strict=False):
+        if first < components:
+            width = min(last, components) - first
+            parts[:, first : first + width] = _read_columns(next(given), count, context, COLOURS, width)
+            context = _energy(parts[:, :last])
+    return parts

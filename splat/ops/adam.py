@@ -1,0 +1,180 @@
+"""Adam (Kingma & Ba 2015) on the tensors of a cloud: its state, and one step.
+
+On the CPU backend the step happens inside the backward pass (`splat.rendering.cpu.backward_adam`); the functions here
+serve gradients that come from anywhere else, with the same equations.
+"""
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from splat.cloud import FIELDS, GaussianCloud
+from splat.native import cpu_library, cuda_launcher
+from splat.native.cuda_structs import adam
+from splat.training import gpu_kernels
+
+if TYPE_CHECKING:
+    from splat.rendering.cpu import AdamHyper
+
+_POINTER, _INT64, _DOUBLE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
+_ARGUMENTS = [_POINTER] * 4 + [_INT64] * 3 + [_DOUBLE] * 5 + [_INT64, _POINTER, _INT, _DOUBLE]
+_REGULARISERS = {"logit_opacities": 1, "log_scales": 2}
+
+
+@dataclass
+class AdamState:
+    """The moments of every tensor of a cloud.
+
+    Attributes:
+        m, v: first and second moments by tensor name (the five fields and the names of floating-point extras), each of
+            the tensor's shape; the rows belong to the cloud's rows.
+        step: how many steps have been made.
+    """
+
+    m: dict[str, Tensor]
+    v: dict[str, Tensor]
+    step: int = 0
+
+    @staticmethod
+    def zeros(cloud: GaussianCloud) -> "AdamState":
+        """The state before the first step."""
+        tensors = parameters(cloud)
+        return AdamState(
+            m={name: torch.zeros_like(tensor) for name, tensor in tensors.items()},
+            v={name: torch.zeros_like(tensor) for name, tensor in tensors.items()},
+        )
+
+
+def parameters(cloud: GaussianCloud) -> dict[str, Tensor]:
+    """The cloud's trainable tensors by name: the five fields and the floating-point extras."""
+    tensors = {name: getattr(cloud, name) for name in FIELDS}
+    tensors.update({name: tensor for name, tensor in cloud.extras.items() if tensor.is_floating_point()})
+    return tensors
+
+
+def adam_step(
+    cloud: GaussianCloud,
+    gradients: Mapping[str, Tensor],
+    state: AdamState,
+    hyper: "AdamHyper",
+    visible: Tensor | None = None,
+    extra_rates: Mapping[str, float] | None = None,
+) -> tuple[str, ...]:
+    """One step of Adam on a cloud, in place on its tensors and on ``state.m`` and ``state.v``.
+
+    Rows whose gradient is not finite keep their values and moments. ``state.step`` is left to the caller.
+
+    Args:
+        cloud: tensors of float32, contiguous.
+        gradients: ∂L/∂tensor by name; tensors without an entry are not touched.
+        hyper: number of the step (counted from 1), learning rates, β, ε, regularisers. With ``visible_only`` only
+            the rows of ``visible`` are touched, without bias correction, as in Taming-3DGS (Mallick et al. 2024).
+        visible: (N,) bool, needed with ``visible_only``.
+        extra_rates: learning rates of the extras among the gradients.
+
+    Returns:
+        The names of the tensors that had a gradient which is not finite.
+    """
+    if hyper.visible_only and visible is None:
+        raise ValueError("visible_only needs the mask of visible rows")
+    bad = []
+    for name, tensor in parameters(cloud).items():
+        if name not in gradients:
+            continue
+        if name == "sh":
+            rates = (hyper.sh_dc, hyper.sh_rest)
+        else:
+            rate = getattr(hyper, name) if name in FIELDS else (extra_rates or {})[name]
+            rates = (rate, rate)
+        weight = {"logit_opacities": hyper.opacity_reg, "log_scales": hyper.scale_reg}.get(name, 0.0)
+        on_cpu = tensor.device.type == "cpu" and tensor.dtype == torch.float32
+        on_gpu = cuda_launcher.runs_on(tensor) and tensor[:1].numel() <= gpu_kernels.MAX_WIDTH
+        update = _step_compiled if on_cpu or on_gpu else _step_torch
+        first = update(
+            name, tensor, gradients[name], state, hyper, rates, visible if hyper.visible_only else None, weight
+        )
+        if first >= 0:
+            bad.append(name)
+    return tuple(bad)
+
+
+def _step_compiled(
+    name: str,
+    tensor: Tensor,
+    gradient: Tensor,
+    state: AdamState,
+    hyper: "AdamHyper",
+    rates: tuple[float, float],
+    visible: Tensor | None,
+    weight: float,
+) -> int:
+    """The step by the C++ core, or on a GPU by the CUDA kernel, which is waited for.
+
+    Returns the first row whose gradient is not finite, or −1.
+    """
+    if tensor.numel() == 0:
+        return -1
+    if gradient.shape != tensor.shape:
+        raise ValueError(f"the gradient of {name} has shape {tuple(gradient.shape)}, expected {tuple(tensor.shape)}")
+    gradient, moments = gradient.contiguous(), (state.m[name], state.v[name])
+    width = tensor[:1].numel()
+    head = 3 if name == "sh" else width
+    kind, weight = _REGULARISERS.get(name, 0) if weight else 0, weight / tensor.numel()
+    if cuda_launcher.runs_on(tensor):
+        constants = adam(hyper.step, hyper.beta1, hyper.beta2, hyper.eps, not hyper.visible_only)
+        columns = gpu_kernels.RowRates(head, *rates)
+        row = int(gpu_kernels.adam_rows(tensor, moments, gradient, columns, constants, visible, kind, weight))
+        return -1 if row == gpu_kernels.NONE_BAD else row
+    return cpu_library.function("splat_adam", _ARGUMENTS, _INT64)(
+        *(cpu_library.pointer(one, torch.float32) for one in (tensor, *moments, gradient)),
+        tensor.shape[0],
+        width,
+        head,
+        *rates,
+        hyper.beta1,
+        hyper.beta2,
+        hyper.eps,
+        0 if hyper.visible_only else hyper.step,
+        cpu_library.pointer(visible, torch.bool),
+        kind,
+        weight,
+    )
+
+
+def _step_torch(
+    name: str,
+    tensor: Tensor,
+    gradient: Tensor,
+    state: AdamState,
+    hyper: "AdamHyper",
+    rates: tuple[float, float],
+    visible: Tensor | None,
+    weight: float,
+) -> int:
+    """The same step in PyTorch, for other devices and dtypes."""
+    if tensor.numel() == 0:
+        return -1
+    good = gradient.reshape(len(tensor), -1).isfinite().all(1)
+    rows = good if visible is None else good & visible
+    if weight and name in _REGULARISERS:
+        value = tensor.sigmoid() if name == "logit_opacities" else tensor.exp()
+        slope = value * (1 - value) if name == "logit_opacities" else value
+        gradient = gradient + weight / tensor.numel() * slope
+    mask = rows.reshape(-1, *[1] * (tensor.ndim - 1))
+    m, v = state.m[name], state.v[name]
+    m.copy_(torch.where(mask, hyper.beta1 * m + (1 - hyper.beta1) * gradient, m))
+    v.copy_(torch.where(mask, hyper.beta2 * v + (1 - hyper.beta2) * gradient**2, v))
+    corrected1 = 1.0 if hyper.visible_only else 1 - hyper.beta1**hyper.step
+    corrected2 = 1.0 if hyper.visible_only else 1 - hyper.beta2**hyper.step
+    move = m / corrected1 / ((v / corrected2).sqrt() + hyper.eps)
+    if name == "sh":
+        move[:, :1] *= rates[0]
+        move[:, 1:] *= rates[1]
+    else:
+        move *= rates[0]
+    tensor.sub_(torch.where(mask, move, torch.zeros_like(move)))
+    return -1 if bool(good.all()) else int((~good).nonzero()[0, 0])

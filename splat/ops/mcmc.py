@@ -1,0 +1,121 @@
+"""Exploration noise and relocation of 3D Gaussian splatting as Markov chain Monte Carlo (Kheradmand et al. 2024).
+
+arXiv:2404.09591, equations 8 and 9.
+"""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from splat.cloud import GaussianCloud
+from splat.native import cpu_library, cuda_launcher
+from splat.training import gpu_kernels
+
+MAX_RATIO = 51  # largest number of Gaussians one is turned into
+_POINTER, _INT64, _UINT64 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
+_FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
+_GATE_MIN = 1e-12  # below this the noise is lost in the rounding of the position
+
+
+def add_noise(cloud: GaussianCloud, strength: float, seed: int, step: int, min_opacity: float = 0.005) -> None:
+    """Move every centre by Σ·η·sigmoid(−100 (o − min_opacity))·strength, η ~ N(0, I), in place on ``cloud.means``.
+
+    The random numbers depend on (seed, step, row) alone: neither threads nor an interruption change them.
+
+    Args:
+        cloud: its ``means`` are changed.
+        strength: noise rate times the positions' learning rate in world units (5e5 · lr in the paper).
+        seed: 64-bit key of the random numbers.
+        step: number of the training step.
+        min_opacity: opacity at which the gate is one half.
+    """
+    if cuda_launcher.runs_on(cloud.means):
+        gpu_kernels.mcmc_noise(cloud, strength, seed, step, min_opacity)
+        return
+    if cloud.device.type != "cpu" or cloud.dtype != torch.float32:
+        cloud.means.add_(_noise_torch(cloud, strength, seed, step, min_opacity))
+        return
+    arguments = [_POINTER] * 4 + [_INT64, _FLOAT, _FLOAT, _UINT64, _UINT64]
+    cpu_library.function("splat_mcmc_noise", arguments)(
+        cpu_library.pointer(cloud.means, torch.float32),
+        cpu_library.pointer(cloud.log_scales, torch.float32),
+        cpu_library.pointer(cloud.quats, torch.float32),
+        cpu_library.pointer(cloud.logit_opacities, torch.float32),
+        len(cloud),
+        min_opacity,
+        strength,
+        seed % 2**64,
+        step % 2**64,
+    )
+
+
+def relocate(
+    logit_opacities: Tensor, log_scales: Tensor, ratios: Tensor, min_opacity: float = 0.005
+) -> tuple[Tensor, Tensor]:
+    """What a Gaussian must become so that ``ratios`` copies of it at one place look like it did.
+
+    o' = 1 − (1 − o)^(1/n), s' = s·o / Σⱼ₌₁ⁿ C(n, j) (−1)^(j+1) o'ʲ/√j. (The double sum of the paper's equation 9
+    collapses to this by the hockey-stick identity.)
+
+    Args:
+        logit_opacities: (M,).
+        log_scales: (M, 3).
+        ratios: (M,) integer, how many Gaussians each becomes, itself included; clamped to [1, 51].
+        min_opacity: smallest new opacity.
+
+    Returns:
+        New logit opacities (M,) and log scales (M, 3), same device and dtype.
+    """
+    if log_scales.shape != (*logit_opacities.shape, 3) or ratios.shape != logit_opacities.shape:
+        shapes = [tuple(tensor.shape) for tensor in (logit_opacities, log_scales, ratios)]
+        raise ValueError(f"logit_opacities, log_scales and ratios have shapes {shapes}, expected (M,), (M, 3) and (M,)")
+    if cuda_launcher.runs_on(logit_opacities):
+        return gpu_kernels.mcmc_relocate(logit_opacities, log_scales, ratios, min_opacity)
+    inputs = [tensor.detach().to("cpu", torch.float32).contiguous() for tensor in (logit_opacities, log_scales)]
+    counts = ratios.to("cpu", torch.int64).contiguous()
+    outputs = [torch.empty_like(tensor) for tensor in inputs]
+    arguments = [_POINTER, _POINTER, _POINTER, _INT64, _DOUBLE, _POINTER, _POINTER]
+    cpu_library.function("splat_mcmc_relocate", arguments)(
+        cpu_library.pointer(inputs[0]),
+        cpu_library.pointer(inputs[1]),
+        cpu_library.pointer(counts),
+        len(counts),
+        min_opacity,
+        cpu_library.pointer(outputs[0]),
+        cpu_library.pointer(outputs[1]),
+    )
+    return outputs[0].to(logit_opacities), outputs[1].to(log_scales)
+
+
+def _noise_torch(cloud: GaussianCloud, strength: float, seed: int, step: int, min_opacity: float) -> Tensor:
+    """(N, 3) the same noise in PyTorch, on any device and in the cloud's dtype."""
+    rows = torch.arange(len(cloud), device=cloud.device)
+    step_words = (step % 2**32, step >> 32 & 0xFFFFFFFF)
+    words = _philox((rows & 0xFFFFFFFF, rows >> 32, *(torch.full_like(rows, word) for word in step_words)), seed)
+    unit = [((word >> 8) + 1).to(cloud.dtype) / 2**24 for word in words]
+    radius = [(-2 * u.log()).sqrt() for u in (unit[0], unit[2])]
+    angle = [2 * torch.pi * u for u in (unit[1], unit[3])]
+    normal = torch.stack([radius[0] * angle[0].cos(), radius[0] * angle[0].sin(), radius[1] * angle[1].cos()], -1)
+    gate = torch.sigmoid(-100 * (cloud.opacities - min_opacity))
+    gate = torch.where(gate >= _GATE_MIN, gate * strength, torch.zeros_like(gate))
+    return (cloud.covariances @ (normal * gate[:, None])[..., None])[..., 0]
+
+
+def _philox(counter: tuple[Tensor, ...], key: int) -> tuple[Tensor, ...]:
+    """Philox4x32-10 (Salmon et al. 2011) on four int64 tensors that hold 32-bit words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key & 0xFFFFFFFF, key >> 32 & 0xFFFFFFFF
+    for _ in range(10):
+        high0, low0 = _wide_product(c0, 0xD2511F53)
+        high1, low1 = _wide_product(c2, 0xCD9E8D57)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def _wide_product(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
+    """High and low word of a·b for 32-bit words held in int64, by 16-bit halves so that nothing overflows the sign."""
+    low_part = (a & 0xFFFF) * b
+    high_part = (a >> 16) * b + (low_part >> 16)
+    return high_part >> 16, (high_part << 16 | low_part & 0xFFFF) & 0xFFFFFFFF

@@ -1,0 +1,90 @@
+"""The parts that compare rendered depth and normals with a prior's."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from splat.camera import Camera
+from splat.depth.multi_view_stereo import DepthMap
+from splat.priors.correlation import correlation_loss, inverse, local_correlation_loss
+from splat.rendering.types import ImageGradients, Rendering
+from splat.training.hooks.hook import Part
+from splat.training.losses.image import Shot, When
+
+_LOCAL = 1.0  # weight of the boxes beside the whole picture
+_COVERED = 0.1  # alpha from which a rendered depth means something
+
+
+def depth_part(maps: Sequence[DepthMap], weight: float, seed: int) -> Part:
+    """Minimises ``weight`` × (1 − correlation) of inverse depths, over each photo and over boxes in it."""
+    priors = [(inverse(own.depth)[0], own.confidence) for own in maps]
+
+    def judge(rendering: Rendering, shot: Shot, when: When) -> tuple[float, ImageGradients]:
+        if shot.index is None:
+            return 0.0, ImageGradients()
+        prior, sure = (each.to(rendering.depth.device) for each in priors[shot.index])
+        sure = sure * _counting(rendering, shot)
+        depth = rendering.depth.detach().requires_grad_()
+        disparity, known = inverse(depth)
+        sure = sure * known
+        loss = correlation_loss(disparity, prior, sure)
+        loss = weight * (loss + _LOCAL * local_correlation_loss(disparity, prior, sure, seed, when.step))
+        loss.backward()
+        return float(loss.detach()), ImageGradients(depth=depth.grad.nan_to_num(0.0, 0.0, 0.0))
+
+    return Part("depth", needs=frozenset({"depth"}), judge=judge)
+
+
+def normal_part(maps: Sequence[DepthMap], cameras: Sequence[Camera], weight: float) -> Part:
+    """Minimises ``weight`` × mean (1 − cosine) between rendered normals and those of the prior depth's surface."""
+    priors = []
+    for own, camera in zip(maps, cameras, strict=True):
+        normals, known = surface_normals(own.depth, camera)
+        priors.append((normals, own.confidence * known))
+
+    def judge(rendering: Rendering, shot: Shot, when: When) -> tuple[float, ImageGradients]:
+        if shot.index is None:
+            return 0.0, ImageGradients()
+        prior, sure = (each.to(rendering.normal.device) for each in priors[shot.index])
+        sure = sure * _counting(rendering, shot)
+        normal = rendering.normal.detach().requires_grad_()
+        cosine = torch.nn.functional.cosine_similarity(normal, prior, dim=-1, eps=1e-4)
+        loss = weight * (sure * (1 - cosine)).sum() / sure.sum().clamp_min(1)
+        loss.backward()
+        return float(loss.detach()), ImageGradients(normal=normal.grad)
+
+    return Part("normal", needs=frozenset({"normal"}), judge=judge)
+
+
+def surface_normals(depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Normals (H, W, 3) in camera axes, facing the camera, of a z-depth map (H, W), and where they are known (H, W).
+
+    From central differences of the surface's points; unknown at the border, beside unknown depths and across jumps.
+    """
+    height, width = depth.shape
+    x = (torch.arange(width) + 0.5 - camera.cx) / camera.fx
+    y = (torch.arange(height) + 0.5 - camera.cy) / camera.fy
+    points = torch.stack([x * depth, y[:, None] * depth, depth], -1)
+    known = torch.zeros(height, width, dtype=torch.bool)
+    normals = torch.zeros(height, width, 3)
+    across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]
+    normal = torch.nn.functional.normalize(torch.linalg.cross(down, across), dim=-1)
+    middle = depth[1:-1, 1:-1]
+    # Camera axes: z forward, so a normal that faces the camera has a negative product with the ray.
+    away = (normal * points[1:-1, 1:-1]).sum(-1, keepdim=True) > 0
+    normals[1:-1, 1:-1] = torch.where(away, -normal, normal)
+    neighbours = (depth[1:-1, 2:], depth[1:-1, :-2], depth[2:, 1:-1], depth[:-2, 1:-1])
+    smooth = middle > 0
+    for other in neighbours:
+        smooth &= (other > 0) & ((other - middle).abs() < 0.05 * middle)
+    known[1:-1, 1:-1] = smooth
+    return normals, known
+
+
+def _counting(rendering: Rendering, shot: Shot) -> Tensor:
+    """(H, W) 1.0 where something is drawn and the photo's mask counts."""
+    counting = rendering.alpha.detach() > _COVERED
+    if shot.photo.mask is not None:
+        counting &= shot.photo.mask.to(counting.device)
+    return counting.float()

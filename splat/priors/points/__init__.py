@@ -1,0 +1,1 @@
+"""Priors that add, move or remove Gaussians: dense points and floater removal."""

@@ -1,0 +1,1 @@
+"""Priors that give the training more views: pseudo views, diffusion, a second model."""

@@ -1,0 +1,120 @@
+"""Iterative refinement: views between the photos are drawn, repaired by a `ViewEnhancer`, and trained on.
+
+The loop of LM-Gaussian (Yu et al. 2024, §3.4) and SparseGS-W (Li et al. 2025), with a schedule of our own: every round
+repairs the views anew from the cloud as it is then, and reaches farther from the photos than the round before
+(progressive sampling); a view weighs the more the surer it is, and the more the farther it is from any photo, where
+nothing else tells what is there. Repaired views are kept, and go into the checkpoints, until the next round.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splat.camera import Camera
+from splat.cloud import GaussianCloud
+from splat.depth.multi_view_stereo import DensePoints
+from splat.priors.views.enhancer import ViewEnhancer, repair
+from splat.rendering import render
+from splat.scene.images import Photo
+from splat.scene.scene import Scene
+from splat.training.config.config import TrainConfig
+from splat.training.hooks.hook import Part
+from splat.training.losses.image import Shot, When
+from splat.training.rng import generator, stream
+from splat.viewpoints.interpolation import virtual_cameras, warped
+
+_STEEP = 4.0  # a view this share (1/4) of the way to the farthest one has full weight
+_LEAST_TRUST = 0.3  # pixels below it do not count
+
+
+@dataclass
+class Repairs:
+    """What the last round made.
+
+    Attributes:
+        round: number of rounds done.
+        views: numbers of the cameras repaired.
+        pictures: uint8 (H, W, 3) each. masks: (H, W) bool. weights: of each view in the loss.
+    """
+
+    round: int = 0
+    views: list[int] = field(default_factory=list)
+    pictures: list[Tensor] = field(default_factory=list)
+    masks: list[Tensor] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+
+
+def part(scene: Scene, config: TrainConfig, enhance: ViewEnhancer, dense: DensePoints | None, backend: str) -> Part:
+    """Trains on repaired views in a share of the steps, after ``config.enhance.start`` of the run."""
+    settings = config.enhance
+    photos = [view.camera for view in scene.train_views]
+    cameras = virtual_cameras(photos, settings.between)
+    distances = distance_to_photos(cameras, photos)
+    kept = Repairs()
+
+    def shot(state: Any, when: When) -> Shot | None:
+        due = rounds_due(when.fraction, settings.start, settings.rounds)
+        if due > kept.round:
+            chosen = reached(distances, due, settings.rounds)
+            _repair_all(kept, chosen, state.cloud, due)
+        dice = generator(config.seed, "repaired", when.step)
+        if not kept.views or float(torch.rand((), generator=dice)) >= settings.share:
+            return None
+        place = int(torch.randint(len(kept.views), (), generator=dice))
+        photo = Photo(kept.pictures[place], kept.masks[place])
+        weight = settings.weight * kept.weights[place]
+        return Shot(None, photo, cameras[kept.views[place]], config.background, weight=weight)
+
+    def _repair_all(kept: Repairs, chosen: list[int], cloud: GaussianCloud, due: int) -> None:
+        kept.round, kept.views = due, chosen
+        kept.pictures, kept.masks, kept.weights = [], [], []
+        for number in chosen:
+            camera = cameras[number]
+            drawn = render(cloud, camera, backend, background=config.background).rgb.clamp(0, 1).cpu()
+            truth = known = None
+            if dense is not None and len(dense):
+                picture, known = warped(dense.xyz, dense.rgb, camera)
+                truth = picture.float() / 255
+            reference = scene.train_views[nearest_photo(camera, photos)].load().rgb.float() / 255
+            done = repair(enhance, drawn, known, truth, reference, stream(config.seed, "repair", number) & 0x7FFFFFFF)
+            kept.pictures.append((done.picture * 255 + 0.5).to(torch.uint8).contiguous())
+            kept.masks.append(done.trust >= _LEAST_TRUST)
+            kept.weights.append(view_weight(distances, number) * float(done.trust.mean()))
+
+    def restore(packed: dict[str, Any]) -> None:
+        for name, value in packed.items():
+            setattr(kept, name, value)
+
+    return Part("enhance", shot=shot, state=lambda: dict(vars(kept)), restore=restore)
+
+
+def rounds_due(fraction: float, start: float, rounds: int) -> int:
+    """How many of ``rounds``, evenly spread over the run from ``start`` on, should have begun by ``fraction``."""
+    if fraction < start:
+        return 0
+    return min(rounds, 1 + int((fraction - start) / (1 - start) * rounds + 1e-9)) if start < 1 else 0
+
+
+def reached(distances: Tensor, due: int, rounds: int) -> list[int]:
+    """Numbers of the views that round ``due`` of ``rounds`` repairs: the nearest due/rounds of them to the photos."""
+    count = max(1, round(len(distances) * due / rounds))
+    return sorted(distances.argsort(stable=True)[:count].tolist())
+
+
+def view_weight(distances: Tensor, number: int) -> float:
+    """min(1, `_STEEP` · distance / largest distance): far from the photos, repaired views are all there is."""
+    most = float(distances.max())
+    return min(1.0, _STEEP * float(distances[number]) / most) if most > 0 else 1.0
+
+
+def distance_to_photos(cameras: list[Camera], photos: list[Camera]) -> Tensor:
+    """(C,) distance of each camera's centre to the nearest photo's."""
+    centres = [torch.stack([camera.position.double() for camera in each]) for each in (cameras, photos)]
+    return torch.cdist(*centres).min(1).values
+
+
+def nearest_photo(camera: Camera, photos: list[Camera]) -> int:
+    """Number of the photo taken nearest to ``camera``."""
+    return int(torch.stack([(p.position - camera.position).norm() for p in photos]).argmin())

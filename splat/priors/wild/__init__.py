@@ -1,0 +1,1 @@
+"""Photos by strangers: masks of passers-by, and the appearance of photos outside the training set."""

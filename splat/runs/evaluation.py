@@ -1,0 +1,127 @@
+"""How well a cloud shows the photos it was not trained on."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from splat import metrics
+from splat.cloud import GaussianCloud
+from splat.errors import InputError
+from splat.files import atomic_path
+from splat.rendering import RenderOptions, render
+from splat.scene.scene import Scene, View
+from splat.training.config.config import TrainConfig
+from splat.training.losses.image import composite
+
+SCORES = ("psnr", "ssim", "lpips", "corrected_psnr")
+
+
+@dataclass(frozen=True)
+class ViewScore:
+    """Scores of one view; None where they were not asked for or cannot be computed.
+
+    `corrected_psnr` is that of the render after the affine colour transform that fits the photo best: what counts for
+    scenes whose photos differ in exposure.
+    """
+
+    name: str
+    psnr: float
+    ssim: float | None
+    lpips: float | None
+    corrected_psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over views (None where no view has the score), and the scores of each view."""
+
+    psnr: float | None
+    ssim: float | None
+    lpips: float | None
+    corrected_psnr: float | None
+    views: tuple[ViewScore, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for a JSON file."""
+        return asdict(self) | {"views": [asdict(view) for view in self.views]}
+
+
+def options_of(config: TrainConfig) -> RenderOptions:
+    """How the clouds of a run are to be drawn: as they were trained."""
+    return RenderOptions(background=config.background, antialiased=config.antialiased)
+
+
+def evaluate(
+    cloud: GaussianCloud,
+    scene: Scene,
+    backend: str = "auto",
+    options: RenderOptions | None = None,
+    views: Sequence[View] | None = None,
+    save: Path | None = None,
+    full: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Render ``views`` (by default the held-out ones) and compare them with their photos; masked pixels do not count.
+
+    Args:
+        options: how to draw; for the cloud of a run use `options_of` its config.
+        save: folder for ``<view>_photo.jpg``, ``<view>_render.jpg`` and ``<view>_side_by_side.jpg``.
+        full: also compute SSIM and LPIPS, which take longer than rendering.
+        progress: called with (views done, views).
+
+    Raises InputError when a photo is broken or a picture cannot be written.
+    """
+    options = options or RenderOptions()
+    views = scene.test_views if views is None else tuple(views)
+    scores = []
+    for number, view in enumerate(views):
+        photo = view.load()
+        target = composite(photo, options.background).to(torch.float32) / 255
+        rgb = render(cloud, view.camera, backend, options).rgb.clamp(0, 1).cpu()
+        ssim = metrics.ssim(rgb, target, photo.mask) if full else None
+        lpips = metrics.lpips(rgb, target, photo.mask) if full else None
+        corrected = metrics.psnr(match_colours(rgb, target, photo.mask), target, photo.mask) if full else None
+        scores.append(ViewScore(view.name, metrics.psnr(rgb, target, photo.mask), ssim, lpips, corrected))
+        if save is not None:
+            save_pictures(save, view.name, target, rgb)
+        if progress is not None:
+            progress(number + 1, len(views))
+    means = {name: _mean([getattr(score, name) for score in scores]) for name in SCORES}
+    return Evaluation(**means, views=tuple(scores))
+
+
+def match_colours(rgb: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``rgb`` after the affine colour transform that best fits ``target`` (both (H, W, 3)) where ``mask`` is True."""
+    known = torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1).double()
+    rows = slice(None) if mask is None else mask.flatten()
+    solution = torch.linalg.lstsq(known.reshape(-1, 4)[rows], target.reshape(-1, 3)[rows].double(), driver="gelsd")
+    return (known @ solution.solution).to(rgb.dtype).clamp(0, 1)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def save_pictures(folder: Path, name: str, photo: Tensor, rgb: Tensor) -> None:
+    """Write the photo, the render and both beside each other, for the view ``name``, as JPEG into ``folder``."""
+    stem = str(PurePosixPath(name).with_suffix("")).replace("/", "_")
+    both = torch.cat([photo, rgb], 1 if photo.shape[0] >= photo.shape[1] else 0)
+    for kind, picture in (("photo", photo), ("render", rgb), ("side_by_side", both)):
+        pixels = (picture * 255 + 0.5).to(torch.uint8).numpy()
+        with atomic_path(folder / f"{stem}_{kind}.jpg") as temporary:
+            Image.fromarray(pixels).save(temporary, quality=92, subsampling=0)
+
+
+def check_views(scene: Scene) -> None:
+    """Raise InputError when nothing is left to train on."""
+    if not scene.train_views:
+        raise InputError(
+            f"{scene.root} has {len(scene.views)} photos, all held out for evaluation; training needs at least two"
+        )

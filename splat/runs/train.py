@@ -1,0 +1,374 @@
+"""`train`: a whole training run, from a scene to a folder of results."""
+
+import contextlib
+import json
+import resource
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import splat
+from splat import formats
+from splat.cloud import GaussianCloud
+from splat.errors import InputError, NonFiniteError, OutOfMemory
+from splat.files import write_json
+from splat.native import cuda_launcher
+from splat.native.threads import one_torch_thread
+from splat.ops.adam import parameters
+from splat.ops.nonfinite import first_nonfinite
+from splat.report import write_report
+from splat.runs import folder
+from splat.runs.evaluation import SCORES, Evaluation, evaluate, options_of
+from splat.scene import Scene
+from splat.training import checkpoint, trainer
+from splat.training import population as edit
+from splat.training.config.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
+from splat.training.hooks.hook import Part
+from splat.training.schedules import Plan, crossed
+from splat.training.trainer import Setup, State
+
+_CHECK_EVERY = 50  # steps between two searches of all parameters for NaN and infinity
+_REPORT_SECONDS = 1.0  # what writing the report takes at the end of a run, about
+# Where in a run of so many minutes the time for its end is estimated anew; the last time shortly before it.
+_REPLAN = (0.03, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback learns after every step.
+
+    Attributes:
+        step, steps: done and in all (an estimate when the run has a number of minutes).
+        fraction: share of the run that is done.
+        loss, psnr: running means over training photos; psnr in dB.
+        gaussians: count.
+        steps_per_second, seconds: speed lately, and time spent.
+        eval_psnr: newest mean over the held-out photos, dB; None before the first evaluation.
+        cloud: the Gaussians as they are now; they go on changing.
+    """
+
+    step: int
+    steps: int
+    fraction: float
+    loss: float
+    psnr: float
+    gaussians: int
+    steps_per_second: float
+    seconds: float
+    eval_psnr: float | None
+    cloud: GaussianCloud
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Attributes:
+    cloud: trained, in the frame of the scene's cameras.
+    metrics: content of metrics.json; without scores if the run was stopped early.
+    finished: False if `stop` ended the run early.
+    out: folder of results, or None.
+    """
+
+    cloud: GaussianCloud
+    metrics: dict[str, Any]
+    finished: bool
+    out: Path | None
+
+
+def train(
+    scene: Scene,
+    config: TrainConfig | None = None,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    spent: float = 0.0,
+) -> TrainResult:
+    """Train Gaussians on the photos of ``scene`` that are not held out, and evaluate them on those that are.
+
+    Args:
+        config: settings; the defaults if None.
+        out: folder for settings, cloud, scores, report, pictures and checkpoints; None writes nothing.
+        resume: go on from the newest checkpoint in ``out``, to the same result bit for bit on the CPU.
+        progress: called after every step.
+        stop: asked after every step; True ends the run with a checkpoint.
+        clock: seconds, for tests.
+        spent: seconds that count as part of the run though they were spent before, such as those of starting up.
+
+    Raises:
+        InputError: for a scene without training photos, an unusable ``out``, settings unlike those of a resumed run.
+        NonFiniteError: when a NaN or infinity appears, after a checkpoint of the last good state.
+        OutOfMemory: when a GPU's memory is full, likewise.
+        KeyboardInterrupt: on Ctrl-C, after a checkpoint.
+    """
+    config = config or TrainConfig()
+    out = None if out is None else Path(out)
+    config = _settled(config, scene)
+    plan = Plan(config.steps, config.minutes, clock, spent)
+    packed = folder.prepare(out, config, resume)
+    if packed == "finished":
+        return _finished(out)
+    try:
+        scene, parts = _with_priors(scene, config)
+        setup = trainer.set_up(scene, config, parts)
+        try:
+            with cuda_launcher.memory_errors():
+                if packed is None:
+                    state = trainer.begin(setup, plan)
+                else:
+                    folder.check_same_photos(packed, scene, out)
+                    state = trainer.unpack(setup, packed, plan)
+            complete = _loop(setup, state, out, progress, stop)
+        finally:
+            setup.cache.close()
+        if not complete:
+            return TrainResult(trainer.finished(setup, state), _facts(setup, state), False, out)
+        with cuda_launcher.memory_errors():
+            return _finish(setup, state, out)
+    except InputError:
+        if out is not None and packed is None:
+            folder.forget(out)
+        raise
+
+
+def _settled(config: TrainConfig, scene: Scene) -> TrainConfig:
+    """``config`` with what depends on the photos: the colour behind the scene, if it is to be theirs."""
+    views = scene.train_views
+    # Photos with transparency are compared on the background that the user names.
+    if not config.priors.mean_background or not views or views[0].load().alpha is not None:
+        return config
+    from splat.scene.background import colour_behind
+
+    return replace(config, background=colour_behind(views))
+
+
+def _with_priors(scene: Scene, config: TrainConfig) -> tuple[Scene, tuple[Part, ...]]:
+    """The scene with what the priors know of it, and the parts they play; the plain path when none is switched on."""
+    if (config.priors, config.wild, config.enhance) == (PriorsConfig(), WildConfig(), EnhanceConfig()):
+        return scene, ()
+    from splat.priors.build import prepare
+
+    return prepare(scene, config)
+
+
+def _loop(
+    setup: Setup,
+    state: State,
+    out: Path | None,
+    progress: Callable[[Progress], None] | None,
+    stop: Callable[[], bool] | None,
+) -> bool:
+    """Steps until the plan is finished; False when `stop` ended it before."""
+    config, plan = setup.config, state.plan
+    saved, saving = plan.seconds, 0.0
+    speed = Speed()
+    eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
+    with one_torch_thread(), interrupts() as interrupted:
+        while not plan.finished:
+            try:
+                with cuda_launcher.memory_errors():
+                    trainer.step(setup, state)
+                    # A faulty gradient shows at once; a parameter that is out of every picture only here.
+                    if plan.step % _CHECK_EVERY == 0 or plan.finished:
+                        trainer.check_finite(state)
+                    if crossed(config.eval_every, plan.before, plan.fraction) and not plan.finished:
+                        eval_psnr = _look(setup, state)
+                        _record(state, eval_psnr)
+                    elif crossed(0.01, plan.before, plan.fraction) and not plan.finished:
+                        _record(state)
+                    if config.minutes is not None and any(plan.before < at <= plan.fraction for at in _REPLAN):
+                        plan.reserve = _reserve(setup, state, out, saving)
+            except (NonFiniteError, OutOfMemory) as error:
+                _let_go(error)
+                # Memory may run out between two tensors of an edit.
+                saved_to = _save(setup, state, out) if edit.aligned(state.population) else None
+                if isinstance(error, OutOfMemory) and saved_to is not None:
+                    raise OutOfMemory(f"{error}; the run so far is kept in {saved_to}") from error
+                raise
+            if progress is not None:
+                rate = speed.after(plan.seconds)
+                progress(
+                    Progress(
+                        plan.step,
+                        plan.steps,
+                        plan.fraction,
+                        state.loss,
+                        state.psnr,
+                        len(state.cloud),
+                        rate,
+                        plan.seconds,
+                        eval_psnr,
+                        state.cloud,
+                    )  # fmt: skip
+                )
+            ending = interrupted() or (stop is not None and stop())
+            if ending or plan.finished or 0 < config.checkpoint_seconds <= plan.seconds - saved:
+                start = plan.seconds
+                _save(setup, state, out)
+                saved = plan.seconds
+                saving = saved - start
+            if interrupted():
+                raise KeyboardInterrupt
+            if ending and not plan.finished:
+                return False
+    return True
+
+
+class Speed:
+    """Steps per second over the last second or so."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._steps = 0
+        self._rate = 0.0
+
+    def after(self, seconds: float) -> float:
+        """Count one step that ended at ``seconds``."""
+        if self._since is None:
+            self._since = seconds
+            return 0.0
+        self._steps += 1
+        elapsed = seconds - self._since
+        if elapsed > 1.0 or (self._rate == 0.0 and elapsed > 0):
+            self._rate = self._steps / elapsed
+            if elapsed > 1.0:
+                self._since, self._steps = seconds, 0
+        return self._rate
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C was pressed, so that no step is torn; a second one is let through."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    pressed = False
+
+    def remember(number: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# ---- looking and writing ----
+
+
+def _look(setup: Setup, state: State) -> float | None:
+    """Mean PSNR over the held-out photos, dB."""
+    views, options = setup.scene.test_views, options_of(setup.config)
+    cloud = trainer.finished(setup, state)
+    return evaluate(cloud, setup.scene, setup.name, options, views, full=False).psnr
+
+
+def _reserve(setup: Setup, state: State, out: Path | None, saving: float) -> float:
+    """Seconds that the end of the run will take, by doing a part of it: evaluating and writing.
+
+    Args:
+        saving: what the last checkpoint took.
+    """
+    start, views = state.plan.seconds, setup.scene.test_views
+    cloud = trainer.finished(setup, state)
+    if out is None:
+        evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1])
+        return (state.plan.seconds - start) * len(views)
+    with tempfile.TemporaryDirectory(dir=out) as place:
+        evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1], save=Path(place))
+        evaluating = (state.plan.seconds - start) * len(views)
+        start = state.plan.seconds
+        formats.write(cloud.to("cpu"), Path(place) / "cloud.ply")
+        return evaluating + state.plan.seconds - start + saving + _REPORT_SECONDS
+
+
+def _record(state: State, psnr: float | None = None) -> None:
+    """Add an entry to the history."""
+    entry = {
+        "step": state.plan.step,
+        "seconds": round(state.plan.seconds, 3),
+        "loss": state.loss,
+        "gaussians": len(state.cloud),
+    }
+    state.history.append(entry | ({} if psnr is None else {"psnr": psnr}))
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames that ``error`` came through still hold: on a full GPU, writing a checkpoint needs room."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _save(setup: Setup, state: State, out: Path | None) -> Path | None:
+    """Write a checkpoint and return its place, unless the state is faulty: then the one before stays the newest."""
+    if out is not None and first_nonfinite(parameters(state.cloud)) is None:
+        names = [view.name for view in setup.views]
+        return checkpoint.save(out / "checkpoints", state.plan.step, trainer.pack(setup, state) | {"photos": names})
+    return None
+
+
+def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
+    """Evaluate, and write everything but the checkpoints."""
+    state.population.cloud = trainer.finished(setup, state)
+    renders = None if out is None else out / "renders"
+    scores = evaluate(state.cloud, setup.scene, setup.name, options_of(setup.config), save=renders)
+    _record(state, scores.psnr)
+    metrics = _facts(setup, state, scores)
+    if out is not None:
+        formats.write(state.cloud.to("cpu"), out / "cloud.ply")
+        metrics["seconds"] = round(state.plan.seconds, 3)
+        write_json(out / "metrics.json", metrics)
+        write_report(out, setup.scene)
+    return TrainResult(state.cloud, metrics, True, out)
+
+
+def _facts(setup: Setup, state: State, scores: Evaluation | None = None) -> dict[str, Any]:
+    """The content of metrics.json."""
+    camera = setup.views[0].camera
+    scored = scores.as_dict() if scores else dict.fromkeys(SCORES) | {"views": []}
+    return {
+        "steps": state.plan.step,
+        "seconds": round(state.plan.seconds, 3),
+        "gaussians": len(state.cloud),
+        **{name: scored[name] for name in SCORES},
+        "peak_memory_bytes": peak_memory(),
+        "protocol": {
+            "scene": setup.scene.name,
+            "photos": {"training": len(setup.views), "held_out": len(setup.scene.test_views)},
+            "first_photo_size": [camera.width, camera.height],
+            "resize": "area",
+            "lpips": "vgg, range [-1, 1]",
+            "strategy": setup.config.strategy,
+            "backend": setup.name,
+            "version": splat.__version__,
+        },
+        "views": scored["views"],
+        "history": state.history,
+    }
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _finished(out: Path) -> TrainResult:
+    """The result of a run that has nothing left to do."""
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    if not (out / "report.html").exists():  # killed in the last moment
+        write_report(out)
+    return TrainResult(formats.read(out / "cloud.ply"), metrics, True, out)

@@ -1,0 +1,88 @@
+"""COLMAP models, binary and text."""
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
+import pycolmap
+
+from splat.errors import InputError
+from splat.scene.build import RawScene, RawView
+from splat.scene.masks import find_masks
+from splat.scene.readers.colmap_check import check_model
+from splat.scene.readers.image_folder import find_image_folder, resolve, shrunk_folder
+from splat.scene.undistort import Lens
+
+PLACES = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "distorted/sparse/0", "")
+
+
+def find_model(root: Path, places: tuple[str, ...] = PLACES) -> Path | None:
+    """The folder below ``root`` that holds a COLMAP model, or None."""
+    for place in places:
+        folder = root / place if place else root
+        if is_model(folder):
+            return folder
+    numbered = sorted(path.parent for path in root.glob("sparse/*/cameras.*") if is_model(path.parent))
+    return numbered[0] if numbered else None
+
+
+def is_model(folder: Path) -> bool:
+    """Whether ``folder`` holds at least one file of a COLMAP model (which may be incomplete)."""
+    return any((folder / f"{stem}.{kind}").is_file() for stem in ("cameras", "images") for kind in ("bin", "txt"))
+
+
+def read_colmap(root: Path, model: Path, downscale: float = 1.0, images: Path | None = None) -> RawScene:
+    """Read the COLMAP model in ``model`` with its photos below ``root`` (or in ``images``). Raises InputError."""
+    check_model(model)
+    try:
+        reconstruction = pycolmap.Reconstruction(str(model))
+    except (ValueError, IndexError, RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"the COLMAP model {model} cannot be read ({_first_line(error)}); export it again from COLMAP"
+        ) from error
+    registered = [image for image in reconstruction.images.values() if image.has_pose]
+    if not registered:
+        raise InputError(f"the COLMAP model {model} has no image with a pose; run the mapper again")
+    if reconstruction.num_points3D() == 0:
+        raise InputError(
+            f"the COLMAP model {model} has no 3D points, but training starts from them; "
+            "run COLMAP's point_triangulator or mapper"
+        )
+    point_ids = np.array(sorted(reconstruction.points3D), np.uint64)
+    points = [reconstruction.points3D[int(i)] for i in point_ids]
+    names = [image.name.replace("\\", "/") for image in registered]
+    folder = images or find_image_folder(root, names)
+    shrunk, note = shrunk_folder(folder, names, downscale)
+    masks = find_masks(folder, names)
+    views = []
+    for image, name in zip(registered, names, strict=True):
+        camera = reconstruction.cameras[image.camera_id]
+        lens = Lens(camera.model_name, tuple(float(p) for p in camera.params), camera.width, camera.height)
+        seen = image.get_observation_points2D()
+        ids = np.searchsorted(point_ids, np.array([p.point3D_id for p in seen], np.uint64))
+        xy = np.array([p.xy for p in seen], np.float64).reshape(-1, 2)
+        pose = np.eye(4)
+        pose[:3] = image.cam_from_world().matrix()
+        path = resolve(shrunk.path, name) if shrunk.factor > 1 else None
+        path = path or folder / name
+        views.append(RawView(name, path, lens, image.camera_id, pose, ids.astype(np.int64), xy, mask=masks.get(name)))
+    notes = [] if note is None else [note]
+    if len(registered) < reconstruction.num_images():
+        notes.append(
+            f"{reconstruction.num_images() - len(registered)} images of the model have no pose and are left out"
+        )
+    return RawScene(
+        root,
+        "colmap",
+        views,
+        xyz=np.array([point.xyz for point in points], np.float64).reshape(-1, 3),
+        rgb=np.array([point.color for point in points], np.uint8).reshape(-1, 3),
+        error=np.array([point.error for point in points], np.float64),
+        notes=tuple(notes),
+        shrunk=shrunk.factor,
+        origin=str(model),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

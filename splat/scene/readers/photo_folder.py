@@ -1,0 +1,139 @@
+"""A bare folder of photos: structure from motion finds cameras and points once, and the result is kept beside them."""
+
+import dataclasses
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from splat.errors import InputError
+from splat.files import write_json
+from splat.scene.build import RawScene
+from splat.scene.masks import FOLDERS, find_masks
+from splat.scene.progress import Report, reporter
+from splat.scene.readers.colmap import read_colmap
+from splat.scene.readers.image_folder import list_images
+from splat.scene.sfm import result_cache
+from splat.scene.sfm.exif_orientation import turn_upright
+from splat.scene.sfm.photo_preparation import SfmPhoto, prepare
+from splat.scene.sfm.plausibility import Finding
+
+_VERSION = 1  # of the reconstruction; results of other versions are made again
+_FEWEST = 3
+_HEAD = 1 << 16  # bytes of each file that enter the fingerprint
+
+
+def photo_folder(root: Path) -> Path | None:
+    """The folder with photos in ``root``: ``images`` or ``input`` there if it has some, else ``root``; else None."""
+    for folder in (root / "images", root / "input", root):
+        if folder.is_dir() and photo_names(folder):
+            return folder
+    return None
+
+
+def photo_names(folder: Path) -> list[str]:
+    """Photos below ``folder``; masks and shrunk copies beside them are left out."""
+    return [name for name in list_images(folder) if name.split("/")[0] not in FOLDERS or "/" not in name]
+
+
+def read_photos(
+    root: Path,
+    folder: Path,
+    downscale: float,
+    progress: Report | bool,
+    kind: str = "photos",
+    ordered: bool = False,
+    extra_notes: Sequence[str] = (),
+) -> RawScene:
+    """Cameras and points of the photos in ``folder``: kept ones, or by structure from motion. Raises InputError."""
+    names = photo_names(folder)
+    if len(names) < _FEWEST:
+        held = "one photo" if len(names) == 1 else f"{len(names)} photos"
+        raise InputError(
+            f"{folder} holds {held}, but structure from motion needs at least {_FEWEST}; 20 to 200 that overlap by two "
+            "thirds work well"
+        )
+    masks = find_masks(folder, names)
+    fingerprint = _fingerprint(folder, names, masks)
+    places = result_cache.places(folder, "sfm", fingerprint)
+    place = result_cache.find(places, fingerprint)
+    if place is None:
+        place = result_cache.writable(places)
+        with reporter(progress) as report:
+            _reconstruct(folder, names, masks, fingerprint, place, ordered, report)
+    record = result_cache.read_record(place)
+    raw = read_colmap(root, place, downscale, images=folder)
+    views = [turn_upright(view, record["orientations"][view.name]) for view in raw.views]
+    notes = (*extra_notes, *record["notes"], *(note for note in raw.notes if "no pose" not in note))
+    return dataclasses.replace(raw, kind=kind, views=views, notes=notes)
+
+
+def _fingerprint(folder: Path, names: Sequence[str], masks: dict[str, Path]) -> str:
+    """Changes when a photo or mask is added, removed, renamed or edited."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(str(_VERSION).encode())
+    for name in names:
+        for path in (folder / name, masks.get(name)):
+            if path is None:
+                continue
+            with open(path, "rb") as file:
+                head = file.read(_HEAD)
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            digest.update(hashlib.blake2b(head).digest())
+    return digest.hexdigest()
+
+
+def _reconstruct(
+    folder: Path,
+    names: Sequence[str],
+    masks: dict[str, Path],
+    fingerprint: str,
+    place: Path,
+    ordered: bool,
+    report: Report,
+) -> None:
+    from splat.scene.sfm.reconstruct import reconstruct
+
+    with result_cache.filling(place) as result, tempfile.TemporaryDirectory(prefix="splat-sfm-") as scratch:
+        work = Path(scratch)
+        photos = prepare(folder, names, masks, work)
+        model, finding = reconstruct(work, photos, ordered, report)
+        placed = {image.name for image in model.images.values() if image.has_pose}
+        left_out = [photo.name for photo in photos if photo.alias not in placed]
+        if len(placed) < max(_FEWEST, len(photos) / 2):
+            raise InputError(
+                f"only {len(placed)} of the {len(photos)} photos in {folder} could be placed, so the scene would be a "
+                "fragment; take more photos in between, each overlapping its neighbours by two thirds, and remove "
+                "photos of other places"
+            )
+        real = {photo.alias: photo.name for photo in photos}
+        for image in model.images.values():
+            image.name = real[image.name]
+        model.write_binary(str(result))
+        record = {
+            "fingerprint": fingerprint,
+            "orientations": {photo.name: photo.header.orientation for photo in photos},
+            "notes": _notes(photos, finding, left_out),
+        }
+        write_json(result / result_cache.RECORD, record)
+
+
+def _notes(photos: Sequence[SfmPhoto], finding: Finding, left_out: Sequence[str]) -> list[str]:
+    """What the user should know about the model, in words."""
+    angles = sorted({round(angle) for angle in finding.angles})
+    seen = f"{angles[0]}°" if len(angles) == 1 else f"{angles[0]}° to {angles[-1]}°" if angles else ""
+    origin = "given by EXIF and refined" if all(photo.focal_known for photo in photos) else "estimated from the photos"
+    notes = [
+        f"structure from motion placed {finding.registered} of {len(photos)} photos with {finding.points} points at "
+        f"{finding.error:.2f} pixels" + (f"; field of view {seen}, {origin}" if seen else "")
+    ]
+    if left_out:
+        listed = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
+        notes.append(f"left out, because they could not be placed: {listed}")
+    doubts = [doubt for doubt in finding.doubts if "could be placed" not in doubt]
+    if doubts:
+        notes.append(
+            f"the cameras found may be wrong: {'; '.join(doubts)}; if the result looks folded or bent, take more "
+            "photos or give a COLMAP model"
+        )
+    return notes

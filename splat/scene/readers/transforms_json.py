@@ -1,0 +1,205 @@
+"""transforms.json of Blender's synthetic sets, nerfstudio and instant-ngp.
+
+All three give camera-to-world matrices with OpenGL axes (x right, y up, z backwards); they differ in where the
+intrinsics are and in what an image path may leave out. The world frame is kept as it is in the file.
+"""
+
+import json
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from splat.errors import InputError
+from splat.scene.build import RawScene, RawView
+from splat.scene.images import IMAGE_SUFFIXES, read_header
+from splat.scene.masks import find_masks
+from splat.scene.readers.image_folder import ImageFolder, resolve, shrunk_folder
+from splat.scene.readers.sparse_ply import read_sparse_points
+from splat.scene.undistort import MODELS, Lens, unknown_model
+
+_OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+_SPLITS = {"train": False, "test": True}
+
+
+def find_transforms(root: Path) -> Path | None:
+    """transforms.json, or transforms_train.json, in ``root``."""
+    for name in ("transforms.json", "transforms_train.json"):
+        if (root / name).is_file():
+            return root / name
+    return None
+
+
+def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
+    """Read the scene described by ``path`` (and its sibling transforms_test.json). Raises InputError."""
+    root = path.parent
+    meta = _read_json(path)
+    frames = [(frame, meta, None, path) for frame in _frames(meta, path)]
+    if path.name == "transforms_train.json":
+        frames = [(frame, meta, False, path) for frame, *_ in frames]
+        other = next(
+            (root / f"transforms_{s}.json" for s in ("test", "val") if (root / f"transforms_{s}.json").is_file()), None
+        )
+        if other is not None:
+            held_out = _read_json(other)
+            frames += [(frame, held_out, True, other) for frame in _frames(held_out, other)]
+    elif meta.get("test_filenames"):
+        tests = {_plain(name) for name in meta["test_filenames"]}
+        frames = [(frame, meta, _plain(frame["file_path"]) in tests, path) for frame, *_ in frames]
+    kind = _kind(meta, frames[0][0])
+    files = [_plain(frame["file_path"]) for frame, *_ in frames]
+    top = _common_folder(files)
+    names = [file[len(top) + 1 :] if top else file for file in files]
+    folder = root / top if top else root
+    shrunk, note = shrunk_folder(folder, names, downscale) if top else (ImageFolder(folder), None)
+    masks = find_masks(folder, names)
+    views, groups = [], {}
+    for (frame, source, held_out, origin), name in zip(frames, names, strict=True):
+        full = _with_suffix(folder, name)
+        lens = _lens({**source, **frame}, full, origin)
+        group = groups.setdefault(lens, len(groups))
+        image = resolve(shrunk.path, name) if shrunk.factor > 1 else None
+        mask = root / frame["mask_path"] if frame.get("mask_path") else masks.get(name)
+        pose = _world_to_camera(frame, origin)
+        views.append(RawView(name, image or full, lens, group, pose, held_out=held_out, mask=mask))
+    points = read_sparse_points(root, meta, path)
+    return RawScene(
+        root,
+        kind,
+        views,
+        xyz=None if points is None else points[0],
+        rgb=None if points is None else points[1],
+        notes=(note,) if note else (),
+        transparent_background=kind != "nerfstudio",
+        shrunk=shrunk.factor,
+        origin=str(path),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); repair it or export it again") from error
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path} holds a {type(value).__name__}, expected an object with the key 'frames'; export it again"
+        )
+    return value
+
+
+def _frames(meta: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    frames = meta.get("frames")
+    if not isinstance(frames, list) or not frames:
+        raise InputError(f"{path} has no 'frames', expected a list with one entry per image; export it again")
+    for index, frame in enumerate(frames):
+        for key in ("file_path", "transform_matrix"):
+            if not isinstance(frame, dict) or key not in frame:
+                raise InputError(f"frame {index} of {path} lacks '{key}'; export the file again")
+    return frames
+
+
+def _kind(meta: dict[str, Any], frame: dict[str, Any]) -> str:
+    if "aabb_scale" in meta or "is_fisheye" in meta or "n_extra_learnable_dims" in meta:
+        return "instant-ngp"
+    if "camera_angle_x" in meta and not ({"fl_x", "camera_model"} & (meta.keys() | frame.keys())):
+        return "blender"
+    return "nerfstudio"
+
+
+def _plain(file: str) -> str:
+    """A relative path with forward slashes and no leading './'."""
+    return PurePosixPath(str(file).replace("\\", "/")).as_posix()
+
+
+def _common_folder(files: list[str]) -> str:
+    """The first folder if all files share it and it only holds images, as nerfstudio's ``images/``; else ''."""
+    tops = {file.split("/")[0] if "/" in file else "" for file in files}
+    top = tops.pop()
+    return top if not tops and top not in ("", "..") else ""
+
+
+def _with_suffix(folder: Path, name: str) -> Path:
+    """The image file; Blender and instant-ngp leave the suffix out. The caller reports missing ones."""
+    path = folder / name
+    if path.is_file():
+        return path
+    for suffix in (".png", ".jpg", ".jpeg", *sorted(IMAGE_SUFFIXES)):
+        candidate = path.with_name(path.name + suffix)
+        if candidate.is_file():
+            return candidate
+    return path
+
+
+def _lens(values: dict[str, Any], image: Path, path: Path) -> Lens:
+    """Intrinsics of one frame, whose own values come before those of the whole file."""
+
+    def number(key: str, default: float | None = None) -> float | None:
+        value = values.get(key, default)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"'{key}' in {path} is {value!r}, expected a number; export the file again")
+        return float(value)
+
+    width, height = number("w"), number("h")
+    if not width or not height:
+        if not image.is_file():  # report a missing image as such
+            raise InputError(f"the image {image} named in {path} does not exist; put it there or remove its frame")
+        header = read_header(image)
+        width, height = header.width, header.height
+    width, height = int(width), int(height)
+    fx = number("fl_x") or _focal(number("camera_angle_x"), number("x_fov"), width)
+    fy = number("fl_y") or _focal(number("camera_angle_y"), number("y_fov"), height)
+    fx, fy = fx or fy, fy or fx
+    if fx is None or fy is None:
+        raise InputError(
+            f"{path} gives no focal length, expected 'fl_x' in pixels or 'camera_angle_x' in radians; add one"
+        )
+    cx, cy = number("cx", width / 2), number("cy", height / 2)
+    model = values.get("camera_model", "OPENCV_FISHEYE" if values.get("is_fisheye") else "OPENCV")
+    k = [number(f"k{i}", 0.0) for i in range(1, 7)]
+    p = [number("p1", 0.0), number("p2", 0.0)]
+    if "ftheta_p0" in values or model not in ("OPENCV", "OPENCV_FISHEYE", "PINHOLE", "SIMPLE_PINHOLE", "FULL_OPENCV"):
+        raise unknown_model(str(path), "f-theta" if "ftheta_p0" in values else str(model))
+    if model == "OPENCV_FISHEYE":
+        distortion = k[:4]
+    elif "PINHOLE" in model:
+        model, distortion = "PINHOLE", []
+    elif any(k[2:]):
+        model, distortion = "FULL_OPENCV", [*k[:2], *p, *k[2:]]
+    else:
+        model, distortion = "OPENCV", [*k[:2], *p]
+    assert model in MODELS
+    return Lens(model, tuple(float(x) for x in (fx, fy, cx, cy, *distortion)), width, height)
+
+
+def _focal(radians: float | None, degrees: float | None, size: int) -> float | None:
+    angle = radians if radians is not None else None if degrees is None else math.radians(degrees)
+    return None if not angle else 0.5 * size / math.tan(0.5 * angle)
+
+
+def _world_to_camera(frame: dict[str, Any], path: Path) -> np.ndarray:
+    """(4, 4) OpenCV world-to-camera; a rotation that is off by rounding is made exact."""
+    try:
+        given = np.array(frame["transform_matrix"], np.float64)
+    except (ValueError, TypeError):
+        given = np.zeros(0)
+    if given.shape not in ((4, 4), (3, 4)):
+        raise InputError(
+            f"the transform_matrix of {frame['file_path']} in {path} is not a 4×4 matrix of numbers; "
+            "export the file again"
+        )
+    pose = np.eye(4)
+    pose[:3] = given[:3]
+    pose = pose @ _OPENGL_TO_OPENCV
+    if not np.isfinite(pose).all():
+        return pose  # build() names the image
+    u, scale, v = np.linalg.svd(pose[:3, :3])
+    if np.abs(scale - 1).max() < 1e-2:
+        pose[:3, :3] = u @ v
+    result = np.eye(4)
+    result[:3, :3] = pose[:3, :3].T
+    result[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
+    return result

@@ -1,0 +1,130 @@
+"""A video as a scene: its sharpest frames become the photos."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from splat.errors import InputError
+from splat.files import write_json
+from splat.scene.build import RawScene
+from splat.scene.progress import Report, reporter
+from splat.scene.readers.photo_folder import read_photos
+from splat.scene.sfm import result_cache
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".wmv"})
+FRAMES_PER_SECOND = 2.0
+FEWEST, MOST = 24, 150  # frames taken from short and long videos
+_CANDIDATES = 6  # frames looked at per frame taken
+_LOOK_SIDE = 480  # pixels; sharpness is judged on a small copy
+_QUALITY = 95  # JPEG
+_HEAD = 1 << 20  # bytes of the file that enter the fingerprint
+
+
+def find_video(folder: Path) -> Path | None:
+    """The only video in ``folder``, or None. Raises InputError when there are several."""
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    if len(found) > 1:
+        raise InputError(
+            f"{folder} holds {len(found)} videos ({found[0].name}, {found[1].name}…); give one of them by its path"
+        )
+    return found[0] if found else None
+
+
+def read_video(path: Path, downscale: float, progress: Report | bool) -> RawScene:
+    """Take frames from ``path`` (kept beside it in .splat/), then treat them as photos. Raises InputError."""
+    fingerprint = _fingerprint(path)
+    places = result_cache.places(path.parent, f"{path.name}.frames", fingerprint)
+    folder = result_cache.find(places, fingerprint)
+    if folder is None:
+        folder = result_cache.writable(places)
+        with reporter(progress) as report:
+            _extract(path, folder, fingerprint, report)
+    record = result_cache.read_record(folder)
+    notes = (f"took the {record['taken']} sharpest of {record['frames']} frames of {path.name}",)
+    raw = read_photos(folder, folder, downscale, progress, "video", ordered=True, extra_notes=notes)
+    return dataclasses.replace(raw, root=path)
+
+
+def _fingerprint(path: Path) -> str:
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    settings = f"{path.stat().st_size} {FRAMES_PER_SECOND} {FEWEST} {MOST} {_CANDIDATES}"
+    return hashlib.blake2b(head + settings.encode(), digest_size=16).hexdigest()
+
+
+def _extract(path: Path, folder: Path, fingerprint: str, report: Report) -> None:
+    """Write the sharpest frame of each interval as JPEG."""
+    frames, rate = count_frames(path)
+    with result_cache.filling(folder) as work:
+        taken = 0
+        for index, frame in sharpest_frames(path, frames, frames_wanted(frames, rate), report):
+            name = str(work / f"frame_{index:06d}.jpg")
+            if not cv2.imwrite(name, frame, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
+                raise InputError(f"cannot write {name}; free some space")
+            taken += 1
+        if taken < 3:
+            raise InputError(f"the video {path} has {taken} readable frames, expected at least 3; record a longer one")
+        write_json(work / result_cache.RECORD, {"fingerprint": fingerprint, "frames": frames, "taken": taken})
+
+
+def frames_wanted(frames: int, rate: float) -> int:
+    """How many of ``frames`` at ``rate`` per second to take: two a second, but neither too few nor too many."""
+    return min(frames, max(FEWEST, min(MOST, math.ceil(frames / rate * FRAMES_PER_SECOND))))
+
+
+def count_frames(path: Path) -> tuple[int, float]:
+    """Number of frames and frames per second. Raises InputError when ``path`` is no readable video."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        if not video.isOpened():
+            raise InputError(f"{path} cannot be read as a video; convert it to MP4 (H.264), or give a folder of photos")
+        frames, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), float(video.get(cv2.CAP_PROP_FPS))
+        if frames <= 0:  # some containers do not say
+            frames = 0
+            while video.grab():
+                frames += 1
+    finally:
+        video.release()
+    if frames == 0:
+        raise InputError(f"the video {path} has no readable frame; convert it to MP4 (H.264)")
+    return frames, rate if math.isfinite(rate) and rate > 0 else 30.0
+
+
+def sharpest_frames(path: Path, frames: int, wanted: int, report: Report) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (index, BGR frame) of the sharpest candidate in each of ``wanted`` equal intervals."""
+    interval = frames / wanted
+    step = max(1, int(interval / _CANDIDATES))
+    video = cv2.VideoCapture(str(path))
+    best: tuple[float, int, np.ndarray] | None = None
+    current = index = 0
+    try:
+        while video.grab():
+            if int(index / interval) != current:
+                if best is not None:
+                    yield best[1], best[2]
+                best, current = None, int(index / interval)
+                report("taking frames", index / frames)
+            if index % step == 0 or best is None:
+                ok, frame = video.retrieve()
+                if ok:
+                    score = sharpness(frame)
+                    if best is None or score > best[0]:
+                        best = score, index, frame
+            index += 1
+    finally:
+        video.release()
+    if best is not None:
+        yield best[1], best[2]
+    report("taking frames", 1.0)
+
+
+def sharpness(frame: np.ndarray) -> float:
+    """Variance of the Laplacian of a small grey copy: falls with motion blur and bad focus."""
+    scale = min(1.0, _LOOK_SIDE / max(frame.shape[:2]))
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), cv2.CV_32F).var())

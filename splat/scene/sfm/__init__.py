@@ -1,0 +1,1 @@
+"""Structure from motion: cameras and sparse points from bare photos."""

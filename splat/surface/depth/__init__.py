@@ -1,0 +1,1 @@
+"""Depth maps of a cloud: from the rasterizer, or by stereo between renderings."""

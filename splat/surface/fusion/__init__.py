@@ -1,0 +1,1 @@
+"""Depth maps to a surface: truncated signed distance and marching cubes."""

@@ -1,0 +1,1 @@
+"""Triangle meshes: files, colours, textures, drawing."""

@@ -1,0 +1,1 @@
+"""Methods that plug into the trainer beside the strategy, one file each."""

@@ -1,0 +1,66 @@
+"""A limit of sharpness: the 3D smoothing filter of Yu et al. 2024, "Mip-Splatting", §4.1.
+
+A Gaussian cannot be finer than the photo that shows it finest has pixels: it is drawn blurred by a filter of that size,
+at an opacity that keeps its mass. The cloud that is written has the filter worked in.
+"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from splat.camera import Camera
+from splat.cloud import GaussianCloud
+from splat.training.config.config import SmoothConfig
+from splat.training.hooks.hook import Part
+from splat.training.population import Population
+from splat.training.strategies import Moment
+
+FILTER = "filter"
+"""Column of a cloud in training: standard deviation of each Gaussian's filter, world units."""
+_NEAR = 0.2  # world units; nearer views do not count
+_MARGIN = 0.15  # of the picture's size, by which a centre may lie outside
+_MOST = 1 - 1e-6  # opacity
+
+
+def part(config: SmoothConfig) -> Part:
+    """The part that filters with the settings ``config``."""
+
+    def first(cloud: GaussianCloud) -> GaussianCloud:
+        return cloud.replace(extras=dict(cloud.extras) | {FILTER: torch.zeros_like(cloud.logit_opacities)})
+
+    return Part("smooth", first=first, drawn=filtered, refine=functools.partial(refine, config))
+
+
+def filtered(cloud: GaussianCloud) -> GaussianCloud:
+    """``cloud`` with its filter worked in: s′ = √(s² + f²), o′ = o · √(Π s² / Π s′²)."""
+    width = cloud.extras[FILTER].detach()[:, None]
+    squares = (2 * cloud.log_scales).exp()
+    wide = squares + width.square()
+    log_ratio = 0.5 * (2 * cloud.log_scales - wide.log()).sum(1)
+    opacity = (cloud.logit_opacities.sigmoid() * log_ratio.exp()).clamp(1e-7, _MOST)
+    extras = {name: values for name, values in cloud.extras.items() if name != FILTER}
+    return cloud.replace(log_scales=0.5 * wide.log(), logit_opacities=torch.logit(opacity), extras=extras)
+
+
+def refine(config: SmoothConfig, population: Population, moment: Moment) -> None:
+    """Measure the filter anew every ``config.every`` steps and where rows were added or moved."""
+    if moment.step % config.every == 1 % config.every:
+        cameras = [moment.survey.shots(index).camera for index in range(moment.survey.photos)]
+        population.cloud.extras[FILTER].copy_(widths(population.cloud.means, cameras, config.filter))
+
+
+def widths(means: Tensor, cameras: list[Camera], variance: float) -> Tensor:
+    """(N,) filter for points ``means`` (N, 3): √variance times the size of a pixel in the view that shows it finest.
+
+    Points that no view shows get the largest of the others.
+    """
+    finest = torch.full((len(means),), torch.inf, device=means.device)
+    for camera in cameras:
+        pixels, depth = camera.project(means)
+        x, y = pixels[:, 0] / camera.width, pixels[:, 1] / camera.height
+        inside = (depth > _NEAR) & (x > -_MARGIN) & (x < 1 + _MARGIN) & (y > -_MARGIN) & (y < 1 + _MARGIN)
+        finest = torch.minimum(finest, torch.where(inside, depth / max(camera.fx, camera.fy), torch.inf))
+    seen = finest.isfinite()
+    largest = finest[seen].max() if bool(seen.any()) else finest.new_zeros(())
+    return variance**0.5 * torch.where(seen, finest, largest)

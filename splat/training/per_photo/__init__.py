@@ -1,0 +1,1 @@
+"""Parameters of single photos: exposure, bilateral grid, pose."""

@@ -1,0 +1,1 @@
+"""Where to look from: camera paths, views between photos, cameras around a cloud."""
