@@ -19,10 +19,10 @@ find_python() {
     fail "no Python 3.10 or newer found; install one (Debian, Ubuntu: sudo apt install python3 python3-venv) or set PYTHON"
 }
 
-# What the environment was made from: a change of any of it makes it anew. Python files are not among it, because
-# they are used from this folder directly.
+# What the environment was made from: a change of any of it makes it anew. Of the Python files the names alone: they are
+# used from this folder directly, but the installation lists the modules one by one.
 fingerprint() {
-    { "$python" --version; pwd; find pyproject.toml constraints.txt CMakeLists.txt tools/setup.sh cpu cuda/math -type f |
+    { "$python" --version; pwd; find splat -name '*.py' | LC_ALL=C sort; find pyproject.toml constraints.txt CMakeLists.txt tools/setup.sh cpu cuda/math -type f |
         LC_ALL=C sort | xargs cat; } | cksum
 }
 
