@@ -99,3 +99,24 @@ class Camera:
         pose[:3, 3] = -rotation @ position
         focal = 0.5 * height / math.tan(math.radians(fov_degrees) / 2)
         return Camera(focal, focal, width / 2, height / 2, width, height, pose)
+
+
+def unproject(camera: Camera, depth: Tensor) -> Tensor:
+    """(H, W, 3) float64 world positions of the pixels of ``depth`` (H, W) z-depth."""
+    height, width = depth.shape
+    x = (torch.arange(width, dtype=torch.float64) + 0.5 - camera.cx) / camera.fx
+    y = (torch.arange(height, dtype=torch.float64) + 0.5 - camera.cy) / camera.fy
+    z = depth.double()
+    local = torch.stack([x * z, y[:, None] * z, z], -1)
+    pose = camera.world_to_camera.double()
+    return (local - pose[:3, 3]) @ pose[:3, :3]
+
+
+def unproject_pixels(camera: Camera) -> Tensor:
+    """(H·W, 2) float64 pixel centres, row by row."""
+    y, x = torch.meshgrid(
+        torch.arange(camera.height, dtype=torch.float64) + 0.5,
+        torch.arange(camera.width, dtype=torch.float64) + 0.5,
+        indexing="ij",
+    )
+    return torch.stack([x.flatten(), y.flatten()], 1)

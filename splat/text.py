@@ -46,3 +46,12 @@ def score(value: float | None, digits: int) -> str:
     if value is None:
         return "–"
     return f"{value:.{digits}f}" if math.isfinite(value) else "∞" if value > 0 else "–"
+
+
+def amount(value: float) -> str:
+    """Bytes for people: 1536 → '1.5 kB' (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

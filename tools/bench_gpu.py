@@ -25,10 +25,10 @@ from splat.errors import InputError, OutOfMemory
 from splat.files import write_json
 from splat.native import cuda_sort
 from splat.ops.adam import AdamState
+from splat.ops.photometric_loss import compare_images
 from splat.rendering import RenderOptions, check_backend, cuda, get_backend
-from splat.rendering.cpu import AdamHyper
+from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import ImageGradients
-from splat.training.gpu_kernels import compare_images
 
 DEVICE = "cuda"
 FULL = "does not fit into the GPU's memory"

@@ -36,7 +36,7 @@ from splat.ops.adam import AdamState
 from splat.ops.mcmc import add_noise
 from splat.ops.photometric_loss import image_loss
 from splat.rendering import ImageGradients, RenderOptions, cpu
-from splat.rendering.cpu import AdamHyper
+from splat.rendering.fused_step import AdamHyper
 from splat.scene import Scene
 
 COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)

@@ -60,13 +60,14 @@ def scores(cloud, view, options) -> list[float]:
     """PSNR of the right half of ``view``'s photo, dB, for each of `FITS`."""
     from splat.priors.wild.appearance_fitting import fit_exposure, fit_grid, left_half
     from splat.rendering import render
+    from splat.training.per_photo import bilateral_grid
     from splat.training.per_photo import exposure as exposures
 
     photo = view.load().rgb.float() / 255
     left = left_half(*photo.shape[:2])
     raw = render(cloud, view.camera, options=options).rgb.clamp(0, 1)
     fitted = exposures.expose(raw, fit_exposure(raw, photo, left)).clamp(0, 1)
-    with_grid = exposures.apply_grid(fitted, fit_grid(fitted, photo, left))
+    with_grid = bilateral_grid.apply_grid(fitted, fit_grid(fitted, photo, left))
     return [right_psnr(picture, photo, left) for picture in (raw, fitted, with_grid)]
 
 

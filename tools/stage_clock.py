@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from splat.rendering import cpu
 from splat.training import trainer
+from splat.training.state import Setup
 
 
 class Clock:
@@ -48,7 +49,7 @@ class Clock:
 
 
 @contextmanager
-def stage_clock(setup: trainer.Setup, clock: Clock) -> Iterator[Callable[[], dict[str, float]]]:
+def stage_clock(setup: Setup, clock: Clock) -> Iterator[Callable[[], dict[str, float]]]:
     """Inside the block, the trainer's calls are timed; the function that it yields gives seconds by stage so far.
 
     Of the stages inside the core, what its own clock counts; "drawing" and "update" are the rest of those calls.

@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from splat.cli.plain_parser import READERS, amount, duration, require, whole_number
+from splat.cli.checks import READERS, require, whole_number
 from splat.files import write_json
+from splat.text import amount, duration
 
 __all__ = [
     "amount", "console", "counter", "duration", "emit_json", "grid", "heading", "parse", "registry", "require", "say",

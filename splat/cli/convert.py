@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from splat.cli.checks import require, whole_number
 from splat.cli.inputs import open_subject
-from splat.cli.plain_parser import amount, parse, require, whole_number
+from splat.cli.plain_parser import parse
 from splat.cli.spinner import waiting
 from splat.errors import InputError
+from splat.text import amount
 
 if TYPE_CHECKING:
     from splat.cloud_arrays import Table

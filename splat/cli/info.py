@@ -9,8 +9,9 @@ from rich.markup import escape
 
 from splat.cli.console import console, emit_json, grid, heading, table
 from splat.cli.inputs import kind_of
-from splat.cli.plain_parser import amount, duration, parse
+from splat.cli.plain_parser import parse
 from splat.cli.spinner import waiting
+from splat.text import amount, duration
 
 if TYPE_CHECKING:
     from splat.cloud_arrays import Table

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from splat.cli.plain_parser import require
+from splat.cli.checks import require
 from splat.errors import InputError
 
 if TYPE_CHECKING:

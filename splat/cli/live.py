@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splat.cli.console import say
+from splat.cli.train_result import save_stopped
 
 if TYPE_CHECKING:
     from splat.scene import Scene
@@ -20,7 +21,7 @@ def train_watched(
     reader of the page stopped leaves cloud, report and a checkpoint to resume from.
     """
     from splat.cli.progress import training_display
-    from splat.cli.train import show_result, what_now
+    from splat.cli.train_result import show_result, what_now
     from splat.cli.view import address, serve
     from splat.training import train
     from splat.viewer import Look
@@ -49,14 +50,3 @@ def train_watched(
         return result
     finally:
         live.close()
-
-
-def save_stopped(result: "TrainResult", scene: "Scene") -> None:
-    """Write the cloud and the report of a run that was stopped before its end."""
-    from splat import formats
-    from splat.report import write_report
-
-    cloud = result.out / "cloud.ply"
-    formats.write(result.cloud.replace(extras={}).to("cpu"), cloud)
-    say(f"cloud    {cloud}")
-    say(f"report   {write_report(result.out, scene)}")

@@ -7,24 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from splat.errors import InputError
+from splat.cli.checks import READERS
 
 T = TypeVar("T")
-
-
-def whole_number(text: str) -> int:
-    """The integer that ``text`` says, with an optional factor k (thousand) or M (million)."""
-    factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
-    try:
-        value = float(text[:-1] if factor > 1 else text) * factor
-        if value == int(value):
-            return int(value)
-    except (ValueError, OverflowError):
-        pass  # said below, in the same words as for a fraction
-    raise ValueError(f"'{text}' is not a whole number such as 30000, 300k or 1.5M")
-
-
-READERS = {int: whole_number, float: float, str: str, Path: Path}
 
 
 def parse(command: str, into: Callable[..., T], arguments: Sequence[str], aliases: Mapping[str, str] = {}) -> T:
@@ -91,28 +76,3 @@ def _value(kind: type, text: str) -> Any:
     if text.lower() in ("none", "") or (kind in (str, Path) and text.startswith("-") and text != "-"):
         raise ValueError(text)
     return READERS[kind](text)
-
-
-def amount(value: float) -> str:
-    """Bytes for people: 1536 → '1.5 kB' (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 75 → '1 min 15 s'."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def require(path: Path, what: str) -> Path:
-    """``path`` if it exists; InputError otherwise."""
-    if not path.exists():
-        raise InputError(f"{path}: no such {what}; check the path")
-    return path

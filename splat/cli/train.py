@@ -1,6 +1,5 @@
 """``splat train``: turns photos or a COLMAP scene into a Gaussian cloud."""
 
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from splat.cli.console import console, grid, heading, parse, registry, require, say
+from splat.cli.console import parse, registry, require, say
+from splat.cli.train_result import show_result, what_now
 from splat.errors import InputError
 from splat.training import budget
 from splat.training.config import config as settings
@@ -186,35 +186,3 @@ def train_and_show(
         raise KeyboardInterrupt(what_now(path, out)) from None
     show_result(result)
     return result
-
-
-def what_now(scene: Path, out: Path) -> str:
-    """What somebody who interrupted a run should know."""
-    checkpoints = sorted((out / "checkpoints").glob("step_*.pt"))
-    if not checkpoints:
-        return f"there is no checkpoint in {out} yet"
-    command = shlex.join(["splat", "train", str(scene), "--out", str(out), "--resume"])
-    return f"the checkpoint is {checkpoints[-1]}; go on with: {command}"
-
-
-def show_result(result: "TrainResult") -> None:
-    """Print the metrics and where the results are."""
-    from splat.cli.info import metric_text
-
-    names = {
-        "steps": "steps",
-        "seconds": "time",
-        "gaussians": "Gaussians",
-        "psnr": "PSNR",
-        "ssim": "SSIM",
-        "lpips": "LPIPS",
-        "peak_memory_bytes": "peak memory",
-    }
-    rows = [(text, metric_text(name, result.metrics[name])) for name, text in names.items()]
-    console.print()
-    heading("Held-out photos")
-    console.print(grid(rows))
-    if result.out is not None:
-        console.print()
-        for name, text in (("cloud.ply", "cloud"), ("report.html", "report"), ("renders", "pictures")):
-            say(f"{text:<8} {result.out / name}")

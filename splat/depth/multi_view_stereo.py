@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splat.camera import Camera
+from splat.camera import Camera, unproject, unproject_pixels
 from splat.depth.plane_sweep import Picture, sweep
 from splat.depth.scene_plane import Plane, scene_plane, shown
 from splat.scene.background import of_colour, plain_colour
@@ -170,17 +170,6 @@ def _lattice(shape: torch.Size, every: int) -> Tensor:
     return chosen
 
 
-def unproject(camera: Camera, depth: Tensor) -> Tensor:
-    """(H, W, 3) float64 world positions of the pixels of ``depth`` (H, W) z-depth."""
-    height, width = depth.shape
-    x = (torch.arange(width, dtype=torch.float64) + 0.5 - camera.cx) / camera.fx
-    y = (torch.arange(height, dtype=torch.float64) + 0.5 - camera.cy) / camera.fy
-    z = depth.double()
-    local = torch.stack([x * z, y[:, None] * z, z], -1)
-    pose = camera.world_to_camera.double()
-    return (local - pose[:3, 3]) @ pose[:3, :3]
-
-
 def _covered(points: Tensor, camera: Camera, depth: Tensor) -> Tensor:
     """(H, W) bool: where one of ``points`` (M, 3) falls on a pixel at its depth."""
     height, width = depth.shape
@@ -265,16 +254,6 @@ def _agrees(own: Camera, depth: np.ndarray, other: Camera, found: np.ndarray) ->
         (depth_back - torch.from_numpy(depth).flatten()).abs() < _DEPTH * depth_back
     )
     return (near.numpy() & seen).reshape(depth.shape)
-
-
-def unproject_pixels(camera: Camera) -> Tensor:
-    """(H·W, 2) float64 pixel centres, row by row."""
-    y, x = torch.meshgrid(
-        torch.arange(camera.height, dtype=torch.float64) + 0.5,
-        torch.arange(camera.width, dtype=torch.float64) + 0.5,
-        indexing="ij",
-    )
-    return torch.stack([x.flatten(), y.flatten()], 1)
 
 
 def _depth_map(camera: Camera, found: tuple[np.ndarray, np.ndarray] | None, times: np.ndarray) -> DepthMap:

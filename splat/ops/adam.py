@@ -13,12 +13,20 @@ import torch
 from torch import Tensor
 
 from splat.cloud import FIELDS, GaussianCloud
-from splat.native import cpu_library, cuda_launcher
-from splat.native.cuda_structs import adam
-from splat.training import gpu_kernels
+from splat.native import cpu_library, cuda_launcher, cuda_structs
+from splat.native.cuda_launcher import blocks_for
+from splat.native.cuda_structs import FLOAT, INT, fill, pointers, structure
 
 if TYPE_CHECKING:
-    from splat.rendering.cpu import AdamHyper
+    from splat.rendering.fused_step import AdamHyper
+
+NONE_BAD = 2**31 - 1  # what `adam_rows` reports when all rows are finite
+MAX_WIDTH = 256  # values per row that `adam_rows` takes
+
+_Rows = structure(
+    "Rows", **pointers("p", "m", "v", "g", "visible"), rows=INT, width=INT, head=INT, head_rate=FLOAT, tail_rate=FLOAT,
+    adam=cuda_structs.Adam, regulariser=INT, weight=FLOAT, **pointers("first_bad"),
+)  # fmt: skip
 
 _POINTER, _INT64, _DOUBLE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
 _ARGUMENTS = [_POINTER] * 4 + [_INT64] * 3 + [_DOUBLE] * 5 + [_INT64, _POINTER, _INT, _DOUBLE]
@@ -92,7 +100,7 @@ def adam_step(
             rates = (rate, rate)
         weight = {"logit_opacities": hyper.opacity_reg, "log_scales": hyper.scale_reg}.get(name, 0.0)
         on_cpu = tensor.device.type == "cpu" and tensor.dtype == torch.float32
-        on_gpu = cuda_launcher.runs_on(tensor) and tensor[:1].numel() <= gpu_kernels.MAX_WIDTH
+        on_gpu = cuda_launcher.runs_on(tensor) and tensor[:1].numel() <= MAX_WIDTH
         update = _step_compiled if on_cpu or on_gpu else _step_torch
         first = update(
             name, tensor, gradients[name], state, hyper, rates, visible if hyper.visible_only else None, weight
@@ -125,10 +133,10 @@ def _step_compiled(
     head = 3 if name == "sh" else width
     kind, weight = _REGULARISERS.get(name, 0) if weight else 0, weight / tensor.numel()
     if cuda_launcher.runs_on(tensor):
-        constants = adam(hyper.step, hyper.beta1, hyper.beta2, hyper.eps, not hyper.visible_only)
-        columns = gpu_kernels.RowRates(head, *rates)
-        row = int(gpu_kernels.adam_rows(tensor, moments, gradient, columns, constants, visible, kind, weight))
-        return -1 if row == gpu_kernels.NONE_BAD else row
+        constants = cuda_structs.adam(hyper.step, hyper.beta1, hyper.beta2, hyper.eps, not hyper.visible_only)
+        columns = RowRates(head, *rates)
+        row = int(adam_rows(tensor, moments, gradient, columns, constants, visible, kind, weight))
+        return -1 if row == NONE_BAD else row
     return cpu_library.function("splat_adam", _ARGUMENTS, _INT64)(
         *(cpu_library.pointer(one, torch.float32) for one in (tensor, *moments, gradient)),
         tensor.shape[0],
@@ -178,3 +186,49 @@ def _step_torch(
         move *= rates[0]
     tensor.sub_(torch.where(mask, move, torch.zeros_like(move)))
     return -1 if bool(good.all()) else int((~good).nonzero()[0, 0])
+
+
+@dataclass(frozen=True)
+class RowRates:
+    """Learning rates of a (rows, width) tensor: of its first ``head`` columns, and of the others."""
+
+    head: int
+    head_rate: float
+    tail_rate: float
+
+
+def adam_rows(
+    tensor: Tensor,
+    moments: tuple[Tensor, Tensor],
+    gradient: Tensor,
+    rates: RowRates,
+    constants: cuda_structs.Adam,
+    visible: Tensor | None = None,
+    regulariser: int = 0,
+    weight: float = 0.0,
+) -> Tensor:
+    """One Adam step in place on a tensor (N, …) of up to 256 values per row; rows that are not finite are left alone.
+
+    Args:
+        moments: first and second, of the tensor's shape.
+        constants: from `splat.native.cuda_structs.adam`.
+        visible: (N,) bool, rows to touch; None touches all.
+        regulariser: 0 none; 1 adds weight · ∂Σ sigmoid(tensor), 2 adds weight · ∂Σ exp(tensor) to the gradient.
+
+    Returns:
+        (1,) int32 on the GPU: the first row whose gradient is not finite, 2³¹ − 1 if there is none.
+    """
+    rows = len(tensor)
+    first_bad = torch.full((1,), NONE_BAD, dtype=torch.int32, device=tensor.device)
+    if tensor.numel() == 0:
+        return first_bad
+    width, threads = tensor.numel() // rows, MAX_WIDTH
+    gradient = gradient.contiguous()
+    step = fill(
+        _Rows, p=tensor, m=moments[0], v=moments[1], g=gradient,
+        visible=None if visible is None else (visible, torch.bool), first_bad=(first_bad, torch.int32),
+    )  # fmt: skip
+    step.rows, step.width, step.regulariser, step.weight = rows, width, regulariser, weight
+    step.head, step.head_rate, step.tail_rate, step.adam = rates.head, rates.head_rate, rates.tail_rate, constants
+    cuda_launcher.launcher(tensor.device).launch("adam", "adam_rows", blocks_for(rows, threads // width), threads, step)
+    return first_bad

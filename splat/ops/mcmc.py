@@ -10,7 +10,18 @@ from torch import Tensor
 
 from splat.cloud import GaussianCloud
 from splat.native import cpu_library, cuda_launcher
-from splat.training import gpu_kernels
+from splat.native.cuda_launcher import blocks_for
+from splat.native.cuda_structs import DOUBLE, FLOAT, INT, U64, fill, pointers, structure
+
+_Noise = structure(
+    "Noise", **pointers("means", "log_scales", "quats", "logits"), n=INT, min_opacity=FLOAT, strength=FLOAT,
+    seed=U64, step=U64,
+)  # fmt: skip
+_Relocation = structure(
+    "Relocation", **pointers("logits", "log_scales", "ratios"), n=INT, min_opacity=DOUBLE,
+    **pointers("new_logits", "new_log_scales"),
+)  # fmt: skip
+
 
 MAX_RATIO = 51  # largest number of Gaussians one is turned into
 _POINTER, _INT64, _UINT64 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
@@ -31,7 +42,7 @@ def add_noise(cloud: GaussianCloud, strength: float, seed: int, step: int, min_o
         min_opacity: opacity at which the gate is one half.
     """
     if cuda_launcher.runs_on(cloud.means):
-        gpu_kernels.mcmc_noise(cloud, strength, seed, step, min_opacity)
+        mcmc_noise(cloud, strength, seed, step, min_opacity)
         return
     if cloud.device.type != "cpu" or cloud.dtype != torch.float32:
         cloud.means.add_(_noise_torch(cloud, strength, seed, step, min_opacity))
@@ -71,7 +82,7 @@ def relocate(
         shapes = [tuple(tensor.shape) for tensor in (logit_opacities, log_scales, ratios)]
         raise ValueError(f"logit_opacities, log_scales and ratios have shapes {shapes}, expected (M,), (M, 3) and (M,)")
     if cuda_launcher.runs_on(logit_opacities):
-        return gpu_kernels.mcmc_relocate(logit_opacities, log_scales, ratios, min_opacity)
+        return mcmc_relocate(logit_opacities, log_scales, ratios, min_opacity)
     inputs = [tensor.detach().to("cpu", torch.float32).contiguous() for tensor in (logit_opacities, log_scales)]
     counts = ratios.to("cpu", torch.int64).contiguous()
     outputs = [torch.empty_like(tensor) for tensor in inputs]
@@ -119,3 +130,29 @@ def _wide_product(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
     low_part = (a & 0xFFFF) * b
     high_part = (a >> 16) * b + (low_part >> 16)
     return high_part >> 16, (high_part << 16 | low_part & 0xFFFF) & 0xFFFFFFFF
+
+
+def mcmc_noise(cloud: GaussianCloud, strength: float, seed: int, step: int, min_opacity: float) -> None:
+    """`splat.ops.mcmc.add_noise` for a float32 cloud on a GPU, with the same random numbers."""
+    noise = fill(
+        _Noise, means=cloud.means, log_scales=cloud.log_scales, quats=cloud.quats, logits=cloud.logit_opacities
+    )
+    noise.n, noise.min_opacity, noise.strength = len(cloud), min_opacity, strength
+    noise.seed, noise.step = seed % 2**64, step % 2**64
+    cuda_launcher.launcher(cloud.device).launch("mcmc", "mcmc_noise", blocks_for(len(cloud), 128), 128, noise)
+
+
+def mcmc_relocate(
+    logit_opacities: Tensor, log_scales: Tensor, ratios: Tensor, min_opacity: float
+) -> tuple[Tensor, Tensor]:
+    """`splat.ops.mcmc.relocate` for float32 tensors on a GPU."""
+    logits, scales = logit_opacities.detach().contiguous(), log_scales.detach().contiguous()
+    counts = ratios.to(logits.device, torch.int64).contiguous()
+    new_logits, new_scales = torch.empty_like(logits), torch.empty_like(scales)
+    relocation = fill(
+        _Relocation, logits=logits, log_scales=scales, ratios=(counts, torch.int64), new_logits=new_logits,
+        new_log_scales=new_scales,
+    )  # fmt: skip
+    relocation.n, relocation.min_opacity = len(logits), min_opacity
+    cuda_launcher.launcher(logits.device).launch("mcmc", "mcmc_relocate", blocks_for(len(logits), 128), 128, relocation)
+    return new_logits, new_scales

@@ -14,7 +14,16 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from splat.native import cpu_library, cuda_launcher
-from splat.training.gpu_kernels import compare_images
+from splat.native.cuda_launcher import blocks_for
+from splat.native.cuda_structs import FLOAT, INT, fill, pointers, structure
+
+TILE = 16
+# As in cuda/image_loss.cu, cuda/adam.cu and cuda/mcmc.cu.
+_Comparison = structure(
+    "Comparison", **pointers("rgb", "target", "mask"), height=INT, width=INT, ssim_weight=FLOAT,
+    **pointers("slopes", "grad", "sums"),
+)  # fmt: skip
+
 
 _POINTER, _INT64, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _C1, _C2 = 0.01**2, 0.03**2
@@ -177,3 +186,42 @@ def _check(rgb: Tensor, target: Tensor, mask: Tensor | None) -> tuple[int, int]:
     if mask is not None and mask.shape != rgb.shape[:2]:
         raise ValueError(f"mask has shape {tuple(mask.shape)}, expected {tuple(rgb.shape[:2])}")
     return rgb.shape[0], rgb.shape[1]
+
+
+def compare_images(
+    rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Sums behind the loss (1 − λ)·L1 + λ·(1 − SSIM), and its gradient. Does not wait for the GPU.
+
+    Args:
+        rgb: (H, W, 3) float32 rendering.
+        target: (H, W, 3) uint8 photo.
+        mask: (H, W) bool, True where a pixel counts; None counts all.
+        ssim_weight: λ.
+
+    Returns:
+        (4,) float64: Σ|x − y|, Σ SSIM, Σ(x clamped − y)² over pixels and channels, and the number of pixels; and the
+        gradient (H, W, 3), None when not asked for.
+    """
+    height, width = rgb.shape[:2]
+    rgb = rgb.detach().contiguous()
+    target = target.to(rgb.device).contiguous()
+    sums = torch.zeros(4, dtype=torch.float64, device=rgb.device)
+    if mask is None:
+        sums[3] = height * width
+    else:
+        mask = mask.to(rgb.device).contiguous()
+        sums[3] = mask.sum()
+    slopes = torch.empty(3, 3, height, width, device=rgb.device) if gradient else None
+    grad = torch.empty_like(rgb) if gradient else None
+    comparison = fill(
+        _Comparison, rgb=rgb, target=(target, torch.uint8), mask=None if mask is None else (mask, torch.bool),
+        slopes=slopes, grad=grad, sums=(sums, torch.float64),
+    )  # fmt: skip
+    comparison.height, comparison.width, comparison.ssim_weight = height, width, ssim_weight
+    blocks = blocks_for(width, TILE) * blocks_for(height, TILE)
+    run = cuda_launcher.launcher(rgb.device).launch
+    run("image_loss", "compare_images", blocks, TILE * TILE, comparison)
+    if gradient:
+        run("image_loss", "compare_images_backward", blocks, TILE * TILE, comparison)
+    return sums, grad

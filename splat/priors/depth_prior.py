@@ -7,10 +7,15 @@ from torch import Tensor
 
 from splat.camera import Camera
 from splat.depth.multi_view_stereo import DepthMap
-from splat.priors.correlation import correlation_loss, inverse, local_correlation_loss
 from splat.rendering.types import ImageGradients, Rendering
 from splat.training.hooks.hook import Part
-from splat.training.losses.image import Shot, When
+from splat.training.rng import generator
+from splat.training.step_types import Shot, When
+
+BOX = 0.25  # side of a box, in shorter sides of the picture
+BOXES = 8
+_FEWEST = 32  # pixels that a box must know
+_EPS = 1e-8
 
 _LOCAL = 1.0  # weight of the boxes beside the whole picture
 _COVERED = 0.1  # alpha from which a rendered depth means something
@@ -88,3 +93,39 @@ def _counting(rendering: Rendering, shot: Shot) -> Tensor:
     if shot.photo.mask is not None:
         counting &= shot.photo.mask.to(counting.device)
     return counting.float()
+
+
+def correlation_loss(depth: Tensor, prior: Tensor, weight: Tensor) -> Tensor:
+    """1 − weighted Pearson correlation of two maps; 0 where next to nothing is known. Differentiable in ``depth``.
+
+    Args:
+        depth, prior: (H, W), in the same kind of unit up to a positive scale and an offset.
+        weight: (H, W) ≥ 0, confidence of ``prior``; 0 excludes a pixel.
+    """
+    total = weight.sum()
+    if int((weight > 0).sum()) < _FEWEST:
+        return depth.sum() * 0
+    share = weight / total
+    a, b = depth - (share * depth).sum(), prior - (share * prior).sum()
+    variance_a, variance_b = (share * a * a).sum(), (share * b * b).sum()
+    return 1 - (share * a * b).sum() / (variance_a * variance_b + _EPS * _EPS).sqrt().clamp_min(_EPS)
+
+
+def local_correlation_loss(depth: Tensor, prior: Tensor, weight: Tensor, seed: int, step: int) -> Tensor:
+    """Mean of `correlation_loss` over `BOXES` boxes at places drawn for this ``step``."""
+    height, width = depth.shape
+    side = max(8, int(BOX * min(height, width)))
+    source = generator(seed, "boxes", step)
+    tops = torch.randint(max(1, height - side + 1), (BOXES,), generator=source).tolist()
+    lefts = torch.randint(max(1, width - side + 1), (BOXES,), generator=source).tolist()
+    losses = []
+    for top, left in zip(tops, lefts, strict=True):
+        box = (slice(top, top + side), slice(left, left + side))
+        losses.append(correlation_loss(depth[box], prior[box], weight[box]))
+    return torch.stack(losses).mean()
+
+
+def inverse(depth: Tensor) -> tuple[Tensor, Tensor]:
+    """1/depth where depth > 0, else 0, and where it is."""
+    known = depth > 0
+    return torch.where(known, 1 / torch.where(known, depth, torch.ones_like(depth)), torch.zeros_like(depth)), known

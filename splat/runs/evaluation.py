@@ -12,7 +12,6 @@ from torch import Tensor
 
 from splat import metrics
 from splat.cloud import GaussianCloud
-from splat.errors import InputError
 from splat.files import atomic_path
 from splat.rendering import RenderOptions, render
 from splat.scene.scene import Scene, View
@@ -117,11 +116,3 @@ def save_pictures(folder: Path, name: str, photo: Tensor, rgb: Tensor) -> None:
         pixels = (picture * 255 + 0.5).to(torch.uint8).numpy()
         with atomic_path(folder / f"{stem}_{kind}.jpg") as temporary:
             Image.fromarray(pixels).save(temporary, quality=92, subsampling=0)
-
-
-def check_views(scene: Scene) -> None:
-    """Raise InputError when nothing is left to train on."""
-    if not scene.train_views:
-        raise InputError(
-            f"{scene.root} has {len(scene.views)} photos, all held out for evaluation; training needs at least two"
-        )

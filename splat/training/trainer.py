@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -18,99 +18,33 @@ from splat.ops.mcmc import add_noise
 from splat.ops.nonfinite import first_nonfinite
 from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
-from splat.rendering.cpu import AdamHyper
+from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import Rendering
-from splat.runs.evaluation import check_views
-from splat.scene import ImageCache, Scene, View
+from splat.scene import ImageCache, Scene
 from splat.training import schedules
 from splat.training.budget import most_rows
 from splat.training.checkpoint import pack_population, unpack_population
 from splat.training.config.config import TrainConfig
-from splat.training.hooks import appearance_features, coarse_to_fine, dilated_rendering
-from splat.training.hooks.hook import (
-    Part,
-    Slopes,
-    hiding,
-    holding,
-    judged,
-    needs,
-    presented,
-    presented_with_slopes,
-    without_columns,
-)
+from splat.training.hooks import appearance_features, coarse_to_fine, dilated_rendering, surface_regularizers
+from splat.training.hooks.chain_rule import Slopes, presented, presented_with_slopes
+from splat.training.hooks.dropout import hiding
+from splat.training.hooks.hook import Part, holding, judged, needs, without_columns
 from splat.training.initialize import initialize
-from splat.training.losses import surface as surface_losses
-from splat.training.losses.image import Corrections, PictureLoss, Shot, When, picture_loss
+from splat.training.losses.image import Corrections, PictureLoss, picture_loss
+from splat.training.methods import parts_of, strategy_of
 from splat.training.per_photo import pose
 from splat.training.per_photo.parameters import PhotoParameters
-from splat.training.population import Population, populate
+from splat.training.population import populate
 from splat.training.rng import generator, photo_at, stream
-from splat.training.strategies import Moment, Strategy, parts_of, strategy_of
+from splat.training.state import Setup, State, check_views
+from splat.training.step_types import Shot, When
+from splat.training.strategies.strategy import Moment
 from splat.training.strategies.view_sampler import Survey
 from splat.training.update import Mean, update
 from splat.training.weight_averaging import averaged, take_in
 
 LOOK_ON_GPU = 10  # steps between two looks at the loss
 SMOOTHING = 0.02  # weight of the newest step in the running means of loss and error
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What stays the same over a run."""
-
-    scene: Scene
-    config: TrainConfig
-    strategy: Strategy
-    backend: ModuleType
-    cache: ImageCache  # of the training views
-    keypoints: tuple[tuple[Tensor | None, Tensor | None], ...]  # points and pixels of each training view
-    parts: tuple[Part, ...] = ()  # what takes part besides the photos
-
-    @property
-    def views(self) -> tuple[View, ...]:
-        return self.cache.views
-
-    @property
-    def pixels(self) -> float:
-        """Of a photo, on average."""
-        return sum(view.camera.width * view.camera.height for view in self.views) / len(self.views)
-
-    @property
-    def name(self) -> str:
-        """Name of the backend."""
-        return self.backend.__name__.rpartition(".")[2]
-
-
-@dataclass
-class State:
-    """What changes over a run; all of it goes into a checkpoint.
-
-    Attributes:
-        population: the Gaussians with their optimiser.
-        plan: step and position in the schedules.
-        corrections, poses: per-photo parameters that are switched on.
-        loss, mse: running means over steps; NaN before the first.
-        history: one entry per hundredth of the run, as in metrics.json.
-    losses: (step, running mean of the loss), one per hundredth of the run.
-    """
-
-    population: Population
-    plan: schedules.Plan
-    corrections: Corrections
-    poses: PhotoParameters | None
-    loss: float = math.nan
-    mse: float = math.nan
-    history: list[dict[str, Any]] = field(default_factory=list)
-    losses: list[tuple[int, float]] = field(default_factory=list)
-
-    @property
-    def cloud(self) -> GaussianCloud:
-        return self.population.cloud
-
-    @property
-    def psnr(self) -> float:
-        """Running mean over training photos, dB."""
-        return -10 * math.log10(max(self.mse, 1e-12)) if math.isfinite(self.mse) else math.nan
 
 
 def set_up(scene: Scene, config: TrainConfig, parts: tuple[Part, ...] = ()) -> Setup:
@@ -124,7 +58,10 @@ def set_up(scene: Scene, config: TrainConfig, parts: tuple[Part, ...] = ()) -> S
     keypoints = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
     seen = tuple((None, None) if found is None else (scene.points.xyz[found[0]], found[1]) for found in keypoints)
     parts = (
-        parts_of(config) + appearance_features.parts(config, len(cache.views)) + parts + surface_losses.parts(config)
+        parts_of(config)
+        + appearance_features.parts(config, len(cache.views))
+        + parts
+        + surface_regularizers.parts(config)
     )
     return Setup(scene, config, strategy_of(config), backend, cache, seen, parts)
 

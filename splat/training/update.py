@@ -10,9 +10,9 @@ from torch import Tensor
 from splat.cloud import FIELDS
 from splat.errors import NonFiniteError
 from splat.ops.adam import adam_step
-from splat.rendering.cpu import AdamHyper, Statistics
+from splat.rendering.fused_step import AdamHyper, Statistics
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering
-from splat.training.hooks.hook import Slopes
+from splat.training.hooks.chain_rule import Slopes
 from splat.training.population import Population
 
 SUMS = ("grad2d", "grad2d_abs", "count", "max_radius")
@@ -94,7 +94,7 @@ def _refuse(faulty: tuple[str, ...], step: int) -> None:
 
 
 def _accumulate(sums: dict[str, Tensor], found: CloudGradients, rendering: Rendering) -> None:
-    """Add what densification strategies look at, for the rows in the picture (see `splat.rendering.cpu.Statistics`)."""
+    """Add what densification strategies look at, for the rows in the picture (see `Statistics`)."""
     if not sums:
         return
     visible = rendering.visible

@@ -22,10 +22,11 @@ from splat.cloud import GaussianCloud
 from splat.scene import Scene
 from splat.text import duration
 from splat.viewer.initial_view import first_view
-from splat.viewer.page import Entry, Page, open_page
+from splat.viewer.page import Entry, Page
 from splat.viewer.panels import COMPARISONS, drawing, theme
 from splat.viewer.photo_panel import photos
 from splat.viewer.render_modes import Look
+from splat.viewer.serve import open_page
 
 if TYPE_CHECKING:
     from splat.training import Progress

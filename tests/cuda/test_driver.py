@@ -12,7 +12,7 @@ from emulator import CUDA, build
 from splat.errors import BackendError, OutOfMemory
 from splat.native import cuda_launcher, nvrtc
 from splat.native.cuda_structs import adam
-from splat.training import gpu_kernels
+from splat.ops import adam as adam_kernels
 
 DRIVER = r"""
 #include <cstring>
@@ -73,7 +73,7 @@ def launcher(driver, monkeypatch):
 def adam_step() -> torch.Tensor:
     tensor, gradient = torch.zeros(10, 3), torch.ones(10, 3)
     moments = (torch.zeros(10, 3), torch.zeros(10, 3))
-    gpu_kernels.adam_rows(tensor, moments, gradient, gpu_kernels.RowRates(3, 0.5, 0.0), adam(1, 0.9, 0.999, 0.0))
+    adam_kernels.adam_rows(tensor, moments, gradient, adam_kernels.RowRates(3, 0.5, 0.0), adam(1, 0.9, 0.999, 0.0))
     return tensor
 
 

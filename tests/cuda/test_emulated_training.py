@@ -11,12 +11,13 @@ from splat.cloud import FIELDS
 from splat.native import cuda_launcher
 from splat.native.cuda_structs import adam
 from splat.ops import adam as optimizer
+from splat.ops import mcmc
 from splat.ops.adam import AdamState
 from splat.ops.mcmc import _noise_torch
+from splat.ops.photometric_loss import compare_images
 from splat.rendering import cuda
-from splat.rendering.cpu import AdamHyper, Statistics
+from splat.rendering.fused_step import AdamHyper, Statistics
 from splat.rendering.types import ImageGradients
-from splat.training import gpu_kernels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
 
@@ -61,7 +62,7 @@ def test_image_loss_equals_autograd(size, masked: bool):
     count = 3 * keep.sum()
     l1, ssim = (x - y).abs().sum() / count, (ssim_map(x, y) * keep).sum() / count
     ((1 - weight) * l1 + weight * (1 - ssim)).backward()
-    sums, grad = gpu_kernels.compare_images(rgb, target, mask, weight, gradient=True)
+    sums, grad = compare_images(rgb, target, mask, weight, gradient=True)
     assert float(sums[3]) == float(keep.sum())
     assert float(sums[0] / count) == pytest.approx(l1.item(), rel=1e-5)
     assert float(sums[1] / count) == pytest.approx(ssim.item(), rel=1e-4)
@@ -71,7 +72,7 @@ def test_image_loss_equals_autograd(size, masked: bool):
 
 def test_image_loss_of_a_picture_without_valid_pixels():
     rgb, target = random(8, 8, 3), torch.zeros(8, 8, 3, dtype=torch.uint8)
-    sums, grad = gpu_kernels.compare_images(rgb, target, torch.zeros(8, 8, dtype=torch.bool), 0.2, gradient=True)
+    sums, grad = compare_images(rgb, target, torch.zeros(8, 8, dtype=torch.bool), 0.2, gradient=True)
     assert not sums.any() and not grad.any()
 
 
@@ -82,7 +83,7 @@ def test_adam_equals_pytorch():
     for step in range(1, 4):
         tensor.grad = random(37, 5, seed=step) - 0.5
         constants = adam(step, 0.9, 0.999, 1e-15)
-        bad = gpu_kernels.adam_rows(own, moments, tensor.grad, gpu_kernels.RowRates(5, 0.01, 0.0), constants)
+        bad = optimizer.adam_rows(own, moments, tensor.grad, optimizer.RowRates(5, 0.01, 0.0), constants)
         peer.step()
         assert int(bad) == 2**31 - 1
     assert torch.allclose(own, tensor.detach(), atol=1e-6)
@@ -93,8 +94,8 @@ def test_adam_leaves_hidden_and_faulty_rows_alone_and_knows_two_rates():
     gradient[70, 2, 1], gradient[90, 0, 0] = float("nan"), float("inf")
     visible = torch.arange(100) % 3 != 0
     before, moments = tensor.clone(), (torch.zeros_like(tensor), torch.zeros_like(tensor))
-    rates = gpu_kernels.RowRates(3, 0.5, 0.25)
-    bad = gpu_kernels.adam_rows(tensor, moments, gradient, rates, adam(1, 0.9, 0.999, 0.0, False), visible)
+    rates = optimizer.RowRates(3, 0.5, 0.25)
+    bad = optimizer.adam_rows(tensor, moments, gradient, rates, adam(1, 0.9, 0.999, 0.0, False), visible)
     assert int(bad) == 70
     touched = visible.clone()
     touched[[70, 90]] = False
@@ -154,9 +155,9 @@ def test_fused_adam_equals_gradients_followed_by_adam(visible_only: bool):
     for name in FIELDS:
         tensor, gradient = getattr(wanted, name), getattr(found, name)
         kind, weight = {"logit_opacities": (1, 0.01), "log_scales": (2, 0.02)}.get(name, (0, 0.0))
-        rate = gpu_kernels.RowRates(3 if name == "sh" else 4, rates.get(name, 5e-3), 6e-3)
+        rate = optimizer.RowRates(3 if name == "sh" else 4, rates.get(name, 5e-3), 6e-3)
         weight /= tensor.numel()
-        gpu_kernels.adam_rows(tensor, wanted_moments[name], gradient, rate, constants, visible, kind, weight)
+        optimizer.adam_rows(tensor, wanted_moments[name], gradient, rate, constants, visible, kind, weight)
 
     higher = cloud.sh.flatten(1)[:, used:].clone()
     half = torch.tensor([this.camera.width / 2, this.camera.height / 2])
@@ -193,7 +194,7 @@ def test_noise_has_the_same_random_numbers_as_the_cpu():
     cloud = cloud.replace(logit_opacities=cloud.logit_opacities - 3.0)
     wanted = _noise_torch(cloud.to(dtype=torch.float64), 50.0, 123456789012345, 7, 0.1)
     before = cloud.means.clone()
-    gpu_kernels.mcmc_noise(cloud, 50.0, 123456789012345, 7, 0.1)
+    mcmc.mcmc_noise(cloud, 50.0, 123456789012345, 7, 0.1)
     assert float(wanted.abs().max()) > 1e-3
     assert torch.allclose((cloud.means - before).double(), wanted, atol=2e-5 * float(wanted.abs().max()))
 
@@ -203,7 +204,7 @@ def test_relocation_keeps_the_sum_of_the_copies():
     vectors = [(0.5, 2, 0.2929, 0.9522), (0.5, 10, 0.0670, 0.9161), (0.9, 2, 0.6838, 0.8679), (0.99, 3, 0.7846, 0.7462)]
     vectors += [(0.99, 10, 0.3690, 0.6674), (0.1, 2, 0.0513, 0.9923), (0.3, 1, 0.3, 1.0)]
     logits = torch.logit(torch.tensor([v[0] for v in vectors]))
-    new_logits, new_scales = gpu_kernels.mcmc_relocate(
+    new_logits, new_scales = mcmc.mcmc_relocate(
         logits, torch.zeros(len(vectors), 3), torch.tensor([v[1] for v in vectors]), 0.005
     )
     assert torch.allclose(new_logits.sigmoid(), torch.tensor([v[2] for v in vectors]), atol=1e-4)

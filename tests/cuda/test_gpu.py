@@ -17,10 +17,10 @@ import torch
 
 from splat.cloud import FIELDS
 from splat.ops import adam, mcmc, photometric_loss
+from splat.ops.photometric_loss import compare_images
 from splat.rendering import RenderOptions, check_backend, render
-from splat.rendering.cpu import AdamHyper
+from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import ImageGradients
-from splat.training import gpu_kernels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
 
@@ -84,7 +84,7 @@ def one_step(cloud, view, state, target, number: int) -> None:
     from splat.rendering import cuda
 
     rendering, context = cuda.forward(cloud, view, RenderOptions(), weights=False)
-    _, gradient = gpu_kernels.compare_images(rendering.rgb, target, None, 0.2, True)
+    _, gradient = compare_images(rendering.rgb, target, None, 0.2, True)
     cuda.backward_adam(context, ImageGradients(rgb=gradient), state, AdamHyper(number, *[1e-4] * 6))
 
 

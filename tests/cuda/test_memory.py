@@ -20,10 +20,10 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.native import cuda_launcher, cuda_sort
 from splat.ops.adam import AdamState
+from splat.ops.photometric_loss import compare_images
 from splat.rendering import RenderOptions, cuda
-from splat.rendering.cpu import AdamHyper
+from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import ImageGradients
-from splat.training import gpu_kernels
 
 SMALL, SMALL_SEGMENT, LARGE_SEGMENT, ROUND_LARGE = 1 << 20, 2 << 20, 20 << 20, 2 << 20
 
@@ -149,7 +149,7 @@ def training(scale: float, count: int = 3000):
     def step(number: int, growth: float = 0.0) -> int:
         cloud.log_scales.add_(growth)
         rendering, context = cuda.forward(cloud, camera, RenderOptions(), weights=False)
-        _, gradient = gpu_kernels.compare_images(rendering.rgb, photo, None, 0.2, True)
+        _, gradient = compare_images(rendering.rgb, photo, None, 0.2, True)
         cuda.backward_adam(context, ImageGradients(rgb=gradient), state, AdamHyper(number, *[1e-4] * 6))
         return int(context.ranges.max())
 

@@ -17,7 +17,7 @@ from splat.training import train
 from splat.training.config.config import AppearanceConfig
 from splat.training.config.methods import BatchConfig
 from splat.training.hooks import appearance_features
-from splat.training.hooks.hook import presented_with_slopes
+from splat.training.hooks.chain_rule import presented_with_slopes
 from splat.training.per_photo import exposure as exposures
 
 

@@ -5,18 +5,19 @@ import math
 import numpy as np
 import torch
 
-from splat.camera import Camera
+from splat.camera import Camera, unproject
 from splat.cloud import GaussianCloud
-from splat.depth.multi_view_stereo import DepthMap, unproject
-from splat.priors import correlation
+from splat.depth.multi_view_stereo import DepthMap
+from splat.priors import depth_prior
 from splat.priors.depth_prior import depth_part, normal_part, surface_normals
 from splat.priors.points import floater_removal, proximity_unpooling
 from splat.priors.views import co_regularization
 from splat.rendering import render
 from splat.scene.images import Photo
-from splat.training.hooks.hook import FREEDOM, hiding, holding
-from splat.training.losses.image import Shot, When
+from splat.training.hooks.dropout import hiding
+from splat.training.hooks.hook import FREEDOM, holding
 from splat.training.population import populate
+from splat.training.step_types import Shot, When
 from splat.viewpoints.interpolation import blend, pairs, virtual_cameras, warped
 
 CAMERA = Camera(40.0, 40.0, 24.0, 16.0, 48, 32, torch.eye(4, dtype=torch.float64))
@@ -42,21 +43,21 @@ def test_correlation_is_numpys_and_forgets_scale_and_offset():
     a, b = torch.rand(2, 12, 15, generator=g, dtype=torch.float64)
     weight = (torch.rand(12, 15, generator=g) > 0.3).double()
     expected = 1 - np.corrcoef(a[weight > 0], b[weight > 0])[0, 1]
-    assert abs(float(correlation.correlation_loss(a, b, weight)) - expected) < 1e-9
-    assert abs(float(correlation.correlation_loss(3 * a + 7, 0.2 * b - 1, weight)) - expected) < 1e-9
+    assert abs(float(depth_prior.correlation_loss(a, b, weight)) - expected) < 1e-9
+    assert abs(float(depth_prior.correlation_loss(3 * a + 7, 0.2 * b - 1, weight)) - expected) < 1e-9
 
 
 def test_correlation_gradients():
     g = torch.Generator().manual_seed(2)
     a, b, w = torch.rand(3, 9, 10, generator=g, dtype=torch.float64)
     a.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: correlation.correlation_loss(x, b, w), a)
-    assert torch.autograd.gradcheck(lambda x: correlation.local_correlation_loss(x, b, w, 0, 3), a)
+    assert torch.autograd.gradcheck(lambda x: depth_prior.correlation_loss(x, b, w), a)
+    assert torch.autograd.gradcheck(lambda x: depth_prior.local_correlation_loss(x, b, w, 0, 3), a)
 
 
 def test_correlation_with_nothing_known_is_zero_with_zero_gradient():
     a = torch.rand(8, 8, requires_grad=True)
-    loss = correlation.correlation_loss(a, torch.rand(8, 8), torch.zeros(8, 8))
+    loss = depth_prior.correlation_loss(a, torch.rand(8, 8), torch.zeros(8, 8))
     loss.backward()
     assert float(loss.detach()) == 0 and float(a.grad.abs().sum()) == 0
 

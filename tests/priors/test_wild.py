@@ -22,8 +22,9 @@ from splat.priors.wild.transient_masks import occluded
 from splat.scene import Photo
 from splat.scene.subset import evenly, keep_views
 from splat.training.config.priors import WildConfig
-from splat.training.losses.image import Shot, When
+from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as appearance
+from splat.training.step_types import Shot, When
 
 
 def test_an_occluder_is_found_and_noise_is_none():
@@ -88,7 +89,7 @@ def test_a_look_is_recovered_from_half_a_photo_despite_an_occluder():
 def test_a_grid_follows_what_differs_from_place_to_place():
     rendered = torch.full((32, 32, 3), 0.5)
     photo = rendered * torch.linspace(0.8, 1.2, 32)[None, :, None]
-    done = appearance.apply_grid(rendered, fit_grid(rendered, photo))
+    done = bilateral_grid.apply_grid(rendered, fit_grid(rendered, photo))
     assert (done - photo).abs().mean() < 0.25 * (rendered - photo).abs().mean()
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from splat.cloud import FIELDS, GaussianCloud
 from splat.native import cpu_library
 from splat.rendering import ImageGradients, RenderOptions, check_backend, cpu
+from splat.rendering.fused_step import AdamHyper, Statistics
 
 pytestmark = pytest.mark.skipif(check_backend("cpu") is not None, reason=str(check_backend("cpu")))
 
@@ -80,7 +81,7 @@ def moments(cloud: GaussianCloud, seed: int = 5) -> Moments:
 
 
 def expected_step(
-    cloud: GaussianCloud, gradients: dict[str, Tensor], state: Moments, hyper: cpu.AdamHyper, rows: Tensor
+    cloud: GaussianCloud, gradients: dict[str, Tensor], state: Moments, hyper: AdamHyper, rows: Tensor
 ) -> tuple[dict[str, Tensor], Moments]:
     """Adam as its paper writes it, in float64, on ``rows`` (N,) only."""
     beta1, beta2 = hyper.beta1, hyper.beta2
@@ -108,9 +109,9 @@ def test_fused_step_is_backward_then_adam(visible_only: bool, regularised: bool)
     cloud, upstream = scene()
     view = camera(fov=25.0)  # some Gaussians are out of view
     state = moments(cloud)
-    hyper = cpu.AdamHyper(step=7, **RATES, visible_only=visible_only)
+    hyper = AdamHyper(step=7, **RATES, visible_only=visible_only)
     if regularised:
-        hyper = cpu.AdamHyper(step=7, **RATES, visible_only=visible_only, opacity_reg=0.5, scale_reg=0.3)
+        hyper = AdamHyper(step=7, **RATES, visible_only=visible_only, opacity_reg=0.5, scale_reg=0.3)
     rendering, context = cpu.forward(cloud, view, RenderOptions(), weights=False)
     assert rendering.weights is None
     found = cpu.backward(context, upstream)
@@ -122,7 +123,7 @@ def test_fused_step_is_backward_then_adam(visible_only: bool, regularised: bool)
     rows = rendering.visible if visible_only else torch.ones(len(cloud), dtype=torch.bool)
     wanted, wanted_state = expected_step(cloud, gradients, state, hyper, rows)
 
-    statistics = cpu.Statistics(*(torch.full((len(cloud),), 2.0) for _ in range(4)))
+    statistics = Statistics(*(torch.full((len(cloud),), 2.0) for _ in range(4)))
     result = cpu.backward_adam(context, upstream, state, hyper, statistics)
     assert result.nonfinite == ()
     assert torch.allclose(result.pose, found.pose, rtol=1e-6)
@@ -144,7 +145,7 @@ def test_fused_step_leaves_unused_bands_alone():
     state, sh = moments(cloud), cloud.sh.clone()
     before = state.m["sh"].clone()
     _, context = cpu.forward(cloud, camera(), RenderOptions(sh_degree=1))
-    cpu.backward_adam(context, upstream, state, cpu.AdamHyper(step=1, **RATES))
+    cpu.backward_adam(context, upstream, state, AdamHyper(step=1, **RATES))
     assert torch.equal(cloud.sh[:, 4:], sh[:, 4:]) and torch.equal(state.m["sh"][:, 4:], before[:, 4:])
     assert not torch.equal(cloud.sh[:, :4], sh[:, :4])
 
@@ -155,7 +156,7 @@ def test_fused_step_names_what_is_not_finite():
     copy, m_before = cloud.clone(), state.m["log_scales"].clone()
     upstream.rgb[20, 30] = float("nan")
     rendering, context = cpu.forward(cloud, camera(), RenderOptions())
-    result = cpu.backward_adam(context, upstream, state, cpu.AdamHyper(step=1, **RATES))
+    result = cpu.backward_adam(context, upstream, state, AdamHyper(step=1, **RATES))
     assert set(result.nonfinite) == set(FIELDS)
     kept = (cloud.log_scales == copy.log_scales).all(1)
     assert 0 < int(kept.sum()) < len(cloud) and bool(cloud.finite().all())
@@ -222,12 +223,12 @@ def test_wrong_shapes_are_refused():
         cpu.backward(context, ImageGradients(rgb=torch.zeros(3, 3, 3)))
     with pytest.raises(ValueError, match="statistics.count"):
         cpu.backward_adam(
-            context, ImageGradients(), moments(cloud), cpu.AdamHyper(1, **RATES), cpu.Statistics(count=torch.zeros(3))
+            context, ImageGradients(), moments(cloud), AdamHyper(1, **RATES), Statistics(count=torch.zeros(3))
         )
     doubled = cloud.to(dtype=torch.float64)
     _, context = cpu.forward(doubled, camera(), RenderOptions())
     with pytest.raises(ValueError, match="in place"):
-        cpu.backward_adam(context, ImageGradients(), moments(cloud), cpu.AdamHyper(1, **RATES))
+        cpu.backward_adam(context, ImageGradients(), moments(cloud), AdamHyper(1, **RATES))
 
 
 def test_timings_name_every_stage():

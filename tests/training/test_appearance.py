@@ -6,6 +6,7 @@ import torch
 from splat.ops.photometric_loss import image_loss
 from splat.scene import Photo
 from splat.training.losses.image import composite
+from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as appearance
 from splat.training.per_photo.parameters import PhotoParameters
 
@@ -19,32 +20,32 @@ def picture(seed: int = 0, height: int = 24, width: int = 32) -> torch.Tensor:
 def test_corrections_begin_neutral():
     rgb = picture()
     assert torch.equal(appearance.expose(rgb, torch.zeros(3, 4)), rgb)
-    assert torch.allclose(appearance.apply_grid(rgb, torch.zeros(appearance.GRID)), rgb)
+    assert torch.allclose(bilateral_grid.apply_grid(rgb, torch.zeros(bilateral_grid.GRID)), rgb)
 
 
 def test_a_constant_grid_is_an_exposure():
     rgb = picture()
     exposure = 0.1 * torch.randn(3, 4, generator=torch.Generator().manual_seed(2))
-    grid = exposure.reshape(12, 1, 1, 1).expand(appearance.GRID)
-    assert torch.allclose(appearance.apply_grid(rgb, grid), appearance.expose(rgb, exposure), atol=1e-6)
+    grid = exposure.reshape(12, 1, 1, 1).expand(bilateral_grid.GRID)
+    assert torch.allclose(bilateral_grid.apply_grid(rgb, grid), appearance.expose(rgb, exposure), atol=1e-6)
 
 
 def test_a_grid_follows_luma_and_place():
     rgb = torch.zeros(8, 8, 3)
     rgb[:, 4:] = 1.0  # right half white
-    grid = torch.zeros(appearance.GRID)
+    grid = torch.zeros(bilateral_grid.GRID)
     grid[3, 4:] = 0.5  # bright pixels get red
     grid[7, :, 8:] = 0.25  # lower rows get green
-    got = appearance.apply_grid(rgb, grid) - rgb
+    got = bilateral_grid.apply_grid(rgb, grid) - rgb
     assert torch.allclose(got[:, :4, 0], torch.zeros(8, 4)) and torch.allclose(got[:, 4:, 0], torch.full((8, 4), 0.5))
     assert got[0, 0, 1] == 0 and got[7, 0, 1] == pytest.approx(0.25)
 
 
 def test_total_variation():
-    grid = torch.zeros(appearance.GRID)
-    assert appearance.total_variation(grid) == 0
+    grid = torch.zeros(bilateral_grid.GRID)
+    assert bilateral_grid.total_variation(grid) == 0
     grid += torch.arange(16.0)  # differences of one along x only
-    assert appearance.total_variation(grid).item() == pytest.approx(1.0)
+    assert bilateral_grid.total_variation(grid).item() == pytest.approx(1.0)
 
 
 def test_exposures_recover_gains_without_a_colour_cast():

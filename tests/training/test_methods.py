@@ -30,9 +30,11 @@ from splat.training.config.methods import (
     TurboConfig,
 )
 from splat.training.hooks import coarse_to_fine, dilated_rendering, ges, mip_filter, sensitivity_pruning
-from splat.training.hooks.hook import presented_with_slopes
-from splat.training.losses.image import Shot, When, composite
-from splat.training.strategies import Moment, splitting, taming, turbo
+from splat.training.hooks.chain_rule import presented_with_slopes
+from splat.training.losses.image import composite
+from splat.training.step_types import Shot, When
+from splat.training.strategies import splitting, taming, turbo
+from splat.training.strategies.strategy import Moment
 
 BASE = TrainConfig(
     steps=40,

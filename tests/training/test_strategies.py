@@ -10,7 +10,8 @@ from splat.cloud import GaussianCloud
 from splat.rendering import render
 from splat.training import population as edit
 from splat.training.config.config import AdcConfig, McmcConfig
-from splat.training.strategies import Moment, adc, mcmc
+from splat.training.strategies import adc, mcmc
+from splat.training.strategies.strategy import Moment
 
 
 def blobs(n: int, size: float = 0.005, opacity: float = 0.5) -> GaussianCloud:

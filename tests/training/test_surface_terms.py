@@ -7,9 +7,11 @@ from mini_scene import mini_scene
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
+from splat.depth.normals import normals_of_depth
 from splat.rendering import RenderOptions, reference
 from splat.runs.train import train
 from splat.training.config import config as settings
+from splat.training.hooks import surface_regularizers
 from splat.training.losses import surface as surface_losses
 
 
@@ -29,7 +31,7 @@ def plane_depth(normal: torch.Tensor, offset: float, view: Camera) -> torch.Tens
 def test_normals_of_a_tilted_plane_are_its_normal():
     normal = torch.nn.functional.normalize(torch.tensor([0.02, -0.03, -1.0], dtype=torch.float64), dim=0)
     depth = plane_depth(normal, -3.0, camera())
-    found, known = surface_losses.normals_of_depth(depth, camera())
+    found, known = normals_of_depth(depth, camera())
     assert known[1:-1, 1:-1].all() and not known[0].any() and not known[:, -1].any()
     assert torch.allclose(found[known], normal.expand_as(found[known]), atol=1e-9)
 
@@ -38,7 +40,7 @@ def test_edges_and_holes_have_no_normal():
     depth = torch.full((18, 24), 2.0)
     depth[:, 12:] = 3.0
     depth[5, 5] = 0
-    _, known = surface_losses.normals_of_depth(depth, camera())
+    _, known = normals_of_depth(depth, camera())
     assert not known[:, 11:13].any() and not known[5, 4:7].any() and not known[4:7, 5].any()
     assert known[10, 3] and known[10, 20]
 
@@ -105,12 +107,12 @@ def test_flatten_shrinks_the_shortest_axis_to_a_floor():
         means=torch.zeros(3, 3), log_scales=log_scales.clone(), quats=torch.ones(3, 4),
         logit_opacities=torch.zeros(3), sh=torch.zeros(3, 1, 3),
     )  # fmt: skip
-    surface_losses.flatten(cloud, 0.1)
+    surface_regularizers.flatten(cloud, 0.1)
     assert torch.allclose(cloud.log_scales[0], torch.tensor([0.0, -1.1, -0.5]))
     assert torch.equal(cloud.log_scales[1], log_scales[1])  # flatter than needed already: left alone
     assert math.isclose(float(cloud.log_scales[2].sum()), -0.1, rel_tol=1e-5)
     for _ in range(100):
-        surface_losses.flatten(cloud, 0.1)
+        surface_regularizers.flatten(cloud, 0.1)
     assert math.isclose(float(cloud.log_scales[0].amin()), -0.5 + math.log(0.05), rel_tol=1e-5)
 
 

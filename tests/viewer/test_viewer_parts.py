@@ -13,9 +13,9 @@ from splat import formats
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.viewer import Edits, Look, filters, initial_view, picture
-from splat.viewer.page import free_port
 from splat.viewer.render_modes import compare, letterbox
 from splat.viewer.render_worker import Pose, Worker
+from splat.viewer.serve import free_port
 
 
 def cloud_of(n: int = 50) -> GaussianCloud:

@@ -18,7 +18,7 @@ from splat.errors import InputError
 from splat.ops.adam import adam_step
 from splat.rendering import RenderOptions, render
 from splat.rendering.backends import choose_backend
-from splat.rendering.cpu import AdamHyper
+from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import ImageGradients
 from splat.scene import ImageCache, Scene
 from splat.training.config.config import RatesConfig

@@ -7,7 +7,7 @@ that it costs next to nothing and needs no gradients of the trainer.
 from splat.compression.methods.self_organizing_grid import features, grid_order, smoothness
 from splat.training.hooks.hook import Part
 from splat.training.population import Population, permute
-from splat.training.strategies import Moment
+from splat.training.strategies.strategy import Moment
 
 EVERY = 25  # steps between two pulls; ten were a sixth of the time of training
 SORT_EVERY = 1000  # steps between two sortings, as in the paper

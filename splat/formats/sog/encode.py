@@ -14,7 +14,7 @@ from splat.coding.parallel import each, pieces
 from splat.coding.webp import MAX_SIDE
 from splat.errors import InputError
 from splat.formats.sog import quantizer
-from splat.formats.sog.read import GENERATOR, PALETTE_COLUMNS
+from splat.formats.sog.meta import GENERATOR, PALETTE_COLUMNS
 from splat.formats.splatz.quantizer import Steps
 
 # ln-scale of what is flat or smaller than anything visible; a code for it would be lost on everything else.

@@ -10,6 +10,11 @@ import numpy as np
 
 from splat.errors import InputError
 
+PALETTE_COLUMNS = 64  # palette entries in a row of the centroid picture
+BANDS = {1: 3, 2: 8, 3: 15}  # bands → coefficients beyond the base colour
+GENERATOR = "splat"
+
+
 PICTURES = {
     "means": ("means_l", "means_u"),
     "quats": ("quats",),

@@ -17,14 +17,10 @@ from splat.coding.limits import check_claim
 from splat.coding.parallel import each, pieces
 from splat.errors import InputError
 from splat.formats.sog.bundle import Files, open_files, save_files
-from splat.formats.sog.meta import Meta, parse_meta
+from splat.formats.sog.meta import BANDS, PALETTE_COLUMNS, Meta, parse_meta
 
 if TYPE_CHECKING:
     from splat.formats.splatz.quantizer import Steps
-
-PALETTE_COLUMNS = 64  # palette entries in a row of the centroid picture
-BANDS = {1: 3, 2: 8, 3: 15}  # bands → coefficients beyond the base colour
-GENERATOR = "splat"
 
 
 def read(path: Path, max_degree: int = 4) -> Table:

@@ -18,7 +18,7 @@ from splat.errors import InputError
 from splat.files import write_text
 from splat.formats.sog import read as sog
 from splat.formats.sog.bundle import MAX_META, parse_json, read_bounded
-from splat.formats.sog.meta import file_name
+from splat.formats.sog.meta import GENERATOR, file_name
 
 META = "lod-meta.json"
 LEAF = 1 << 16  # Gaussians of the finest level in a leaf, at most
@@ -109,7 +109,7 @@ def write(table: Table, path: Path, *, levels: int = 4, antialiased: bool = Fals
             part = cloud.select(np.concatenate(rows))
             sog.write(part, path.parent / names[-1], antialiased=antialiased, effort=effort, reorder=False)
     counts = [len(cloud) for cloud in clouds]
-    meta = {"version": 1, "asset": {"generator": sog.GENERATOR}, "count": sum(counts), "counts": counts}
+    meta = {"version": 1, "asset": {"generator": GENERATOR}, "count": sum(counts), "counts": counts}
     meta |= {"lodLevels": len(counts), "filenames": names, "tree": tree}
     write_text(path, json.dumps(meta, separators=(",", ":")))  # last: without it the folder is no streamed SOG
 

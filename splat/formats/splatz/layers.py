@@ -6,10 +6,10 @@ import numpy as np
 
 from splat.coding import rans as entropy
 from splat.coding.morton import spread_bits
+from splat.coding.octree import DEEPEST, read_tree, write_tree
 from splat.coding.rans import Damaged
 from splat.formats.splatz.quantizer import (
     CELLS,
-    DEEPEST,
     DETAIL,
     FINEST,
     HALF,
@@ -108,53 +108,6 @@ def _size_groups(scale: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 # ---- streams ----
-
-
-def write_tree(codes: np.ndarray, deepest: int = DEEPEST) -> tuple[int, list[bytes]]:
-    """Octree of sorted Morton codes, as deep as branches still join: depth, and its streams."""
-    levels = [codes[:1] >> np.uint64(63)]
-    for level in range(1, deepest + 1):
-        cells = codes >> np.uint64(3 * (DEEPEST - level))
-        levels.append(cells[np.concatenate([[True], cells[1:] != cells[:-1]])])
-        if len(levels[-1]) > 0.75 * len(codes):
-            break
-    depth = len(levels) - 1
-    occupied = []
-    for parents, children in zip(levels, levels[1:], strict=False):
-        found = np.zeros(len(parents), np.int64)
-        np.bitwise_or.at(
-            found, np.searchsorted(parents, children >> np.uint64(3)), 1 << (children & np.uint64(7)).astype(np.int64)
-        )
-        occupied.append(found)
-    heads = np.array([depth, *map(len, levels)], "<u4").tobytes()
-    cells = codes >> np.uint64(3 * (DEEPEST - depth))
-    extra = np.diff(np.append(np.flatnonzero(np.concatenate([[True], cells[1:] != cells[:-1]])), len(cells))) - 1
-    deep = np.repeat(np.arange(depth), [len(level) for level in occupied])
-    tree = entropy.encode(np.concatenate(occupied) if depth else np.zeros(0, np.int64), deep, max(depth, 1))
-    return depth, [heads, tree, entropy.encode(extra)]
-
-
-def read_tree(given, count: int) -> tuple[np.ndarray, int]:
-    """Cells (N, 3) and depth."""
-    heads = np.frombuffer(next(given), "<u4").astype(np.int64)
-    depth = int(heads[0]) if len(heads) else -1
-    if not 0 <= depth <= DEEPEST or len(heads) != depth + 2 or heads[1] != 1 or (heads[1:] > count).any():
-        raise Damaged("the octree's head is wrong")
-    sizes = heads[1:-1]
-    deep = np.repeat(np.arange(depth), sizes)
-    occupied = entropy.decode(next(given), int(sizes.sum()), deep, max(depth, 1))
-    cells, at = np.zeros((1, 3), np.int64), 0
-    for level in range(depth):
-        found = occupied[at : at + len(cells)]
-        at += len(cells)
-        parent, child = np.nonzero((found[:, None] >> np.arange(8)) & 1)
-        cells = 2 * cells[parent] + ((child[:, None] >> np.arange(3)) & 1)
-        if len(cells) != heads[level + 2]:
-            raise Damaged("a level of the octree has a wrong size")
-    times = entropy.decode(next(given), len(cells)) + 1
-    if int(times.sum()) != count:
-        raise Damaged("the octree holds another number of Gaussians")
-    return np.repeat(cells, times, axis=0), depth
 
 
 def _write_scales(codes: np.ndarray) -> list[bytes]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from splat.coding.octree import DEEPEST
 from splat.formats.splatz.rotation import needles, quaternions, turns
 
-DEEPEST = 21  # levels of the octree that 64-bit Morton codes have room for
 FINEST = 16  # plain bits per axis below the octree
 MIN_LOG_SCALE = -20.0
 OCTAVE = float(np.log(2.0))  # coarsest step of log scales

@@ -13,7 +13,7 @@ from splat.training import population as edit
 from splat.training.hooks.hook import Part
 from splat.training.population import Population
 from splat.training.schedules import crossed
-from splat.training.strategies import Moment
+from splat.training.strategies.strategy import Moment
 
 _BEFORE = 0.85  # of the surface's depth: what is nearer than this floats
 _SURE = 0.5  # confidence from which the surface counts

@@ -10,7 +10,7 @@ from splat.training import population as edit
 from splat.training.hooks.hook import Part
 from splat.training.population import Population
 from splat.training.schedules import crossed
-from splat.training.strategies import Moment
+from splat.training.strategies.strategy import Moment
 
 _NEIGHBOURS = 3
 _FAR = 3.0  # a mean distance to the neighbours above so many times the median calls for new Gaussians

@@ -20,11 +20,11 @@ from splat.training import schedules, trainer
 from splat.training.checkpoint import pack_population, unpack_population
 from splat.training.config.config import TrainConfig
 from splat.training.hooks.hook import Part
-from splat.training.losses.image import Shot, When
 from splat.training.population import Population
 from splat.training.rng import generator
 from splat.training.schedules import crossed
-from splat.training.strategies import Moment
+from splat.training.step_types import Shot, When
+from splat.training.strategies.strategy import Moment
 from splat.viewpoints.interpolation import virtual_cameras
 
 _PRUNE_EVERY = 0.1  # of the run

@@ -21,8 +21,8 @@ from splat.scene.images import Photo
 from splat.scene.scene import Scene
 from splat.training.config.config import TrainConfig
 from splat.training.hooks.hook import Part
-from splat.training.losses.image import Shot, When
 from splat.training.rng import generator, stream
+from splat.training.step_types import Shot, When
 from splat.viewpoints.interpolation import virtual_cameras, warped
 
 _STEEP = 4.0  # a view this share (1/4) of the way to the farthest one has full weight

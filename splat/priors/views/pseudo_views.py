@@ -6,8 +6,8 @@ from splat.depth.multi_view_stereo import DensePoints
 from splat.scene.images import Photo
 from splat.scene.scene import Scene
 from splat.training.hooks.hook import Part
-from splat.training.losses.image import Shot, When
 from splat.training.rng import generator
+from splat.training.step_types import Shot, When
 from splat.viewpoints.interpolation import virtual_cameras, warped
 
 PER_PAIR = 6

@@ -11,7 +11,7 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import RenderOptions, reference, render
 from splat.training.hooks.appearance_features import FEATURES, SH_C0
-from splat.training.per_photo import exposure as exposures
+from splat.training.per_photo import bilateral_grid
 
 _GRID_SMOOTHNESS = 10.0
 _RIDGE = 1e-3  # pull of the affine transform towards the identity, against the mean square of what it is fitted on
@@ -34,14 +34,14 @@ def fit_exposure(rendered: Tensor, photo: Tensor, use: Tensor | None = None) -> 
 
 
 def fit_grid(rendered: Tensor, photo: Tensor, use: Tensor | None = None, steps: int = 200) -> Tensor:
-    """The bilateral grid (as in `splat.training.per_photo.exposure.apply_grid`) that does so locally; by Adam."""
-    grid = torch.zeros(exposures.GRID, requires_grad=True)
+    """The bilateral grid (as in `splat.training.per_photo.bilateral_grid.apply_grid`) that does so locally; by Adam."""
+    grid = torch.zeros(bilateral_grid.GRID, requires_grad=True)
     optimizer = torch.optim.Adam([grid], lr=1e-2)
     weight = torch.ones(rendered.shape[:2]) if use is None else use.float()
     for _ in range(steps):
-        error = (exposures.apply_grid(rendered, grid) - photo).abs().mean(-1)
+        error = (bilateral_grid.apply_grid(rendered, grid) - photo).abs().mean(-1)
         loss = (weight * error).sum() / weight.sum().clamp_min(1)
-        loss = loss + _GRID_SMOOTHNESS * exposures.total_variation(grid)
+        loss = loss + _GRID_SMOOTHNESS * bilateral_grid.total_variation(grid)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -17,8 +17,9 @@ from splat.rendering.types import Rendering
 from splat.scene.images import Photo
 from splat.training.config.config import WildConfig
 from splat.training.hooks.hook import Part
-from splat.training.losses.image import Shot, When
+from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as exposures
+from splat.training.step_types import Shot, When
 
 _NEWEST = 0.1  # weight of the newest residual in the running mean
 _INLIERS = 0.8  # share of a photo that shows no occluder, usually
@@ -70,7 +71,7 @@ def _residual(state: Any, rendering: Rendering, shot: Shot) -> Tensor:
     """(H, W) mean absolute difference of the colours, after the photo's own corrections."""
     picture = rendering.rgb.detach()
     if state.corrections.grids is not None:
-        picture = exposures.apply_grid(picture, state.corrections.grids.values[shot.index])
+        picture = bilateral_grid.apply_grid(picture, state.corrections.grids.values[shot.index])
     if state.corrections.exposures is not None:
         picture = exposures.expose(picture, state.corrections.exposures.values[shot.index])
     return (picture.cpu() - shot.photo.rgb.float() / 255).abs().mean(-1)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from splat.scene.images import Photo, shrunk
 from splat.training.config.config import CoarseConfig
 from splat.training.hooks.hook import Part
-from splat.training.losses.image import Shot, When
+from splat.training.step_types import Shot, When
 
 LEAST_SIDE = 16  # pixels; no picture is made smaller
 

@@ -14,8 +14,8 @@ from splat.rendering.types import BLUR
 from splat.scene.images import Photo
 from splat.training.config.config import DilateConfig
 from splat.training.hooks.coarse_to_fine import LEAST_SIDE
-from splat.training.losses.image import Shot
 from splat.training.rng import generator
+from splat.training.step_types import Shot
 
 
 def strided(config: DilateConfig, shot: Shot, fraction: float, seed: int, number: int) -> Shot:

@@ -16,10 +16,11 @@ from splat.rendering.types import ImageGradients, Rendering
 from splat.training import population as edit
 from splat.training.config.config import GesConfig
 from splat.training.hooks.hook import Part
-from splat.training.losses.image import Shot, When, composite
+from splat.training.losses.image import composite
 from splat.training.population import Population
 from splat.training.schedules import crossed
-from splat.training.strategies import Moment
+from splat.training.step_types import Shot, When
+from splat.training.strategies.strategy import Moment
 
 SHAPE = "shape"
 """Column of a cloud in training: b."""

@@ -12,20 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from splat.cloud import FIELDS, GaussianCloud
-from splat.ops.adam import parameters
+from splat.cloud import GaussianCloud
 from splat.rendering.types import ImageGradients, Rendering
-from splat.training.losses.image import PictureLoss, Shot, When
+from splat.training.losses.image import PictureLoss
 from splat.training.per_photo.parameters import PhotoParameters
 from splat.training.population import Population
-from splat.training.rng import generator
+from splat.training.step_types import Shot, When
 
 if TYPE_CHECKING:
-    from splat.training.strategies import Moment
-    from splat.training.trainer import State
-
-_CEILING = 0.99  # opacity that compensation for hidden Gaussians does not exceed: what a backend draws at most
-_HIDDEN = -20.0  # logit opacity of a hidden Gaussian: far below what is drawn
+    from splat.training.state import State
+    from splat.training.strategies.strategy import Moment
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,6 @@ class Part:
     restore: Callable[[dict[str, Any]], None] | None = None
 
 
-Slopes = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-
 FREEDOM = "freedom"
 """Name of the column (an extra of the cloud) that says how much of a step each Gaussian's position makes, 0 to 1."""
 
@@ -74,56 +68,6 @@ FREEDOM = "freedom"
 def without_columns(cloud: GaussianCloud) -> GaussianCloud:
     """``cloud`` without what only its training needed."""
     return cloud.replace(extras={name: values for name, values in cloud.extras.items() if name != FREEDOM})
-
-
-def presented(parts: Sequence[Part], cloud: GaussianCloud) -> GaussianCloud:
-    """``cloud`` as it is drawn."""
-    for part in parts:
-        cloud = cloud if part.drawn is None else part.drawn(cloud)
-    return cloud
-
-
-def presented_with_slopes(
-    parts: Sequence[Part], cloud: GaussianCloud, photo: int | None = None, fraction: float = 0.0
-) -> tuple[GaussianCloud, Slopes | None]:
-    """``cloud`` as it is drawn, and the function from gradients of what is drawn to those of ``cloud`` (by name).
-
-    With the number of a ``photo``, as that shows it; its rows then make a step of their own, at ``fraction`` of the
-    run, when the function is called. The same cloud and None where no part changes it.
-    """
-    looks = [part for part in parts if part.look is not None and photo is not None]
-    if not looks and all(part.drawn is None for part in parts):
-        return cloud, None
-    with torch.enable_grad():
-        leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters(cloud).items()}
-        extras = {name: leaves.get(name, tensor) for name, tensor in cloud.extras.items()}
-        shown = presented(parts, GaussianCloud(**{name: leaves[name] for name in FIELDS}, extras=extras))
-        rows = [part.rows.row(photo) for part in looks]
-        for part, row in zip(looks, rows, strict=True):
-            shown = part.look(shown, row)
-    changed = [name for name in FIELDS if getattr(shown, name) is not leaves[name]]
-    names = [name for name in leaves if name != "sh" or "sh" in changed]
-
-    def slopes(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        outputs = [getattr(shown, name) for name in changed]
-        through = torch.autograd.grad(
-            outputs,
-            [leaves[name] for name in names] + rows,
-            [found[name] for name in changed],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        result = {name: found[name] for name in FIELDS if name not in changed}
-        for name, gradient in zip(names, through[: len(names)], strict=True):
-            if gradient is not None:
-                result[name] = result[name] + gradient if name in result else gradient
-        for part, row, gradient in zip(looks, rows, through[len(names) :], strict=True):
-            if gradient is not None and bool(gradient.isfinite().all()):
-                row.grad = gradient
-                part.rows.step(photo, row, part.rows_rate * 0.1**fraction)
-        return result
-
-    return shown.detach(), slopes
 
 
 def needs(parts: Sequence[Part], what: str) -> bool:
@@ -149,30 +93,6 @@ def _scaled(gradients: ImageGradients, weight: float) -> ImageGradients:
 def _sum(a: ImageGradients, b: ImageGradients) -> ImageGradients:
     pairs = {name: (each, getattr(b, name)) for name, each in vars(a).items()}
     return ImageGradients(**{name: x if y is None else y if x is None else x + y for name, (x, y) in pairs.items()})
-
-
-@contextmanager
-def hiding(cloud: GaussianCloud, share: float, seed: int, step: int) -> Iterator[None]:
-    """Hide ``share`` of the Gaussians, drawn by lot, and raise the opacity of the others, inside the block.
-
-    DropGaussian (Park et al., CVPR 2025): opacities are multiplied by 0 or by 1/(1 − share). The change is made in
-    place and taken back afterwards as a difference, so that a step of the optimiser inside the block stays: the step on
-    the compensated logit is applied to the logit itself.
-    """
-    if share <= 0:
-        yield
-        return
-    logits = cloud.logit_opacities
-    before = logits.clone()
-    lost = (torch.rand(len(logits), generator=generator(seed, "hidden", step)) < share).to(logits.device)
-    shown = (before.sigmoid() / (1 - share)).clamp_max(_CEILING)
-    # Opacities above the ceiling already are left alone.
-    logits.copy_(torch.where(lost, _HIDDEN, torch.maximum(before, torch.logit(shown))))
-    shift = logits - before
-    try:
-        yield
-    finally:
-        logits.sub_(shift)
 
 
 @contextmanager

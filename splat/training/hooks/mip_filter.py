@@ -14,7 +14,7 @@ from splat.cloud import GaussianCloud
 from splat.training.config.config import SmoothConfig
 from splat.training.hooks.hook import Part
 from splat.training.population import Population
-from splat.training.strategies import Moment
+from splat.training.strategies.strategy import Moment
 
 FILTER = "filter"
 """Column of a cloud in training: standard deviation of each Gaussian's filter, world units."""

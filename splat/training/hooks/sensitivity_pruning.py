@@ -16,7 +16,7 @@ from splat.training import population as edit
 from splat.training.config.config import PruneConfig
 from splat.training.hooks.hook import Part
 from splat.training.population import Population
-from splat.training.strategies import Moment
+from splat.training.strategies.strategy import Moment
 from splat.training.strategies.view_sampler import Survey
 
 LEFT = 1  # a cloud keeps at least so many rows

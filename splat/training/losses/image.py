@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from splat.camera import Camera
 from splat.ops.photometric_loss import ImageLoss, image_loss
-from splat.rendering.types import BLUR, ImageGradients, Rendering
+from splat.rendering.types import ImageGradients, Rendering
 from splat.scene.images import Photo
 from splat.training.config.config import TrainConfig
 from splat.training.losses.sparse_depth import disparity_loss
+from splat.training.per_photo import bilateral_grid as grid_model
 from splat.training.per_photo import exposure as appearance
 from splat.training.per_photo.parameters import PhotoParameters
+from splat.training.step_types import Shot, When
 
 
 @dataclass(frozen=True)
@@ -55,41 +56,8 @@ class Corrections:
         """Neutral corrections for ``photos`` photos."""
         on = config.appearance
         exposures = PhotoParameters(photos, 3, 4).to(device) if on.exposure else None
-        grids = PhotoParameters(photos, *appearance.GRID).to(device) if on.bilateral_grid else None
+        grids = PhotoParameters(photos, *grid_model.GRID).to(device) if on.bilateral_grid else None
         return Corrections(exposures, grids)
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One photo and what it takes to compare a rendering with it.
-
-    Attributes:
-        index: of the photo among the training photos; None for a picture that is none of them, and is not corrected.
-        photo: its pixels.
-        camera: through which the rendering was made.
-        background: behind the rendering.
-        points, pixels: (M, 3) sparse points and (M, 2) where the photo shows them, for the depth term; else None.
-        weight: of this picture in the loss.
-        blur: of the rendering, px².
-    """
-
-    index: int | None
-    photo: Photo
-    camera: Camera
-    background: tuple[float, float, float]
-    points: Tensor | None = None
-    pixels: Tensor | None = None
-    weight: float = 1.0
-    blur: float = BLUR
-
-
-@dataclass(frozen=True)
-class When:
-    """Step number (from 0), share of the run done, and size of the scene in world units."""
-
-    step: int
-    fraction: float
-    extent: float
 
 
 def picture_loss(
@@ -122,8 +90,8 @@ def _corrected(
     grid = exposure = None
     if corrections.grids is not None:
         grid = corrections.grids.row(shot.index)
-        picture = appearance.apply_grid(picture, grid)
-        penalty = look.grid_smoothness * appearance.total_variation(grid)
+        picture = grid_model.apply_grid(picture, grid)
+        penalty = look.grid_smoothness * grid_model.total_variation(grid)
     if corrections.exposures is not None:
         exposure = corrections.exposures.row(shot.index)
         picture = appearance.expose(picture, exposure)
@@ -132,7 +100,7 @@ def _corrected(
     if not math.isfinite(found.loss):  # the trainer stops on it; the corrections stay as they were
         return found, 0.0, leaf.grad
     if grid is not None:
-        rate = appearance.grid_rate(look.grid_rate, when.step, when.fraction)
+        rate = grid_model.grid_rate(look.grid_rate, when.step, when.fraction)
         corrections.grids.step(shot.index, grid, rate)
     if exposure is not None:
         corrections.exposures.step(shot.index, exposure, look.exposure_rate * 0.1**when.fraction)

@@ -16,7 +16,7 @@ from splat.training import population as edit
 from splat.training.config.config import AdcConfig
 from splat.training.population import Population
 from splat.training.schedules import crossed
-from splat.training.strategies import Moment, Strategy
+from splat.training.strategies.strategy import Moment, Strategy
 
 
 def strategy(config: AdcConfig) -> Strategy:

@@ -16,7 +16,7 @@ from splat.training import population as edit
 from splat.training.config.config import McmcConfig
 from splat.training.population import Population
 from splat.training.rng import draw
-from splat.training.strategies import Moment, Strategy
+from splat.training.strategies.strategy import Moment, Strategy
 
 
 def strategy(config: McmcConfig) -> Strategy:

@@ -21,8 +21,8 @@ from splat.training import population as edit
 from splat.training.config.config import TamingConfig
 from splat.training.losses.image import compare, composite
 from splat.training.population import Population
-from splat.training.strategies import Moment, Strategy
 from splat.training.strategies.splitting import choose, densify, fill
+from splat.training.strategies.strategy import Moment, Strategy
 from splat.training.strategies.view_sampler import Survey
 
 # Weights of the terms of the score, as in the paper's code.

@@ -17,8 +17,8 @@ from torch import Tensor
 from splat.training import population as edit
 from splat.training.config.config import TurboConfig
 from splat.training.population import Population
-from splat.training.strategies import Moment, Strategy
 from splat.training.strategies.splitting import densify, fill
+from splat.training.strategies.strategy import Moment, Strategy
 
 _DC = 0.28209479177387814  # the constant spherical harmonic: ∂colour/∂(base coefficient)
 _BETA2 = 0.999

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from splat.cloud import GaussianCloud
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
-from splat.training.losses.image import Shot
 from splat.training.rng import generator
+from splat.training.step_types import Shot
 
 _WHITE = 0.5 / 0.28209479177387814  # base colour that is drawn as 1: far from 0, where colours are clamped
 

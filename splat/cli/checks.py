@@ -1,0 +1,27 @@
+"""What commands check of their arguments, and how whole words are read as numbers."""
+
+from pathlib import Path
+
+from splat.errors import InputError
+
+
+def whole_number(text: str) -> int:
+    """The integer that ``text`` says, with an optional factor k (thousand) or M (million)."""
+    factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
+    try:
+        value = float(text[:-1] if factor > 1 else text) * factor
+        if value == int(value):
+            return int(value)
+    except (ValueError, OverflowError):
+        pass  # said below, in the same words as for a fraction
+    raise ValueError(f"'{text}' is not a whole number such as 30000, 300k or 1.5M")
+
+
+READERS = {int: whole_number, float: float, str: str, Path: Path}
+
+
+def require(path: Path, what: str) -> Path:
+    """``path`` if it exists; InputError otherwise."""
+    if not path.exists():
+        raise InputError(f"{path}: no such {what}; check the path")
+    return path

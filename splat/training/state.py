@@ -1,0 +1,86 @@
+"""What a training run holds: its setup, and its state between steps."""
+
+import math
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from splat.cloud import GaussianCloud
+from splat.errors import InputError
+from splat.scene import ImageCache, Scene, View
+from splat.training import schedules
+from splat.training.config.config import TrainConfig
+from splat.training.hooks.hook import Part
+from splat.training.losses.image import Corrections
+from splat.training.per_photo.parameters import PhotoParameters
+from splat.training.population import Population
+from splat.training.strategies.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What stays the same over a run."""
+
+    scene: Scene
+    config: TrainConfig
+    strategy: Strategy
+    backend: ModuleType
+    cache: ImageCache  # of the training views
+    keypoints: tuple[tuple[Tensor | None, Tensor | None], ...]  # points and pixels of each training view
+    parts: tuple[Part, ...] = ()  # what takes part besides the photos
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        return self.cache.views
+
+    @property
+    def pixels(self) -> float:
+        """Of a photo, on average."""
+        return sum(view.camera.width * view.camera.height for view in self.views) / len(self.views)
+
+    @property
+    def name(self) -> str:
+        """Name of the backend."""
+        return self.backend.__name__.rpartition(".")[2]
+
+
+@dataclass
+class State:
+    """What changes over a run; all of it goes into a checkpoint.
+
+    Attributes:
+        population: the Gaussians with their optimiser.
+        plan: step and position in the schedules.
+        corrections, poses: per-photo parameters that are switched on.
+        loss, mse: running means over steps; NaN before the first.
+        history: one entry per hundredth of the run, as in metrics.json.
+    losses: (step, running mean of the loss), one per hundredth of the run.
+    """
+
+    population: Population
+    plan: schedules.Plan
+    corrections: Corrections
+    poses: PhotoParameters | None
+    loss: float = math.nan
+    mse: float = math.nan
+    history: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def cloud(self) -> GaussianCloud:
+        return self.population.cloud
+
+    @property
+    def psnr(self) -> float:
+        """Running mean over training photos, dB."""
+        return -10 * math.log10(max(self.mse, 1e-12)) if math.isfinite(self.mse) else math.nan
+
+
+def check_views(scene: Scene) -> None:
+    """Raise InputError when nothing is left to train on."""
+    if not scene.train_views:
+        raise InputError(
+            f"{scene.root} has {len(scene.views)} photos, all held out for evaluation; training needs at least two"
+        )
