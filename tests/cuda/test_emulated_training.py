@@ -12,11 +12,11 @@ from splat.native import cuda_launcher
 from splat.native.cuda_structs import adam
 from splat.ops import adam as optimizer
 from splat.ops import mcmc
-from splat.ops.adam import AdamState
+from splat.ops.adam import AdamHyper, AdamState
 from splat.ops.mcmc import _noise_torch
 from splat.ops.photometric_loss import compare_images
 from splat.rendering import cuda
-from splat.rendering.fused_step import AdamHyper, Statistics
+from splat.rendering.fused_step import Statistics
 from splat.rendering.types import ImageGradients
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))

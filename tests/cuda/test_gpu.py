@@ -17,9 +17,9 @@ import torch
 
 from splat.cloud import FIELDS
 from splat.ops import adam, mcmc, photometric_loss
+from splat.ops.adam import AdamHyper
 from splat.ops.photometric_loss import compare_images
 from splat.rendering import RenderOptions, check_backend, render
-from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import ImageGradients
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))

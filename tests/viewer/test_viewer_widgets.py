@@ -16,7 +16,7 @@ from PIL import Image
 
 from splat import formats
 from splat.cloud import GaussianCloud
-from splat.scene import Scene
+from splat.scene import load_scene
 from splat.viewer import Edits, Look, filters, initial_view, picture, render_modes
 from splat.viewer.page import turned
 from splat.viewpoints import paths as camera_paths
@@ -58,7 +58,7 @@ def test_every_control(tmp_path: Path) -> None:
         wait_for(lambda: tab.evaluate("innerWidth") and "Save cloud" in tab.text, 60)
         tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         width, height = tab.evaluate("[innerWidth, innerHeight]")
-        scene = Scene.load(scene_folder)
+        scene = load_scene(scene_folder)
         view = initial_view(cloud, scene, None)
         camera, look = view.camera(width, height), Look()
 
