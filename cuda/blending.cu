@@ -111,14 +111,20 @@ SPLAT_FN void blend(const Lists& lists, const Splats& splats, const Screen& scre
 
 }  // namespace splat
 
+#if WANTED(blend_rgb)
 KERNEL(splat::TILE_PIXELS) blend_rgb(splat::Lists lists, splat::Splats splats, splat::Screen screen, splat::Pictures out, splat::Kept kept) {
     splat::blend<3>(lists, splats, screen, out, kept);
 }
+#endif
 
+#if WANTED(blend_all)
 KERNEL(splat::TILE_PIXELS) blend_all(splat::Lists lists, splat::Splats splats, splat::Screen screen, splat::Pictures out, splat::Kept kept) {
     splat::blend<7>(lists, splats, screen, out, kept);
 }
+#endif
 
+#if WANTED(blend_square)
 KERNEL(splat::TILE_PIXELS) blend_square(splat::Lists lists, splat::Splats splats, splat::Screen screen, splat::Pictures out, splat::Kept kept) {
     splat::blend<8>(lists, splats, screen, out, kept);
 }
+#endif

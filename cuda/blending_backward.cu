@@ -215,6 +215,12 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
         splat::blend_backward<FEATURES>(lists, splats, screen, from, kept, sums);                                         \
     }
 
+#if WANTED(blend_backward_rgb)
 BLEND_BACKWARD(blend_backward_rgb, 3)
+#endif
+#if WANTED(blend_backward_all)
 BLEND_BACKWARD(blend_backward_all, 7)
+#endif
+#if WANTED(blend_backward_square)
 BLEND_BACKWARD(blend_backward_square, 8)
+#endif

@@ -8,6 +8,12 @@
 #include "emulation/emulation.h"
 #endif
 
+// A kernel under `#if WANTED(name)` can be compiled alone, with -DSPLAT_ONLY=1 -DSPLAT_ONLY_name=1 (see splat/nvrtc.py).
+#ifndef SPLAT_ONLY
+#define SPLAT_ONLY 0
+#endif
+#define WANTED(kernel) (!SPLAT_ONLY || SPLAT_ONLY_##kernel)
+
 #include "math/base.h"
 
 namespace splat {

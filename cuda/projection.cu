@@ -56,8 +56,18 @@ SPLAT_FN void project_one(const Cloud& cloud, const Frame& frame, const Projecte
         splat::project_one<DEGREE>(cloud, frame, out);                                                        \
     }
 
+#if WANTED(project_sh0)
 PROJECTION(0)
+#endif
+#if WANTED(project_sh1)
 PROJECTION(1)
+#endif
+#if WANTED(project_sh2)
 PROJECTION(2)
+#endif
+#if WANTED(project_sh3)
 PROJECTION(3)
+#endif
+#if WANTED(project_sh4)
 PROJECTION(4)
+#endif

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from splat import cccl
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import InputError, OutOfMemory
@@ -121,8 +122,8 @@ def sorts(pairs: int, camera: Camera) -> dict[str, float | str]:
     device = keys.device
     found: dict[str, float | str] = {}
     found["torch_ms"] = sorting.milliseconds(lambda: sorting.by_torch(keys, ids, pairs), device)
-    if isinstance(sorting.library(), str):
-        return found | {"cccl": sorting.library()}
+    if isinstance(cccl.library(), str):
+        return found | {"cccl": cccl.library()}
     bits = tiles.bit_length()
     return found | {"cccl_ms": sorting.milliseconds(lambda: sorting.by_cccl(keys, ids, pairs, bits), device)}
 

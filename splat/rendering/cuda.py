@@ -6,6 +6,7 @@ caching allocator, in sizes rounded up so that a warmed-up training step asks th
 """
 
 import ctypes
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from splat.gpu import blocks_for, pointer, rounded
 from splat.rendering import cuda_arguments as arguments
 from splat.rendering.cpu import AdamHyper, Moments, Statistics, StepResult
 from splat.rendering.cuda_arguments import FLOAT, fill
+from splat.rendering.late_flags import late_flags
 from splat.rendering.sorting import sort_pairs
 from splat.rendering.types import TILE, CloudGradients, ImageGradients, Rendering, RenderOptions
 
@@ -140,6 +142,23 @@ def backward_adam(
 # ---- forward ----
 
 
+@functools.cache
+def _soon(degree: int, highest: int, features: int, training: bool) -> tuple[tuple[str, str], ...]:
+    """The kernels of a picture and, in ``training``, of its step, soonest first; then those of higher SH degrees."""
+    kind = _KERNELS[features]
+    found = [("projection", f"project_sh{degree}"), ("binning", "count_chunks"), ("blending", f"blend_{kind}")]
+    if training:  # who wants no sums of weights trains, or looks on
+        found += [
+            ("gaussian_backward", f"gaussian_backward_adam_sh{degree}"),  # takes longest
+            ("image_loss", "compare_images"),
+            ("blending_backward", f"blend_backward_{kind}"),
+        ]
+        for later in range(degree + 1, highest + 1):
+            found.append(("projection", f"project_sh{later}"))
+            found.append(("gaussian_backward", f"gaussian_backward_adam_sh{later}"))
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class _Projected:
     """What cuda/projection.cu leaves per Gaussian. Depths of Gaussians that reach no tile are huge."""
@@ -157,6 +176,7 @@ def _forward(
     cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, weights: bool
 ) -> tuple[Rendering, Context]:
     source, cloud = cloud, _prepared(cloud)
+    gpu.prepare(cloud.device, _soon(_degree(cloud, options), cloud.sh_degree, _features(options), not weights))
     pose = pose.detach().to(torch.float32).contiguous()
     seen = _project(cloud, camera, options, pose)
     ids, ranges, chunk_ends, pairs = _list_tiles(camera, seen)
@@ -299,34 +319,8 @@ def _backward_adam(
     step.visible_only = hyper.visible_only
     step.opacity_weight, step.scale_weight = hyper.opacity_reg / n, hyper.scale_reg / (3 * n)
     pose = _gaussian_backward(context, grads, "gaussian_backward_adam", step)
-    bits = _faults.exchange(faults, hyper.step)
+    bits = late_flags(moments).exchange(faults, hyper.step)
     return StepResult(pose, tuple(name for i, name in enumerate(FIELDS) if bits >> i & 1))
-
-
-class _Faults:
-    """Brings small flags from the GPU without waiting for it: each step gets the flags of the step before."""
-
-    def __init__(self) -> None:
-        self._before: tuple[int, Tensor, torch.cuda.Event] | None = None
-
-    def exchange(self, flags: Tensor, step: int) -> int:
-        """Hand in the flags (1,) int32 of ``step``, get those of the one before; at once if they are in main memory."""
-        if flags.device.type == "cpu":
-            return int(flags)
-        bits = 0
-        if self._before is not None and self._before[0] == step - 1:
-            _, copy, done = self._before
-            done.synchronize()  # long since reached: a whole forward pass lies between
-            bits = int(copy)
-        copy = torch.empty(1, dtype=torch.int32, pin_memory=True)
-        copy.copy_(flags, non_blocking=True)
-        done = torch.cuda.Event()
-        done.record(torch.cuda.current_stream(flags.device))
-        self._before = (step, copy, done)
-        return bits
-
-
-_faults = _Faults()
 
 
 # ---- arguments ----

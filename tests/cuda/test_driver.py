@@ -9,6 +9,7 @@ import pytest
 import torch
 from emulator import CUDA, build
 
+from splat import driver as splat_driver
 from splat import gpu, nvrtc
 from splat.errors import BackendError, OutOfMemory
 from splat.rendering.cuda_arguments import adam
@@ -22,6 +23,7 @@ static int context, module, function, failure;
 static void* current;
 extern "C" {
 void prepare(Kernel k, int fail) { kernel = k; failure = fail; current = nullptr; }
+int cuDriverGetVersion(int* version) { *version = 13000; return 0; }
 int cuDeviceGet(int* device, int ordinal) { *device = ordinal + 40; return 0; }
 int cuDevicePrimaryCtxRetain(void** c, int device) { *c = &context; return device == 40 ? 0 : 101; }
 int cuCtxSetCurrent(void* c) { current = c; return 0; }
@@ -58,10 +60,10 @@ def driver(tmp_path_factory):
 @pytest.fixture
 def launcher(driver, monkeypatch):
     try:
-        nvrtc.library()
+        nvrtc.compiler(None)
     except BackendError as error:
         pytest.skip(str(error))
-    monkeypatch.setattr(gpu, "_driver", lambda: driver)
+    monkeypatch.setattr(splat_driver, "library", lambda: driver)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda index: None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=0xABC))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from emulator import BUILT, CUDA, kernels
 
-from splat import gpu, nvrtc
+from splat import driver, gpu, kernel_cache, nvrtc, nvrtc_library
 from splat.errors import BackendError, OutOfMemory
 from splat.files import write_text
 from splat.rendering import cuda
@@ -25,7 +25,7 @@ SHARED_LIMIT = 48 << 10  # bytes a block may have without asking for more
 @pytest.fixture(scope="module")
 def compiler():
     try:
-        return nvrtc.library()
+        return nvrtc.compiler(None)
     except BackendError as error:
         pytest.skip(str(error))
 
@@ -70,24 +70,24 @@ def test_cache_is_used_and_follows_the_sources(compiler, tmp_path, monkeypatch):
     shutil.copytree(CUDA, tmp_path / "cuda")
     monkeypatch.setattr(nvrtc, "packaged_folder", lambda name: tmp_path / name)
     first = nvrtc.compiled("optimizer", 90)
-    (kept,) = nvrtc.cache_folder().iterdir()
-    assert kept.read_bytes() == first
-    monkeypatch.setattr(nvrtc, "compile_file", lambda *_: pytest.fail("compiled although it was in the cache"))
-    assert nvrtc.compiled("optimizer", 90) == first
+    (kept,) = kernel_cache.folder().iterdir()
+    assert first.kept is None and kept.read_bytes().endswith(b"\n" + first.image)
+    monkeypatch.setattr(nvrtc, "compile_file", lambda *_, **__: pytest.fail("compiled although it was in the cache"))
+    assert nvrtc.compiled("optimizer", 90) == nvrtc.Built(first.image, kept)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(nvrtc, "packaged_folder", lambda name: tmp_path / name)
     header = tmp_path / "cuda" / "adam.h"
     header.write_text(header.read_text() + "// changed\n")
     nvrtc.compiled("optimizer", 90)
-    assert len(list(nvrtc.cache_folder().iterdir())) == 2
+    assert len(list(kernel_cache.folder().iterdir())) == 2
 
 
 def test_unwritable_cache_costs_time_only(compiler, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="cannot be written"):
-        assert nvrtc.compiled("optimizer", 90)[:4] == b"\x7fELF"
+        assert nvrtc.compiled("optimizer", 90).image[:4] == b"\x7fELF"
 
 
 def test_a_broken_source_is_named(compiler, tmp_path, monkeypatch):
@@ -124,29 +124,34 @@ class FakeDriver:
 
 def test_no_driver(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(gpu, "_driver", lambda: None)
+    monkeypatch.setattr(driver, "library", lambda: None)
     sentence(cuda.check(), "no NVIDIA driver", "https://www.nvidia.com/drivers")
 
 
 @pytest.mark.parametrize(("version", "words"), [(11040, ("CUDA 11.4", "update the driver")), (13000, ("no GPU",))])
 def test_old_driver_and_no_gpu(monkeypatch, version: int, words):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(version))
+    monkeypatch.setattr(driver, "library", lambda: FakeDriver(version))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     sentence(cuda.check(), *words)
 
 
+def clear() -> None:
+    nvrtc_library._chosen.cache_clear()
+    nvrtc_library._load.cache_clear()
+
+
 def test_no_nvrtc(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(gpu, "_driver", lambda: FakeDriver(13000))
+    monkeypatch.setattr(driver, "library", lambda: FakeDriver(13000))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(nvrtc, "folders", lambda: [])
-    monkeypatch.setattr(nvrtc, "_try_open", lambda name: None)
-    nvrtc.library.cache_clear()
+    monkeypatch.setattr(nvrtc_library, "folders", lambda: [])
+    monkeypatch.setattr(nvrtc_library, "_try_open", lambda name: None)
+    clear()
     try:
         sentence(cuda.check(), "NVRTC", "pip install nvidia-cuda-nvrtc")
     finally:
-        nvrtc.library.cache_clear()
+        clear()
 
 
 def test_full_memory(monkeypatch):
