@@ -1,7 +1,9 @@
 """Run-time compilation: every kernel for every architecture, the cache, and what is said when something is missing."""
 
+import os
 import re
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -83,9 +85,57 @@ def test_cache_is_used_and_follows_the_sources(compiler, tmp_path, monkeypatch):
     assert len(list(kernel_cache.folder().iterdir())) == 2
 
 
+def test_two_that_compile_the_same_do_not_meet(compiler, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    honest = os.replace
+
+    def replace(source, target) -> None:
+        """The other one, with the same process id as in another container, comes between writing and renaming."""
+        monkeypatch.setattr(os, "replace", honest)
+        other.append(nvrtc.compiled("optimizer", 90))
+        honest(source, target)
+
+    other = []
+    monkeypatch.setattr(os, "replace", replace)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = nvrtc.compiled("optimizer", 90)
+    assert other == [first]
+    (kept,) = kernel_cache.folder().iterdir()
+    assert nvrtc.compiled("optimizer", 90) == nvrtc.Built(first.image, kept)
+
+
+UNITS = [(file, name) for file in FILES for name in kernels((CUDA / f"{file}.cu").read_text())]
+ALONE = ("project_sh", "gaussian_backward_", "blend_")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_kernels_that_can_be_compiled_alone_are(compiler, file: str):
+    for name in [name for of, name in UNITS if of == file]:
+        assert (nvrtc.unit(file, name) == name) == name.startswith(ALONE)
+    alone = [name for of, name in UNITS if of == file and name.startswith(ALONE)][:2]
+    for name in alone:
+        log = nvrtc.compile_file(file, 90, report=True, kernel=name).log
+        assert [found[0] for found in REPORT.findall(log)] == [name]
+    assert len({nvrtc._key(file, 90, name) for name in [None, *alone]}) == 1 + len(alone)
+
+
+@pytest.mark.parametrize("features", [3, 7, 8])
+@pytest.mark.parametrize("training", [False, True])
+def test_what_is_compiled_ahead_exists_and_covers_a_step(features: int, training: bool):
+    soon = cuda._soon(1, 3, features, training)
+    assert set(soon) <= set(UNITS) and len(set(soon)) == len(soon)
+    kind = {3: "rgb", 7: "all", 8: "square"}[features]
+    names = [name for _, name in soon]
+    assert names[:3] == ["project_sh1", "count_chunks", f"blend_{kind}"]
+    later = ["gaussian_backward_adam_sh1", f"blend_backward_{kind}", "compare_images", "gaussian_backward_adam_sh3"]
+    assert [name in names for name in later] == [training] * 4
+
+
 def test_unwritable_cache_costs_time_only(compiler, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    kernel_cache._say_once.cache_clear()
     with pytest.warns(UserWarning, match="cannot be written"):
         assert nvrtc.compiled("optimizer", 90).image[:4] == b"\x7fELF"
 
