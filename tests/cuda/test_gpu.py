@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from splat import cccl
 from splat.cloud import FIELDS
-from splat.rendering import RenderOptions, check_backend, render
+from splat.rendering import RenderOptions, check_backend, render, sorting
 from splat.rendering.cpu import AdamHyper
 from splat.rendering.types import ImageGradients
 from splat.training import gpu_kernels, image_loss, mcmc_kernels, optimizer
@@ -47,6 +48,9 @@ def usable():
     reason = check_backend("cuda")
     if reason is not None:
         pytest.skip(reason)
+    device = torch.device("cuda", torch.cuda.current_device())
+    if sorting.choice(device.index).way == "cccl":  # compiled before anything is measured
+        cccl.sorter(torch.float32, device, wait=True)
 
 
 def script() -> str:
@@ -141,7 +145,7 @@ def test_training_kernels_equal_pytorch():
     assert all(torch.allclose(a, b.cpu(), atol=1e-5) for a, b in zip(on_cpu, on_gpu, strict=True))
 
 
-def test_first_use_is_ready_in_20_seconds_and_later_ones_at_once(tmp_path):
+def test_first_use_is_ready_in_8_seconds_and_later_ones_at_once(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     seconds = []
     for _ in range(2):
@@ -149,7 +153,7 @@ def test_first_use_is_ready_in_20_seconds_and_later_ones_at_once(tmp_path):
             [sys.executable, "-c", script()], env=environment, capture_output=True, text=True, check=True
         )
         seconds.append(float(done.stdout.split()[-1]))
-    assert seconds[0] < 20 and seconds[1] < 1
+    assert seconds[0] < 8 and seconds[1] < 1
 
 
 @pytest.mark.slow
