@@ -82,13 +82,6 @@ _children: dict[tuple[str, "torch.device"], tuple[subprocess.Popen, IO[bytes]]] 
 _failed: dict[tuple[str, "torch.device"], str] = {}
 
 
-def forget() -> None:
-    """As in a new process: what is loaded or failed is forgotten."""
-    for known in (_loaded, _children, _failed):
-        known.clear()
-    versions.cache_clear()
-
-
 def sorter(kind: "torch.dtype", device: "torch.device", wait: bool) -> Any | None:
     """CCCL's sorter of pairs with keys of ``kind`` and int32 values.
 

@@ -104,8 +104,9 @@ def compute(monkeypatch, tmp_path):
 
 def anew() -> None:
     """As in the next process."""
-    cccl.forget()
-    sorting._choices.clear()
+    for known in (cccl._loaded, cccl._children, cccl._failed, sorting._choices):
+        known.clear()
+    cccl.versions.cache_clear()
     sorting._say_once.cache_clear()
     kernel_cache._say_once.cache_clear()
 
