@@ -26,6 +26,8 @@ SPLAT_FN void blend(const Lists& lists, const Splats& splats, const Screen& scre
 
     const int tile = blockIdx.x, t = threadIdx.x, lane = t % WARP;
     const Pixel pixel = pixel_of(tile, t, screen);
+    const float first_x = static_cast<float>(tile % screen.columns * TILE + column_in_tile(t - lane)) + 0.5f;
+    const float first_y = static_cast<float>(tile / screen.columns * TILE + row_in_tile(t - lane)) + 0.5f;
     const int2 range = lists.ranges[tile];
     const int first_chunk = lists.chunk_ends[tile] - chunks_of(range);
 
@@ -51,39 +53,44 @@ SPLAT_FN void blend(const Lists& lists, const Splats& splats, const Screen& scre
         __syncthreads();
 
         const int count = lower(CHUNK, range.y - begin);
-        for (int j = 0; j < count; ++j) {
-            if (j % WARP == 0 && __all_sync(ALL_LANES, done)) break;
-            const float4 a = near_a[j], b = near_b[j];
-            float u, v;
-            const float power = log2_alpha(pixel.x, pixel.y, a.x, a.y, a.z, a.w, b.x, b.y, u, v);
-            float weight = 0.0f;
-            if (!done && power >= LOG2_ALPHA_MIN) {
-                const float alpha = min(fast_exp2(power), ALPHA_MAX);
-                const float next = transmittance * (1.0f - alpha);
-                if (next <= TRANSMITTANCE_MIN) {
-                    done = true;
-                } else {
-                    weight = alpha * transmittance;
-                    const float4 feature = near_feature[j];
-                    sums[0] += weight * feature.x;
-                    sums[1] += weight * feature.y;
-                    sums[2] += weight * feature.z;
-                    if constexpr (FEATURES > 4) {
-                        const float4 normal = near_normal[j];
-                        sums[3] += weight * feature.w;
-                        sums[4] += weight * normal.x;
-                        sums[5] += weight * normal.y;
-                        sums[6] += weight * normal.z;
-                        if constexpr (FEATURES > 7) sums[7] += weight * normal.w;
-                        if (transmittance >= 0.5f && next < 0.5f) median = feature.w;
+        for (int group = 0; group < count; group += WARP) {
+            if (__all_sync(ALL_LANES, done)) break;
+            const int own = group + lane;
+            unsigned mask = __ballot_sync(ALL_LANES, own < count && may_reach(near_a[own], near_b[own], first_x, first_y));
+            for (; mask != 0u; mask &= mask - 1u) {
+                const int j = group + __ffs(static_cast<int>(mask)) - 1;
+                const float4 a = near_a[j], b = near_b[j];
+                float u, v;
+                const float power = log2_alpha(pixel.x, pixel.y, a.x, a.y, a.z, a.w, b.x, b.y, u, v);
+                float weight = 0.0f;
+                if (!done && power >= LOG2_ALPHA_MIN) {
+                    const float alpha = min(fast_exp2(power), ALPHA_MAX);
+                    const float next = transmittance * (1.0f - alpha);
+                    if (next <= TRANSMITTANCE_MIN) {
+                        done = true;
+                    } else {
+                        weight = alpha * transmittance;
+                        const float4 feature = near_feature[j];
+                        sums[0] += weight * feature.x;
+                        sums[1] += weight * feature.y;
+                        sums[2] += weight * feature.z;
+                        if constexpr (FEATURES > 4) {
+                            const float4 normal = near_normal[j];
+                            sums[3] += weight * feature.w;
+                            sums[4] += weight * normal.x;
+                            sums[5] += weight * normal.y;
+                            sums[6] += weight * normal.z;
+                            if constexpr (FEATURES > 7) sums[7] += weight * normal.w;
+                            if (transmittance >= 0.5f && next < 0.5f) median = feature.w;
+                        }
+                        transmittance = next;
+                        last = begin - range.x + j + 1;
                     }
-                    transmittance = next;
-                    last = begin - range.x + j + 1;
                 }
-            }
-            if (out.weights && __any_sync(ALL_LANES, weight > 0.0f)) {
-                const unsigned sum = warp_sum(static_cast<unsigned>(weight * WEIGHT_UNIT + 0.5f));
-                if (lane == 0) atomicAdd(&near_weight[j], sum);
+                if (out.weights && __any_sync(ALL_LANES, weight > 0.0f)) {
+                    const unsigned sum = warp_sum(static_cast<unsigned>(weight * WEIGHT_UNIT + 0.5f));
+                    if (lane == 0) atomicAdd(&near_weight[j], sum);
+                }
             }
         }
         __syncthreads();

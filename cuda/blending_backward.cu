@@ -16,8 +16,6 @@
 
 namespace splat {
 
-constexpr int WARPS = TILE_PIXELS / WARP;  // also: groups of 32 entries in a chunk
-static_assert(WARPS * WARP == CHUNK, "one warp per 32 entries");
 
 // Gradients of the pictures, null where there are none.
 struct Upstream {
@@ -65,19 +63,55 @@ SPLAT_FN void load_features(Colours& near_feature, Normals& near_normal, int j, 
     }
 }
 
-// Adds `total` of 32 lanes to the rows `ids` of `sums`. Through shared memory, so that neighbouring lanes add to
-// neighbouring words; rotated, so that the lanes write to different banks.
-template <class Floats>
-SPLAT_FN void add_sums(const float total[SUMS], int id, Floats& staging, int offset, float* sums) {
-    const int lane = threadIdx.x % WARP;
-    for (int f = 0; f < SUMS; ++f) staging[offset + lane * SUMS + (f + lane) % SUMS] = total[f];
-    __syncwarp();
-    for (int round = 0; round < SUMS; ++round) {
-        const int element = round * WARP + lane, owner = element / SUMS, f = element % SUMS;
-        const float value = staging[offset + owner * SUMS + (f + owner) % SUMS];
-        const int row = __shfl_sync(ALL_LANES, id, owner);
-        if (value != 0.0f) atomicAdd(sums + static_cast<i64>(row) * SUMS + f, value);
+// Sums 12 (or 16) values over the lanes of a warp, halving the values at every step: afterwards a lane holds the sum of value
+// `summed_value(lane)`.
+template <int N>
+SPLAT_FN float sum_values(float v[N], int lane) {
+    if constexpr (N == 16) {
+#pragma unroll
+        for (int half = 8, bit = 16; half >= 1; half /= 2, bit /= 2) {
+            const bool up = lane & bit;
+#pragma unroll
+            for (int k = 0; k < half; ++k) {
+                const float send = up ? v[k] : v[k + half], keep = up ? v[k + half] : v[k];
+                v[k] = keep + __shfl_xor_sync(ALL_LANES, send, bit);
+            }
+        }
+        return v[0] + __shfl_xor_sync(ALL_LANES, v[0], 1);
+    } else {
+        static_assert(N == 12);
+        bool up = lane & 16;
+#pragma unroll
+        for (int k = 0; k < 6; ++k) {
+            const float send = up ? v[k] : v[k + 6], keep = up ? v[k + 6] : v[k];
+            v[k] = keep + __shfl_xor_sync(ALL_LANES, send, 16);
+        }
+        up = lane & 8;
+#pragma unroll
+        for (int k = 0; k < 3; ++k) {
+            const float send = up ? v[k] : v[k + 3], keep = up ? v[k + 3] : v[k];
+            v[k] = keep + __shfl_xor_sync(ALL_LANES, send, 8);
+        }
+        up = lane & 4;
+        {
+            const float send = up ? v[0] : v[2], keep = up ? v[2] : v[0];
+            v[0] = keep + __shfl_xor_sync(ALL_LANES, send, 4);
+            v[1] += __shfl_xor_sync(ALL_LANES, v[1], 4);
+        }
+        up = lane & 2;
+        const float send = up ? v[0] : v[1], keep = up ? v[1] : v[0];
+        const float sum = keep + __shfl_xor_sync(ALL_LANES, send, 2);
+        return sum + __shfl_xor_sync(ALL_LANES, sum, 1);
     }
+}
+// Which value a lane ends up with, -1 for a copy of another lane's.
+template <int N>
+SPLAT_FN int summed_value(int lane) {
+    if (lane & 1) return -1;
+    if constexpr (N == 16) return lane >> 1;
+    const int pair = lane >> 1, b4 = pair >> 3, b3 = pair >> 2 & 1, b2 = pair >> 1 & 1, b1 = pair & 1;
+    if (b1 && b2) return -1;
+    return 6 * b4 + 3 * b3 + (b1 ? 1 : 2 * b2);
 }
 
 template <int FEATURES>
@@ -86,125 +120,83 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
     SHARED(float4, near_b, CHUNK);
     SHARED(float4, near_feature, CHUNK);
     SHARED(float4, near_normal, FEATURES > 4 ? CHUNK : 1);
-    SHARED(float, gradient, FEATURES * TILE_PIXELS);
-    SHARED(short, pixel_last, TILE_PIXELS);
-    SHARED(float, state, 2 * CHUNK * WARPS);  // per group of 32 entries: T of 256 pixels behind it, then R
-    static_assert(2 * CHUNK == WARP * SUMS, "a group's states make room for its sums");
+    SHARED(int, near_id, CHUNK);
+    constexpr int VALUES = FEATURES > 3 ? 16 : 12;
 
-    const int slot = blockIdx.x, t = threadIdx.x, lane = t % WARP, warp = t / WARP;
+    const int slot = blockIdx.x, t = threadIdx.x, lane = t % WARP;
     const int tile = kept.chunk_tiles[slot];
     if (tile < 0) return;
     const int2 range = lists.ranges[tile];
     const int chunk = slot - (lists.chunk_ends[tile] - chunks_of(range));
     const int begin = range.x + chunk * CHUNK, count = lower(CHUNK, range.y - begin);
 
-    // First phase: thread = pixel.
     const Pixel pixel = pixel_of(tile, t, screen);
-    const int last = pixel.inside ? upper(0, lower(count, kept.last[pixel.index] - chunk * CHUNK)) : 0;
+    const int whole_last = pixel.inside ? kept.last[pixel.index] : 0;
+    const int last = upper(0, lower(count, whole_last - chunk * CHUNK));
     if (!__syncthreads_or(last > 0)) return;
     if (t < count) {
         const int id = lists.ids[begin + t];
+        near_id[t] = id;
         near_a[t] = splats.splats[2 * id];
         near_b[t] = splats.splats[2 * id + 1];
         near_feature[t] = splats.features[id];
         if constexpr (FEATURES > 4) near_normal[t] = splats.normals[id];
     }
-    pixel_last[t] = static_cast<short>(last);
     __syncthreads();
+    int farthest = last;
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    farthest = __reduce_max_sync(ALL_LANES, last);
+#else
+    for (int step = WARP / 2; step > 0; step /= 2) farthest = upper(farthest, __shfl_xor_sync(ALL_LANES, farthest, step));
+#endif
+    if (farthest == 0) return;  // no barrier follows
+
+    float g[FEATURES] = {}, transmittance = 1.0f, behind = 0.0f;
     if (last > 0) {
-        float g[FEATURES], transmittance = 1.0f, behind;
         const float* final = kept.finals + static_cast<i64>(pixel.index) * (FEATURES + 1);
-        const float* before = kept.states + static_cast<i64>(state_of(slot, tile)) * (FEATURES + 1) * TILE_PIXELS + t;
         behind = pixel_gradient<FEATURES>(from, screen, final, pixel.index, g);
-        if (chunk > 0) transmittance = before[0];
-        if (kept.last[pixel.index] > (chunk + 1) * CHUNK) {  // the pixel goes on behind this chunk
-            const float* after = before + (FEATURES + 1) * TILE_PIXELS;
+        transmittance = final[0];
+        if (whole_last > (chunk + 1) * CHUNK) {  // the pixel goes on behind this chunk
+            const float* after = kept.states + static_cast<i64>(state_of(slot + 1, tile)) * (FEATURES + 1) * TILE_PIXELS + t;
+            transmittance = after[0];
             for (int c = 0; c < FEATURES; ++c) behind += g[c] * (final[c + 1] - after[(c + 1) * TILE_PIXELS]);
         }
-        for (int c = 0; c < FEATURES; ++c) gradient[c * TILE_PIXELS + t] = g[c];
-        float inside = 0.0f;  // Σ w v of the group
-        for (int j = 0; j < last; ++j) {
+    }
+    const float first_x = static_cast<float>(tile % screen.columns * TILE + column_in_tile(t - lane)) + 0.5f;
+    const float first_y = static_cast<float>(tile / screen.columns * TILE + row_in_tile(t - lane)) + 0.5f;
+    const int value_index = summed_value<VALUES>(lane);
+    float* const target = sums + value_index;
+
+    for (int group = (farthest - 1) / WARP * WARP; group >= 0; group -= WARP) {
+        const int own_entry = group + lane;
+        unsigned mask = __ballot_sync(ALL_LANES, own_entry < farthest && may_reach(near_a[own_entry], near_b[own_entry], first_x, first_y));
+        while (mask != 0u) {
+            const int bit = 31 - __clz(static_cast<int>(mask)), j = group + bit;
+            mask ^= 1u << bit;
             const float4 a = near_a[j], b = near_b[j];
             float u, v;
             const float power = log2_alpha(pixel.x, pixel.y, a.x, a.y, a.z, a.w, b.x, b.y, u, v);
-            if (power >= LOG2_ALPHA_MIN) {
-                const float alpha = min(fast_exp2(power), ALPHA_MAX);
-                float features[FEATURES];
-                load_features<FEATURES>(near_feature, near_normal, j, features);
-                inside += alpha * transmittance * dot<FEATURES>(g, features);
-                transmittance *= 1.0f - alpha;
-            }
-            if (j % WARP == WARP - 1 || j == last - 1) {
-                state[j / WARP * 2 * CHUNK + t] = transmittance;
-                state[j / WARP * 2 * CHUNK + CHUNK + t] = inside;
-                inside = 0.0f;
-            }
-        }
-        for (int group = (last - 1) / WARP; group >= 0; --group) {
-            const int at = group * 2 * CHUNK + CHUNK + t;
-            const float own = state[at];
-            state[at] = behind;
-            behind += own;
+            const bool valid = j < last && power >= LOG2_ALPHA_MIN;
+            if (!__any_sync(ALL_LANES, valid)) continue;
+            const float own = valid ? fast_exp2(power) : 0.0f, alpha = min(own, ALPHA_MAX);
+            const float inverse = fast_reciprocal(1.0f - alpha);
+            transmittance *= inverse;
+            const float weight = alpha * transmittance;
+            float features[FEATURES], total[VALUES] = {};
+            load_features<FEATURES>(near_feature, near_normal, j, features);
+            for (int c = 0; c < FEATURES; ++c) total[RED + c] = weight * g[c];
+            const float value = dot<FEATURES>(g, features);
+            const float to_alpha = transmittance * value - behind * inverse;
+            behind += weight * value;
+            const float s = own > ALPHA_MAX ? 0.0f : own * to_alpha, su = s * u, sv = s * v;
+            total[S] = s, total[SU] = su, total[SV] = sv;
+            total[SUU] = su * u, total[SUV] = su * v, total[SVV] = sv * v;
+            total[ABS_X] = fabsf(2.0f * LN_2 * a.z * su);
+            total[ABS_Y] = fabsf(2.0f * LN_2 * (a.w * su + b.x * sv));
+            const float sum = sum_values<VALUES>(total, lane);
+            if (value_index >= 0 && value_index < SQUARE + 1 && sum != 0.0f) atomicAdd(target + static_cast<i64>(near_id[j]) * SUMS, sum);
         }
     }
-    __syncthreads();
-
-    // Second phase: lane = list entry. State of a pixel before the lane's entry is found from that behind it.
-    const int group = warp * WARP, entry = group + lane, offset = warp * 2 * CHUNK;
-    bool reached = false;
-    for (int q = lane; q < TILE_PIXELS; q += WARP) reached |= pixel_last[q] > group;
-    if (!__any_sync(ALL_LANES, reached)) return;
-
-    const int own_entry = entry < count ? entry : 0;  // lanes without an entry never meet a pixel that reaches it
-    const float4 a = near_a[own_entry], b = near_b[own_entry];
-    const int id = lists.ids[begin + own_entry];
-    float features[FEATURES];
-    load_features<FEATURES>(near_feature, near_normal, own_entry, features);
-    // ∂σ/∂centre in terms of (u, v), for the sums of absolute values
-    const float along_xu = 2.0f * LN_2 * a.z, along_yu = 2.0f * LN_2 * a.w, along_yv = 2.0f * LN_2 * b.x;
-
-    float total[SUMS] = {};
-    float transmittance = 1.0f, behind = 0.0f;  // of the pixel that has just been at this lane
-    const float left = static_cast<float>(tile % screen.columns * TILE) + 0.5f, top = static_cast<float>(tile / screen.columns * TILE) + 0.5f;
-    for (int step = 0; step < TILE_PIXELS + WARP - 1; ++step) {
-        transmittance = __shfl_down_sync(ALL_LANES, transmittance, 1);
-        behind = __shfl_down_sync(ALL_LANES, behind, 1);
-        const int q = step - (WARP - 1 - lane);
-        if (q < 0 || q >= TILE_PIXELS) continue;
-        const int until = pixel_last[q];
-        if (lane == WARP - 1 && until > group) {
-            transmittance = state[offset + q];
-            behind = state[offset + CHUNK + q];
-        }
-        if (until <= entry) continue;  // `until` never exceeds the count of entries
-        float u, v;
-        const float power = log2_alpha(left + static_cast<float>(column_in_tile(q)), top + static_cast<float>(row_in_tile(q)), a.x, a.y, a.z, a.w, b.x, b.y, u, v);
-        if (power < LOG2_ALPHA_MIN) continue;
-        const float own = fast_exp2(power), alpha = min(own, ALPHA_MAX);
-        const float inverse = fast_reciprocal(1.0f - alpha);
-        transmittance *= inverse;
-        const float weight = alpha * transmittance;
-        float g[FEATURES];
-        for (int c = 0; c < FEATURES; ++c) {
-            g[c] = gradient[c * TILE_PIXELS + q];
-            total[RED + c] += weight * g[c];
-        }
-        const float value = dot<FEATURES>(g, features);
-        const float to_alpha = transmittance * value - behind * inverse;
-        behind += weight * value;
-        if (own > ALPHA_MAX) continue;  // no gradient through the cap
-        const float s = own * to_alpha, su = s * u, sv = s * v;
-        total[S] += s;
-        total[SU] += su;
-        total[SV] += sv;
-        total[SUU] += su * u;
-        total[SUV] += su * v;
-        total[SVV] += sv * v;
-        total[ABS_X] += fabsf(along_xu * su);
-        total[ABS_Y] += fabsf(along_yu * su + along_yv * sv);
-    }
-    __syncwarp();  // all lanes have read the states that the sums now overwrite
-    add_sums(total, id, state, offset, sums);
 }
 
 }  // namespace splat

@@ -56,6 +56,18 @@ SPLAT_FN Pixel pixel_of(int tile, int thread, const Screen& screen) {
     return {static_cast<float>(column) + 0.5f, static_cast<float>(row) + 0.5f, row * screen.width + column, inside};
 }
 
+// Whether the ellipse {alpha >= 1/255} may reach a pixel centre of the 8 x 4 pixels whose first centre is (x0, y0): the least
+// u^2 + v^2 over the rectangle lies on one of its two edges that face the centre. Never says no wrongly (slack for rounding).
+SPLAT_FN bool may_reach(const float4& a, const float4& b, float x0, float y0) {
+    const float left = x0 - a.x, right = left + 7.0f, low = y0 - a.y, high = low + 3.0f;
+    const float near_x = min(max(0.0f, left), right), near_y = min(max(0.0f, low), high);
+    const float along_x = min(max(-a.w * near_y * fast_reciprocal(a.z), left), right);
+    const float along_y = min(max(-a.z * a.w * near_x * fast_reciprocal(a.w * a.w + b.x * b.x), low), high);
+    const float u0 = a.z * along_x + a.w * near_y, v0 = b.x * near_y;
+    const float u1 = a.z * near_x + a.w * along_y, v1 = b.x * along_y;
+    return min(u0 * u0 + v0 * v0, u1 * u1 + v1 * v1) <= (b.y - LOG2_ALPHA_MIN) * 1.0001f + 1e-4f;
+}
+
 template <int FEATURES>
 SPLAT_FN void keep_state(float* states, int slot, int thread, float transmittance, const float sums[FEATURES]) {
     float* at = states + static_cast<i64>(slot) * (FEATURES + 1) * TILE_PIXELS + thread;

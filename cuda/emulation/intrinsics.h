@@ -85,6 +85,13 @@ inline int atomicOr(int* address, int bits) {
 }
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __clz(int bits) { return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits)); }
+inline int __reduce_max_sync(unsigned mask, int value) {
+    const std::uint64_t* all = ::emulation::meet_warp("__reduce_max_sync", mask, value);
+    int most = static_cast<int>(all[0]);
+    for (int i = 1; i < 32; ++i) most = static_cast<int>(all[i]) > most ? static_cast<int>(all[i]) : most;
+    return most;
+}
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32); }
 inline void sincospif(float half_turns, float* sine, float* cosine) {
