@@ -7,6 +7,8 @@
 
 namespace splat {
 
+constexpr int THREADS = 128;  // per block of the kernels with one thread per Gaussian, pair or tile
+
 // One camera. `pose` holds the rotation row by row, then the translation; `device_pose`, when not null, is a 4×4 matrix in
 // device memory to use instead. Laid out as `Frame` in splat/rendering/cuda_arguments.py.
 struct Frame {

@@ -84,6 +84,21 @@ inline int atomicOr(int* address, int bits) {
     return before;
 }
 
+// Arithmetic of stated rounding. `rounded` hides a result from the host's compiler, which else might contract it, too.
+namespace emulation {
+inline float rounded(float value) {
+    asm("" : "+m"(value));
+    return value;
+}
+}  // namespace emulation
+inline float __fadd_rn(float a, float b) { return ::emulation::rounded(a + b); }
+inline float __fmul_rn(float a, float b) { return ::emulation::rounded(a * b); }
+inline float __fdiv_rn(float a, float b) { return ::emulation::rounded(a / b); }
+inline float __fsqrt_rn(float a) { return ::emulation::rounded(std::sqrt(a)); }
+inline float __fmaf_rn(float a, float b, float c) { return ::emulation::rounded(std::fma(a, b, c)); }
+inline int __float_as_int(float value) { return __builtin_bit_cast(int, value); }
+inline float __int_as_float(int bits) { return __builtin_bit_cast(float, bits); }
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __clz(int bits) { return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits)); }
 inline int __reduce_max_sync(unsigned mask, int value) {

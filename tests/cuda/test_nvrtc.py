@@ -5,14 +5,13 @@ import shutil
 
 import pytest
 import torch
-from emulator import BUILT, CUDA, kernels
+from emulator import CUDA, kernels
+from machine_code import ARCHITECTURES, compiled
 
 from splat import gpu, nvrtc
 from splat.errors import BackendError, OutOfMemory
-from splat.files import write_text
 from splat.rendering import cuda
 
-ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 FILES = sorted(path.stem for path in CUDA.glob("*.cu"))
 REPORT = re.compile(
     r"Function properties for (\w+)\n[^\n]*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
@@ -30,23 +29,12 @@ def compiler():
         pytest.skip(str(error))
 
 
-def compilers_report(file: str, architecture: int) -> str:
-    """What the compiler says of a file; asked once per content of the sources."""
-    kept = BUILT / f"{file}-{architecture}-{nvrtc._key(file, architecture)}.txt"
-    if not kept.exists():
-        found = nvrtc.compile_file(file, architecture, report=True)
-        assert found.image[:4] == b"\x7fELF"
-        BUILT.mkdir(parents=True, exist_ok=True)
-        write_text(kept, found.log)
-    return kept.read_text()
-
-
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_kernel_compiles(compiler, architecture: int, file: str, record_property):
     if architecture not in nvrtc.architectures():
         pytest.skip(f"NVRTC {nvrtc.version()} does not know sm_{architecture}")
-    log = compilers_report(file, architecture)
+    log = compiled(file, architecture)[0]
     assert "warning" not in log, log
     report = {name: tuple(int(n or 0) for n in numbers) for name, *numbers in REPORT.findall(log)}
     assert sorted(report) == sorted(kernels((CUDA / f"{file}.cu").read_text()))
