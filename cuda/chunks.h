@@ -1,7 +1,7 @@
 // What the forward blending keeps for the backward one.
 #pragma once
 
-#include "frame.h"
+#include "tiles.h"
 
 namespace splat {
 
@@ -41,7 +41,7 @@ SPLAT_FN int chunks_of(int2 range) { return upper(1, (range.y - range.x + CHUNK 
 SPLAT_FN int state_of(int slot, int tile) { return slot - tile - 1; }
 
 struct Pixel {
-    float x, y;  // centre
+    float x, y;  // centre, from the tile's
     int index;
     bool inside;
 };
@@ -51,22 +51,82 @@ SPLAT_FN int column_in_tile(int thread) { return thread % 8 + thread / WARP % 2 
 SPLAT_FN int row_in_tile(int thread) { return thread / 8 % 4 + thread / (2 * WARP) * 4; }
 
 SPLAT_FN Pixel pixel_of(int tile, int thread, const Screen& screen) {
-    const int column = tile % screen.columns * TILE + column_in_tile(thread), row = tile / screen.columns * TILE + row_in_tile(thread);
+    const int across = column_in_tile(thread), down = row_in_tile(thread);
+    const int column = tile % screen.columns * TILE + across, row = tile / screen.columns * TILE + down;
     const bool inside = column < screen.width && row < screen.height;
-    return {static_cast<float>(column) + 0.5f, static_cast<float>(row) + 0.5f, row * screen.width + column, inside};
+    constexpr float half = 0.5f * TILE - 0.5f;
+    return {static_cast<float>(across) - half, static_cast<float>(down) - half, row * screen.width + column, inside};
 }
 
-// Whether the ellipse {alpha >= 1/255} may reach a pixel centre of the 8 x 4 pixels whose first centre is (x0, y0): the least
-// u^2 + v^2 over the rectangle lies on one of its two edges that face the centre. Never says no wrongly (slack for rounding).
-SPLAT_FN bool may_reach(const float4& a, const float4& b, float x0, float y0) {
-    const float left = x0 - a.x, right = left + 7.0f, low = y0 - a.y, high = low + 3.0f;
-    const float near_x = min(max(0.0f, left), right), near_y = min(max(0.0f, low), high);
-    const float along_x = min(max(-a.w * near_y * fast_reciprocal(a.z), left), right);
-    const float along_y = min(max(-a.z * a.w * near_x * fast_reciprocal(a.w * a.w + b.x * b.x), low), high);
-    const float u0 = a.z * along_x + a.w * near_y, v0 = b.x * near_y;
-    const float u1 = a.z * near_x + a.w * along_y, v1 = b.x * along_y;
-    return min(u0 * u0 + v0 * v0, u1 * u1 + v1 * v1) <= (b.y - LOG2_ALPHA_MIN) * 1.0001f + 1e-4f;
+// ---- list entries in shared memory ----
+
+constexpr int WARPS = TILE_PIXELS / WARP;  // each takes 8 × 4 pixels; also: groups of 32 entries in a chunk
+static_assert(WARPS * WARP == CHUNK, "one thread per entry when a chunk is loaded");
+
+// A list entry as the pixels of a tile see it, with (x, y) from the tile's centre: u = m11 x + m12 y + u0, v = m22 y + v0.
+// Two float4: (m11, m12, u0, peak) and (m22, v0, id's bits, unused).
+SPLAT_FN float4 first_half(const Splat& s, float to_x, float to_y) {
+    return make_float4(s.m11, s.m12, __fmaf_rn(s.m11, to_x, __fmul_rn(s.m12, to_y)), s.peak);
 }
+SPLAT_FN float4 second_half(const Splat& s, float to_y, int id) {
+    return make_float4(s.m22, __fmul_rn(s.m22, to_y), __int_as_float(id), 0.0f);
+}
+
+// log₂(o·exp(−σ)) at a pixel, and (u, v) there. Of stated rounding, so that the forward and the backward pass agree on
+// which side of a threshold a pixel lies.
+SPLAT_FN float log2_alpha(const float4& a, const float4& b, float x, float y, float& u, float& v) {
+    u = __fmaf_rn(a.x, x, __fmaf_rn(a.y, y, a.z));
+    v = __fmaf_rn(b.x, y, b.y);
+    return __fmaf_rn(-v, v, __fmaf_rn(-u, u, a.w));
+}
+
+// Bit w: the ellipse {α ≥ 1/255} may reach one of the 8 × 4 pixels of warp w. (x, y): its centre, from the tile's. Of
+// stated rounding, too; never leaves out a warp that has a pixel above the threshold by more than rounding.
+SPLAT_FN unsigned warps_reached(const Splat& s, float x, float y) {
+    const float reach = __fmaf_rn(__fadd_rn(s.peak, -LOG2_ALPHA_MIN), 1.0001f, 1e-4f);
+    const Ellipse e = ellipse_of<FastRoots>(s.m11, s.m12, s.m22, reach);
+    unsigned warps = 0u;
+#pragma unroll
+    for (int strip = 0; strip < TILE / 4; ++strip) {
+        const float low = __fadd_rn(static_cast<float>(4 * strip) - 7.5f, -y), high = __fadd_rn(low, 3.0f);
+        float left, right;
+        extent_in_rows<FastRoots>(e, low, high, left, right);
+        const float first = __fadd_rn(x, left), last = __fadd_rn(x, right);
+        const bool reached = low <= e.limit && high >= -e.limit;
+        if (reached && first <= -0.5f && last >= -7.5f) warps |= 1u << (2 * strip);
+        if (reached && first <= 7.5f && last >= 0.5f) warps |= 2u << (2 * strip);
+    }
+    return warps;
+}
+
+// Loads `count` entries of a tile's list from `begin` on, a thread each. near_lanes[w · WARPS + g]: which entries of the
+// g-th 32 may reach warp w's pixels. All threads of the block call it; a barrier must follow.
+template <int FEATURES, class Quads, class Features, class Normals, class Words>
+SPLAT_FN void load_chunk(const Lists& lists, const Splats& splats, int tile, const Screen& screen, int begin, int count, Quads& near_a,
+                         Quads& near_b, Features& near_feature, Normals& near_normal, Words& near_lanes) {
+    const int t = threadIdx.x, lane = t % WARP;
+    const float centre_x = static_cast<float>(tile % screen.columns * TILE + TILE / 2);
+    const float centre_y = static_cast<float>(tile / screen.columns * TILE + TILE / 2);
+    unsigned warps = 0u, lanes = 0u;
+    if (t < count) {
+        const int id = lists.ids[begin + t];
+        const Splat s = load_splat(splats.splats, id);
+        const float to_x = __fadd_rn(centre_x, -s.x), to_y = __fadd_rn(centre_y, -s.y);
+        near_a[t] = first_half(s, to_x, to_y);
+        near_b[t] = second_half(s, to_y, id);
+        near_feature[t] = splats.features[id];
+        if constexpr (FEATURES > 4) near_normal[t] = splats.normals[id];
+        warps = warps_reached(s, -to_x, -to_y);
+    }
+#pragma unroll
+    for (int warp = 0; warp < WARPS; ++warp) {
+        const unsigned reaching = __ballot_sync(ALL_LANES, warps >> warp & 1u);
+        if (lane == warp) lanes = reaching;
+    }
+    if (lane < WARPS) near_lanes[lane * WARPS + t / WARP] = lanes;
+}
+
+// ---- what is kept ----
 
 template <int FEATURES>
 SPLAT_FN void keep_state(float* states, int slot, int thread, float transmittance, const float sums[FEATURES]) {

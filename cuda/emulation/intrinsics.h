@@ -107,6 +107,11 @@ inline int __reduce_max_sync(unsigned mask, int value) {
     for (int i = 1; i < 32; ++i) most = static_cast<int>(all[i]) > most ? static_cast<int>(all[i]) : most;
     return most;
 }
+inline unsigned __brev(unsigned bits) {
+    unsigned turned = 0;
+    for (int i = 0; i < 32; ++i) turned |= (bits >> i & 1u) << (31 - i);
+    return turned;
+}
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32); }
 inline void sincospif(float half_turns, float* sine, float* cosine) {
