@@ -23,10 +23,9 @@ SPLAT_FN void blend(const Lists& lists, const Splats& splats, const Screen& scre
     SHARED(float4, near_b, CHUNK);
     SHARED(float4, near_feature, CHUNK);
     SHARED(float4, near_normal, FEATURES > 4 ? CHUNK : 1);
-    SHARED(unsigned, near_lanes, WARPS * WARPS);
     SHARED(unsigned, near_weight, CHUNK);
 
-    const int tile = blockIdx.x, t = threadIdx.x, lane = t % WARP, warp = t / WARP;
+    const int tile = blockIdx.x, t = threadIdx.x, lane = t % WARP;
     const Pixel pixel = pixel_of(tile, t, screen);
     const int2 range = lists.ranges[tile];
     const int first_chunk = lists.chunk_ends[tile] - chunks_of(range);
@@ -41,14 +40,14 @@ SPLAT_FN void blend(const Lists& lists, const Splats& splats, const Screen& scre
             if (t == 0) kept.chunk_tiles[slot] = tile;
             if (chunk > 0) keep_state<FEATURES>(kept.states, state_of(slot, tile), t, transmittance, sums);
         }
-        load_chunk<FEATURES>(lists, splats, tile, screen, begin, count, near_a, near_b, near_feature, near_normal, near_lanes);
+        load_chunk<FEATURES>(lists, splats, tile, screen, begin, count, near_a, near_b, near_feature, near_normal);
         near_weight[t] = 0u;
         __syncthreads();
 
         for (int group = 0; group * WARP < count; ++group) {
             if (__all_sync(ALL_LANES, threshold == NEVER)) break;
             // From the highest bit, which is found the fastest, to the lowest.
-            for (unsigned left = __brev(near_lanes[warp * WARPS + group]); left != 0u;) {
+            for (unsigned left = __brev(entries_reaching(near_b, group, count)); left != 0u;) {
                 const int bit = __clz(static_cast<int>(left)), j = group * WARP + bit;
                 left ^= 0x80000000u >> bit;
                 float u, v, weight = 0.0f;

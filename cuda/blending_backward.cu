@@ -147,10 +147,9 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
     SHARED(float4, near_b, CHUNK);
     SHARED(float4, near_feature, CHUNK);
     SHARED(float4, near_normal, FEATURES > 4 ? CHUNK : 1);
-    SHARED(unsigned, near_lanes, WARPS * WARPS);
     constexpr int FOURS = FEATURES > 3 ? 4 : 3;
 
-    const int slot = blockIdx.x, t = threadIdx.x, lane = t % WARP, warp = t / WARP;
+    const int slot = blockIdx.x, t = threadIdx.x, lane = t % WARP;
     const int tile = kept.chunk_tiles[slot];
     if (tile < 0) return;
     const int2 range = lists.ranges[tile];
@@ -160,7 +159,7 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
     const int whole_last = pixel.inside ? kept.last[pixel.index] : 0;
     const int last = upper(0, lower(count, whole_last - chunk * CHUNK));  // entries of this chunk that the pixel takes part in
     if (!__syncthreads_or(last > 0)) return;
-    load_chunk<FEATURES>(lists, splats, tile, screen, begin, count, near_a, near_b, near_feature, near_normal, near_lanes);
+    load_chunk<FEATURES>(lists, splats, tile, screen, begin, count, near_a, near_b, near_feature, near_normal);
     __syncthreads();
     const int farthest = warp_most(last);
     if (farthest == 0) return;  // no barrier follows
@@ -174,9 +173,7 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
     float* const own_sums = sums + upper(value, 0);
 
     for (int group = (farthest - 1) / WARP; group >= 0; --group) {
-        unsigned left = near_lanes[warp * WARPS + group];
-        if (farthest < (group + 1) * WARP) left &= (1u << (farthest - group * WARP)) - 1u;
-        while (left != 0u) {
+        for (unsigned left = entries_reaching(near_b, group, farthest); left != 0u;) {
             const int bit = 31 - __clz(static_cast<int>(left)), j = group * WARP + bit;
             left ^= 1u << bit;
             const float4 a = near_a[j], b = near_b[j];
