@@ -76,6 +76,7 @@ KERNEL(256) compare_images(Comparison a) {
     const i64 plane = 3 * static_cast<i64>(a.height) * a.width;
     float l1 = 0.0f, ssim = 0.0f, square = 0.0f;
     for (int c = 0; c < 3; ++c) {
+#pragma unroll 1  // else it is unrolled on sm_90 and registers spill
         for (int e = t; e < SIDE * SIDE; e += TILE_PIXELS) {
             const int pixel = neighbour(a, place, e);
             near_x[e] = pixel < 0 ? 0.0f : a.rgb[3 * pixel + c];

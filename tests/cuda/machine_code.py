@@ -4,6 +4,7 @@ import functools
 import importlib.metadata
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from emulator import BUILT
@@ -48,3 +49,37 @@ def instructions(file: str, architecture: int) -> dict[str, list[str]]:
         lines = [line.split("*/", 1)[1].strip() for line in section.splitlines() if "/*" in line and ";" in line]
         found[name] = lines
     return found
+
+
+@dataclass(frozen=True)
+class Multiprocessor:
+    """What a multiprocessor has room for (CUDA C++ Programming Guide, "Compute Capabilities").
+
+    Attributes:
+        warps, blocks: at most at a time.
+        shared: KiB for all blocks; reserved: KiB of them per block for the system.
+    """
+
+    warps: int
+    blocks: int
+    shared: int
+    reserved: int = 1
+
+    def resident_warps(self, threads: int, registers: int, shared: int) -> int:
+        """Warps at a time of a kernel with ``threads`` and ``shared`` bytes per block, ``registers`` per thread."""
+        of_block = -(-threads // 32)
+        of_warp = -(-registers * 32 // 256) * 256  # registers are given out by 256, of 65,536
+        by_registers = 65536 // of_warp // of_block
+        by_shared = (self.shared << 10) // (-(-shared // 256) * 256 + (self.reserved << 10) or 1)
+        return of_block * min(self.warps // of_block, self.blocks, by_registers, by_shared)
+
+
+MULTIPROCESSORS = {
+    75: Multiprocessor(32, 16, 64, 0),
+    80: Multiprocessor(64, 32, 164),
+    86: Multiprocessor(48, 16, 100),
+    89: Multiprocessor(48, 24, 100),
+    90: Multiprocessor(64, 32, 228),
+    100: Multiprocessor(64, 32, 228),
+    120: Multiprocessor(48, 24, 100),
+}
