@@ -23,7 +23,7 @@ from cases import camera, random_cloud  # noqa: E402
 
 SANITIZED = ("-O1", "-fsanitize=undefined")  # complaints go to stderr, the program goes on
 HYPER = AdamHyper(step=1, means=1e-3, log_scales=1e-3, quats=1e-3, logit_opacities=1e-3, sh_dc=1e-3, sh_rest=1e-4)
-FLAGS = {file: SANITIZED for file in ("binning", "blending", "blending_backward")}  # those with optional tensors
+FLAGS = dict.fromkeys(("binning", "blending", "blending_backward"), SANITIZED)  # those with optional tensors
 NULL_OFFSET = (
     '#include "device.h"\nKERNEL(32) offset(float* p, int i, float** out) { if (threadIdx.x == 0) *out = p + i; }\n'
 )
