@@ -1,8 +1,8 @@
 """The `cuda` backend: kernels of ``cuda/`` compiled at run time, for clouds in float32 on an NVIDIA GPU.
 
 Forward: project → order by depth → list per tile → blend. Backward: blend backwards → project backwards. The host waits
-for the GPU once, to learn how many Gaussians reach a tile and how many (Gaussian, tile) pairs there are. All memory comes from PyTorch's
-caching allocator, in sizes rounded up so that a warmed-up training step asks the driver for none.
+for the GPU once, to learn how many Gaussians reach a tile and how many (Gaussian, tile) pairs there are. All memory
+comes from PyTorch's caching allocator, in sizes rounded up so that a warmed-up training step asks the driver for none.
 """
 
 import ctypes
