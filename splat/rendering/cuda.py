@@ -214,8 +214,7 @@ def _list_tiles(camera: Camera, seen: _Projected) -> tuple[Tensor, Tensor, Tenso
     """Ids of Gaussians per tile nearest first, range (tiles, 2) of each tile's, end of its chunks, number of pairs."""
     device, n = seen.depths.device, len(seen.depths)
     columns, rows = blocks_for(camera.width, TILE), blocks_for(camera.height, TILE)
-    tiles = columns * rows
-    totals = seen.totals.cumsum(0)
+    tiles, totals = columns * rows, seen.totals.cumsum(0)
     # The one place where the host waits for the GPU. Neither number depends on the order of the Gaussians.
     reaching, pairs = totals[-1].tolist() if n else (0, 0)
     if pairs > PAIRS_MAX:
@@ -243,8 +242,7 @@ def _by_depth(seen: _Projected, totals: Tensor, reaching: int) -> tuple[Tensor, 
     device, n, room = seen.depths.device, len(seen.depths), rounded(reaching)
     depths, numbers = _floats(room, device=device), _ints(room, device=device)
     _launch_each("binning", "gather_reaching", n, device, seen.tiles, seen.depths, totals, n, depths, numbers)
-    order = sort_pairs(depths, numbers, reaching, 32)[1]
-    counts = torch.empty(room, dtype=torch.int64, device=device)
+    order, counts = sort_pairs(depths, numbers, reaching, 32)[1], torch.empty(room, dtype=torch.int64, device=device)
     _launch_each("binning", "tiles_in_order", room, device, seen.tiles, order, reaching, room, counts)
     return order, counts.cumsum(0)
 
