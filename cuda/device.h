@@ -45,7 +45,8 @@ SPLAT_FN unsigned warp_sum(unsigned value) {
 #endif
 }
 
-// 2^x and 1/x for arguments far from the ends of a float's range: one instruction each, to 2 and 1 units in the last place.
+// 2^x, √x and 1/x for arguments far from the ends of a float's range: an instruction or two each, to about 2 units in the
+// last place.
 SPLAT_FN float fast_exp2(float x) {
 #if defined(__CUDACC__)
     float y;
@@ -53,6 +54,16 @@ SPLAT_FN float fast_exp2(float x) {
     return y;
 #else
     return exp2f(x);
+#endif
+}
+
+SPLAT_FN float fast_root(float x) {
+#if defined(__CUDACC__)
+    float y;
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return sqrtf(x);
 #endif
 }
 

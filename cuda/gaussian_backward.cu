@@ -49,7 +49,7 @@ SPLAT_FN void chain(const Cloud& cloud, const View<float>& view, int i, float4 c
     else
         project_backward<false>(g, view, geometry, w, screen, found.gradient);
     found.centre[0] = screen.x, found.centre[1] = screen.y;
-    found.centre_abs[0] = sums[ABS_X], found.centre_abs[1] = sums[ABS_Y];
+    found.centre_abs[0] = 2.0f * LN_2 * w.m11 * sums[ABS_U], found.centre_abs[1] = 2.0f * LN_2 * sums[ABS_Y];
 
     float direction[3];
     const float inverse = view_direction(g.mean, view, direction);

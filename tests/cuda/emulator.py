@@ -33,20 +33,21 @@ def kernels(source: str) -> list[str]:
 
 
 @functools.cache
-def build(path: Path) -> ctypes.CDLL:
-    """The file's kernels as a shared library; built once per content of the sources."""
+def build(path: Path, *more_flags: str) -> ctypes.CDLL:
+    """The file's kernels as a shared library; built once per content of the sources and flags."""
     text = path.read_text()
     glue = "".join(GLUE.format(name=name) for name in kernels(text))
     source = f'#include "device.h"\n#line 1 "{path.name}"\n{text}\nusing namespace splat;\n{glue}'
-    headers = [p for pattern in ("*.h", "*/*.h") for p in sorted(CUDA.glob(pattern))]
-    digest = hashlib.sha256("".join([source, *FLAGS, *(p.read_text() for p in headers)]).encode()).hexdigest()
+    sources, flags = path.parent if (path.parent / "device.h").exists() else CUDA, [*FLAGS, *more_flags]
+    headers = [p for pattern in ("*.h", "*/*.h") for p in sorted(sources.glob(pattern))]
+    digest = hashlib.sha256("".join([source, *flags, *(p.read_text() for p in headers)]).encode()).hexdigest()
     library = BUILT / f"{path.stem}-{digest[:24]}.so"
     if not library.exists():
         BUILT.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILT) as folder:
             glued, built = Path(folder) / f"{path.stem}.cpp", Path(folder) / "built.so"
             glued.write_text(source)
-            subprocess.run(["g++", *FLAGS, f"-I{CUDA}", str(glued), "-o", str(built)], check=True)
+            subprocess.run(["g++", *flags, f"-I{sources}", str(glued), "-o", str(built)], check=True)
             os.replace(built, library)  # at once, as several test processes may build it
     return ctypes.CDLL(str(library))
 
@@ -56,10 +57,10 @@ class EmulationError(AssertionError):
 
 
 class Emulator:
-    """A `splat.gpu.Launcher`. Remembers which kernels ran."""
+    """A `splat.gpu.Launcher`. Remembers which kernels ran. ``flags``: more flags for g++, per kernel file."""
 
-    def __init__(self, folder: Path = CUDA) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path = CUDA, flags: dict[str, tuple[str, ...]] | None = None) -> None:
+        self.folder, self.flags = folder, flags or {}
         self.ran: set[str] = set()
 
     def launch(self, file: str, kernel: str, blocks: int, threads: int, *arguments: gpu.Argument) -> None:
@@ -68,7 +69,7 @@ class Emulator:
         for argument in arguments:
             if isinstance(argument, torch.Tensor):
                 assert argument.is_contiguous() and argument.device.type == "cpu"
-        function = build(self.folder / f"{file}.cu")[f"launch_{kernel}"]
+        function = build(self.folder / f"{file}.cu", *self.flags.get(file, ()))[f"launch_{kernel}"]
         function.restype = ctypes.c_char_p
         addresses, _alive = gpu.pack(arguments)
         problem = function(blocks, threads, addresses)
