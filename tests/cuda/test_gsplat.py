@@ -11,10 +11,14 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import RenderOptions, gsplat, render
 from splat.sh import C0
+from splat.training import trainer
+from splat.training.config import TrainConfig
+from splat.training.schedules import Plan
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("rendering", "training")]
 
 from cases import GRADIENTS, case, expected  # noqa: E402
+from mini_scene import mini_scene  # noqa: E402
 
 
 def rasterization(
@@ -63,6 +67,19 @@ def test_pictures_and_gradients_pass_through(stand_in, name: str):
     found = gsplat.backward(context, wanted.upstream)
     for field in GRADIENTS[:6]:
         assert torch.allclose(getattr(found, field), getattr(wanted.gradients, field), atol=1e-9), field
+
+
+def test_a_training_step_draws_once(stand_in, monkeypatch):
+    drawn = []
+    counting = SimpleNamespace(rasterization=lambda *a, **k: drawn.append(1) or rasterization(*a, **k))
+    monkeypatch.setitem(sys.modules, "gsplat", counting)
+    monkeypatch.setattr(trainer, "get_backend", lambda name: gsplat)
+    monkeypatch.setattr(trainer, "device_of", lambda backend: torch.device("cpu"))
+    setup = trainer.set_up(mini_scene(), TrainConfig(steps=10, gaussians=20, backend="gsplat"))
+    state = trainer.begin(setup, Plan(10, None))
+    for _ in range(3):
+        trainer.step(setup, state)
+    assert len(drawn) == 3 and state.plan.step == 3
 
 
 def test_missing_gsplat_is_one_sentence(monkeypatch):
