@@ -39,7 +39,9 @@ def test_sums_of_weights_can_be_spared(backend: str):
     device, this = place(backend), case("plain")
     cloud, module = this.cloud.to(device, torch.float32), get_backend(backend)
     whole, spared = (module.forward(cloud, this.camera, this.options, weights=given)[0] for given in (True, False))
-    assert spared.weights is None and torch.allclose(whole.weights.cpu().double(), expected("plain").rendering.weights)
+    assert spared.weights is None and torch.allclose(
+        whole.weights.cpu().double(), expected("plain").rendering.weights, atol=1e-3
+    )
     assert torch.equal(spared.rgb, whole.rgb)
 
 
