@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from unittest import mock
 
 import torch
@@ -83,6 +83,14 @@ CUDA = {
 }
 
 
+def _restore(real: ModuleType | None) -> None:
+    """Only this entry: `mock.patch.dict` would also drop what was imported meanwhile."""
+    if real is None:
+        del sys.modules["gsplat"]
+    else:
+        sys.modules["gsplat"] = real
+
+
 @contextlib.contextmanager
 def machine() -> Iterator[Emulator]:
     """Within the block this machine has a GPU, as far as the backends `cuda` and `gsplat` can tell."""
@@ -93,6 +101,7 @@ def machine() -> Iterator[Emulator]:
         stack.enter_context(mock.patch.object(backends, "check_backend", lambda name: None))
         stack.enter_context(mock.patch.object(trainer, "device_of", lambda backend: torch.device("cpu")))
         stack.enter_context(mock.patch.object(sorting, "choice", lambda index: "torch.sort"))
-        stack.enter_context(mock.patch.dict(sys.modules, {"gsplat": GSPLAT}))
+        stack.callback(_restore, sys.modules.get("gsplat"))
+        sys.modules["gsplat"] = GSPLAT
         stack.enter_context(gpu.use(emulator))
         yield emulator
