@@ -76,7 +76,7 @@ def stage_clock(setup: trainer.Setup, clock: Clock) -> Iterator[Callable[[], dic
         return found
 
     places = (
-        ("photo", setup.cache, "get"),
+        ("photo", setup.photos, "get"),
         ("drawing", setup.backend, "forward"),
         ("loss", trainer, "picture_loss"),
         ("update", trainer, "update"),
