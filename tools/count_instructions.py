@@ -45,7 +45,7 @@ from splat.training.optimizer import AdamState
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cuda"))
 
-from emulator import Emulator, build  # noqa: E402
+from emulator import PLAIN, Emulator, build  # noqa: E402
 
 SAMPLED = ("blend_", "compare_", "gaussian_backward", "mcmc_", "adam_")  # kernels of which not all blocks run
 RATES = AdamHyper(1, 1e-4, 1e-3, 1e-3, 1e-2, 1e-3, 1e-4)
@@ -80,7 +80,7 @@ class CountingEmulator(Emulator):
     """
 
     def __init__(self, folder: Path, every: int) -> None:
-        super().__init__(folder)
+        super().__init__(folder, PLAIN)
         self.every = every
         self.files: dict[str, str] = {}
         self.warps: dict[str, float] = defaultdict(float)
@@ -106,7 +106,7 @@ class CountingEmulator(Emulator):
         return list(range(0, count, self.every)) if kernel.startswith(SAMPLED) else None
 
     def launch(self, file: str, kernel: str, blocks: int, threads: int, *arguments: gpu.Argument) -> None:
-        find_totals = build(self.folder / f"{file}.cu").mark_totals
+        find_totals = build(self.folder / f"{file}.cu", PLAIN).mark_totals
         find_totals.restype = ctypes.POINTER(ctypes.c_ulonglong * markers.LIMIT)
         totals = find_totals().contents
         ctypes.memset(totals, 0, ctypes.sizeof(totals))
@@ -132,7 +132,9 @@ def training_step(emulator: CountingEmulator, cloud: GaussianCloud, view) -> Non
     drawn = torch.zeros(tiles, dtype=torch.bool)
     drawn[emulator.tiles] = True
     columns = gpu.blocks_for(photo.shape[1], 16)
-    mask = drawn.reshape(-1, columns).repeat_interleave(16, 0).repeat_interleave(16, 1)[: photo.shape[0], : photo.shape[1]]
+    mask = (
+        drawn.reshape(-1, columns).repeat_interleave(16, 0).repeat_interleave(16, 1)[: photo.shape[0], : photo.shape[1]]
+    )
     rgb = torch.where(mask[..., None], rendering.rgb, photo.float() / 255)
     _, gradient = gpu_kernels.compare_images(rgb, photo, None, 0.2, gradient=True)
     gradient = torch.where(mask[..., None], gradient, 0.0)

@@ -52,7 +52,7 @@ inline void run_block() {
         thread.fiber.begin(enter);
         block.warps[i / 32].lanes |= 1u << (i % 32);
     }
-    RandomTurns random(plan.seed + block.serial);
+    RandomTurns random(plan.seed ^ (std::uint64_t(block.index.x) + 1) << 32);
     while (block.alive > 0) {
         if (plan.seed != 0 ? random.turn() : turn_by_number()) continue;
         if (!block.error.empty() || block.alive == 0) return;

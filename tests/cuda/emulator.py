@@ -40,10 +40,15 @@ _UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
 
 def sanitizing() -> Compiler:
     """A compiler that checks for undefined behaviour: clang where there is one, as it alone sees null plus an offset."""
-    clang = next((name for name in ("clang++", *(f"clang++-{n}" for n in range(30, 12, -1))) if shutil.which(name)), None)
+    clang = next(
+        (name for name in ("clang++", *(f"clang++-{n}" for n in range(30, 12, -1))) if shutil.which(name)), None
+    )
     if clang is None:
         return Compiler("g++", (*PLAIN.flags, *_UNDEFINED))
-    return Compiler(clang, (*FLAGS, *_UNDEFINED, "-fsanitize=float-cast-overflow"))
+    return Compiler(clang, (*FLAGS, *_UNDEFINED, "-fsanitize=float-cast-overflow", "-fno-sanitize=function,vptr"))
+
+
+CHECKED = sanitizing()
 
 
 def kernels(source: str) -> list[str]:
@@ -57,7 +62,7 @@ def kernels(source: str) -> list[str]:
 
 
 @functools.cache
-def build(path: Path, compiler: Compiler = PLAIN) -> ctypes.CDLL:
+def build(path: Path, compiler: Compiler = CHECKED) -> ctypes.CDLL:
     """The file's kernels as a shared library; built once per content of the sources."""
     text = path.read_text()
     folder = path.parent if (path.parent / "device.h").exists() else CUDA
@@ -74,7 +79,9 @@ def build(path: Path, compiler: Compiler = PLAIN) -> ctypes.CDLL:
             glued.write_text(source)
             command = [compiler.command, *compiler.flags, f"-I{folder}", "-c", str(glued), "-o", str(compiled)]
             subprocess.run(command, check=True)
-            subprocess.run(["g++", "-shared", str(compiled), "-o", str(built)], check=True)  # without a sanitizer's runtime
+            subprocess.run(
+                ["g++", "-shared", str(compiled), "-o", str(built)], check=True
+            )  # without a sanitizer's runtime
             os.replace(built, library)  # at once, as several test processes may build it
     return ctypes.CDLL(str(library))
 
@@ -90,7 +97,7 @@ class Emulator:
         seed: of the order in which blocks, warps and lanes run; 0 runs them by number.
     """
 
-    def __init__(self, folder: Path = CUDA, compiler: Compiler = PLAIN, seed: int = 0) -> None:
+    def __init__(self, folder: Path = CUDA, compiler: Compiler = CHECKED, seed: int = 0) -> None:
         self.folder, self.compiler, self.seed = folder, compiler, seed
         self.ran: set[str] = set()
 
