@@ -3,20 +3,21 @@
     python tools/count_instructions.py --cloud run/cloud.ply --scene photos/
     python tools/count_instructions.py --cloud run/cloud.ply --scene photos/ --kernels other/cuda --json counts.json
 
-Needs NVRTC and nvdisasm (``pip install nvidia-cuda-nvrtc nvidia-cuda-nvdisasm``) and g++. Numbered markers go into a copy
-of the kernels' sources (`instruction_count.markers`). Compiled by NVRTC, each stays one recognisable instruction in the
-machine code, so every stretch of it can be told by the markers it holds (`instruction_count.sass`). Compiled for the
-emulation, they count how often each warp passes them on a real cloud from real cameras. A kernel's warp-instructions are the
-sum over its stretches of (times executed) × (instructions, without markers).
+Needs NVRTC and nvdisasm (``pip install nvidia-cuda-nvrtc nvidia-cuda-nvdisasm``) and g++. Numbered markers go
+into a copy of the kernels' sources (`instruction_count.markers`). Compiled by NVRTC, each stays one
+recognisable instruction in the machine code, so every stretch of it can be told by the markers it holds
+(`instruction_count.sass`). Compiled for the emulation, they count how often each warp passes them on a real
+cloud from real cameras. A kernel's warp-instructions are the sum over its stretches of (times executed) ×
+(instructions, without markers).
 
-Assumed: diverged lanes meet again at the end of a branch or of a loop's round; of a loop unrolled k times every copy runs
-equally often; a stretch without a marker runs whenever its way is taken at all, so short branches count as always taken;
-slow paths of division and square root are never taken. Markers change the machine code a little: the column `static` tells
-the instructions of the marked kernel as a fraction of the plain one's.
+Assumed: diverged lanes meet again at the end of a branch or of a loop's round; of a loop unrolled k times every
+copy runs equally often; a stretch without a marker runs whenever its way is taken at all, so short branches
+count as always taken; slow paths of division and square root are never taken. Markers change the machine code a
+little: the column `static` tells the instructions of the marked kernel as a fraction of the plain one's.
 
-A step is: project, list, blend, image loss, backward blending, Adam, exploration noise. Sorting is not ours and not counted.
-Kernels with a block per tile run on every n-th tile (drawn at random), those per Gaussian on every n-th block where no later
-kernel needs the rest; their counts are scaled up.
+A step is: project, list, blend, image loss, backward blending, Adam, exploration noise. Sorting is not ours and
+not counted. Kernels with a block per tile run on every n-th tile (drawn at random), those per Gaussian on every
+n-th block where no later kernel needs the rest; their counts are scaled up.
 """
 
 import ctypes
@@ -144,7 +145,7 @@ def training_step(emulator: CountingEmulator, cloud: GaussianCloud, view) -> Non
 
 @dataclass
 class Count:
-    """One kernel: warp-instructions, of the marked and the plain machine code the static ones, loops without a marker."""
+    """One kernel: warp-instructions, the instructions of its marked and plain code, loops without a marker."""
 
     instructions: float
     marked: int

@@ -39,10 +39,9 @@ _UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
 
 
 def sanitizing() -> Compiler:
-    """A compiler that checks for undefined behaviour: clang where there is one, as it alone sees null plus an offset."""
-    clang = next(
-        (name for name in ("clang++", *(f"clang++-{n}" for n in range(30, 12, -1))) if shutil.which(name)), None
-    )
+    """A compiler that checks for undefined behaviour: clang where there is one, as only it sees null + offset."""
+    names = ("clang++", *(f"clang++-{n}" for n in range(30, 12, -1)))
+    clang = next((name for name in names if shutil.which(name)), None)
     if clang is None:
         return Compiler("g++", (*PLAIN.flags, *_UNDEFINED))
     return Compiler(clang, (*FLAGS, *_UNDEFINED, "-fsanitize=float-cast-overflow", "-fno-sanitize=function,vptr"))

@@ -1,7 +1,7 @@
 """No kernel's result depends on the order in which its blocks, warps and lanes happen to run.
 
-Every kernel runs under random schedules of the emulation. Results must be equal bit for bit, but for sums that atomics on
-floating-point numbers form across blocks: those may differ by rounding.
+Every kernel runs under random schedules of the emulation. Results must be equal bit for bit, but for sums that
+atomics on floating-point numbers form across blocks: those may differ by rounding.
 """
 
 import sys
@@ -144,7 +144,7 @@ FAULTY = {
     "reads_another_warp": "out[t] = t + 1;\n    __syncwarp();\n    out[256 + t] = out[(t + WARP) % blockDim.x];",
     "first_come": "if (threadIdx.x % WARP == 0) out[atomicAdd(out + 511, 1)] = t + 1;",
     # Read, then added in two steps: lost where another warp comes between.
-    "torn_update": "if (threadIdx.x % WARP == 0) { const int before = out[0]; atomicAdd(out + 1, 1); out[0] = before + 1; }",
+    "torn_update": "if (t % WARP == 0) { const int before = out[0]; atomicAdd(out + 1, 1); out[0] = before + 1; }",
 }
 
 

@@ -1,7 +1,8 @@
-"""Puts numbered markers into CUDA sources: where a loop's body, a longer branch, or the code behind an early exit begins.
+"""Puts numbered markers into CUDA sources: where a loop's body, a longer branch, or the code behind an early exit
+begins.
 
-For NVRTC a marker is ``pmevent.mask N``, which survives every optimisation as one instruction ``PMTRIG N`` and is copied
-when a loop is unrolled; for the emulation it is a call (``cuda/emulation/marks.h``).
+For NVRTC a marker is ``pmevent.mask N``, which survives every optimisation as one instruction ``PMTRIG N`` and
+is copied when a loop is unrolled; for the emulation it is a call (``cuda/emulation/marks.h``).
 """
 
 import re

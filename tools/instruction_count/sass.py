@@ -191,8 +191,8 @@ class Executed:
 def execute(blocks: list[Block], warps: float, counts: dict[int, float]) -> Executed:
     """Instructions that ``warps`` warps execute, when they come to marker m ``counts[m]`` times.
 
-    A marker with k copies in the machine code (unrolled loops, inlined functions) is taken to run counts[m] / k times at
-    each. A block without markers runs as often as the nearest block of its loop that it cannot be reached without.
+    A marker with k copies in the machine code (unrolled loops, inlined functions) is taken to run counts[m] / k times
+    at each. A block without markers runs as often as the nearest block of its loop that it cannot be reached without.
     """
     copies: dict[int, int] = defaultdict(int)
     for block in blocks:
