@@ -63,6 +63,7 @@ T __shfl_xor_sync(unsigned mask, T value, int step) {
 
 template <class T>
 T atomicAdd(T* address, T value) {
+    ::emulation::may_switch();
     const T before = *address;
     *address = before + value;
     return before;
@@ -74,11 +75,13 @@ T atomicAdd(const ::emulation::Reference<T>* element, std::common_type_t<T> valu
 
 template <class T>
 T atomicMin(T* address, T value) {
+    ::emulation::may_switch();
     const T before = *address;
     if (value < before) *address = value;
     return before;
 }
 inline int atomicOr(int* address, int bits) {
+    ::emulation::may_switch();
     const int before = *address;
     *address = before | bits;
     return before;

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from emulator import CUDA, Emulator
+from emulator import CUDA, PLAIN, Compiler, Emulator
 from machine_code import ARCHITECTURES, disassembler, instructions
 
 from splat import gpu, nvrtc
@@ -24,10 +24,10 @@ from splat.cloud import GaussianCloud
 from splat.errors import BackendError
 from splat.rendering import RenderOptions, cuda
 
-CONTRACTED = ("-mfma", "-ffp-contract=fast")
+CONTRACTED = Compiler("g++", (*PLAIN.flags, "-mfma", "-ffp-contract=fast"))
 START = "7.99435"  # of the arithmetic of tiles in machine code: log2(peak) + 7.99435…
 # What cuda/tiles.h would be without operations of stated rounding.
-PLAIN = """
+OPERATORS = """
 #define __fmul_rn(a, b) ((a) * (b))
 #define __fadd_rn(a, b) ((a) + (b))
 #define __fmaf_rn(a, b, c) ((a) * (b) + (c))
@@ -130,13 +130,13 @@ def disagreements(launcher: Emulator, cloud: GaussianCloud, camera: Camera) -> i
 def test_contraction_changes_no_count(tmp_path):
     cloud, camera = many_gaussians(10_000, 0)
     edge = on_the_edge(cloud, camera)
-    assert disagreements(Emulator(flags={"binning": CONTRACTED}), edge, camera) == 0
-    assert disagreements(Emulator(flags={"projection": CONTRACTED}), edge, camera) == 0
+    assert disagreements(Emulator(compilers={"binning": CONTRACTED}), edge, camera) == 0
+    assert disagreements(Emulator(compilers={"projection": CONTRACTED}), edge, camera) == 0
     plain = tmp_path / "cuda"  # the same with operators: there it must show, or this test would see nothing
     shutil.copytree(CUDA, plain)
     header = (plain / "tiles.h").read_text()
-    (plain / "tiles.h").write_text(header.replace("namespace splat {", PLAIN + "namespace splat {", 1))
-    assert disagreements(Emulator(plain, flags={"binning": CONTRACTED}), edge, camera) > 10
+    (plain / "tiles.h").write_text(header.replace("namespace splat {", OPERATORS + "namespace splat {", 1))
+    assert disagreements(Emulator(plain, PLAIN, compilers={"binning": CONTRACTED}), edge, camera) > 10
 
 
 # ---- were the counts wrong ----
