@@ -40,10 +40,10 @@ FILES = (
     "projection", "binning", "blending", "blending_backward", "gaussian_backward", "image_loss", "optimizer", "mcmc",
 )  # fmt: skip
 SIZE = (48, 32) if DRY else (1920, 1080)
-COUNTS = (60, 90) if DRY else (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+COUNTS = (60, 80) if DRY else (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 USUAL = 80 if DRY else 1_000_000  # Gaussians, where one number has to do
-REPEATS = 2 if DRY else 15
-STEPS = 3 if DRY else 2000  # of a training run
+REPEATS = 1 if DRY else 15
+STEPS = 2 if DRY else 2000  # of a training run
 SPREAD = 1e-4  # relative difference of two backward passes that the order of atomic additions may make
 RATE = 1e-8  # so small that a cloud stays as it is while steps are timed
 
