@@ -1,23 +1,13 @@
-// Gradients of blending, per Gaussian instead of per pixel (Mallick et al., Taming 3DGS, 2024, §4): one lane owns one
-// Gaussian and adds up its gradients in registers while the pixels of the tile stream by.
-//
-// A block of 256 threads takes one chunk of 256 list entries of one tile, in two phases. First, thread = pixel: from the
-// state kept before the chunk, the forward pass is repeated, and the state after every 32nd entry goes to shared memory.
-// Then, warp = 32 entries, lane = one of them: from the last lane to the first, each pixel passes one lane per step and
-// takes its state (T, R) along. So states are kept in global memory once per 256 entries and not per 32.
+// Gradients of blending. A block takes one chunk of 256 list entries of one tile, a thread one pixel. From the state kept
+// behind the chunk, or at the end, the pixels go through the entries from back to front; what a warp's pixels add to an
+// entry's gradient is summed over its lanes first. Entries that cannot reach a warp's 8 × 4 pixels are skipped.
 //
 // With w = αT and the upstream gradients g of colour, depth and normal, a pixel's loss changes by Σ wᵢ vᵢ + T_final β, where
 // vᵢ = g·featuresᵢ. Hence ∂L/∂αᵢ = Tᵢ vᵢ − Rᵢ / (1 − αᵢ), with Rᵢ = Σ_{j>i} wⱼ vⱼ + T_final β: what is behind. R is summed
 // up from the back, as differences of sums from the front would lose the digits of what lies deep.
-//
-// Shared memory decides how many blocks share a multiprocessor: for RGB it is kept below 32 KB, so that there are three on
-// sm_86, 89 and 120 (100 KB) and two on sm_75 (64 KB).
 #include "chunks.h"
 
 namespace splat {
-
-constexpr int WARPS = TILE_PIXELS / WARP;  // also: groups of 32 entries in a chunk
-static_assert(WARPS * WARP == CHUNK, "one warp per 32 entries");
 
 // Gradients of the pictures, null where there are none.
 struct Upstream {
@@ -65,19 +55,90 @@ SPLAT_FN void load_features(Colours& near_feature, Normals& near_normal, int j, 
     }
 }
 
-// Adds `total` of 32 lanes to the rows `ids` of `sums`. Through shared memory, so that neighbouring lanes add to
-// neighbouring words; rotated, so that the lanes write to different banks.
-template <class Floats>
-SPLAT_FN void add_sums(const float total[SUMS], int id, Floats& staging, int offset, float* sums) {
-    const int lane = threadIdx.x % WARP;
-    for (int f = 0; f < SUMS; ++f) staging[offset + lane * SUMS + (f + lane) % SUMS] = total[f];
-    __syncwarp();
-    for (int round = 0; round < SUMS; ++round) {
-        const int element = round * WARP + lane, owner = element / SUMS, f = element % SUMS;
-        const float value = staging[offset + owner * SUMS + (f + owner) % SUMS];
-        const int row = __shfl_sync(ALL_LANES, id, owner);
-        if (value != 0.0f) atomicAdd(sums + static_cast<i64>(row) * SUMS + f, value);
+// ---- sums over a warp ----
+//
+// At every step a lane keeps half of its values and gives the others to the lane that keeps those: 13 exchanges for 12
+// values, 16 for 16. In the first two steps lane l comes to hold, of each four values, that of number l / 8.
+
+SPLAT_FN float exchange(float kept, float given, int step) { return kept + __shfl_xor_sync(ALL_LANES, given, step); }
+
+// weight · g of four features. `g` begins with the one that the lane keeps, as `turned` makes it: nothing to select.
+SPLAT_FN float sum_features(float weight, const float g[4]) {
+    const float kept = exchange(weight * g[0], weight * g[2], 16), given = exchange(weight * g[1], weight * g[3], 16);
+    return exchange(kept, given, 8);
+}
+
+// g[i ^ (lane / 8)] for i = 0 … 3; features from `from` on, 0 beyond the last.
+template <int FEATURES>
+SPLAT_FN void turned(const float g[FEATURES], int from, int lane, float out[4]) {
+    float four[4];
+    for (int i = 0; i < 4; ++i) four[i] = from + i < FEATURES ? g[lower(from + i, FEATURES - 1)] : 0.0f;
+    const bool high = lane & 16, odd = lane & 8;
+    for (int i = 0; i < 4; ++i) out[i] = high ? (odd ? four[i ^ 3] : four[i ^ 2]) : (odd ? four[i ^ 1] : four[i]);
+}
+
+// s · (u, u², v, v²).
+SPLAT_FN float sum_moments(float s, float u, float v, int lane) {
+    const bool high = lane & 16, odd = lane & 8;
+    const float kept = high ? v : u, given = high ? u : v, s_kept = s * kept, s_given = s * given;
+    const float linear = exchange(s_kept, s_given, 16), square = exchange(s_kept * kept, s_given * given, 16);
+    return exchange(odd ? square : linear, odd ? linear : square, 8);
+}
+
+// s, |s u|, s u v, |m12 s u + m22 s v|.
+SPLAT_FN float sum_others(float s, float u, float v, float m12, float m22, int lane) {
+    const bool high = lane & 16, odd = lane & 8;
+    const float su = s * u, mixed = su * v, along_u = fabsf(su), along_y = fabsf(m12 * su + m22 * (s * v));
+    const float plain = exchange(high ? mixed : s, high ? s : mixed, 16);
+    const float absolute = exchange(high ? along_y : along_u, high ? along_u : along_y, 16);
+    return exchange(odd ? absolute : plain, odd ? plain : absolute, 8);
+}
+
+// The rest of the way for three fours of values or four: the sum over all lanes of value `summed_value(lane)`.
+template <int FOURS>
+SPLAT_FN float sum_fours(const float four[FOURS], int lane) {
+    const bool second = lane & 4, later = lane & 2;
+    const float a = exchange(second ? four[1] : four[0], second ? four[0] : four[1], 4);
+    const float b = FOURS == 4 ? exchange(second ? four[FOURS - 1] : four[2], second ? four[2] : four[FOURS - 1], 4) : exchange(four[2], four[2], 4);
+    const float sum = exchange(later ? b : a, later ? a : b, 2);
+    return exchange(sum, sum, 1);
+}
+
+// Which value of `Sum` a lane ends up with, −1 for another lane's once more.
+template <int FOURS>
+SPLAT_FN int summed_value(int lane) {
+    const int four = (lane >> 2 & 1) + (lane & 2);
+    return lane % 2 == 0 && four < FOURS ? 4 * four + lane / 8 : -1;
+}
+
+SPLAT_FN int warp_most(int value) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    return __reduce_max_sync(ALL_LANES, value);
+#else
+    for (int step = WARP / 2; step > 0; step /= 2) value = upper(value, __shfl_xor_sync(ALL_LANES, value, step));
+    return value;
+#endif
+}
+
+// The state of a pixel behind all entries of a chunk that it takes part in: transmittance, upstream gradients and R.
+template <int FEATURES>
+struct Behind {
+    float transmittance, g[FEATURES], behind;
+};
+
+template <int FEATURES>
+SPLAT_FN Behind<FEATURES> state_behind(const Kept& kept, const Upstream& from, const Screen& screen, int pixel, int thread, int tile, int slot,
+                                       bool goes_on) {
+    Behind<FEATURES> state;
+    const float* final = kept.finals + static_cast<i64>(pixel) * (FEATURES + 1);
+    state.behind = pixel_gradient<FEATURES>(from, screen, final, pixel, state.g);
+    state.transmittance = final[0];
+    if (goes_on) {  // behind this chunk; only then is there a state
+        const float* after = kept.states + static_cast<i64>(state_of(slot + 1, tile)) * (FEATURES + 1) * TILE_PIXELS + thread;
+        state.transmittance = after[0];
+        for (int c = 0; c < FEATURES; ++c) state.behind += state.g[c] * (final[c + 1] - after[(c + 1) * TILE_PIXELS]);
     }
+    return state;
 }
 
 template <int FEATURES>
@@ -86,125 +147,58 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
     SHARED(float4, near_b, CHUNK);
     SHARED(float4, near_feature, CHUNK);
     SHARED(float4, near_normal, FEATURES > 4 ? CHUNK : 1);
-    SHARED(float, gradient, FEATURES * TILE_PIXELS);
-    SHARED(short, pixel_last, TILE_PIXELS);
-    SHARED(float, state, 2 * CHUNK * WARPS);  // per group of 32 entries: T of 256 pixels behind it, then R
-    static_assert(2 * CHUNK == WARP * SUMS, "a group's states make room for its sums");
+    constexpr int FOURS = FEATURES > 3 ? 4 : 3;
 
-    const int slot = blockIdx.x, t = threadIdx.x, lane = t % WARP, warp = t / WARP;
+    const int slot = blockIdx.x, t = threadIdx.x, lane = t % WARP;
     const int tile = kept.chunk_tiles[slot];
     if (tile < 0) return;
     const int2 range = lists.ranges[tile];
     const int chunk = slot - (lists.chunk_ends[tile] - chunks_of(range));
     const int begin = range.x + chunk * CHUNK, count = lower(CHUNK, range.y - begin);
-
-    // First phase: thread = pixel.
     const Pixel pixel = pixel_of(tile, t, screen);
-    const int last = pixel.inside ? upper(0, lower(count, kept.last[pixel.index] - chunk * CHUNK)) : 0;
+    const int whole_last = pixel.inside ? kept.last[pixel.index] : 0;
+    const int last = upper(0, lower(count, whole_last - chunk * CHUNK));  // entries of this chunk that the pixel takes part in
     if (!__syncthreads_or(last > 0)) return;
-    if (t < count) {
-        const int id = lists.ids[begin + t];
-        near_a[t] = splats.splats[2 * id];
-        near_b[t] = splats.splats[2 * id + 1];
-        near_feature[t] = splats.features[id];
-        if constexpr (FEATURES > 4) near_normal[t] = splats.normals[id];
-    }
-    pixel_last[t] = static_cast<short>(last);
+    load_chunk<FEATURES>(lists, splats, tile, screen, begin, count, near_a, near_b, near_feature, near_normal);
     __syncthreads();
-    if (last > 0) {
-        float g[FEATURES], transmittance = 1.0f, behind;
-        const float* final = kept.finals + static_cast<i64>(pixel.index) * (FEATURES + 1);
-        const float* before = kept.states + static_cast<i64>(state_of(slot, tile)) * (FEATURES + 1) * TILE_PIXELS + t;
-        behind = pixel_gradient<FEATURES>(from, screen, final, pixel.index, g);
-        if (chunk > 0) transmittance = before[0];
-        if (kept.last[pixel.index] > (chunk + 1) * CHUNK) {  // the pixel goes on behind this chunk
-            const float* after = before + (FEATURES + 1) * TILE_PIXELS;
-            for (int c = 0; c < FEATURES; ++c) behind += g[c] * (final[c + 1] - after[(c + 1) * TILE_PIXELS]);
-        }
-        for (int c = 0; c < FEATURES; ++c) gradient[c * TILE_PIXELS + t] = g[c];
-        float inside = 0.0f;  // Σ w v of the group
-        for (int j = 0; j < last; ++j) {
+    const int farthest = warp_most(last);
+    if (farthest == 0) return;  // no barrier follows
+
+    Behind<FEATURES> state = {};
+    if (last > 0) state = state_behind<FEATURES>(kept, from, screen, pixel.index, t, tile, slot, whole_last > (chunk + 1) * CHUNK);
+    float g_first[4], g_second[4];
+    turned<FEATURES>(state.g, 0, lane, g_first);
+    turned<FEATURES>(state.g, 4, lane, g_second);
+    const int value = summed_value<FOURS>(lane);
+    float* const own_sums = sums + upper(value, 0);
+
+    for (int group = (farthest - 1) / WARP; group >= 0; --group) {
+        for (unsigned left = entries_reaching(near_b, group, farthest); left != 0u;) {
+            const int bit = 31 - __clz(static_cast<int>(left)), j = group * WARP + bit;
+            left ^= 1u << bit;
             const float4 a = near_a[j], b = near_b[j];
             float u, v;
-            const float power = log2_alpha(pixel.x, pixel.y, a.x, a.y, a.z, a.w, b.x, b.y, u, v);
-            if (power >= LOG2_ALPHA_MIN) {
-                const float alpha = min(fast_exp2(power), ALPHA_MAX);
-                float features[FEATURES];
-                load_features<FEATURES>(near_feature, near_normal, j, features);
-                inside += alpha * transmittance * dot<FEATURES>(g, features);
-                transmittance *= 1.0f - alpha;
-            }
-            if (j % WARP == WARP - 1 || j == last - 1) {
-                state[j / WARP * 2 * CHUNK + t] = transmittance;
-                state[j / WARP * 2 * CHUNK + CHUNK + t] = inside;
-                inside = 0.0f;
-            }
-        }
-        for (int group = (last - 1) / WARP; group >= 0; --group) {
-            const int at = group * 2 * CHUNK + CHUNK + t;
-            const float own = state[at];
-            state[at] = behind;
-            behind += own;
+            const float power = log2_alpha(a, b, pixel.x, pixel.y, u, v);
+            const bool valid = j < last && power >= LOG2_ALPHA_MIN;
+            if (!__any_sync(ALL_LANES, valid)) continue;
+            const float own = valid ? fast_exp2(power) : 0.0f, alpha = min(own, ALPHA_MAX);
+            const float inverse = fast_reciprocal(1.0f - alpha);
+            state.transmittance *= inverse;
+            const float weight = alpha * state.transmittance;
+            float features[FEATURES], four[FOURS];
+            load_features<FEATURES>(near_feature, near_normal, j, features);
+            const float seen = dot<FEATURES>(state.g, features);
+            const float to_alpha = state.transmittance * seen - state.behind * inverse;
+            state.behind += weight * seen;
+            const float s = own > ALPHA_MAX ? 0.0f : own * to_alpha;  // no gradient through the cap
+            four[0] = sum_features(weight, g_first);
+            four[1] = sum_moments(s, u, v, lane);
+            four[2] = sum_others(s, u, v, a.y, b.x, lane);
+            if constexpr (FOURS == 4) four[FOURS - 1] = sum_features(weight, g_second);
+            const float sum = sum_fours<FOURS>(four, lane);
+            if (value >= 0) atomicAdd(own_sums + static_cast<i64>(__float_as_int(b.z)) * SUMS, sum);
         }
     }
-    __syncthreads();
-
-    // Second phase: lane = list entry. State of a pixel before the lane's entry is found from that behind it.
-    const int group = warp * WARP, entry = group + lane, offset = warp * 2 * CHUNK;
-    bool reached = false;
-    for (int q = lane; q < TILE_PIXELS; q += WARP) reached |= pixel_last[q] > group;
-    if (!__any_sync(ALL_LANES, reached)) return;
-
-    const int own_entry = entry < count ? entry : 0;  // lanes without an entry never meet a pixel that reaches it
-    const float4 a = near_a[own_entry], b = near_b[own_entry];
-    const int id = lists.ids[begin + own_entry];
-    float features[FEATURES];
-    load_features<FEATURES>(near_feature, near_normal, own_entry, features);
-    // ∂σ/∂centre in terms of (u, v), for the sums of absolute values
-    const float along_xu = 2.0f * LN_2 * a.z, along_yu = 2.0f * LN_2 * a.w, along_yv = 2.0f * LN_2 * b.x;
-
-    float total[SUMS] = {};
-    float transmittance = 1.0f, behind = 0.0f;  // of the pixel that has just been at this lane
-    const float left = static_cast<float>(tile % screen.columns * TILE) + 0.5f, top = static_cast<float>(tile / screen.columns * TILE) + 0.5f;
-    for (int step = 0; step < TILE_PIXELS + WARP - 1; ++step) {
-        transmittance = __shfl_down_sync(ALL_LANES, transmittance, 1);
-        behind = __shfl_down_sync(ALL_LANES, behind, 1);
-        const int q = step - (WARP - 1 - lane);
-        if (q < 0 || q >= TILE_PIXELS) continue;
-        const int until = pixel_last[q];
-        if (lane == WARP - 1 && until > group) {
-            transmittance = state[offset + q];
-            behind = state[offset + CHUNK + q];
-        }
-        if (until <= entry) continue;  // `until` never exceeds the count of entries
-        float u, v;
-        const float power = log2_alpha(left + static_cast<float>(column_in_tile(q)), top + static_cast<float>(row_in_tile(q)), a.x, a.y, a.z, a.w, b.x, b.y, u, v);
-        if (power < LOG2_ALPHA_MIN) continue;
-        const float own = fast_exp2(power), alpha = min(own, ALPHA_MAX);
-        const float inverse = fast_reciprocal(1.0f - alpha);
-        transmittance *= inverse;
-        const float weight = alpha * transmittance;
-        float g[FEATURES];
-        for (int c = 0; c < FEATURES; ++c) {
-            g[c] = gradient[c * TILE_PIXELS + q];
-            total[RED + c] += weight * g[c];
-        }
-        const float value = dot<FEATURES>(g, features);
-        const float to_alpha = transmittance * value - behind * inverse;
-        behind += weight * value;
-        if (own > ALPHA_MAX) continue;  // no gradient through the cap
-        const float s = own * to_alpha, su = s * u, sv = s * v;
-        total[S] += s;
-        total[SU] += su;
-        total[SV] += sv;
-        total[SUU] += su * u;
-        total[SUV] += su * v;
-        total[SVV] += sv * v;
-        total[ABS_X] += fabsf(along_xu * su);
-        total[ABS_Y] += fabsf(along_yu * su + along_yv * sv);
-    }
-    __syncwarp();  // all lanes have read the states that the sums now overwrite
-    add_sums(total, id, state, offset, sums);
 }
 
 }  // namespace splat
@@ -215,6 +209,12 @@ SPLAT_FN void blend_backward(const Lists& lists, const Splats& splats, const Scr
         splat::blend_backward<FEATURES>(lists, splats, screen, from, kept, sums);                                         \
     }
 
+#if WANTED(blend_backward_rgb)
 BLEND_BACKWARD(blend_backward_rgb, 3)
+#endif
+#if WANTED(blend_backward_all)
 BLEND_BACKWARD(blend_backward_all, 7)
+#endif
+#if WANTED(blend_backward_square)
 BLEND_BACKWARD(blend_backward_square, 8)
+#endif

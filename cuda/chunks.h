@@ -1,7 +1,7 @@
 // What the forward blending keeps for the backward one.
 #pragma once
 
-#include "frame.h"
+#include "tiles.h"
 
 namespace splat {
 
@@ -41,7 +41,7 @@ SPLAT_FN int chunks_of(int2 range) { return upper(1, (range.y - range.x + CHUNK 
 SPLAT_FN int state_of(int slot, int tile) { return slot - tile - 1; }
 
 struct Pixel {
-    float x, y;  // centre
+    float x, y;  // centre, from the tile's
     int index;
     bool inside;
 };
@@ -51,10 +51,84 @@ SPLAT_FN int column_in_tile(int thread) { return thread % 8 + thread / WARP % 2 
 SPLAT_FN int row_in_tile(int thread) { return thread / 8 % 4 + thread / (2 * WARP) * 4; }
 
 SPLAT_FN Pixel pixel_of(int tile, int thread, const Screen& screen) {
-    const int column = tile % screen.columns * TILE + column_in_tile(thread), row = tile / screen.columns * TILE + row_in_tile(thread);
+    const int across = column_in_tile(thread), down = row_in_tile(thread);
+    const int column = tile % screen.columns * TILE + across, row = tile / screen.columns * TILE + down;
     const bool inside = column < screen.width && row < screen.height;
-    return {static_cast<float>(column) + 0.5f, static_cast<float>(row) + 0.5f, row * screen.width + column, inside};
+    constexpr float half = 0.5f * TILE - 0.5f;
+    return {static_cast<float>(across) - half, static_cast<float>(down) - half, row * screen.width + column, inside};
 }
+
+// ---- list entries in shared memory ----
+
+constexpr int WARPS = TILE_PIXELS / WARP;  // each takes 8 × 4 pixels; also: groups of 32 entries in a chunk
+static_assert(WARPS * WARP == CHUNK, "one thread per entry when a chunk is loaded");
+
+// A list entry as the pixels of a tile see it, with (x, y) from the tile's centre: u = m11 x + m12 y + u0, v = m22 y + v0.
+// Two float4: (m11, m12, u0, peak) and (m22, v0, id, warps reached), the last two as bits.
+SPLAT_FN float4 first_half(const Splat& s, float to_x, float to_y) {
+    return make_float4(s.m11, s.m12, __fmaf_rn(s.m11, to_x, __fmul_rn(s.m12, to_y)), s.peak);
+}
+SPLAT_FN float4 second_half(const Splat& s, float to_y, int id, int warps) {
+    return make_float4(s.m22, __fmul_rn(s.m22, to_y), __int_as_float(id), __int_as_float(warps));
+}
+
+// log₂(o·exp(−σ)) at a pixel, and (u, v) there. Of stated rounding, so that the forward and the backward pass agree on
+// which side of a threshold a pixel lies.
+SPLAT_FN float log2_alpha(const float4& a, const float4& b, float x, float y, float& u, float& v) {
+    u = __fmaf_rn(a.x, x, __fmaf_rn(a.y, y, a.z));
+    v = __fmaf_rn(b.x, y, b.y);
+    return __fmaf_rn(-v, v, __fmaf_rn(-u, u, a.w));
+}
+
+// Bit w: the ellipse {α ≥ 1/255} may reach one of the 8 × 4 pixels of warp w. (x, y): its centre, from the tile's. Of
+// stated rounding, too; never leaves out a warp that has a pixel above the threshold by more than rounding.
+SPLAT_FN int warps_reached(const Splat& s, float x, float y) {
+    const float reach = __fmaf_rn(__fadd_rn(s.peak, -LOG2_ALPHA_MIN), 1.0001f, 1e-4f);
+    const Ellipse e = ellipse_of<FastRoots>(s.m11, s.m12, s.m22, reach);
+    int warps = 0;
+#pragma unroll
+    for (int strip = 0; strip < TILE / 4; ++strip) {
+        const float low = __fadd_rn(static_cast<float>(4 * strip) - 7.5f, -y), high = __fadd_rn(low, 3.0f);
+        float left, right;
+        extent_in_rows<FastRoots>(e, low, high, left, right);
+        const float first = __fadd_rn(x, left), last = __fadd_rn(x, right);
+        const bool reached = low <= e.limit && high >= -e.limit;
+        if (reached && first <= -0.5f && last >= -7.5f) warps |= 1 << (2 * strip);
+        if (reached && first <= 7.5f && last >= 0.5f) warps |= 2 << (2 * strip);
+    }
+    return warps;
+}
+
+// Loads `count` entries of a tile's list from `begin` on, a thread each. A barrier must follow.
+template <int FEATURES, class Quads, class Normals>
+SPLAT_FN void load_chunk(const Lists& lists, const Splats& splats, int tile, const Screen& screen, int begin, int count, Quads& near_a,
+                         Quads& near_b, Quads& near_feature, Normals& near_normal) {
+    const int t = threadIdx.x;
+    if (t >= count) return;
+    const float centre_x = static_cast<float>(tile % screen.columns * TILE + TILE / 2);
+    const float centre_y = static_cast<float>(tile / screen.columns * TILE + TILE / 2);
+    const int id = lists.ids[begin + t];
+    const Splat s = load_splat(splats.splats, id);
+    const float to_x = __fadd_rn(centre_x, -s.x), to_y = __fadd_rn(centre_y, -s.y);
+    near_a[t] = first_half(s, to_x, to_y);
+    near_b[t] = second_half(s, to_y, id, warps_reached(s, -to_x, -to_y));
+    near_feature[t] = splats.features[id];
+    if constexpr (FEATURES > 4) near_normal[t] = splats.normals[id];
+}
+
+// Which entries of the chunk's `group`-th 32, before `end`, may reach the pixels of this warp: bit i for entry i.
+template <class Quads>
+SPLAT_FN unsigned entries_reaching(Quads& near_b, int group, int end) {
+    const int own = group * WARP + threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    bool reaching = false;
+    if (own < end) {
+        const float4 b = near_b[own];
+        reaching = __float_as_int(b.w) >> warp & 1;
+    }
+    return __ballot_sync(ALL_LANES, reaching);
+}
+
+// ---- what is kept ----
 
 template <int FEATURES>
 SPLAT_FN void keep_state(float* states, int slot, int thread, float transmittance, const float sums[FEATURES]) {

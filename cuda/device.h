@@ -8,6 +8,12 @@
 #include "emulation/emulation.h"
 #endif
 
+// A kernel under `#if WANTED(name)` can be compiled alone, with -DSPLAT_ONLY=1 -DSPLAT_ONLY_name=1 (see splat/native/nvrtc.py).
+#ifndef SPLAT_ONLY
+#define SPLAT_ONLY 0
+#endif
+#define WANTED(kernel) (!SPLAT_ONLY || SPLAT_ONLY_##kernel)
+
 #include "math/base.h"
 
 namespace splat {
@@ -39,7 +45,8 @@ SPLAT_FN unsigned warp_sum(unsigned value) {
 #endif
 }
 
-// 2^x and 1/x for arguments far from the ends of a float's range: one instruction each, to 2 and 1 units in the last place.
+// 2^x, √x and 1/x for arguments far from the ends of a float's range: an instruction or two each, to about 2 units in the
+// last place.
 SPLAT_FN float fast_exp2(float x) {
 #if defined(__CUDACC__)
     float y;
@@ -47,6 +54,16 @@ SPLAT_FN float fast_exp2(float x) {
     return y;
 #else
     return exp2f(x);
+#endif
+}
+
+SPLAT_FN float fast_root(float x) {
+#if defined(__CUDACC__)
+    float y;
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return sqrtf(x);
 #endif
 }
 

@@ -7,6 +7,8 @@
 
 namespace splat {
 
+constexpr int THREADS = 128;  // per block of the kernels with one thread per Gaussian, pair or tile
+
 // One camera. `pose` holds the rotation row by row, then the translation; `device_pose`, when not null, is a 4×4 matrix in
 // device memory to use instead. Laid out as `Frame` in splat/native/cuda_structs.py.
 struct Frame {
@@ -49,16 +51,8 @@ SPLAT_FN Splat load_splat(const float4* from, int index) {
     return {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
 }
 
-// log₂(o·exp(−σ)) at a pixel centre, and the whitened offset (u, v) from the Gaussian's centre. Every kernel that blends
-// calls this one, so that all agree on which side of a threshold a pixel lies.
-SPLAT_FN float log2_alpha(float pixel_x, float pixel_y, float x, float y, float m11, float m12, float m22, float peak, float& u, float& v) {
-    const float dx = pixel_x - x, dy = pixel_y - y;
-    u = m11 * dx + m12 * dy;
-    v = m22 * dy;
-    return peak - (u * u + v * v);
-}
-
-// Sums over pixels that the backward blending leaves per Gaussian.
-enum Sum { S, SU, SV, SUU, SUV, SVV, ABS_X, ABS_Y, RED, GREEN, BLUE, DEPTH, NORMAL_X, NORMAL_Y, NORMAL_Z, SQUARE, SUMS = 16 };
+// Sums over pixels that the backward blending leaves per Gaussian, four by four as its warps add them up. ABS_U and ABS_Y:
+// Σ|s u| and Σ|m12 s u + m22 s v|, of which ∂L/∂centre has no signs left.
+enum Sum { RED, GREEN, BLUE, DEPTH, SU, SUU, SV, SVV, S, ABS_U, SUV, ABS_Y, NORMAL_X, NORMAL_Y, NORMAL_Z, SQUARE, SUMS };
 
 }  // namespace splat

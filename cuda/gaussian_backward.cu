@@ -49,7 +49,7 @@ SPLAT_FN void chain(const Cloud& cloud, const View<float>& view, int i, float4 c
     else
         project_backward<false>(g, view, geometry, w, screen, found.gradient);
     found.centre[0] = screen.x, found.centre[1] = screen.y;
-    found.centre_abs[0] = sums[ABS_X], found.centre_abs[1] = sums[ABS_Y];
+    found.centre_abs[0] = 2.0f * LN_2 * w.m11 * sums[ABS_U], found.centre_abs[1] = 2.0f * LN_2 * sums[ABS_Y];
 
     float direction[3];
     const float inverse = view_direction(g.mean, view, direction);
@@ -233,18 +233,49 @@ SPLAT_FN void write_adam(const Cloud& cloud, const Frame& frame, const Drawn& fr
 
 }  // namespace splat
 
-#define GAUSSIAN_BACKWARD(DEGREE)                                                                                        \
-    KERNEL(splat::THREADS) gaussian_backward_sh##DEGREE(splat::Cloud cloud, splat::Frame frame, splat::Drawn from,      \
-                                                        double* pose, splat::Gradients to) {                            \
-        splat::write_gradients<DEGREE>(cloud, frame, from, pose, to);                                                    \
-    }                                                                                                                    \
-    KERNEL(splat::THREADS) gaussian_backward_adam_sh##DEGREE(splat::Cloud cloud, splat::Frame frame, splat::Drawn from, \
-                                                             double* pose, splat::FusedAdam step) {                     \
-        splat::write_adam<DEGREE>(cloud, frame, from, pose, step);                                                       \
+#define GRADIENTS(DEGREE)                                                                                          \
+    KERNEL(splat::THREADS) gaussian_backward_sh##DEGREE(splat::Cloud cloud, splat::Frame frame, splat::Drawn from, \
+                                                        double* pose, splat::Gradients to) {                       \
+        splat::write_gradients<DEGREE>(cloud, frame, from, pose, to);                                              \
     }
 
-GAUSSIAN_BACKWARD(0)
-GAUSSIAN_BACKWARD(1)
-GAUSSIAN_BACKWARD(2)
-GAUSSIAN_BACKWARD(3)
-GAUSSIAN_BACKWARD(4)
+#define ADAM_STEP(DEGREE)                                                                                               \
+    KERNEL(splat::THREADS) gaussian_backward_adam_sh##DEGREE(splat::Cloud cloud, splat::Frame frame, splat::Drawn from, \
+                                                             double* pose, splat::FusedAdam step) {                     \
+        splat::write_adam<DEGREE>(cloud, frame, from, pose, step);                                                      \
+    }
+
+#if WANTED(gaussian_backward_sh0)
+GRADIENTS(0)
+#endif
+#if WANTED(gaussian_backward_adam_sh0)
+ADAM_STEP(0)
+#endif
+
+#if WANTED(gaussian_backward_sh1)
+GRADIENTS(1)
+#endif
+#if WANTED(gaussian_backward_adam_sh1)
+ADAM_STEP(1)
+#endif
+
+#if WANTED(gaussian_backward_sh2)
+GRADIENTS(2)
+#endif
+#if WANTED(gaussian_backward_adam_sh2)
+ADAM_STEP(2)
+#endif
+
+#if WANTED(gaussian_backward_sh3)
+GRADIENTS(3)
+#endif
+#if WANTED(gaussian_backward_adam_sh3)
+ADAM_STEP(3)
+#endif
+
+#if WANTED(gaussian_backward_sh4)
+GRADIENTS(4)
+#endif
+#if WANTED(gaussian_backward_adam_sh4)
+ADAM_STEP(4)
+#endif

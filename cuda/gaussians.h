@@ -6,8 +6,6 @@
 
 namespace splat {
 
-constexpr int THREADS = 128;  // per block of the kernels with one thread per Gaussian
-
 // The tensors of a GaussianCloud with n rows; `bands` coefficients are stored, of which the kernel's degree uses the first.
 struct Cloud {
     const float *means, *log_scales, *quats, *logits, *sh;

@@ -31,21 +31,21 @@ struct Place {
     int x, y;  // of this thread's pixel
     int left, top;  // of the surroundings' first pixel
     bool inside;
-    i64 pixel;
+    int pixel;
 };
 
 SPLAT_FN Place place_of(const Comparison& a) {
     const int columns = (a.width + TILE - 1) / TILE;
     const int left = blockIdx.x % columns * TILE, top = blockIdx.x / columns * TILE;
     const int x = left + threadIdx.x % TILE, y = top + threadIdx.x / TILE;
-    return {x, y, left - RADIUS, top - RADIUS, x < a.width && y < a.height, static_cast<i64>(y) * a.width + x};
+    return {x, y, left - RADIUS, top - RADIUS, x < a.width && y < a.height, y * a.width + x};
 }
 
 // Index of the e-th pixel of the surroundings, or −1 outside the picture or where it does not count.
-SPLAT_FN i64 neighbour(const Comparison& a, const Place& place, int e) {
+SPLAT_FN int neighbour(const Comparison& a, const Place& place, int e) {
     const int x = place.left + e % SIDE, y = place.top + e / SIDE;
     if (x < 0 || y < 0 || x >= a.width || y >= a.height) return -1;
-    const i64 pixel = static_cast<i64>(y) * a.width + x;
+    const int pixel = y * a.width + x;
     return a.mask && !a.mask[pixel] ? -1 : pixel;
 }
 
@@ -76,8 +76,9 @@ KERNEL(256) compare_images(Comparison a) {
     const i64 plane = 3 * static_cast<i64>(a.height) * a.width;
     float l1 = 0.0f, ssim = 0.0f, square = 0.0f;
     for (int c = 0; c < 3; ++c) {
+#pragma unroll 1  // else it is unrolled on sm_90 and registers spill
         for (int e = t; e < SIDE * SIDE; e += TILE_PIXELS) {
-            const i64 pixel = neighbour(a, place, e);
+            const int pixel = neighbour(a, place, e);
             near_x[e] = pixel < 0 ? 0.0f : a.rgb[3 * pixel + c];
             near_y[e] = pixel < 0 ? 0.0f : static_cast<float>(a.target[3 * pixel + c]) * (1.0f / 255.0f);
         }
@@ -137,7 +138,7 @@ KERNEL(256) compare_images_backward(Comparison a) {
     const float share = pixels > 0.0 ? static_cast<float>(1.0 / (3.0 * pixels)) : 0.0f;
     for (int c = 0; c < 3; ++c) {
         for (int e = t; e < SIDE * SIDE; e += TILE_PIXELS) {
-            const i64 pixel = neighbour(a, place, e);
+            const int pixel = neighbour(a, place, e);
             for (int k = 0; k < 3; ++k) near_slope[k * SIDE * SIDE + e] = pixel < 0 ? 0.0f : a.slopes[k * plane + c * (plane / 3) + pixel];
         }
         __syncthreads();

@@ -14,7 +14,7 @@ def describe() -> dict[str, str]:
 
     facts = {
         "Processor": processor(),
-        "Cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+        "Cores": str(usable_cores()),
         "Memory": memory(),
         "Graphics": torch.cuda.get_device_name() if torch.cuda.is_available() else "none used",
         "System": f"{platform.system()} {platform.release()}",
@@ -41,3 +41,10 @@ def memory() -> str:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
     except (ValueError, OSError, AttributeError):
         return ""
+
+
+def usable_cores() -> int:
+    """Cores that the operating system lets this process use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

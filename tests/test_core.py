@@ -130,7 +130,7 @@ def test_the_default_number_of_threads_respects_affinity():
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("no affinity masks on this system")
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-    code += "from splat import core; print(core.threads())"
+    code += "from splat.native import cpu_library; print(cpu_library.threads())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
 
@@ -138,7 +138,7 @@ def test_the_default_number_of_threads_respects_affinity():
 def test_the_environment_forces_a_variant():
     def run(name: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, "SPLAT_CPU_VARIANT": name}
-        code = "from splat import core; core.library(); print(core.variant())"
+        code = "from splat.native import cpu_library; cpu_library.library(); print(cpu_library.variant())"
         return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
     for name in VARIANTS:

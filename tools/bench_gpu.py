@@ -23,7 +23,7 @@ from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import InputError, OutOfMemory
 from splat.files import write_json
-from splat.native import cuda_sort
+from splat.native import cccl, cuda_sort
 from splat.ops.adam import AdamHyper, AdamState
 from splat.ops.photometric_loss import compare_images
 from splat.rendering import RenderOptions, check_backend, cuda, get_backend
@@ -121,8 +121,8 @@ def sorts(pairs: int, camera: Camera) -> dict[str, float | str]:
     device = keys.device
     found: dict[str, float | str] = {}
     found["torch_ms"] = cuda_sort.milliseconds(lambda: cuda_sort.by_torch(keys, ids, pairs), device)
-    if isinstance(cuda_sort.library(), str):
-        return found | {"cccl": cuda_sort.library()}
+    if isinstance(cccl.library(), str):
+        return found | {"cccl": cccl.library()}
     bits = tiles.bit_length()
     return found | {"cccl_ms": cuda_sort.milliseconds(lambda: cuda_sort.by_cccl(keys, ids, pairs, bits), device)}
 

@@ -142,7 +142,7 @@ def compare(options: Options) -> dict[str, object]:
                 start = time.perf_counter()
                 trainer.step(setup, state)
                 ours.append(time.perf_counter() - start)
-    setup.cache.close()
+    setup.photos.close()
     camera = scene.views[0].camera
     return {
         "scene": scene.name,

@@ -121,8 +121,8 @@ def train(name: str, place: Path, options: Options, first: int) -> dict[str, Any
     scene = load_scene(place, **({"downscale": options.downscale} if options.downscale else {}))
     before = peak_memory()
     setup = trainer.set_up(scene, config)
-    for index in range(len(setup.cache) if setup.cache.fits else 0):  # decoding is no part of training
-        setup.cache.get(index)
+    for index in range(len(setup.views) if setup.photos.cache.fits else 0):  # decoding is no part of training
+        setup.photos.get(index)
     clock, curve, looking = Clock(), [], [0.0]
     began = time.process_time()
     plan = schedules.Plan(config.steps, config.minutes, clock)
@@ -147,7 +147,7 @@ def train(name: str, place: Path, options: Options, first: int) -> dict[str, Any
         processor = time.process_time() - began - looking[0]
         spent = stages()
         pace = frame_rate(trainer.finished(setup, state), scene, config, setup.name)
-    setup.cache.close()
+    setup.photos.close()
     spent["other"] = seconds - sum(spent.values())
     camera = setup.views[0].camera
     return {

@@ -77,7 +77,7 @@ def stage_clock(setup: Setup, clock: Clock) -> Iterator[Callable[[], dict[str, f
         return found
 
     places = (
-        ("photo", setup.cache, "get"),
+        ("photo", setup.photos, "get"),
         ("drawing", setup.backend, "forward"),
         ("loss", trainer, "picture_loss"),
         ("update", trainer, "update"),

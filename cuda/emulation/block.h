@@ -47,8 +47,16 @@ struct Block {
     std::string error;
 };
 
+// What a launch does in another way than block by block and thread by thread.
+struct Plan {
+    std::uint64_t seed = 0;           // of a random order of blocks, warps and lanes; 0: all by number
+    const unsigned* blocks = nullptr;  // the blocks to run, all others are left out; null: all
+    unsigned count = 0;
+};
+
 inline Block block;
 inline Thread* self = nullptr;
+inline Plan plan;
 
 [[noreturn]] inline void fail(const std::string& what) {
     block.error = "block " + std::to_string(block.index.x) + "," + std::to_string(block.index.y) + " thread " +
@@ -61,6 +69,11 @@ inline Thread* self = nullptr;
 inline void wait(State state) {
     self->state = state;
     switch_to(self->fiber, block.scheduler);
+}
+
+// With a random schedule, others may go on here.
+inline void may_switch() {
+    if (plan.seed != 0) wait(State::Ready);
 }
 
 // ---- barriers of a block ----
@@ -80,6 +93,7 @@ inline int meet_block(const char* kind, int vote) {
         ++block.epoch;
         for (Thread& other : block.threads)
             if (other.state == State::AtBlock) other.state = State::Ready;
+        may_switch();
     }
     return block.votes[parity];
 }
@@ -109,6 +123,7 @@ const std::uint64_t* meet_warp(const char* kind, unsigned mask, T value) {
         const int first = self->number - lane;
         for (int i = 0; i < 32; ++i)
             if (block.threads[first + i].state == State::AtWarp) block.threads[first + i].state = State::Ready;
+        may_switch();
     }
     return warp.slots[exchange & 1];
 }

@@ -1,11 +1,12 @@
 // Runs CUDA kernels on a CPU, so that they are tested where there is no GPU.
 //
 // Blocks run one after the other; the threads of a block are fibers that switch only where CUDA threads meet: at barriers
-// and warp exchanges. Checked on the way, each with one sentence naming the kernel, block and thread:
+// and warp exchanges. The order is by number, or drawn from a seed (schedule.h). Checked on the way, each with one sentence naming the kernel, block and thread:
 //  - shared arrays: index out of bounds; read before written; and two threads touching one element, at least one of them
 //    writing, with no barrier between (`__syncwarp` counts within a warp, atomics do not conflict with each other);
 //  - barriers and warp exchanges that some thread has left the kernel without reaching, or that threads reach in
-//    different places.
+//    different places;
+//  - with a compiler's -fsanitize=undefined: undefined behaviour of C++ (undefined.h).
 // What it cannot see: races in global memory, ordering weaker than sequential, speed.
 #pragma once
 
@@ -14,6 +15,8 @@
 #include <utility>
 
 #include "intrinsics.h"
+#include "schedule.h"
+#include "undefined.h"
 
 #define KERNEL(threads) extern "C" void
 #define SHARED(type, name, count) static ::emulation::Shared<type, (count)> name(#name)
@@ -49,46 +52,37 @@ inline void run_block() {
         thread.fiber.begin(enter);
         block.warps[i / 32].lanes |= 1u << (i % 32);
     }
+    RandomTurns random(plan.seed ^ (std::uint64_t(block.index.x) + 1) << 32);
     while (block.alive > 0) {
-        bool moved = false;
-        for (Thread& thread : block.threads) {
-            if (thread.state != State::Ready) continue;
-            moved = true;
-            self = &thread;
-            switch_to(block.scheduler, thread.fiber);
-            if (!block.error.empty()) return;
-        }
-        if (!moved) {
-            for (Thread& thread : block.threads)
-                if (thread.state != State::Done) self = &thread;
-            block.error = "block " + std::to_string(block.index.x) + ": threads wait for each other in different places (thread " +
-                          std::to_string(self->number) + (self->state == State::AtBlock ? " at a block barrier)" : " at a warp exchange)");
-            return;
-        }
+        if (plan.seed != 0 ? random.turn() : turn_by_number()) continue;
+        if (!block.error.empty() || block.alive == 0) return;
+        for (Thread& thread : block.threads)
+            if (thread.state != State::Done) self = &thread;
+        block.error = "block " + std::to_string(block.index.x) + ": threads wait for each other in different places (thread " +
+                      std::to_string(self->number) + (self->state == State::AtBlock ? " at a block barrier)" : " at a warp exchange)");
+        return;
     }
 }
 
 // `arguments` point to the values, as for cuLaunchKernel. Returns an empty string, or what went wrong.
 template <class... A>
-const char* launch(void (*kernel)(A...), Index grid, Index size, void** arguments) {
+const char* launch(void (*kernel)(A...), unsigned blocks, unsigned threads, void** arguments) {
     auto call = [&]() {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
             kernel(*static_cast<std::remove_reference_t<A>*>(arguments[I])...);
         }(std::index_sequence_for<A...>());
     };
     block.error.clear();
-    block.size = size;
-    block.grid = grid;
-    block.threads.resize(static_cast<std::size_t>(size.x) * size.y * size.z);
+    block.size = {threads, 1, 1};
+    block.grid = {blocks, 1, 1};
+    block.threads.resize(threads);
     block.closure = &call;
     block.call = [](const void* closure) { (*static_cast<const decltype(call)*>(closure))(); };
-    for (unsigned z = 0; z < grid.z; ++z)
-        for (unsigned y = 0; y < grid.y; ++y)
-            for (unsigned x = 0; x < grid.x; ++x) {
-                block.index = {x, y, z};
-                run_block();
-                if (!block.error.empty()) return block.error.c_str();
-            }
+    for (const unsigned number : block_order(blocks)) {
+        block.index = {number, 0, 0};
+        run_block();
+        if (!block.error.empty()) return block.error.c_str();
+    }
     return "";
 }
 

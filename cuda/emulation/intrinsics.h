@@ -63,6 +63,7 @@ T __shfl_xor_sync(unsigned mask, T value, int step) {
 
 template <class T>
 T atomicAdd(T* address, T value) {
+    ::emulation::may_switch();
     const T before = *address;
     *address = before + value;
     return before;
@@ -74,17 +75,46 @@ T atomicAdd(const ::emulation::Reference<T>* element, std::common_type_t<T> valu
 
 template <class T>
 T atomicMin(T* address, T value) {
+    ::emulation::may_switch();
     const T before = *address;
     if (value < before) *address = value;
     return before;
 }
 inline int atomicOr(int* address, int bits) {
+    ::emulation::may_switch();
     const int before = *address;
     *address = before | bits;
     return before;
 }
 
+// Arithmetic of stated rounding. `rounded` hides a result from the host's compiler, which else might contract it, too.
+namespace emulation {
+inline float rounded(float value) {
+    asm("" : "+m"(value));
+    return value;
+}
+}  // namespace emulation
+inline float __fadd_rn(float a, float b) { return ::emulation::rounded(a + b); }
+inline float __fmul_rn(float a, float b) { return ::emulation::rounded(a * b); }
+inline float __fdiv_rn(float a, float b) { return ::emulation::rounded(a / b); }
+inline float __fsqrt_rn(float a) { return ::emulation::rounded(std::sqrt(a)); }
+inline float __fmaf_rn(float a, float b, float c) { return ::emulation::rounded(std::fma(a, b, c)); }
+inline int __float_as_int(float value) { return __builtin_bit_cast(int, value); }
+inline float __int_as_float(int bits) { return __builtin_bit_cast(float, bits); }
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __clz(int bits) { return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits)); }
+inline int __reduce_max_sync(unsigned mask, int value) {
+    const std::uint64_t* all = ::emulation::meet_warp("__reduce_max_sync", mask, value);
+    int most = static_cast<int>(all[0]);
+    for (int i = 1; i < 32; ++i) most = static_cast<int>(all[i]) > most ? static_cast<int>(all[i]) : most;
+    return most;
+}
+inline unsigned __brev(unsigned bits) {
+    unsigned turned = 0;
+    for (int i = 0; i < 32; ++i) turned |= (bits >> i & 1u) << (31 - i);
+    return turned;
+}
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32); }
 inline void sincospif(float half_turns, float* sine, float* cosine) {

@@ -6,9 +6,8 @@ an emulation in place of the GPU with `use`.
 
 import ctypes
 import functools
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor
 
 from splat.errors import BackendError, OutOfMemory
-from splat.native import nvrtc
+from splat.native import cuda_driver, kernel_cache, nvrtc
+from splat.native.compile_ahead import CompileAhead, Unit
 
 Argument = Tensor | ctypes.Structure | int | float | None
 
@@ -41,17 +41,22 @@ def pointer(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> int | 
 
 
 def pack(arguments: tuple[Argument, ...]) -> tuple[Any, list[Any]]:
-    """Arguments as cuLaunchKernel takes them, an array of addresses of the values, and the values to keep alive."""
+    """Arguments as cuLaunchKernel takes them, an array of addresses of the values, and the values to keep alive.
+
+    Raises ValueError for what a kernel would misread: a tensor that is not contiguous, an int of more than 32 bits.
+    """
     values: list[Any] = []
     for argument in arguments:
         if argument is None or isinstance(argument, Tensor):
-            values.append(ctypes.c_void_p(None if argument is None else argument.data_ptr()))
+            values.append(ctypes.c_void_p(None if argument is None else pointer(argument, argument.dtype)))
         elif isinstance(argument, ctypes.Structure):
             values.append(argument)
         elif isinstance(argument, float):
             values.append(ctypes.c_float(argument))
-        else:
+        elif -(2**31) <= argument < 2**31:
             values.append(ctypes.c_int(argument))
+        else:
+            raise ValueError(f"a kernel got {argument}, which is no 32-bit int")
     addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
     return addresses, values
 
@@ -79,6 +84,13 @@ def launcher(device: torch.device) -> Launcher:
     if device.type != "cuda":
         raise BackendError(f"the cloud lies on '{device}', the CUDA backend needs it on a GPU: cloud.to('cuda')")
     return _gpu(device.index if device.index is not None else torch.cuda.current_device())
+
+
+def prepare(device: torch.device, kernels: Iterable[tuple[str, str]]) -> None:
+    """Say which (file, kernel) are launched soon on ``device``: a GPU compiles them in the background."""
+    found = launcher(device)
+    if isinstance(found, Gpu):
+        found.prepare(kernels)
 
 
 @contextmanager
@@ -113,21 +125,13 @@ def _gpu(index: int) -> "Gpu":
     return Gpu(index)
 
 
-@functools.cache
-def _driver() -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-
-
 def has_driver() -> bool:
     """Whether NVIDIA's driver is installed, whatever else may be missing."""
-    return _driver() is not None
+    return cuda_driver.library() is not None
 
 
 class Gpu:
-    """One NVIDIA GPU: compiles kernel files at first use and keeps them loaded."""
+    """One NVIDIA GPU: compiles kernels at first use and keeps them loaded."""
 
     def __init__(self, index: int) -> None:
         torch.cuda.synchronize(index)  # PyTorch makes the context of a device when it first uses it
@@ -135,12 +139,17 @@ class Gpu:
         self.index = index
         self._context = ctypes.c_void_p()
         device = ctypes.c_int()
-        _check(_driver().cuDeviceGet(ctypes.byref(device), index), "GPU")
-        _check(_driver().cuDevicePrimaryCtxRetain(ctypes.byref(self._context), device), "GPU")
+        cuda_driver.check(cuda_driver.library().cuDeviceGet(ctypes.byref(device), index), "GPU")
+        cuda_driver.check(cuda_driver.library().cuDevicePrimaryCtxRetain(ctypes.byref(self._context), device), "GPU")
         self.capability = 10 * major + minor
-        self._modules: dict[str, ctypes.c_void_p] = {}
+        self._modules: dict[Unit, ctypes.c_void_p] = {}
         self._functions: dict[tuple[str, str], ctypes.c_void_p] = {}
         self._lock = threading.Lock()
+        self._ahead = CompileAhead(self.capability)
+
+    def prepare(self, kernels: Iterable[tuple[str, str]]) -> None:
+        """Compile these (file, kernel) in the background, in this order."""
+        self._ahead.add(kernels)
 
     def launch(self, file: str, kernel: str, blocks: int, threads: int, *arguments: Argument) -> None:
         if blocks == 0:
@@ -149,39 +158,44 @@ class Gpu:
         addresses, _alive = pack(arguments)
         with torch.cuda.device(self.index):
             stream = ctypes.c_void_p(torch.cuda.current_stream(self.index).cuda_stream)
-            _driver().cuCtxSetCurrent(self._context)  # a thread that has not used the GPU yet has none
-            _check(_driver().cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, addresses, None), kernel)
+            cuda = cuda_driver.library()
+            cuda.cuCtxSetCurrent(self._context)  # a thread that has not used the GPU yet has none
+            cuda_driver.check(
+                cuda.cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, addresses, None), kernel
+            )
 
     def _load(self, file: str, kernel: str) -> ctypes.c_void_p:
         with self._lock, torch.cuda.device(self.index):
-            if file not in self._modules:
-                _driver().cuCtxSetCurrent(self._context)
-                module = ctypes.c_void_p()
-                image = nvrtc.compiled(file, self.capability)
-                _check(_driver().cuModuleLoadData(ctypes.byref(module), image), file)
-                self._modules[file] = module
+            unit = (file, nvrtc.unit(file, kernel))
+            if unit not in self._modules:
+                cuda_driver.library().cuCtxSetCurrent(self._context)
+                self._modules[unit] = self._module(unit)
             function = ctypes.c_void_p()
-            found = _driver().cuModuleGetFunction(ctypes.byref(function), self._modules[file], kernel.encode())
-            _check(found, kernel)
+            name = kernel.encode()
+            found = cuda_driver.library().cuModuleGetFunction(ctypes.byref(function), self._modules[unit], name)
+            cuda_driver.check(found, kernel)
             self._functions[file, kernel] = function
             return function
 
+    def _module(self, unit: Unit) -> ctypes.c_void_p:
+        """Load the first of `nvrtc.targets` that the driver takes; what it refuses from the cache is compiled anew."""
+        file, kernel = unit
+        module, status = ctypes.c_void_p(), 0
+        aims = nvrtc.targets(self.capability)
+        for aim in aims:
+            built = self._ahead.take(unit, aim)
+            status = cuda_driver.library().cuModuleLoadData(ctypes.byref(module), built.image)
+            if status in cuda_driver.REFUSED_IMAGE and built.kept is not None and aim == aims[-1]:
+                kernel_cache.discard(built.kept, f"does not load (code {status})")
+                image = nvrtc.compiled(file, self.capability, kernel, aim).image
+                status = cuda_driver.library().cuModuleLoadData(ctypes.byref(module), image)
+            if status not in cuda_driver.REFUSED_IMAGE:
+                break
+        cuda_driver.check(status, kernel or file)
+        return module
 
-_OUT_OF_MEMORY = 2
 
-
-def _check(status: int, what: str) -> None:
-    """Raise BackendError with the driver's own words for an error code."""
-    if status == 0:
-        return
-    text = ctypes.c_char_p()
-    _driver().cuGetErrorString(status, ctypes.byref(text))
-    words = (text.value or b"unknown error").decode()
-    if status == _OUT_OF_MEMORY:
-        raise OutOfMemory(f"the GPU's memory is full ({what}); lower --gaussians or use --backend cpu")
-    raise BackendError(
-        f"the NVIDIA driver refuses '{what}': {words} (code {status}); update the driver or use --backend cpu"
-    )
+# ---- what is missing ----
 
 
 def missing() -> str | None:
@@ -191,12 +205,12 @@ def missing() -> str | None:
             "this PyTorch was built without CUDA; to use an NVIDIA GPU install one that was (pip install torch "
             "--index-url https://download.pytorch.org/whl/cu128), or use --backend cpu"
         )
-    if _driver() is None:
+    if cuda_driver.library() is None:
         return "no NVIDIA driver was found; install one from https://www.nvidia.com/drivers, or use --backend cpu"
     if not torch.cuda.is_available():
         return _why_unavailable()
     try:
-        nvrtc.library()
+        nvrtc.compiler(None)
     except BackendError as error:
         return str(error)
     return None
@@ -213,10 +227,8 @@ def runs_on(tensor: Tensor) -> bool:
 
 
 def _why_unavailable() -> str:
-    number = ctypes.c_int()
-    status = _driver().cuDriverGetVersion(ctypes.byref(number))
-    have, need = (number.value // 1000, number.value % 1000 // 10), torch.version.cuda
-    if status == 0 and have[0] < int(need.split(".")[0]):
+    have, need = cuda_driver.version(), torch.version.cuda
+    if have is not None and have[0] < int(need.split(".")[0]):
         return (
             f"the NVIDIA driver supports CUDA {have[0]}.{have[1]} but this PyTorch needs {need}; update the driver, or "
             "use --backend cpu"

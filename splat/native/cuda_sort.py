@@ -1,33 +1,27 @@
 """Sorting on a GPU: keys, each with a 32-bit value, stable and ascending.
 
 Two ways: `torch.sort`, which is always there but carries 64-bit positions along, and the radix sort of NVIDIA's CCCL
-(package ``cuda-cccl``), which moves our 32-bit values. Which is faster is measured once per GPU and kept beside the
-compiled kernels; so is what CCCL compiles.
+(`splat.native.cccl`), which moves our 32-bit values. Which is faster is measured once per GPU and kept beside the
+compiled kernels. Until CCCL is compiled `torch.sort` serves; both are stable, so that their results are the same.
 """
 
 import functools
-import hashlib
-import importlib
-import importlib.metadata
 import json
 import threading
 import warnings
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from splat.errors import InputError
-from splat.files import write_bytes, write_json
-from splat.native import nvrtc
+from splat.errors import BackendError
+from splat.native import cccl, kernel_cache
 from splat.native.cuda_launcher import rounded
 
 _TRIAL = 1 << 22  # pairs that the two ways are timed with
 _LOCK = threading.Lock()  # CCCL's sorters keep their arguments in themselves
-_KINDS = {torch.int16: "int16", torch.int32: "int32", torch.float32: "float32"}
 
 
 @dataclass(frozen=True)
@@ -65,9 +59,18 @@ def sort_pairs(keys: Tensor, values: Tensor | None, count: int, bits: int) -> tu
     Returns:
         Sorted keys and their values (int32), at least ``count`` of each; the rest is undefined.
     """
-    if keys.is_cuda and choice(keys.device.index).way == "cccl":
+    if keys.is_cuda and choice(keys.device.index, wait=False).way == "cccl" and _compiled(keys):
         return by_cccl(keys, values, count, bits)
     return by_torch(keys, values, count)
+
+
+def _compiled(keys: Tensor) -> bool:
+    """Whether CCCL's sorter for such keys is there; begins to compile it where it is not."""
+    try:
+        return cccl.sorter(keys.dtype, keys.device, wait=False) is not None
+    except BackendError as error:
+        _say_once(str(error))
+        return False
 
 
 def by_torch(keys: Tensor, values: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
@@ -79,21 +82,22 @@ def by_torch(keys: Tensor, values: Tensor | None, count: int) -> tuple[Tensor, T
 
 
 def by_cccl(keys: Tensor, values: Tensor | None, count: int, bits: int) -> tuple[Tensor, Tensor]:
-    """`sort_pairs` with CCCL."""
-    if values is None:
-        values = torch.arange(len(keys), dtype=torch.int32, device=keys.device)
-    arrays = {
-        "d_in_keys": keys,
-        "d_out_keys": torch.empty_like(keys),
-        "d_in_values": values,
-        "d_out_values": torch.empty_like(values),
-    }
-    with _LOCK:
-        sorter = _sorter(keys.dtype, keys.device)
-        call = {"num_items": count, "begin_bit": 0, "end_bit": bits, "stream": _stream(keys.device)}
-        size = sorter(temp_storage=None, **arrays, **call)
-        room = torch.empty(rounded(max(size, 1)), dtype=torch.uint8, device=keys.device)
-        sorter(temp_storage=room, **arrays, **call)
+    """`sort_pairs` with CCCL. Waits for it to be compiled. Raises BackendError where it does not compile."""
+    with cccl.on(keys.device):
+        if values is None:
+            values = torch.arange(len(keys), dtype=torch.int32, device=keys.device)
+        arrays = {
+            "d_in_keys": keys,
+            "d_out_keys": torch.empty_like(keys),
+            "d_in_values": values,
+            "d_out_values": torch.empty_like(values),
+        }
+        sorter = cccl.sorter(keys.dtype, keys.device, wait=True)
+        with _LOCK:
+            call = {"num_items": count, "begin_bit": 0, "end_bit": bits, "stream": _stream(keys.device)}
+            size = sorter(temp_storage=None, **arrays, **call)
+            room = keys.new_empty(rounded(max(size, 1)), dtype=torch.uint8)
+            sorter(temp_storage=room, **arrays, **call)
     return arrays["d_out_keys"], arrays["d_out_values"]
 
 
@@ -103,85 +107,48 @@ def _stream(device: torch.device) -> Any:
     return SimpleNamespace(__cuda_stream__=lambda: (0, handle))
 
 
-# ---- CCCL's package ----
-
-
 @functools.cache
-def library() -> ModuleType | str:
-    """``cuda.compute``, or why it cannot be used, as part of a sentence."""
-    remedy = f"pip install 'cuda-cccl[minimal-cu{(torch.version.cuda or '13').split('.')[0]}]'"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of what the missing attribute tells, too
-            found = importlib.import_module("cuda.compute")
-        if all(hasattr(found, name) for name in ("make_radix_sort", "deserialize", "SortOrder")):
-            return found
-        return f"the installed cuda-cccl has no usable radix sort; {remedy}"
-    except ImportError:
-        return f"cuda-cccl is not installed; {remedy} may be faster"
-    except (RuntimeError, OSError) as error:  # its libraries do not fit the CUDA version
-        return f"cuda-cccl does not load: {str(error).splitlines()[0]}"
-
-
-@functools.cache
-def _sorter(kind: torch.dtype, device: torch.device) -> Any:
-    """CCCL's sorter for keys of ``kind``: from the disk, or compiled and put there."""
-    compute, path = library(), _cache_path(f"radix-{_KINDS[kind]}", device).with_suffix(".bin")
-    if path.is_file():
-        return compute.deserialize(path.read_bytes())
-    keys, values = torch.empty(1, dtype=kind, device=device), torch.empty(1, dtype=torch.int32, device=device)
-    sorter = compute.make_radix_sort(
-        d_in_keys=keys,
-        d_out_keys=torch.empty_like(keys),
-        d_in_values=values,
-        d_out_values=torch.empty_like(values),
-        order=compute.SortOrder.ASCENDING,
-    )
-    _keep(lambda: write_bytes(path, sorter.serialize()))
-    return sorter
-
-
-def _cache_path(name: str, device: torch.device) -> Path:
-    """A name in the kernels' cache that changes with the GPU, PyTorch and CCCL."""
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"
-    text = f"{card} {torch.__version__} {_version()}"
-    return nvrtc.cache_folder() / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("cuda-cccl")
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
-
-
-def _keep(write: Any) -> None:
-    try:
-        write()
-    except InputError as error:
-        warnings.warn(f"sorting is set up anew in every run: {error}", stacklevel=2)
+def _say_once(sentence: str) -> None:
+    warnings.warn(sentence, stacklevel=3)
 
 
 # ---- which one ----
 
+_choices: dict[int, Choice] = {}
 
-@functools.cache
-def choice(index: int) -> Choice:
-    """Which way is faster on GPU ``index``: as measured before, or measured now."""
-    device, found = torch.device("cuda", index), library()
-    if isinstance(found, str):
-        return Choice("torch", reason=found)
-    path = _cache_path("sort", device).with_suffix(".json")
-    if path.is_file():
-        return Choice(**json.loads(path.read_text()))
+
+def choice(index: int, wait: bool = True) -> Choice:
+    """Which way is faster on GPU ``index``: as measured before, or measured now.
+
+    Args:
+        wait: for CCCL to be compiled; else it is `torch.sort` until then.
+    """
+    found = _choices.get(index) or _choose(torch.device("cuda", index), wait)
+    if found is None:
+        return Choice("torch", reason="CCCL's radix sort is being compiled")
+    _choices[index] = found
+    return found
+
+
+def _choose(device: torch.device, wait: bool) -> Choice | None:
+    library = cccl.library()
+    if isinstance(library, str):
+        return Choice("torch", reason=library)
+    versions = cccl.versions(device)
+    path = kernel_cache.path_of("sort", versions)
+    kept = kernel_cache.read(path, versions)
+    if kept is not None:
+        return Choice(**json.loads(kept))
     try:
+        if cccl.sorter(torch.int16, device, wait) is None:
+            return None
         torch_ms, cccl_ms = measure(device, _TRIAL)
     except Exception as error:  # an optional library, compiling for a GPU it may not know: said, and done without
         reason = f"CCCL's radix sort fails here: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         warnings.warn(reason, stacklevel=2)
         return Choice("torch", reason=reason)
     made = Choice("cccl" if cccl_ms < torch_ms else "torch", torch_ms, cccl_ms)
-    _keep(lambda: write_json(path, asdict(made)))
+    kernel_cache.write(path, versions, json.dumps(asdict(made)).encode())
     return made
 
 

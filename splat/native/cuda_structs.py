@@ -36,7 +36,10 @@ Frame = structure(
 
 # cuda/gaussians.h, cuda/projection.cu
 Cloud = structure("Cloud", **pointers("means", "log_scales", "quats", "logits", "sh"), n=INT, bands=INT)
-Projected = structure("Projected", **pointers("splats", "features", "normals", "depths", "means2d", "radii", "tiles"))
+Projected = structure(
+    "Projected",
+    **pointers("splats", "features", "normals", "depths", "means2d", "radii", "tiles", "totals"),
+)
 
 # cuda/chunks.h, cuda/blending.cu, cuda/blending_backward.cu
 Lists = structure("Lists", **pointers("ids", "ranges", "chunk_ends"))

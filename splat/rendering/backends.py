@@ -2,7 +2,8 @@
 
 A backend is a module of this package with
 `check() -> str | None`: None when it works here, else one sentence saying what is missing;
-`forward(cloud, camera, options, pose) -> (Rendering, context)`, without autograd;
+`forward(cloud, camera, options, pose=None, weights=True) -> (Rendering, context)`, without autograd; without
+``weights`` the sums of blending weights per Gaussian are not made;
 `backward(context, ImageGradients) -> CloudGradients`, likewise.
 """
 

@@ -1,11 +1,12 @@
 """The `cuda` backend: kernels of ``cuda/`` compiled at run time, for clouds in float32 on an NVIDIA GPU.
 
-Forward: project → order by depth → list per tile → blend. Backward: blend backwards per Gaussian → project backwards.
-The host waits for the GPU once, to learn how many (Gaussian, tile) pairs there are. All memory comes from PyTorch's
-caching allocator, in sizes rounded up so that a warmed-up training step asks the driver for none.
+Forward: project → order by depth → list per tile → blend. Backward: blend backwards → project backwards. The host waits
+for the GPU once, to learn how many Gaussians reach a tile and how many (Gaussian, tile) pairs there are. All memory
+comes from PyTorch's caching allocator, in sizes rounded up so that a warmed-up training step asks the driver for none.
 """
 
 import ctypes
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,8 @@ from splat.native.cuda_launcher import blocks_for, pointer, rounded
 from splat.native.cuda_sort import sort_pairs
 from splat.native.cuda_structs import FLOAT, fill
 from splat.ops.adam import AdamHyper
-from splat.rendering.fused_step import Moments, Statistics, StepResult
+from splat.rendering.cpu import Moments, Statistics, StepResult
+from splat.rendering.late_flags import late_flags
 from splat.rendering.types import TILE, CloudGradients, ImageGradients, Rendering, RenderOptions
 
 CHUNK = 256  # list entries, as in cuda/chunks.h
@@ -141,9 +143,26 @@ def backward_adam(
 # ---- forward ----
 
 
+@functools.cache
+def _soon(degree: int, highest: int, features: int, training: bool) -> tuple[tuple[str, str], ...]:
+    """The kernels of a picture and, in ``training``, of its step, soonest first; then those of higher SH degrees."""
+    kind = _KERNELS[features]
+    found = [("projection", f"project_sh{degree}"), ("binning", "count_chunks"), ("blending", f"blend_{kind}")]
+    if training:  # who wants no sums of weights trains, or looks on
+        found += [
+            ("gaussian_backward", f"gaussian_backward_adam_sh{degree}"),  # takes longest
+            ("image_loss", "compare_images"),
+            ("blending_backward", f"blend_backward_{kind}"),
+        ]
+        for later in range(degree + 1, highest + 1):
+            found.append(("projection", f"project_sh{later}"))
+            found.append(("gaussian_backward", f"gaussian_backward_adam_sh{later}"))
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class _Projected:
-    """What cuda/projection.cu leaves per Gaussian. Depths of Gaussians that reach no tile are huge."""
+    """What cuda/projection.cu leaves per Gaussian (depths where it reaches a tile) and per block of its threads."""
 
     splats: Tensor
     features: Tensor
@@ -152,12 +171,16 @@ class _Projected:
     means2d: Tensor
     radii: Tensor
     tiles: Tensor
+    totals: Tensor
 
 
 def _forward(
     cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, weights: bool
 ) -> tuple[Rendering, Context]:
     source, cloud = cloud, _prepared(cloud)
+    cuda_launcher.prepare(
+        cloud.device, _soon(_degree(cloud, options), cloud.sh_degree, _features(options), not weights)
+    )
     pose = pose.detach().to(torch.float32).contiguous()
     seen = _project(cloud, camera, options, pose)
     ids, ranges, chunk_ends, pairs = _list_tiles(camera, seen)
@@ -201,8 +224,9 @@ def _project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose:
         means2d=_floats(n, 2, device=device),
         radii=_ints(n, device=device),
         tiles=_ints(n, device=device),
+        totals=_ints(blocks_for(n, THREADS), 2, device=device),
     )
-    integers = {name: (getattr(seen, name), torch.int32) for name in ("radii", "tiles")}
+    integers = {name: (getattr(seen, name), torch.int32) for name in ("radii", "tiles", "totals")}
     target = fill(arguments.Projected, **(vars(seen) | integers))
     kernel = f"project_sh{_degree(cloud, options)}"
     _launch_each("projection", kernel, n, device, _cloud(cloud), _frame(camera, options, pose), target)
@@ -213,10 +237,9 @@ def _list_tiles(camera: Camera, seen: _Projected) -> tuple[Tensor, Tensor, Tenso
     """Ids of Gaussians per tile nearest first, range (tiles, 2) of each tile's, end of its chunks, number of pairs."""
     device, n = seen.depths.device, len(seen.depths)
     columns, rows = blocks_for(camera.width, TILE), blocks_for(camera.height, TILE)
-    tiles = columns * rows
-    order = sort_pairs(seen.depths, None, n, 32)[1] if n else seen.radii
-    ends = torch.index_select(seen.tiles, 0, order).cumsum(0)
-    pairs = int(ends[-1]) if n else 0  # the one place where the host waits for the GPU
+    tiles, totals = columns * rows, seen.totals.cumsum(0)
+    # The one place where the host waits for the GPU. Neither number depends on the order of the Gaussians.
+    reaching, pairs = totals[-1].tolist() if n else (0, 0)
     if pairs > PAIRS_MAX:
         raise OutOfMemory(
             f"{pairs:.1e} pairs of a Gaussian and a tile are too many for one picture; some Gaussians are huge: "
@@ -228,12 +251,23 @@ def _list_tiles(camera: Camera, seen: _Projected) -> tuple[Tensor, Tensor, Tenso
         # 16-bit keys halve the passes of the sort and suffice up to 4K.
         kind, key_type = ("short", torch.int16) if tiles < 2**15 else ("int", torch.int32)
         keys = torch.empty(rounded(pairs), dtype=key_type, device=device)
-        grid = (n, columns, rows)
-        _launch_each("binning", f"emit_{kind}", n, device, seen.splats, seen.tiles, order, ends, *grid, keys, ids)
+        order, ends = _by_depth(seen, totals, reaching)
+        of_each, grid = (seen.splats, seen.tiles, order, ends), (reaching, columns, rows)
+        _launch_each("binning", f"emit_{kind}", reaching, device, *of_each, *grid, keys, ids)
         keys, ids = sort_pairs(keys, ids, pairs, tiles.bit_length())
-        _launch_each("binning", f"find_ranges_{kind}", pairs, device, keys, pairs, ranges)
+        _launch_each("binning", f"find_ranges_{kind}", pairs, device, keys, pairs, tiles, ranges)
     _launch_each("binning", "count_chunks", tiles, device, ranges, tiles, counts)
     return ids, ranges, counts.cumsum(0, dtype=torch.int32), pairs
+
+
+def _by_depth(seen: _Projected, totals: Tensor, reaching: int) -> tuple[Tensor, Tensor]:
+    """The ``reaching`` Gaussians that reach a tile, nearest first, and the running sum of their tiles; both rounded."""
+    device, n, room = seen.depths.device, len(seen.depths), rounded(reaching)
+    depths, numbers = _floats(room, device=device), _ints(room, device=device)
+    _launch_each("binning", "gather_reaching", n, device, seen.tiles, seen.depths, totals, n, depths, numbers)
+    order, counts = sort_pairs(depths, numbers, reaching, 32)[1], torch.empty(room, dtype=torch.int64, device=device)
+    _launch_each("binning", "tiles_in_order", room, device, seen.tiles, order, reaching, room, counts)
+    return order, counts.cumsum(0)
 
 
 def _launch_each(file: str, kernel: str, count: int, device: torch.device, *arguments: cuda_launcher.Argument) -> None:
@@ -300,34 +334,8 @@ def _backward_adam(
     step.visible_only = hyper.visible_only
     step.opacity_weight, step.scale_weight = hyper.opacity_reg / n, hyper.scale_reg / (3 * n)
     pose = _gaussian_backward(context, grads, "gaussian_backward_adam", step)
-    bits = _faults.exchange(faults, hyper.step)
+    bits = late_flags(moments).exchange(faults, hyper.step)
     return StepResult(pose, tuple(name for i, name in enumerate(FIELDS) if bits >> i & 1))
-
-
-class _Faults:
-    """Brings small flags from the GPU without waiting for it: each step gets the flags of the step before."""
-
-    def __init__(self) -> None:
-        self._before: tuple[int, Tensor, torch.cuda.Event] | None = None
-
-    def exchange(self, flags: Tensor, step: int) -> int:
-        """Hand in the flags (1,) int32 of ``step``, get those of the one before; at once if they are in main memory."""
-        if flags.device.type == "cpu":
-            return int(flags)
-        bits = 0
-        if self._before is not None and self._before[0] == step - 1:
-            _, copy, done = self._before
-            done.synchronize()  # long since reached: a whole forward pass lies between
-            bits = int(copy)
-        copy = torch.empty(1, dtype=torch.int32, pin_memory=True)
-        copy.copy_(flags, non_blocking=True)
-        done = torch.cuda.Event()
-        done.record(torch.cuda.current_stream(flags.device))
-        self._before = (step, copy, done)
-        return bits
-
-
-_faults = _Faults()
 
 
 # ---- arguments ----

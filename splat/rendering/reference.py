@@ -87,9 +87,13 @@ def check() -> None:
 
 
 def forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None, weights: bool = True
 ) -> tuple[Rendering, Context]:
-    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own."""
+    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
+
+    Args:
+        weights: also give each Gaussian's sum of blending weights; else `Rendering.weights` is None.
+    """
     pose = (camera.world_to_camera if pose is None else pose).detach().to(cloud.means)
     cloud = cloud.detach()
     with torch.no_grad():
@@ -97,12 +101,12 @@ def forward(
         pictures = {
             name: cloud.means.new_zeros(camera.height, camera.width, *channels) for name, channels in _PICTURES.items()
         }
-        weights = cloud.means.new_zeros(len(cloud))
+        sums = cloud.means.new_zeros(len(cloud))
         for block in blocks(projection, camera):
             picture, block_weights = shade(projection, block, options.background)
             for name, values in picture.items():
                 pictures[name][block.ys, block.xs] = values
-            weights.index_add_(0, projection.rows[block.members], block_weights.sum(0))
+            sums.index_add_(0, projection.rows[block.members], block_weights.sum(0))
         radii = torch.zeros(len(cloud), dtype=torch.int32, device=cloud.device)
         radii[projection.rows] = projection.extents.amax(1).ceil().to(torch.int32)
         means2d = cloud.means.new_zeros(len(cloud), 2)
@@ -114,7 +118,7 @@ def forward(
         median_depth=pictures["median_depth"] if options.depth else None,
         normal=pictures["normal"] if options.normal else None,
         radii=radii,
-        weights=weights,
+        weights=sums if weights else None,
         means2d=means2d,
         square_depth=pictures["square_depth"] if options.square_depth else None,
     )

@@ -129,7 +129,7 @@ def train(
                     state = trainer.unpack(setup, packed, plan)
             complete = _loop(setup, state, out, progress, stop)
         finally:
-            setup.cache.close()
+            setup.photos.close()
         if not complete:
             return TrainResult(trainer.finished(setup, state), _facts(setup, state), False, out)
         with cuda_launcher.memory_errors():

@@ -1,5 +1,6 @@
 """From an image file to the pixels training sees: decode, orient, undistort, resize, mask."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,10 @@ class Photo:
     rgb: Tensor
     mask: Tensor | None = None
     alpha: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Photo":
+        """The photo made of ``function`` of each of its tensors."""
+        return Photo(*(None if each is None else function(each) for each in (self.rgb, self.mask, self.alpha)))
 
     @property
     def nbytes(self) -> int:
@@ -124,10 +129,10 @@ class ImageSource:
 
 
 def shrunk(photo: Photo, width: int, height: int) -> Photo:
-    """``photo`` at a smaller size, each pixel the mean of those it stands for."""
-    arrays = (None if each is None else each.numpy() for each in (photo.rgb, photo.alpha, photo.mask))
+    """``photo`` at a smaller size, each pixel the mean of those it stands for; on the device of ``photo``."""
+    arrays = (None if each is None else each.cpu().numpy() for each in (photo.rgb, photo.alpha, photo.mask))
     rgb, alpha, keep = (None if each is None else torch.from_numpy(each) for each in _shrink(*arrays, (width, height)))
-    return Photo(rgb, keep, alpha)
+    return Photo(rgb, keep, alpha).map(lambda tensor: tensor.to(photo.rgb.device))
 
 
 def _shrink(rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None, size: tuple[int, int]):

@@ -13,13 +13,17 @@ def strategy_of(config: TrainConfig) -> Strategy:
     return modules[config.strategy].strategy(getattr(config, config.strategy))
 
 
-def parts_of(config: TrainConfig) -> tuple[Part, ...]:
-    """The methods that combine with any strategy, where ``config`` switches them on."""
+def parts_of(config: TrainConfig, photo_bytes: int) -> tuple[Part, ...]:
+    """The methods that combine with any strategy, where ``config`` switches them on.
+
+    Args:
+        photo_bytes: what they may keep of smaller photos.
+    """
     from splat.training.hooks import coarse_to_fine, ges, mip_filter, sensitivity_pruning
 
     parts = []
     if config.coarse.start > 1:
-        parts.append(coarse_to_fine.part(config.coarse, config.scene.cache_megabytes << 20))
+        parts.append(coarse_to_fine.part(config.coarse, photo_bytes))
     if config.ges.shape or config.ges.frequency > 0:
         parts.append(ges.part(config.ges))
     if config.smooth.filter > 0:

@@ -5,8 +5,9 @@ from types import ModuleType
 
 from torch import Tensor
 
-from splat.scene import ImageCache, Scene, View
+from splat.scene import Scene, View
 from splat.training.config.config import TrainConfig
+from splat.training.device_photos import DevicePhotos
 from splat.training.hooks.hook import Part
 from splat.training.strategies.strategy import Strategy
 
@@ -19,13 +20,13 @@ class Setup:
     config: TrainConfig
     strategy: Strategy
     backend: ModuleType
-    cache: ImageCache  # of the training views
+    photos: DevicePhotos  # of the training views
     keypoints: tuple[tuple[Tensor | None, Tensor | None], ...]  # points and pixels of each training view
     parts: tuple[Part, ...] = ()  # what takes part besides the photos
 
     @property
     def views(self) -> tuple[View, ...]:
-        return self.cache.views
+        return self.photos.cache.views
 
     @property
     def pixels(self) -> float:

@@ -24,6 +24,7 @@ from splat.training import schedules
 from splat.training.budget import most_rows
 from splat.training.checkpoint import pack_population, unpack_population
 from splat.training.config.config import TrainConfig
+from splat.training.device_photos import DevicePhotos
 from splat.training.hooks import appearance_features, coarse_to_fine, dilated_rendering, surface_regularizers
 from splat.training.hooks.chain_rule import Slopes, presented, presented_with_slopes
 from splat.training.hooks.dropout import hiding
@@ -55,15 +56,16 @@ def set_up(scene: Scene, config: TrainConfig, parts: tuple[Part, ...] = ()) -> S
     else:
         backend = get_backend(config.backend)
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
+    photos = DevicePhotos(cache, device_of(backend))
     keypoints = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
     seen = tuple((None, None) if found is None else (scene.points.xyz[found[0]], found[1]) for found in keypoints)
     parts = (
-        parts_of(config)
+        parts_of(config, photos.room)
         + appearance_features.parts(config, len(cache.views))
         + parts
         + surface_regularizers.parts(config)
     )
-    return Setup(scene, config, strategy_of(config), backend, cache, seen, parts)
+    return Setup(scene, config, strategy_of(config), backend, photos, seen, parts)
 
 
 def _best_device() -> str:
@@ -168,7 +170,7 @@ def moment_of(setup: Setup, state: State) -> Moment:
 
     def shot(index: int) -> Shot:
         camera, _, _ = _camera(setup, state, index)
-        return _viewed(setup, Shot(index, setup.cache.get(index), camera, config.background), when)
+        return _viewed(setup, Shot(index, setup.photos.get(index), camera, config.background), when)
 
     options = RenderOptions(
         background=config.background,
@@ -211,9 +213,7 @@ def _see(setup: Setup, state: State, when: When, number: int) -> _Seen:
         blur=shot.blur,
     )
     cloud, slopes = presented_with_slopes(setup.parts, state.cloud, shot.index, when.fraction)
-    # Weight sums per Gaussian are for pruning methods; the core need not make them here.
-    spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
-    rendering, context = setup.backend.forward(cloud, shot.camera, options, **spared)
+    rendering, context = setup.backend.forward(cloud, shot.camera, options, weights=False)  # those are for pruning
     for part in setup.parts:
         if part.aim is not None:
             shot = part.aim(state, rendering, shot, when)
@@ -255,9 +255,9 @@ def _shot(setup: Setup, state: State, when: When, number: int) -> tuple[Shot, Te
         extra = None if part.shot is None else part.shot(state, when)
         if extra is not None:
             return _strided(setup, _viewed(setup, extra, when), when, number), None, None
-    config, photos = setup.config, len(setup.views)
-    index = photo_at(config.seed, number, photos)
-    photo = setup.cache.get(index, upcoming=photo_at(config.seed, number + 1, photos))
+    config, count = setup.config, len(setup.views)
+    index = photo_at(config.seed, number, count)
+    photo = setup.photos.get(index, upcoming=photo_at(config.seed, number + 1, count))
     camera, correction, matrix = _camera(setup, state, index)
     shot = Shot(index, photo, camera, _background(config, number), *setup.keypoints[index])
     return _strided(setup, _viewed(setup, shot, when), when, number), correction, matrix

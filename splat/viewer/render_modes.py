@@ -78,11 +78,8 @@ def _draw(cloud: GaussianCloud, camera: Camera, look: Look, weights: bool = Fals
         antialiased=look.antialiased,
         **pictures,
     )
-    backend = choose_backend(cloud)
-    # The sums per Gaussian cost a quarter of a small picture; backends that can leave them out do.
-    spared = {"weights": weights} if hasattr(backend, "backward_adam") else {}
-    with torch.no_grad():
-        return backend.forward(cloud.detach(), camera, options, **spared)[0]
+    with torch.no_grad():  # the sums per Gaussian cost a quarter of a small picture
+        return choose_backend(cloud).forward(cloud.detach(), camera, options, weights=weights)[0]
 
 
 def painted(cloud: GaussianCloud, levels: Tensor) -> GaussianCloud:

@@ -10,7 +10,8 @@ from support.tiny import write_scene
 
 from splat.cli import main
 from splat.errors import BackendError, OutOfMemory
-from splat.native import cuda_launcher, nvrtc
+from splat.native import cuda_driver, cuda_launcher, nvrtc
+from splat.native.nvrtc_library import install
 from splat.rendering import backends, cuda
 from splat.runs import train as training_run
 from splat.training import checkpoint, trainer
@@ -24,8 +25,8 @@ class OldDriver:
         return 0
 
 
-def no_nvrtc() -> None:
-    raise BackendError(f"NVRTC, the compiler of CUDA kernels, is missing; {nvrtc.INSTALL}")
+def no_nvrtc(capability: int | None) -> None:
+    raise BackendError(f"NVRTC, the compiler of CUDA kernels, is missing; {install()} (or --backend cpu)")
 
 
 # For each failure: driver, whether PyTorch sees a GPU, NVRTC, and words of the sentence.
@@ -45,13 +46,13 @@ def scene(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def failing(request, monkeypatch):
-    driver, available, library, words = FAILURES[request.param]
+    installed, available, compiler, words = FAILURES[request.param]
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(cuda_launcher, "_driver", lambda: driver)
+    monkeypatch.setattr(cuda_driver, "library", lambda: installed)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card")
-    if library is not None:
-        monkeypatch.setattr(nvrtc, "library", library)
+    if compiler is not None:
+        monkeypatch.setattr(nvrtc, "compiler", compiler)
     backends.check_backend.cache_clear()
     yield words
     backends.check_backend.cache_clear()
@@ -172,6 +173,6 @@ def test_the_drivers_own_full_memory_is_the_same_error():
             return 0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda_launcher, "_driver", Driver)
+        patch.setattr(cuda_driver, "library", Driver)
         with pytest.raises(OutOfMemory, match="--backend cpu"):
-            cuda_launcher._check(2, "blend_rgb")
+            cuda_driver.check(2, "blend_rgb")

@@ -17,9 +17,9 @@ import torch
 from support.cases import camera, case, random_cloud
 
 from splat.cloud import FIELDS
+from splat.native import cccl, cuda_sort
 from splat.ops import adam, mcmc, photometric_loss
 from splat.ops.adam import AdamHyper
-from splat.ops.photometric_loss import compare_images
 from splat.rendering import RenderOptions, check_backend, render
 from splat.rendering.types import ImageGradients
 
@@ -45,10 +45,13 @@ def usable():
     reason = check_backend("cuda")
     if reason is not None:
         pytest.skip(reason)
+    device = torch.device("cuda", torch.cuda.current_device())
+    if cuda_sort.choice(device.index).way == "cccl":  # compiled before anything is measured
+        cccl.sorter(torch.float32, device, wait=True)
 
 
 def script() -> str:
-    return DRAW.format(cases=str(Path(__file__).parents[1]))
+    return DRAW.format(cases=str(Path(__file__).parents[1] / "rendering"))
 
 
 def test_current_stream_is_honoured():
@@ -81,7 +84,7 @@ def one_step(cloud, view, state, target, number: int) -> None:
     from splat.rendering import cuda
 
     rendering, context = cuda.forward(cloud, view, RenderOptions(), weights=False)
-    _, gradient = compare_images(rendering.rgb, target, None, 0.2, True)
+    _, gradient = photometric_loss.compare_images(rendering.rgb, target, None, 0.2, True)
     cuda.backward_adam(context, ImageGradients(rgb=gradient), state, AdamHyper(number, *[1e-4] * 6))
 
 
@@ -139,7 +142,7 @@ def test_training_kernels_equal_pytorch():
     assert all(torch.allclose(a, b.cpu(), atol=1e-5) for a, b in zip(on_cpu, on_gpu, strict=True))
 
 
-def test_first_use_is_ready_in_20_seconds_and_later_ones_at_once(tmp_path):
+def test_first_use_is_ready_in_8_seconds_and_later_ones_at_once(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     seconds = []
     for _ in range(2):
@@ -147,7 +150,7 @@ def test_first_use_is_ready_in_20_seconds_and_later_ones_at_once(tmp_path):
             [sys.executable, "-c", script()], env=environment, capture_output=True, text=True, check=True
         )
         seconds.append(float(done.stdout.split()[-1]))
-    assert seconds[0] < 20 and seconds[1] < 1
+    assert seconds[0] < 8 and seconds[1] < 1
 
 
 @pytest.mark.slow

@@ -42,6 +42,17 @@ def test_backend_agrees_with_float64(backend: str, name: str):
     assert_gradients_match(module.backward(context, moved(expected(name).upstream, device)), name)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sums_of_weights_can_be_spared(backend: str):
+    device, this = place(backend), case("plain")
+    cloud, module = this.cloud.to(device, torch.float32), get_backend(backend)
+    whole, spared = (module.forward(cloud, this.camera, this.options, weights=given)[0] for given in (True, False))
+    assert spared.weights is None and torch.allclose(
+        whole.weights.cpu().double(), expected("plain").rendering.weights, atol=1e-3
+    )
+    assert torch.equal(spared.rgb, whole.rgb)
+
+
 @pytest.mark.parametrize("name", ["plain", "degenerate_antialiased", "empty"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_autograd_through_render_agrees_with_float64(backend: str, name: str):

@@ -44,17 +44,20 @@ def part(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: in
         visits[shot.index] += 1
         if when.fraction < config.occluder_start:
             return shot
-        hidden = occluded(residuals[shot.index], shot.photo.mask)
+        mask, device = shot.photo.mask, shot.photo.rgb.device
+        hidden = occluded(residuals[shot.index], None if mask is None else mask.cpu()).to(device)
         if enhance is not None and bool(hidden.any()):
             return replace(shot, photo=_painted(shot, hidden))
-        return replace(shot, photo=Photo(shot.photo.rgb, _both(shot.photo.mask, ~hidden), shot.photo.alpha))
+        return replace(shot, photo=Photo(shot.photo.rgb, _both(mask, ~hidden), shot.photo.alpha))
 
     def _painted(shot: Shot, hidden: Tensor) -> Photo:
         last = painted.get(shot.index)
         if last is None or visits[shot.index] - last[0] >= _REPAINT:
-            done = inpainted(enhance, shot.photo.rgb.float() / 255, hidden, seed + shot.index)
+            done = inpainted(enhance, shot.photo.rgb.cpu().float() / 255, hidden.cpu(), seed + shot.index)
             painted[shot.index] = last = (visits[shot.index], (done * 255 + 0.5).to(torch.uint8).contiguous())
-        return Photo(torch.where(hidden[..., None], last[1], shot.photo.rgb), shot.photo.mask, shot.photo.alpha)
+        return Photo(
+            torch.where(hidden[..., None], last[1].to(hidden.device), shot.photo.rgb), shot.photo.mask, shot.photo.alpha
+        )
 
     def state() -> dict[str, Any]:
         return {"residuals": dict(residuals), "painted": dict(painted), "visits": list(visits)}
@@ -68,13 +71,13 @@ def part(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: in
 
 
 def _residual(state: Any, rendering: Rendering, shot: Shot) -> Tensor:
-    """(H, W) mean absolute difference of the colours, after the photo's own corrections."""
+    """(H, W) mean absolute difference of the colours, after the photo's own corrections; in main memory."""
     picture = rendering.rgb.detach()
     if state.corrections.grids is not None:
         picture = bilateral_grid.apply_grid(picture, state.corrections.grids.values[shot.index])
     if state.corrections.exposures is not None:
         picture = exposures.expose(picture, state.corrections.exposures.values[shot.index])
-    return (picture.cpu() - shot.photo.rgb.float() / 255).abs().mean(-1)
+    return (picture - shot.photo.rgb.to(picture.device).float() / 255).abs().mean(-1).cpu()
 
 
 def occluded(residual: Tensor, mask: Tensor | None = None) -> Tensor:

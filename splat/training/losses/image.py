@@ -121,5 +121,7 @@ def composite(photo: Photo, background: tuple[float, float, float]) -> Tensor:
     if photo.alpha is None:
         return photo.rgb
     weight = photo.alpha[..., None].to(torch.float32) / 255
-    mixed = photo.rgb * weight + 255 * torch.tensor(background, device=weight.device) * (1 - weight)
+    mixed = photo.rgb * weight
+    for channel, value in enumerate((255 * torch.tensor(background)).tolist()):  # as numbers: no copy to a GPU
+        mixed[..., channel] += value * (1 - weight[..., 0])
     return mixed.add_(0.5).clamp_(0, 255).to(torch.uint8)

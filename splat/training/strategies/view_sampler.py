@@ -50,8 +50,7 @@ class Survey:
         return self._forward(self.form(cloud), shot, self.options)
 
     def _forward(self, cloud: GaussianCloud, shot: Shot, options: RenderOptions) -> tuple[Rendering, Any]:
-        spared = {"weights": False} if hasattr(self.backend, "backward_adam") else {}
-        return self.backend.forward(cloud, shot.camera, options, **spared)
+        return self.backend.forward(cloud, shot.camera, options, weights=False)
 
     def slopes(self, context: Any, rgb: Tensor) -> CloudGradients:
         """Gradients of Σ (picture · ``rgb``) (H, W, 3) with respect to the tensors of the cloud as drawn."""
