@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import prepare
 from splat.coding.deflate import gzip
 from splat.coding.limits import MAX_EXPANSION, check_claim, inflate_gzip, inflate_zstd
@@ -50,7 +50,7 @@ class Header:
     frame: str = ""
 
 
-def read(path: Path, frame: str | None = None, max_degree: int = 4) -> Table:
+def read(path: Path, frame: str | None = None, max_degree: int = 4) -> GaussianArrays:
     """Read ``path``.
 
     Args:
@@ -60,7 +60,7 @@ def read(path: Path, frame: str | None = None, max_degree: int = 4) -> Table:
     return decode(path.read_bytes(), path, frame, max_degree)
 
 
-def decode(data: bytes, path: Path, frame: str | None = None, max_degree: int = 4) -> Table:
+def decode(data: bytes, path: Path, frame: str | None = None, max_degree: int = 4) -> GaussianArrays:
     """The cloud in the SPZ file ``data``; ``path`` is for messages."""
     if data[:2] == b"\x1f\x8b":
         header, blocks = _open_gzip(path, data)
@@ -161,7 +161,7 @@ def _with_frame(header: Header, records: bytes) -> Header:
 
 
 def write(
-    table: Table,
+    table: GaussianArrays,
     path: Path,
     *,
     version: int = DEFAULT_VERSION,
@@ -180,7 +180,7 @@ def write(
     write_bytes(path, encode(table, path, version=version, antialiased=antialiased, frame=frame, reorder=reorder))
 
 
-def encode(table: Table, path: Path, *, version: int, antialiased: bool, frame: str, reorder: bool) -> bytes:
+def encode(table: GaussianArrays, path: Path, *, version: int, antialiased: bool, frame: str, reorder: bool) -> bytes:
     """The SPZ file of ``table`` as bytes; ``path`` is for messages."""
     if version not in VERSIONS:
         raise InputError(f"{path}: SPZ version {version} cannot be written; choose 2, 3 or 4")
