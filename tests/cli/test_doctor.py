@@ -7,6 +7,7 @@ import torch
 
 from splat import doctor
 from splat.cli import main
+from splat.machine import usable_cores
 from splat.rendering import reference
 
 
@@ -72,4 +73,4 @@ def test_a_missing_package_comes_with_its_install_line():
 def test_memory_and_cores_are_plausible():
     total, free = doctor.memory()
     assert 0 <= free <= total
-    assert doctor.usable_cores() >= 1
+    assert usable_cores() >= 1

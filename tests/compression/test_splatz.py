@@ -201,11 +201,11 @@ def test_turns_give_the_same_ellipsoids_and_stay_in_range():
     random = np.random.default_rng(0)
     quats = random.normal(size=(500, 4))
     quats /= np.linalg.norm(quats, axis=1, keepdims=True)
-    needle = random.random(500) < 0.5
-    parts = rotation.turns(quats, needle)
+    prolate = random.random(500) < 0.5
+    parts = rotation.turns(quats, prolate)
     assert np.hypot(parts[:, 0], parts[:, 1]).max() < 0.5**0.5 + 1e-9
     assert np.abs(parts[:, 2]).max() < np.pi / 4 + 1e-9
-    found = rotation.quaternions(parts, needle)
+    found = rotation.quaternions(parts, prolate)
     axes = torch.tensor([[0.0, -1.0, -3.0]]).expand(500, 3).double()
 
     def covariances(values: np.ndarray) -> torch.Tensor:

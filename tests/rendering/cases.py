@@ -90,7 +90,7 @@ def random_cloud(n: int, degree: int, seed: int, scale: float = 0.15, spread: fl
 
 
 def degenerate_cloud(view: Camera, seed: int) -> GaussianCloud:
-    """Ten each of: huge, tiny, needles, discs, edge-on, behind, at the near plane, opacity ~0, opacity ~1, zero or
+    """Ten each of: huge, tiny, prolate, flat, edge-on, behind, at the near plane, opacity ~0, opacity ~1, zero or
     odd quaternion, far outside."""
     cloud = random_cloud(110, 2, seed)
     fields = {name: getattr(cloud, name).clone() for name in ("means", "log_scales", "quats", "logit_opacities", "sh")}

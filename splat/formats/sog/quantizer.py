@@ -13,7 +13,6 @@ from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, unit_quats
 from splat.formats.splatz.container import frame_of
 from splat.formats.splatz.quantizer import (
-    C0,
     CELLS,
     MIN_LOG_SCALE,
     OCTAVE,
@@ -24,6 +23,7 @@ from splat.formats.splatz.quantizer import (
     cells_of,
     levels_of,
 )
+from splat.sh_basis import C0
 
 CODES = 256
 QUAT_STEP = 2**0.5 / 255  # of a quaternion's part, between two bytes

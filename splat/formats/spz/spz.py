@@ -17,11 +17,11 @@ from splat.coding.attributes import prepare
 from splat.coding.deflate import gzip
 from splat.coding.limits import MAX_EXPANSION, check_claim, inflate_gzip, inflate_zstd
 from splat.coding.morton import morton
-from splat.coding.parallel import cores
 from splat.errors import InputError
 from splat.files import write_bytes
 from splat.formats import axes
 from splat.formats.spz import quantizer
+from splat.machine import usable_cores
 
 MAGIC = 0x5053474E
 HEADER = struct.Struct("<IIIBBBB")  # magic, version, points, SH degree, fractional bits, flags, streams
@@ -196,7 +196,7 @@ def encode(table: GaussianArrays, path: Path, *, version: int, antialiased: bool
     import zstandard
 
     # At level 12 more threads do not change the bytes, as long as there are threads at all.
-    packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=cores())
+    packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=usable_cores())
     packed = [packer.compress(block.data if block.size else b"") for block in blocks[: 6 if table.sh_degree else 5]]
     sizes = b"".join(struct.pack("<QQ", len(part), block.nbytes) for part, block in zip(packed, blocks, strict=False))
     return HEADER.pack(*head, len(packed)) + struct.pack("<I12x", 32) + sizes + b"".join(packed)

@@ -10,7 +10,8 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import RenderOptions, reference, render
-from splat.training.hooks.appearance_features import FEATURES, SH_C0
+from splat.sh_basis import C0
+from splat.training.hooks.appearance_features import FEATURES
 from splat.training.per_photo import bilateral_grid
 
 _GRID_SMOOTHNESS = 10.0
@@ -94,7 +95,7 @@ def _blended(cloud: GaussianCloud, columns: Tensor, camera: Camera, backend: str
         block = torch.nn.functional.pad(block, (0, 3 - width))
         least, most = block.min(), block.max()
         span = (most - least).clamp_min(1e-12)
-        sh = ((block - least) / span - 0.5)[:, None] / SH_C0  # colours from 0 to 1, which no renderer clamps
+        sh = ((block - least) / span - 0.5)[:, None] / C0  # colours from 0 to 1, which no renderer clamps
         seen = render(cloud.replace(sh=sh, extras={}), camera, backend)
         pictures.append((seen.rgb * span + seen.alpha[..., None] * least).cpu()[..., :width])
     return torch.cat(pictures, -1)
