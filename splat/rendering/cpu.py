@@ -17,6 +17,7 @@ from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import BackendError, InputError
 from splat.native import cpu_library
 from splat.rendering import cpu_structs as library
+from splat.rendering.backend import Backend, probe
 from splat.rendering.fused_step import AdamHyper, Moments, Statistics, StepResult
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
 
@@ -35,34 +36,19 @@ class Context:
 
 def check() -> str | None:
     """None when the core is installed and draws a test Gaussian right, else the sentence saying what is missing."""
-    from splat.rendering.backends import probe
-
     try:
-        found = probe(_self(), "cpu")
+        fault = probe(BACKEND)
     except (BackendError, InputError) as error:
         return str(error)
-    return None if found is None else f"the CPU core ({cpu_library.variant()}) does not work here: {found}"
-
-
-def _self() -> Any:
-    import sys
-
-    return sys.modules[__name__]
+    return None if fault is None else f"the CPU core ({cpu_library.variant()}) does not work here: {fault}"
 
 
 def forward(
-    cloud: GaussianCloud,
-    camera: Camera,
-    options: RenderOptions,
-    pose: Tensor | None = None,
-    weights: bool = True,
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None
 ) -> tuple[Rendering, Context]:
     """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
 
     A float32 contiguous cloud on the CPU is read in place: leave it alone until the backward pass is done.
-
-    Args:
-        weights: also sum each Gaussian's blending weights; without, `Rendering.weights` is None and the pass faster.
     """
     pose = (camera.world_to_camera if pose is None else pose).detach().to("cpu", torch.float64)
     source, cloud = cloud, _readable(cloud)
@@ -74,7 +60,7 @@ def forward(
     normal = torch.empty(*shape, 3) if options.normal else None
     square = torch.empty(shape) if options.square_depth else None
     radii, means2d = torch.empty(n, dtype=torch.int32), torch.empty(n, 2)
-    sums = torch.empty(n) if weights else None
+    sums = torch.empty(n) if options.weights else None
     frame = library.Frame(
         count=n,
         **_pointers(cloud),
@@ -94,7 +80,7 @@ def forward(
         antialiased=options.antialiased,
         with_depth=options.depth,
         with_normal=options.normal,
-        with_weights=weights,
+        with_weights=options.weights,
         with_square=options.square_depth,
         rgb=cpu_library.pointer(rgb),
         alpha=cpu_library.pointer(alpha),
@@ -258,3 +244,6 @@ def _converted(rendering: Rendering, source: GaussianCloud) -> Rendering:
         return tensor.to(source.device, source.dtype if tensor.is_floating_point() else tensor.dtype)
 
     return Rendering(**{name: convert(tensor) for name, tensor in vars(rendering).items()})
+
+
+BACKEND = Backend("cpu", torch.device("cpu"), check, forward, backward, backward_adam)

@@ -19,6 +19,7 @@ from splat.native import cuda_structs as arguments
 from splat.native.cuda_launcher import blocks_for, pointer, rounded
 from splat.native.cuda_sort import sort_pairs
 from splat.native.cuda_structs import FLOAT, fill
+from splat.rendering.backend import Backend, probe
 from splat.rendering.fused_step import AdamHyper, Moments, Statistics, StepResult
 from splat.rendering.types import TILE, CloudGradients, ImageGradients, Rendering, RenderOptions
 
@@ -73,31 +74,25 @@ def _features(options: RenderOptions) -> int:
 
 def check() -> str | None:
     """None when a GPU, its driver and NVRTC are there and draw a test Gaussian right; else what is missing."""
-    from splat.rendering import cuda
-    from splat.rendering.backends import probe
-
     reason = cuda_launcher.missing()
     if reason is not None:
         return reason
     try:
-        wrong = probe(cuda, "cuda")
+        fault = probe(BACKEND)
     except BackendError as error:
         return str(error)
-    return None if wrong is None else f"the CUDA backend does not work on this GPU: {wrong}; use --backend cpu"
+    return None if fault is None else f"the CUDA backend does not work on this GPU: {fault}; use --backend cpu"
 
 
 def forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None, weights: bool = True
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None
 ) -> tuple[Rendering, Context]:
     """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
-
-    Args:
-        weights: also sum each Gaussian's blending weights; else `Rendering.weights` is None and the pass a bit faster.
 
     Raises ValueError for a cloud that is not float32, BackendError where there is no GPU, OutOfMemory.
     """
     with cuda_launcher.memory_errors():
-        return _forward(cloud, camera, options, camera.world_to_camera if pose is None else pose, weights)
+        return _forward(cloud, camera, options, camera.world_to_camera if pose is None else pose)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
@@ -153,9 +148,7 @@ class _Projected:
     tiles: Tensor
 
 
-def _forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, weights: bool
-) -> tuple[Rendering, Context]:
+def _forward(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> tuple[Rendering, Context]:
     source, cloud = cloud, _prepared(cloud)
     pose = pose.detach().to(torch.float32).contiguous()
     seen = _project(cloud, camera, options, pose)
@@ -178,7 +171,7 @@ def _forward(
     median = _floats(height, width, device=device) if options.depth else None
     normal = _floats(height, width, 3, device=device) if options.normal else None
     square = _floats(height, width, device=device) if options.square_depth else None
-    sums = torch.zeros(len(cloud), device=device) if weights else None
+    sums = torch.zeros(len(cloud), device=device) if options.weights else None
     pictures = fill(
         arguments.Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=sums, square=square
     )
@@ -386,3 +379,6 @@ def _floats(*shape: int, device: torch.device) -> Tensor:
 
 def _ints(*shape: int, device: torch.device) -> Tensor:
     return torch.empty(shape, dtype=torch.int32, device=device)
+
+
+BACKEND = Backend("cuda", torch.device("cuda"), check, forward, backward, backward_adam)

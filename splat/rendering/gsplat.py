@@ -16,6 +16,7 @@ from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import BackendError
 from splat.rendering import reference
+from splat.rendering.backend import Backend, probe
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
 
 INSTALL = "install it with: pip install gsplat==1.5.3 (it needs a GPU and the CUDA toolkit), or use --backend cpu"
@@ -43,23 +44,18 @@ def check() -> str | None:
         return f"gsplat is not installed; {INSTALL}"
     if not torch.cuda.is_available():
         return "gsplat is installed but PyTorch sees no CUDA GPU; use --backend cpu"
-    from splat.rendering import gsplat as own
-    from splat.rendering.backends import probe
-
     try:
-        wrong = probe(own, "cuda")
+        fault = probe(BACKEND)
     except (ImportError, RuntimeError, OSError, TypeError, AttributeError, BackendError) as error:
         return f"gsplat is installed but does not run ({_first_line(error)}); {INSTALL}"
-    return None if wrong is None else f"gsplat is installed but {wrong}; {INSTALL}"
+    return None if fault is None else f"gsplat is installed but {fault}; {INSTALL}"
 
 
 def forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None, weights: bool = True
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None
 ) -> tuple[Rendering, Context]:
-    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
-
-    Args:
-        weights: also sum each Gaussian's blending weights, at the price of another pass; else that is None.
+    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own. Weights, normals and the squared
+    depth take another pass each.
     """
     pose = (camera.world_to_camera if pose is None else pose).detach().to(cloud.means).requires_grad_()
     leaves = [getattr(cloud, name).detach().requires_grad_() for name in FIELDS]
@@ -108,7 +104,7 @@ def forward(
         median_depth=None,
         normal=pictures["normal"].detach() if options.normal else None,
         radii=radii,
-        weights=_weights(cloud.detach(), camera, options, pose.detach()) if weights else None,
+        weights=_weights(cloud.detach(), camera, options, pose.detach()) if options.weights else None,
         means2d=centres[0].detach()[0] * (radii > 0)[:, None],
         square_depth=pictures["square_depth"].detach() if options.square_depth else None,
     )
@@ -167,3 +163,6 @@ def _gsplat() -> ModuleType:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+BACKEND = Backend("gsplat", torch.device("cuda"), check, forward, backward)

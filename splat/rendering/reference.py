@@ -18,6 +18,7 @@ from torch import Tensor
 from splat import sh as spherical
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
+from splat.rendering.backend import Backend
 from splat.rendering.types import (
     ALPHA_MAX,
     ALPHA_MIN,
@@ -82,7 +83,7 @@ _PICTURES = {"rgb": (3,), "alpha": (), "depth": (), "normal": (3,), "median_dept
 
 
 def check() -> None:
-    """The reference always runs."""
+    """None: the reference always runs."""
     return None
 
 
@@ -114,7 +115,7 @@ def forward(
         median_depth=pictures["median_depth"] if options.depth else None,
         normal=pictures["normal"] if options.normal else None,
         radii=radii,
-        weights=weights,
+        weights=weights if options.weights else None,
         means2d=means2d,
         square_depth=pictures["square_depth"] if options.square_depth else None,
     )
@@ -323,3 +324,6 @@ def _block_gradients(
 def detached(projection: Projection) -> Projection:
     """The same without autograd history."""
     return Projection(**{name: value.detach() for name, value in vars(projection).items()})
+
+
+BACKEND = Backend("reference", torch.device("cpu"), check, forward, backward)

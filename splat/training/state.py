@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
+from splat.rendering import Backend
 from splat.scene import ImageCache, Scene, View
 from splat.training import schedules
 from splat.training.config.config import TrainConfig
@@ -26,7 +26,7 @@ class Setup:
     scene: Scene
     config: TrainConfig
     strategy: Strategy
-    backend: ModuleType
+    backend: Backend
     cache: ImageCache  # of the training views
     keypoints: tuple[tuple[Tensor | None, Tensor | None], ...]  # points and pixels of each training view
     parts: tuple[Part, ...] = ()  # what takes part besides the photos
@@ -43,7 +43,7 @@ class Setup:
     @property
     def name(self) -> str:
         """Name of the backend."""
-        return self.backend.__name__.rpartition(".")[2]
+        return self.backend.name
 
 
 @dataclass

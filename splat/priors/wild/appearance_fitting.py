@@ -10,7 +10,6 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import RenderOptions, reference, render
-from splat.sh_basis import C0
 from splat.training.hooks.appearance_features import FEATURES
 from splat.training.per_photo import bilateral_grid
 
@@ -79,26 +78,12 @@ def fit_transforms(
     values = torch.cat([colours, torch.ones_like(colours[:, :1])], 1)
     columns = (features[:, :, None] * values[:, None, :]).flatten(1)
     pixels = torch.ones(photo.shape[:2], dtype=torch.bool) if use is None else use
-    plain = render(cloud, camera, backend, background=background)
+    plain = render(cloud, camera, backend, background=background, features=columns)
     behind = 1 - plain.alpha.cpu()[pixels].double()
-    rows = torch.cat([_blended(cloud, columns, camera, backend)[pixels].double(), behind[:, None]], 1)
+    rows = torch.cat([plain.features.cpu()[pixels].double(), behind[:, None]], 1)
     found = _robust(rows, photo[pixels].double(), plain.rgb.cpu()[pixels].double()).float()
     red, green, blue = (found[-1] + torch.tensor(background)).clamp(0, 1).tolist()
     return found[:-1].reshape(-1, 4, 3).permute(0, 2, 1), (red, green, blue)
-
-
-def _blended(cloud: GaussianCloud, columns: Tensor, camera: Camera, backend: str) -> Tensor:
-    """(H, W, C) sums of ``columns`` (N, C) with the weights of blending."""
-    pictures = []
-    for block in columns.split(3, 1):
-        width = block.shape[1]
-        block = torch.nn.functional.pad(block, (0, 3 - width))
-        least, most = block.min(), block.max()
-        span = (most - least).clamp_min(1e-12)
-        sh = ((block - least) / span - 0.5)[:, None] / C0  # colours from 0 to 1, which no renderer clamps
-        seen = render(cloud.replace(sh=sh, extras={}), camera, backend)
-        pictures.append((seen.rgb * span + seen.alpha[..., None] * least).cpu()[..., :width])
-    return torch.cat(pictures, -1)
 
 
 def _robust(rows: Tensor, target: Tensor, rendered: Tensor) -> Tensor:
