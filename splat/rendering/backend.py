@@ -9,7 +9,8 @@ from torch import Tensor
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.rendering.fused_step import AdamHyper, Moments, Statistics, StepResult
+from splat.ops.adam import AdamHyper
+from splat.rendering.fused_step import Moments, Statistics, StepResult
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
 
 
