@@ -1,6 +1,7 @@
 """``splat doctor``: what it says, and that a backend which draws wrongly is found out."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from splat import doctor
 from splat.cli import main
 from splat.machine import usable_cores
 from splat.rendering import reference
+from splat.rendering.backends import REGISTRY
 
 
 def test_it_always_ends_well_and_tells_every_section(capsys):
@@ -48,7 +50,7 @@ def test_a_backend_that_draws_wrongly_is_broken(monkeypatch):
         rendering.rgb.mul_(1.01)
         return rendering, context
 
-    monkeypatch.setattr(reference, "forward", brighter)
+    monkeypatch.setitem(REGISTRY, "reference", replace(reference.BACKEND, forward=brighter))
     finding = doctor.backend("reference")
     assert finding.state == "broken" and "wrong test picture" in finding.detail
 
@@ -57,7 +59,7 @@ def test_a_backend_that_fails_is_broken_not_fatal(monkeypatch):
     def fail(*_arguments, **_options):
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(reference, "forward", fail)
+    monkeypatch.setitem(REGISTRY, "reference", replace(reference.BACKEND, forward=fail))
     finding = doctor.backend("reference")
     assert finding.state == "broken" and "no such kernel" in finding.detail
 

@@ -113,7 +113,7 @@ def test_fused_step_is_backward_then_adam(visible_only: bool, regularised: bool)
     hyper = AdamHyper(step=7, **RATES, visible_only=visible_only)
     if regularised:
         hyper = AdamHyper(step=7, **RATES, visible_only=visible_only, opacity_reg=0.5, scale_reg=0.3)
-    rendering, context = cpu.forward(cloud, view, RenderOptions(), weights=False)
+    rendering, context = cpu.forward(cloud, view, RenderOptions())
     assert rendering.weights is None
     found = cpu.backward(context, upstream)
     assert 100 < int(rendering.visible.sum()) < len(cloud) - 100

@@ -116,13 +116,14 @@ def degenerate_cloud(view: Camera, seed: int) -> GaussianCloud:
 
 
 def _cases() -> list[Case]:
-    everything = RenderOptions(background=(0.2, 0.5, 0.9), depth=True, normal=True, square_depth=True)
+    everything = RenderOptions(background=(0.2, 0.5, 0.9), depth=True, normal=True, square_depth=True, weights=True)
     smooth = RenderOptions(background=(0.1, 0.0, 0.3), depth=True, normal=True, square_depth=True, antialiased=True)
+    smooth = replace(smooth, weights=True)
     plain = camera()
     tied = random_cloud(40, 1, 5)
     tied = GaussianCloud.concat([tied, tied.replace(sh=-tied.sh, log_scales=tied.log_scales + 0.3)])
-    # Without the square, other kernels run.
-    two = RenderOptions(background=(0.2, 0.5, 0.9), depth=True, normal=True)
+    # Without the square or the weights, other kernels run.
+    two = RenderOptions(background=(0.2, 0.5, 0.9), depth=True, normal=True, weights=True)
     opaque = random_cloud(400, 1, 6, scale=0.4)
     opaque = opaque.replace(logit_opacities=opaque.logit_opacities.clamp_min(1.0))
     cases = [
@@ -232,6 +233,9 @@ def assert_rendering_matches(found: Rendering, name: str) -> None:
     _assert_rows_match(
         found.means2d[seen.to(found.means2d.device)], wanted.rendering.means2d[seen], f"{name}: means2d", 1e-4
     )
+    assert (found.weights is None) == (wanted.rendering.weights is None)
+    if found.weights is None:
+        return
     total = (found.weights.cpu().double() - wanted.rendering.weights).abs()
     # Each flip-prone pixel may give or take at most one threshold's worth of weight.
     allowed = IMAGE_TOLERANCE * (1 + wanted.rendering.weights) + ALPHA_MIN * 1.01 * float(wanted.flips.sum())
