@@ -68,9 +68,8 @@ def surface_normals(depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     From central differences of the surface's points; unknown at the border, beside unknown depths and across jumps.
     """
     height, width = depth.shape
-    x = (torch.arange(width) + 0.5 - camera.cx) / camera.fx
-    y = (torch.arange(height) + 0.5 - camera.cy) / camera.fy
-    points = torch.stack([x * depth, y[:, None] * depth, depth], -1)
+    x, y, _ = camera.rays(dtype=torch.float32).unbind(-1)
+    points = torch.stack([x * depth, y * depth, depth], -1)
     known = torch.zeros(height, width, dtype=torch.bool)
     normals = torch.zeros(height, width, 3)
     across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from splat.camera import Camera, unproject
+from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.depth.multi_view_stereo import DepthMap
 from splat.priors import depth_prior
@@ -179,8 +179,8 @@ def test_blend_goes_straight_and_turns_evenly():
 
 def test_warped_points_show_the_nearest_and_nothing_through_gaps():
     depth = torch.full((32, 48), 2.0)
-    front = unproject(CAMERA, depth).reshape(-1, 3)[::2]  # every other pixel of a wall at 2 m
-    back = unproject(CAMERA, torch.full((32, 48), 4.0)).reshape(-1, 3)
+    front = CAMERA.unproject(depth).reshape(-1, 3)[::2]  # every other pixel of a wall at 2 m
+    back = CAMERA.unproject(torch.full((32, 48), 4.0)).reshape(-1, 3)
     red, blue = torch.tensor([255, 0, 0]).byte(), torch.tensor([0, 0, 255]).byte()
     colours = torch.cat([red.expand(len(front), 3), blue.expand(len(back), 3)])
     picture, seen = warped(torch.cat([front, back]), colours, CAMERA)

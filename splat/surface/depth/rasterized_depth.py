@@ -25,7 +25,7 @@ def rendered_depth(
         return rendering.median_depth
     plain = RenderOptions(antialiased=options.antialiased, near=options.near)
     distance = render(cloud, camera, backend, plain, features=plane_distances(cloud, camera)[:, None]).features[..., 0]
-    facing = -(rendering.normal * rays(camera).to(rendering.normal)).sum(-1)
+    facing = -(rendering.normal * camera.rays(dtype=torch.float32).to(rendering.normal)).sum(-1)
     alpha = rendering.alpha.clamp_min(1e-6)
     good = facing > GRAZING * alpha
     return torch.where(good, distance / torch.where(good, facing, 1), 0)
@@ -36,10 +36,3 @@ def plane_distances(cloud: GaussianCloud, camera: Camera) -> torch.Tensor:
     pose = camera.world_to_camera.to(cloud.means)
     local = cloud.means @ pose[:3, :3].T + pose[:3, 3]
     return -(normals(cloud, local, pose[:3, :3]) * local).sum(1)
-
-
-def rays(camera: Camera) -> torch.Tensor:
-    """(H, W, 3) directions of the pixel centres in camera axes, with z = 1."""
-    x = (torch.arange(camera.width, dtype=torch.float32) + 0.5 - camera.cx) / camera.fx
-    y = (torch.arange(camera.height, dtype=torch.float32) + 0.5 - camera.cy) / camera.fy
-    return torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.ones(camera.height, camera.width)], -1)
