@@ -84,33 +84,41 @@ class Camera:
         y = self.fy * local[:, 1] / depth + self.cy
         return torch.stack([x, y], -1), depth
 
-    def pixels(self, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
-        """(H, W, 2) pixel centres, column first."""
-        x = torch.arange(self.width, dtype=dtype, device=device) + 0.5
-        y = torch.arange(self.height, dtype=dtype, device=device) + 0.5
-        return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+    def pixel_centres(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
+        """(H, W, 2) x and y of the centres of all pixels."""
+        y, x = torch.meshgrid(
+            torch.arange(self.height, dtype=dtype, device=device) + 0.5,
+            torch.arange(self.width, dtype=dtype, device=device) + 0.5,
+            indexing="ij",
+        )
+        return torch.stack([x, y], -1)
 
-    def rays(
-        self,
-        pixels: Tensor | None = None,
-        dtype: torch.dtype = torch.float64,
-        device: torch.device | str = "cpu",
-    ) -> Tensor:
-        """Directions with z = 1 in camera axes: (…, 3) through ``pixels`` (…, 2), or (H, W, 3) through all centres.
-
-        Times z-depth they are points in camera axes; `unproject` goes on to the world.
-        """
-        if pixels is None:
-            pixels = self.pixels(dtype, device)
+    def directions(self, pixels: Tensor) -> Tensor:
+        """(…, 3) directions through ``pixels`` (…, 2) in camera axes, scaled to z = 1, of the same dtype."""
         x, y = (pixels[..., 0] - self.cx) / self.fx, (pixels[..., 1] - self.cy) / self.fy
         return torch.stack([x, y, torch.ones_like(x)], -1)
 
+    def rays(self, pixels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Where rays start and run in the world: origin (3,) and directions (…, 3), float64.
+
+        Args:
+            pixels: (…, 2) positions in the picture; None takes the centres of all pixels, (H, W, 2).
+
+        Directions are as long as their z-depth is 1: ``origin + depth * direction`` is a point at that z-depth.
+        """
+        local = self.directions(self.pixel_centres() if pixels is None else pixels.double())
+        return self.position.double(), local @ self.world_to_camera[:3, :3].double()
+
     def unproject(self, depth: Tensor, pixels: Tensor | None = None) -> Tensor:
-        """(…, 3) float64 world points at z-``depth`` (…) seen at ``pixels`` (…, 2), by default at all centres."""
-        depth = depth.double()
-        local = self.rays(pixels, device=depth.device) * depth[..., None]
-        world_to_camera = self.world_to_camera.to(local)
-        return (local - world_to_camera[:3, 3]) @ world_to_camera[:3, :3]
+        """(…, 3) float64 world points at z-depth ``depth`` (…).
+
+        Args:
+            depth: world units; (H, W) without ``pixels``.
+            pixels: (…, 2) positions in the picture; None takes the centres of all pixels.
+        """
+        pose = self.world_to_camera.double()
+        local = self.directions(self.pixel_centres() if pixels is None else pixels.double()) * depth.double()[..., None]
+        return (local - pose[:3, 3]) @ pose[:3, :3]
 
     @staticmethod
     def look_at(

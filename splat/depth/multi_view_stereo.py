@@ -247,7 +247,7 @@ def _agrees(own: Camera, depth: np.ndarray, other: Camera, found: np.ndarray) ->
     )
     there = torch.from_numpy(found[row, column].astype(np.float64))
     back, depth_back = own.project(other.unproject(there, xy))
-    home = own.pixels().reshape(-1, 2)
+    home = own.pixel_centres().reshape(-1, 2)
     near = ((back - home).norm(dim=1) < _PIXELS) & (
         (depth_back - torch.from_numpy(depth).flatten()).abs() < _DEPTH * depth_back
     )

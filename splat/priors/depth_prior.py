@@ -68,7 +68,7 @@ def surface_normals(depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     From central differences of the surface's points; unknown at the border, beside unknown depths and across jumps.
     """
     height, width = depth.shape
-    x, y, _ = camera.rays(dtype=torch.float32).unbind(-1)
+    x, y, _ = camera.directions(camera.pixel_centres(torch.float32)).unbind(-1)
     points = torch.stack([x * depth, y * depth, depth], -1)
     known = torch.zeros(height, width, dtype=torch.bool)
     normals = torch.zeros(height, width, 3)

@@ -172,6 +172,6 @@ def _maps(lens: Lens) -> tuple[np.ndarray, np.ndarray]:
     """For every pixel of the pinhole image, where to read in the original (cv2 counts centres from 0)."""
     target = lens.pinhole()
     camera = Camera(**vars(target), world_to_camera=torch.eye(4))
-    rays = camera.rays()[..., :2].reshape(-1, 2).numpy()
+    rays = camera.directions(camera.pixel_centres())[..., :2].reshape(-1, 2).numpy()
     pixels = (lens.distort(rays) - 0.5).astype(np.float32).reshape(target.height, target.width, 2)
     return np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])

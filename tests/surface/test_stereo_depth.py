@@ -88,7 +88,7 @@ def test_far_walls_are_matched_by_a_wider_pair():
     errors = []
     for index, camera in enumerate(views):
         pose, depth = camera.world_to_camera.double().numpy(), maps[index].depth.astype(float)
-        along = camera.rays().numpy() @ pose[:3, :3]  # world directions, z of the camera 1
+        along = camera.directions(camera.pixel_centres()).numpy() @ pose[:3, :3]  # world directions, z of the camera 1
         true = (8 - float(camera.position[2])) / along[..., 2]
         assert (depth > 0).mean() > 0.6
         errors.append(np.median(np.abs(depth - true)[depth > 0]))

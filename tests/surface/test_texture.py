@@ -21,7 +21,7 @@ def colour_of(points: np.ndarray) -> np.ndarray:
 def photograph(camera, depth) -> np.ndarray:
     """What a camera sees of a sphere whose colour tells the place."""
     pose, depth = camera.world_to_camera.double().numpy(), np.where(np.isfinite(depth), depth, 1)
-    local = camera.rays().numpy() * depth[..., None]
+    local = camera.directions(camera.pixel_centres()).numpy() * depth[..., None]
     return colour_of((local - pose[:3, 3]) @ pose[:3, :3]).astype(np.uint8)
 
 

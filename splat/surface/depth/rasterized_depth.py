@@ -25,7 +25,7 @@ def rendered_depth(
         return rendering.median_depth
     plain = RenderOptions(antialiased=options.antialiased, near=options.near)
     distance = render(cloud, camera, backend, plain, features=plane_distances(cloud, camera)[:, None]).features[..., 0]
-    facing = -(rendering.normal * camera.rays(dtype=torch.float32).to(rendering.normal)).sum(-1)
+    facing = -(rendering.normal * camera.directions(camera.pixel_centres(torch.float32)).to(rendering.normal)).sum(-1)
     alpha = rendering.alpha.clamp_min(1e-6)
     good = facing > GRAZING * alpha
     return torch.where(good, distance / torch.where(good, facing, 1), 0)

@@ -39,7 +39,7 @@ def sample_points(view: DepthMap, most: int) -> np.ndarray:
     z, camera = view.depth[rows, columns].astype(np.float64), view.camera
     pixels = torch.from_numpy(np.stack([columns, rows], 1) + 0.5)
     world_to_camera = camera.world_to_camera.double().numpy()
-    return (camera.rays(pixels).numpy() * z[:, None] - world_to_camera[:3, 3]) @ world_to_camera[:3, :3]
+    return (camera.directions(pixels).numpy() * z[:, None] - world_to_camera[:3, 3]) @ world_to_camera[:3, :3]
 
 
 def _gaps(points: np.ndarray, view: DepthMap) -> np.ndarray:

@@ -89,7 +89,7 @@ def _samples(view: DepthMap, space: Space) -> tuple[NDArray, NDArray]:
     rows, columns = np.nonzero(known[::stride, ::stride])
     rows, columns = rows * stride, columns * stride
     z = view.depth[rows, columns].astype(np.float64)
-    rays = camera.rays(torch.from_numpy(np.stack([columns, rows], 1) + 0.5)).numpy()
+    rays = camera.directions(torch.from_numpy(np.stack([columns, rows], 1) + 0.5)).numpy()
     pose = camera.world_to_camera.double().numpy()
     points = (rays * z[:, None] - pose[:3, 3]) @ pose[:3, :3]
     directions = rays @ pose[:3, :3]

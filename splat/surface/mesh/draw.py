@@ -51,7 +51,7 @@ def draw(mesh: Mesh, camera: Camera) -> Drawn:
     corners = np.zeros((*hit.shape, 3), np.float32)
     rows, columns = np.nonzero(hit)
     z = depth[rows, columns].astype(np.float64)
-    there = camera.rays(torch.from_numpy(np.stack([columns, rows], 1) + 0.5)).numpy() * z[:, None]
+    there = camera.directions(torch.from_numpy(np.stack([columns, rows], 1) + 0.5)).numpy() * z[:, None]
     corners[rows, columns] = _barycentric(there, local[mesh.faces[face[rows, columns]]])
     return Drawn(depth, face, corners)
 
