@@ -58,12 +58,13 @@ def render(
         raise TypeError("give either options or their fields, not both")
     options = options or RenderOptions(**option_fields)
     chosen = choose_backend(cloud) if backend == "auto" else get_backend(backend)
-    pose = camera.world_to_camera if world_to_camera is None else world_to_camera
-    rendering = _draw(chosen, cloud, camera, options, pose)
+    if world_to_camera is None:
+        world_to_camera = camera.world_to_camera
+    rendering = _draw(chosen, cloud, camera, options, world_to_camera)
     if features is None:
         return rendering
     blended = blend_features(
-        lambda coloured, plain: _draw(chosen, coloured, camera, plain, pose), cloud, options, features
+        lambda coloured, plain: _draw(chosen, coloured, camera, plain, world_to_camera), cloud, options, features
     )
     return replace(rendering, features=blended)
 
@@ -83,8 +84,8 @@ class _Render(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, backend: Backend, camera: Camera, options: RenderOptions, *tensors: Tensor):
-        *fields, pose = (tensor.detach() for tensor in tensors)
-        rendering, ctx.context = backend.forward(GaussianCloud(*fields), camera, options, pose)
+        *fields, world_to_camera = (tensor.detach() for tensor in tensors)
+        rendering, ctx.context = backend.forward(GaussianCloud(*fields), camera, options, world_to_camera)
         ctx.backend = backend
         ctx.save_for_backward(*tensors)  # so that PyTorch notices if they are changed before the backward pass
         ctx.set_materialize_grads(False)
@@ -97,5 +98,5 @@ class _Render(torch.autograd.Function):
     def backward(ctx, *grads: Tensor | None):
         inputs = ctx.saved_tensors
         gradients = ctx.backend.backward(ctx.context, ImageGradients(*grads[: len(_DIFFERENTIABLE)]))
-        results = [getattr(gradients, name) for name in FIELDS] + [gradients.pose.to(inputs[-1])]
+        results = [getattr(gradients, name) for name in FIELDS] + [gradients.world_to_camera.to(inputs[-1])]
         return (None, None, None, *results)

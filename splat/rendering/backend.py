@@ -18,7 +18,7 @@ class Forward(Protocol):
     """Rasterizes, without autograd; the second value is what the backward pass needs of this call."""
 
     def __call__(
-        self, cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None
+        self, cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor | None = None
     ) -> tuple[Rendering, Any]: ...
 
 
@@ -44,7 +44,7 @@ class Backend:
         device: where clouds in training live.
         check: None when the backend works here (found by rendering), else one sentence saying what is missing.
         forward: renders.
-        backward: gradients of Σ (picture · its gradient) for every cloud tensor and the pose, of a `forward` call.
+        backward: gradients of Σ (picture · its gradient) for the cloud's tensors and ``world_to_camera`` of a `forward` call.
         backward_adam: the fused training step; None where gradients go through `splat.ops.adam` instead.
     """
 

@@ -1,7 +1,7 @@
 """The `gsplat` backend: nerfstudio's CUDA rasterizer behind the same interface, for who wants it and as a peer.
 
 Imported only when chosen; written for gsplat 1.5.3. It has no median depth (None here), and caps α at its own value, so
-pictures differ from the other backends' by a few thousandths where a Gaussian is all but opaque. Its pose gradient
+pictures differ from the other backends' by a few thousandths where a Gaussian is all but opaque. Its camera gradient
 agrees with the others' along turns and shifts of the camera, not along changes that would not leave it rigid.
 """
 
@@ -28,7 +28,7 @@ class Context:
 
     Attributes:
         pictures: by name, with history.
-        leaves: the cloud's five tensors and the pose.
+        leaves: the cloud's five tensors and ``world_to_camera``.
         means2d: (1, N, 2) gsplat's projected centres in each of its calls, which get an attribute ``absgrad`` in the
             backward pass.
     """
@@ -52,12 +52,18 @@ def check() -> str | None:
 
 
 def forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor | None = None
 ) -> tuple[Rendering, Context]:
-    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own. Weights, normals and the squared
-    depth take another pass each.
+    """Render ``cloud``; ``world_to_camera`` (4, 4) replaces the camera's own.
+
+    Weights, normals and the squared depth take another pass each.
     """
-    pose = (camera.world_to_camera if pose is None else pose).detach().to(cloud.means).requires_grad_()
+    world_to_camera = (
+        (camera.world_to_camera if world_to_camera is None else world_to_camera)
+        .detach()
+        .to(cloud.means)
+        .requires_grad_()
+    )
     leaves = [getattr(cloud, name).detach().requires_grad_() for name in FIELDS]
     with torch.enable_grad():
         leafy = GaussianCloud(*leaves)
@@ -68,7 +74,7 @@ def forward(
             leafy,
             camera,
             options,
-            pose,
+            world_to_camera,
             leafy.sh,
             sh_degree=degree,
             backgrounds=background,
@@ -80,14 +86,14 @@ def forward(
         if options.depth:
             pictures["depth"] = drawn[0, ..., 3]
         if options.normal:
-            local = leafy.means @ pose[:3, :3].T + pose[:3, 3]
-            normals = reference.normals(leafy, local, pose[:3, :3])
-            drawn, _, more = _draw(leafy, camera, options, pose, normals, absgrad=True)
+            local = leafy.means @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
+            normals = reference.normals(leafy, local, world_to_camera[:3, :3])
+            drawn, _, more = _draw(leafy, camera, options, world_to_camera, normals, absgrad=True)
             pictures["normal"] = drawn[0]
             centres.append(more["means2d"])
         if options.square_depth:
-            square = (leafy.means @ pose[2, :3] + pose[2, 3])[:, None].square().expand(-1, 3)
-            drawn, opaque, more = _draw(leafy, camera, options, pose, square, absgrad=True)
+            square = (leafy.means @ world_to_camera[2, :3] + world_to_camera[2, 3])[:, None].square().expand(-1, 3)
+            drawn, opaque, more = _draw(leafy, camera, options, world_to_camera, square, absgrad=True)
             seen = opaque[0, ..., 0] > 0
             pictures["square_depth"] = torch.where(seen, drawn[0, ..., 0] / torch.where(seen, opaque[0, ..., 0], 1), 0)
             centres.append(more["means2d"])
@@ -104,15 +110,15 @@ def forward(
         median_depth=None,
         normal=pictures["normal"].detach() if options.normal else None,
         radii=radii,
-        weights=_weights(cloud.detach(), camera, options, pose.detach()) if options.weights else None,
+        weights=_weights(cloud.detach(), camera, options, world_to_camera.detach()) if options.weights else None,
         means2d=centres[0].detach()[0] * (radii > 0)[:, None],
         square_depth=pictures["square_depth"].detach() if options.square_depth else None,
     )
-    return rendering, Context(pictures, [*leaves, pose], centres)
+    return rendering, Context(pictures, [*leaves, world_to_camera], centres)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
-    """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose."""
+    """Gradients of Σ (picture · its gradient) for every cloud tensor and ``world_to_camera``."""
     asked = [name for name in context.pictures if getattr(grads, name) is not None]
     wanted = [*context.leaves, *context.means2d]
     zeros = [torch.zeros_like(tensor) for tensor in wanted]
@@ -126,7 +132,9 @@ def backward(context: Context, grads: ImageGradients) -> CloudGradients:
     return CloudGradients(*zeros[:6], means2d=sum(zeros[6:])[0], means2d_abs=absolute[0])
 
 
-def _draw(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, colours: Tensor, **more):
+def _draw(
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor, colours: Tensor, **more
+):
     intrinsics = [[camera.fx, 0.0, camera.cx], [0.0, camera.fy, camera.cy], [0.0, 0.0, 1.0]]
     return _gsplat().rasterization(
         means=cloud.means,
@@ -134,7 +142,7 @@ def _draw(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Te
         scales=cloud.scales,
         opacities=cloud.opacities,
         colors=colours,
-        viewmats=pose[None],
+        viewmats=world_to_camera[None],
         Ks=torch.tensor([intrinsics], dtype=cloud.dtype, device=cloud.device),
         width=camera.width,
         height=camera.height,
@@ -146,11 +154,11 @@ def _draw(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Te
     )
 
 
-def _weights(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> Tensor:
+def _weights(cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor) -> Tensor:
     """(N,) Σ αT over pixels: the gradient of the summed picture with respect to the colours."""
     with torch.enable_grad():
         ones = torch.ones(len(cloud), 3, dtype=cloud.dtype, device=cloud.device, requires_grad=True)
-        picture = _draw(cloud, camera, options, pose, ones)[0]
+        picture = _draw(cloud, camera, options, world_to_camera, ones)[0]
         return torch.autograd.grad(picture[..., 0].sum(), ones)[0][:, 0]
 
 

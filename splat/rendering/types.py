@@ -60,7 +60,7 @@ class CloudGradients:
 
     Attributes:
         means, log_scales, quats, logit_opacities, sh: shapes of the cloud's tensors.
-        pose: (4, 4) ∂L/∂world_to_camera, last row zero.
+        world_to_camera: (4, 4) ∂L/∂world_to_camera, last row zero.
         means2d: (N, 2) ∂L/∂(projected centre), pixels.
         means2d_abs: (N, 2) Σ over pixels of |that pixel's share of means2d| (AbsGS, Ye et al. 2024, eq. 5).
     """
@@ -70,7 +70,7 @@ class CloudGradients:
     quats: Tensor
     logit_opacities: Tensor
     sh: Tensor
-    pose: Tensor
+    world_to_camera: Tensor
     means2d: Tensor
     means2d_abs: Tensor
 

@@ -43,14 +43,14 @@ def update(
         sums = population.statistics
         statistics = Statistics(*(sums.get(name) for name in SUMS)) if sums else None
         result = backend.backward_adam(context, gradients, population.adam, hyper, statistics)
-        faulty, pose = result.nonfinite, result.pose
+        faulty, pose = result.nonfinite, result.world_to_camera
     else:
         found = backend.backward(context, gradients)
         _accumulate(population.statistics, found, rendering)
         tensors = {name: getattr(found, name) for name in FIELDS}
         tensors = tensors if slopes is None else slopes(tensors)
         faulty = adam_step(population.cloud, tensors, population.adam, hyper, rendering.visible, extra_rates)
-        pose = found.pose
+        pose = found.world_to_camera
     _refuse(faulty, hyper.step)
     return pose
 
@@ -76,7 +76,7 @@ class Mean:
         seen = rendering.visible
         self._visible = seen if self._visible is None else self._visible | seen
         self._count += 1
-        return found.pose
+        return found.world_to_camera
 
     def update(self, hyper: AdamHyper, extra_rates: Mapping[str, float] | None) -> None:
         """One Adam step along the mean; arguments and errors as of `update`."""

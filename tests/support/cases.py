@@ -30,7 +30,7 @@ IMAGE_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
 FLIP_TOLERANCE = 1e-3
 PICTURES = ("rgb", "alpha", "depth", "normal", "square_depth")
-GRADIENTS = ("means", "log_scales", "quats", "logit_opacities", "sh", "pose", "means2d", "means2d_abs")
+GRADIENTS = ("means", "log_scales", "quats", "logit_opacities", "sh", "world_to_camera", "means2d", "means2d_abs")
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def assert_gradients_match(found: CloudGradients, name: str) -> None:
         assert value.shape == truth.shape, (
             f"{name}: {field} has shape {tuple(value.shape)}, expected {tuple(truth.shape)}"
         )
-        if field == "pose":
+        if field == "world_to_camera":
             value, truth = value.reshape(1, 16), truth.reshape(1, 16)
         _assert_rows_match(value, truth, f"{name}: gradient of {field}", GRADIENT_TOLERANCE)
 

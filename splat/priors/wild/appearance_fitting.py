@@ -72,8 +72,8 @@ def fit_transforms(
     A picture is linear in both, so this is the least squares of `fit_exposure` on pictures of all Gaussians' features
     and of their products with the colour.
     """
-    pose = camera.world_to_camera.to(cloud.means)
-    colours = reference.colours(cloud, pose[:3, :3], pose[:3, 3], RenderOptions())
+    world_to_camera = camera.world_to_camera.to(cloud.means)
+    colours = reference.colours(cloud, world_to_camera[:3, :3], world_to_camera[:3, 3], RenderOptions())
     features = torch.cat([torch.ones_like(colours[:, :1]), cloud.extras[FEATURES]], 1)
     values = torch.cat([colours, torch.ones_like(colours[:, :1])], 1)
     columns = (features[:, :, None] * values[:, None, :]).flatten(1)

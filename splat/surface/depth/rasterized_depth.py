@@ -33,6 +33,6 @@ def rendered_depth(
 
 def plane_distances(cloud: GaussianCloud, camera: Camera) -> torch.Tensor:
     """(N,) distance of the camera from each Gaussian's plane: through its centre, across its shortest axis."""
-    pose = camera.world_to_camera.to(cloud.means)
-    local = cloud.means @ pose[:3, :3].T + pose[:3, 3]
-    return -(normals(cloud, local, pose[:3, :3]) * local).sum(1)
+    world_to_camera = camera.world_to_camera.to(cloud.means)
+    local = cloud.means @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
+    return -(normals(cloud, local, world_to_camera[:3, :3]) * local).sum(1)
