@@ -15,7 +15,7 @@ from splat.rendering.types import CloudGradients, ImageGradients, Rendering
 from splat.training.hooks.chain_rule import Slopes
 from splat.training.population import Population
 
-SUMS = ("grad2d", "grad2d_abs", "count", "max_radius")
+SUMS = ("grad2d", "grad2d_abs", "count")
 
 
 def update(
@@ -106,7 +106,4 @@ def _accumulate(sums: dict[str, Tensor], found: CloudGradients, rendering: Rende
         "count": lambda: torch.ones_like(found.means2d[:, 0]),
     }
     for name, total in sums.items():
-        if name == "max_radius":
-            total.copy_(torch.maximum(total, rendering.radii.to(total)))
-        else:
-            total += torch.where(visible, news[name](), 0)
+        total += torch.where(visible, news[name](), 0)
