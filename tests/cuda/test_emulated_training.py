@@ -1,11 +1,9 @@
 """The training step's CUDA kernels, run by the emulation, against autograd, PyTorch's Adam and worked equations."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from emulator import Emulator
+from support.cases import case, expected, random_cloud
+from support.emulator import Emulator
 
 from splat.cloud import FIELDS
 from splat.native import cuda_launcher
@@ -18,10 +16,6 @@ from splat.ops.photometric_loss import compare_images
 from splat.rendering import cuda
 from splat.rendering.fused_step import Statistics
 from splat.rendering.types import ImageGradients
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
-
-from cases import case, expected, random_cloud  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

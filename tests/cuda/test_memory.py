@@ -12,7 +12,7 @@ import weakref
 
 import pytest
 import torch
-from emulator import Emulator
+from support.emulator import Emulator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mini_scene_priors import mini_scene
 from PIL import Image
+from support.mini_scene_priors import mini_scene
 
 from splat.cli import train as command
 from splat.errors import InputError

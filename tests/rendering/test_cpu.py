@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from cases import (
+from support.cases import (
     GRADIENTS,
     assert_gradients_match,
     assert_rendering_matches,

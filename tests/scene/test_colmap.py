@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from scene_models import SIZE, make_model, ring_poses
+from support.scene_models import SIZE, make_model, ring_poses
 
 from splat.errors import InputError
 from splat.scene import ImageCache, load_scene

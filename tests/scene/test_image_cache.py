@@ -6,7 +6,7 @@ import time
 import PIL.Image
 import pytest
 import torch
-from scene_models import make_model
+from support.scene_models import make_model
 
 from splat.errors import InputError
 from splat.scene import ImageCache, Photo, load_scene

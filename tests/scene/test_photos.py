@@ -8,7 +8,7 @@ import PIL.Image
 import PIL.ImageOps
 import pycolmap
 import pytest
-from scene_models import CAMERAS, SIZE, ring_poses
+from support.scene_models import CAMERAS, SIZE, ring_poses
 
 from splat.errors import InputError
 from splat.scene import load_scene

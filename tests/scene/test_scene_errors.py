@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from scene_models import SIZE, make_model, ring_poses
+from support.scene_models import SIZE, make_model, ring_poses
 
 from splat.errors import InputError
 from splat.scene import load_scene

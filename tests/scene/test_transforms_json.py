@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from scene_models import CAMERAS, make_model, ring_poses
+from support.scene_models import CAMERAS, make_model, ring_poses
 
 from splat.scene import load_scene
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from scene_models import CAMERAS, SIZE, make_model
+from support.scene_models import CAMERAS, SIZE, make_model
 
 from splat.errors import InputError
 from splat.scene import load_scene

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -11,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chromium import running, wait_for
 from PIL import Image
+from support.chromium import running, wait_for
+from support.tiny import tiny_cloud, write_scene
+from support.viser_page import choose, enter, served, shows, tick, unfold
 
 from splat import formats
 from splat.cloud import GaussianCloud
@@ -20,10 +21,6 @@ from splat.scene import load_scene
 from splat.viewer import Edits, Look, filters, initial_view, picture, render_modes
 from splat.viewer.page import turned
 from splat.viewpoints import paths as camera_paths
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))  # for the scene of the command line's tests
-from tiny import tiny_cloud, write_scene  # noqa: E402
-from viser_page import choose, enter, served, shows, tick, unfold  # noqa: E402
 
 pytest.importorskip("viser", reason="the viewer's extra is not installed")
 TOKEN = "a secret & more"
