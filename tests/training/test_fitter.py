@@ -67,7 +67,7 @@ def double_size(cloud: GaussianCloud, view: TrainingView | None = None) -> Gauss
     return cloud.replace(log_scales=cloud.log_scales + 0.7)
 
 
-@pytest.mark.parametrize("backend", [cpu, reference])
+@pytest.mark.parametrize("backend", [cpu.BACKEND, reference.BACKEND], ids=lambda backend: backend.name)
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("deforms", [False, True])
 def test_a_step_is_adam_along_the_mean_gradient(backend, count, deforms):
@@ -89,10 +89,10 @@ def test_a_step_is_adam_along_the_mean_gradient(backend, count, deforms):
 def test_a_regularizer_joins_the_gradient_and_a_weight_scales_it():
     views, targets = views_and_targets()
     plain, more = populate(truth(12)), populate(truth(12))
-    Fitter(plain, cpu, against(targets, 2.0)).step(views[:1], HYPER)
+    Fitter(plain, cpu.BACKEND, against(targets, 2.0)).step(views[:1], HYPER)
     ones = TrainingHook("ones", regularize=lambda cloud, context: {"means": torch.ones_like(cloud.means)})
     view = TrainingView(**{**vars(views[0]), "weight": 2.0})
-    Fitter(more, cpu, against(targets), (ones,)).step([view], HYPER)
+    Fitter(more, cpu.BACKEND, against(targets), (ones,)).step([view], HYPER)
     torch.testing.assert_close(more.adam.m["means"], plain.adam.m["means"] + 0.1, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(more.adam.m["quats"], plain.adam.m["quats"], rtol=1e-4, atol=1e-7)
 
@@ -107,7 +107,7 @@ def test_poses_and_what_hooks_declare_are_stepped_for_the_photo_that_is_seen():
 
     hook = TrainingHook("shift", deform=deform, per_photo={"shift": shift})
     seen = TrainingView(**{**vars(views[0]), "index": 1})
-    fitter = Fitter(populate(truth(12)), cpu, against(targets), (hook,), {POSES: poses})
+    fitter = Fitter(populate(truth(12)), cpu.BACKEND, against(targets), (hook,), {POSES: poses})
     fitter.step([seen], HYPER, context=StepContext(fraction=0.5))
     for each, rate in ((poses, 0.01), (shift, 0.01)):
         assert each.parameters.steps.tolist() == [0, 1, 0]
@@ -130,7 +130,7 @@ def test_stages_are_timed_and_losses_watched_before_anything_moves():
         losses.append(loss)
         raise NonFiniteError("no")
 
-    fitter = Fitter(population, cpu, against(targets), timer=timer)
+    fitter = Fitter(population, cpu.BACKEND, against(targets), timer=timer)
     with pytest.raises(NonFiniteError):
         fitter.step(views[:1], HYPER, watch=watch)
     assert len(losses) == 1 and stages == ["rendering", "loss"]
@@ -143,7 +143,7 @@ def test_a_gradient_that_is_not_finite_is_named_and_moves_nothing():
     targets[20][3, 4] = float("nan")
     population = populate(truth(12))
     with pytest.raises(NonFiniteError, match="sh.*not finite at step 1"):
-        Fitter(population, cpu, against(targets)).step(views[:1], HYPER)
+        Fitter(population, cpu.BACKEND, against(targets)).step(views[:1], HYPER)
     assert bool(population.cloud.sh.isfinite().all())
 
 
