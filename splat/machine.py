@@ -25,6 +25,11 @@ def describe() -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
+def usable_cores() -> int:
+    """How many cores the operating system lets this process use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def processor() -> str:
     """The processor's own name, where the system tells it."""
     info = Path("/proc/cpuinfo")
@@ -41,10 +46,3 @@ def memory() -> str:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
     except (ValueError, OSError, AttributeError):
         return ""
-
-
-def usable_cores() -> int:
-    """Cores that the operating system lets this process use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

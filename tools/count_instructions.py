@@ -127,7 +127,7 @@ def training_step(emulator: CountingEmulator, cloud: GaussianCloud, view) -> Non
     photo = view.load().rgb
     tiles = cuda_launcher.blocks_for(photo.shape[0], 16) * cuda_launcher.blocks_for(photo.shape[1], 16)
     emulator.choose_tiles(tiles)
-    rendering, context = cuda.forward(cloud, view.camera, RenderOptions(), weights=False)
+    rendering, context = cuda.forward(cloud, view.camera, RenderOptions())
     emulator.choose_slots(context.chunk_ends)
     # Where no block ran there is no picture: the photo stands in for it.
     drawn = torch.zeros(tiles, dtype=torch.bool)

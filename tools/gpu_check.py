@@ -104,7 +104,7 @@ def lists(record: Record) -> None:
     """The tiles' lists of big scenes: whole, in order of depth, no Gaussian twice in a tile, none of a stranger."""
     for count in COUNTS[1:3]:
         cloud, camera, _ = bench_gpu.scene(count, *SIZE)
-        _, context = cuda.forward(cloud, camera, RenderOptions(), weights=False)
+        _, context = cuda.forward(cloud, camera, RenderOptions())
         ranges = context.ranges.long()
         lengths = ranges[:, 1] - ranges[:, 0]
         pairs = int(lengths.sum())
@@ -153,7 +153,7 @@ def draw(record: Record) -> None:
 
 def step(cloud: GaussianCloud, camera: Camera, photo: torch.Tensor, state: AdamState, number: int) -> None:
     """One step of training as the trainer makes it."""
-    rendering, context = cuda.forward(cloud, camera, RenderOptions(), weights=False)
+    rendering, context = cuda.forward(cloud, camera, RenderOptions())
     _, gradient = compare_images(rendering.rgb, photo, None, 0.2, True)
     cuda.backward_adam(context, ImageGradients(rgb=gradient), state, AdamHyper(number, *[RATE] * 6))
 
@@ -216,7 +216,7 @@ def viewer(record: Record) -> None:
             cloud, camera, _ = bench_gpu.scene(count, *SIZE)
             with torch.no_grad():
                 each = bench_gpu.milliseconds(
-                    lambda _, cloud=cloud, camera=camera: cuda.forward(cloud, camera, RenderOptions(), weights=False),
+                    lambda _, cloud=cloud, camera=camera: cuda.forward(cloud, camera, RenderOptions()),
                     REPEATS,
                 )
         except torch.cuda.OutOfMemoryError:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splat.camera import Camera, unproject, unproject_pixels
+from splat.camera import Camera
 from splat.depth.plane_sweep import Picture, sweep
 from splat.depth.scene_plane import Plane, scene_plane, shown
 from splat.scene.background import of_colour, plain_colour
@@ -155,7 +155,7 @@ def fuse(scene: Scene, maps: Sequence[DepthMap], guessed: int = 0) -> DensePoint
             mean = cv2.blur(colours.numpy(), (every, every))
             colours = torch.where(own.agreed[..., None], colours, torch.from_numpy(mean))
         pixels = torch.where(own.agreed, 1, max(1, every))
-        xyz.append(unproject(camera, own.depth)[use])
+        xyz.append(camera.unproject(own.depth)[use])
         rgb.append(colours[use])
         confidence.append(own.confidence[use])
         spacing.append((pixels * own.depth)[use] / math.sqrt(camera.fx * camera.fy))
@@ -220,7 +220,7 @@ def _range(scene: Scene, view: View) -> tuple[float, float]:
 def _probe(camera: Camera, depth: float) -> Tensor:
     """(64, 3) world points over the picture at ``depth``."""
     grid = camera.resized(8, 8)
-    return unproject(grid, torch.full((8, 8), depth)).reshape(-1, 3)
+    return grid.unproject(torch.full((8, 8), depth)).reshape(-1, 3)
 
 
 def _agreement(pictures: Sequence[Picture], raw: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> list[np.ndarray]:
@@ -237,7 +237,7 @@ def _agreement(pictures: Sequence[Picture], raw: Sequence[tuple[np.ndarray, np.n
 
 def _agrees(own: Camera, depth: np.ndarray, other: Camera, found: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels of ``depth`` that, seen by ``other`` at its depth ``found``, come back to their place."""
-    points = unproject(own, torch.from_numpy(depth)).reshape(-1, 3)
+    points = own.unproject(torch.from_numpy(depth)).reshape(-1, 3)
     xy, z = other.project(points)
     height, width = found.shape
     seen = ((z > 0) & (xy >= 0).all(1) & (xy[:, 0] < width) & (xy[:, 1] < height)).numpy()
@@ -246,10 +246,8 @@ def _agrees(own: Camera, depth: np.ndarray, other: Camera, found: np.ndarray) ->
         for k, n in ((0, width), (1, height))
     )
     there = torch.from_numpy(found[row, column].astype(np.float64))
-    x, y = (xy[:, 0] - other.cx) / other.fx * there, (xy[:, 1] - other.cy) / other.fy * there
-    pose = other.world_to_camera.double()
-    back, depth_back = own.project((torch.stack([x, y, there], 1) - pose[:3, 3]) @ pose[:3, :3])
-    home = unproject_pixels(own)
+    back, depth_back = own.project(other.unproject(there, xy))
+    home = own.pixel_centres().reshape(-1, 2)
     near = ((back - home).norm(dim=1) < _PIXELS) & (
         (depth_back - torch.from_numpy(depth).flatten()).abs() < _DEPTH * depth_back
     )

@@ -20,9 +20,8 @@ def normals_of_depth(depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
         the picture, beside pixels without depth, or at edges of objects. Differentiable in ``depth`` there.
     """
     height, width = depth.shape
-    x = (torch.arange(width, dtype=depth.dtype, device=depth.device) + 0.5 - camera.cx) / camera.fx
-    y = (torch.arange(height, dtype=depth.dtype, device=depth.device) + 0.5 - camera.cy) / camera.fy
-    points = torch.stack([x * depth, y[:, None] * depth, depth], -1)
+    x, y, _ = camera.directions(camera.pixel_centres(depth.dtype, depth.device)).unbind(-1)
+    points = torch.stack([x * depth, y * depth, depth], -1)
     across = points[1:-1, 2:] - points[1:-1, :-2]
     down = points[2:, 1:-1] - points[:-2, 1:-1]
     known = torch.zeros(height, width, dtype=torch.bool, device=depth.device)

@@ -40,9 +40,8 @@ class Plane:
     def inverse_depth(self, camera: Camera) -> np.ndarray:
         """(H, W) float32 inverse z-depth of the plane behind each pixel; ≤ 0 where a ray never meets it."""
         m = self.seen_by(camera)
-        x = (np.arange(camera.width) + 0.5 - camera.cx) / camera.fx
-        y = (np.arange(camera.height) + 0.5 - camera.cy) / camera.fy
-        return (m[0] * x + m[1] * y[:, None] + m[2]).astype(np.float32)
+        x, y, _ = camera.directions(camera.pixel_centres()).numpy().transpose(2, 0, 1)
+        return (m[0] * x + m[1] * y + m[2]).astype(np.float32)
 
 
 def scene_plane(scene: Scene) -> Plane | None:

@@ -1,7 +1,7 @@
-"""The `reference` backend: the equations of 3D Gaussian splatting in plain PyTorch, any dtype; slow, and the truth.
+"""The `reference` backend: the equations of 3D Gaussian splatting in plain PyTorch, any dtype; slow, the ground truth.
 
-A Gaussian with centre μ and covariance Σ is seen through the pose (R, t) and the pinhole linearised at R μ + t, with
-derivative J, as the 2D Gaussian Σ₂ = J R Σ Rᵀ Jᵀ + 0.3·I (Zwicker et al., EWA splatting, 2001; Kerbl et al. 2023,
+A Gaussian with centre μ and covariance Σ is seen through world_to_camera (R, t) and the pinhole linearised at R μ + t,
+with derivative J, as the 2D Gaussian Σ₂ = J R Σ Rᵀ Jᵀ + 0.3·I (Zwicker et al., EWA splatting, 2001; Kerbl et al. 2023,
 eq. 5). Front to back, each pixel blends C = Σ cᵢ αᵢ Tᵢ with αᵢ = min(0.99, oᵢ exp(−½ dᵀ Σ₂⁻¹ d)) and
 Tᵢ = Π_{j<i} (1 − αⱼ). The constants stand in `types`.
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from splat import sh as spherical
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
+from splat.rendering.backend import Backend
 from splat.rendering.types import (
     ALPHA_MAX,
     ALPHA_MIN,
@@ -35,7 +36,7 @@ PAIRS = 1 << 20  # most (pixel, Gaussian) pairs looked at together
 
 @dataclass(frozen=True)
 class Projection:
-    """What the M visible Gaussians look like on the image, nearest first.
+    """The M visible Gaussians projected onto the image plane, nearest first.
 
     Attributes:
         rows: (M,) their rows in the cloud.
@@ -61,7 +62,7 @@ class Context:
     cloud: GaussianCloud
     camera: Camera
     options: RenderOptions
-    pose: Tensor
+    world_to_camera: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,22 +83,18 @@ _PICTURES = {"rgb": (3,), "alpha": (), "depth": (), "normal": (3,), "median_dept
 
 
 def check() -> None:
-    """The reference always runs."""
+    """None: the reference always runs."""
     return None
 
 
 def forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None, weights: bool = True
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor | None = None
 ) -> tuple[Rendering, Context]:
-    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
-
-    Args:
-        weights: also give each Gaussian's sum of blending weights; else `Rendering.weights` is None.
-    """
-    pose = (camera.world_to_camera if pose is None else pose).detach().to(cloud.means)
+    """Render ``cloud``; ``world_to_camera`` (4, 4) replaces the camera's own."""
+    world_to_camera = (camera.world_to_camera if world_to_camera is None else world_to_camera).detach().to(cloud.means)
     cloud = cloud.detach()
     with torch.no_grad():
-        projection = project(cloud, camera, options, pose)
+        projection = project(cloud, camera, options, world_to_camera)
         pictures = {
             name: cloud.means.new_zeros(camera.height, camera.width, *channels) for name, channels in _PICTURES.items()
         }
@@ -118,35 +115,37 @@ def forward(
         median_depth=pictures["median_depth"] if options.depth else None,
         normal=pictures["normal"] if options.normal else None,
         radii=radii,
-        weights=sums if weights else None,
+        weights=sums if options.weights else None,
         means2d=means2d,
         square_depth=pictures["square_depth"] if options.square_depth else None,
     )
-    return rendering, Context(cloud, camera, options, pose)
+    return rendering, Context(cloud, camera, options, world_to_camera)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
-    """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose, by autograd in two stages.
+    """Gradients of Σ (picture · its gradient) for the cloud and ``world_to_camera``, by autograd in two stages.
 
     Stage one goes block by block from the pictures to the projected Gaussians; stage two from those to the cloud.
     """
-    cloud, pose = context.cloud, context.pose.clone().requires_grad_()
+    cloud, world_to_camera = context.cloud, context.world_to_camera.clone().requires_grad_()
     leaves = [getattr(cloud, name).clone().requires_grad_() for name in FIELDS]
     with torch.enable_grad():
-        projection = project(GaussianCloud(*leaves), context.camera, context.options, pose)
+        projection = project(GaussianCloud(*leaves), context.camera, context.options, world_to_camera)
     seen = detached(projection)
     sums = [torch.zeros_like(t) for t in (seen.means2d, seen.conics, seen.opacities, seen.features)]
     means2d_abs = torch.zeros_like(seen.means2d)
     asked = {name: gradient for name, gradient in vars(grads).items() if gradient is not None}
     for block in blocks(seen, context.camera):
-        shares = _block_gradients(seen, block, context.options.background, asked)
-        for total, share in zip(sums, (shares[0].sum(0), *shares[1:]), strict=True):
-            total.index_add_(0, block.members, share)
-        means2d_abs.index_add_(0, block.members, shares[0].abs().sum(0))
+        block_gradients = _block_gradients(seen, block, context.options.background, asked)
+        for total, gradient in zip(sums, (block_gradients[0].sum(0), *block_gradients[1:]), strict=True):
+            total.index_add_(0, block.members, gradient)
+        means2d_abs.index_add_(0, block.members, block_gradients[0].abs().sum(0))
 
     outputs = (projection.means2d, projection.conics, projection.opacities, projection.features)
-    found = torch.autograd.grad(outputs, [*leaves, pose], sums, allow_unused=True)
-    zeros = [torch.zeros_like(t) if g is None else g for t, g in zip([*leaves, pose], found, strict=True)]
+    gradients = torch.autograd.grad(outputs, [*leaves, world_to_camera], sums, allow_unused=True)
+    zeros = [
+        torch.zeros_like(t) if g is None else g for t, g in zip([*leaves, world_to_camera], gradients, strict=True)
+    ]
     full = [cloud.means.new_zeros(len(cloud), 2) for _ in range(2)]
     for target, values in zip(full, (sums[0], means2d_abs), strict=True):
         target[seen.rows] = values
@@ -156,9 +155,9 @@ def backward(context: Context, grads: ImageGradients) -> CloudGradients:
 # ---- from the cloud to the image plane ----
 
 
-def project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> Projection:
+def project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor) -> Projection:
     """The visible Gaussians on the image plane, nearest first, ties by row. Differentiable."""
-    rotation, translation = pose[:3, :3], pose[:3, 3]
+    rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
     local_all = cloud.means @ rotation.T + translation
     front = (local_all[:, 2] >= options.near).nonzero().squeeze(1)
     cloud, local = cloud.select(front), local_all[front]
@@ -278,7 +277,7 @@ def shade(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Pictures at the block's pixels by name, and the blending weights (P, m).
 
-    ``means2d`` (P, m, 2) gives each pixel centres of its own, to learn each pixel's share of their gradient.
+    ``means2d`` (P, m, 2) gives each pixel centres of its own, to learn what each pixel adds to their gradient.
     """
     if means2d is None:
         means2d = projection.means2d[block.members].expand(len(block.ys), -1, -1)
@@ -320,10 +319,13 @@ def _block_gradients(
     upstream = [gradient[block.ys, block.xs].to(seen.means2d) for gradient in asked.values()]
     if not outputs or not len(m):
         return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(outputs, leaves, upstream, allow_unused=True)
-    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)]
+    gradients = torch.autograd.grad(outputs, leaves, upstream, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradients, strict=True)]
 
 
 def detached(projection: Projection) -> Projection:
     """The same without autograd history."""
     return Projection(**{name: value.detach() for name, value in vars(projection).items()})
+
+
+BACKEND = Backend("reference", torch.device("cpu"), check, forward, backward)

@@ -56,11 +56,10 @@ def _on_rays(views, near, far, per_view: int, generator: torch.Generator) -> Ten
     """(V·per_view, 3) points behind random pixels of each view, at depths uniform between its ``near`` and ``far``."""
     found = []
     for view, low, high in zip(views, near.tolist(), far.tolist(), strict=True):
-        camera, pose = view.camera, view.camera.world_to_camera.to(torch.float64)
+        camera = view.camera
         u, v, w = torch.rand(3, per_view, generator=generator, dtype=torch.float64)
-        x, y = (u * camera.width - camera.cx) / camera.fx, (v * camera.height - camera.cy) / camera.fy
-        local = torch.stack([x, y, torch.ones_like(x)], 1) * (low + w * (high - low))[:, None]
-        found.append((local - pose[:3, 3]) @ pose[:3, :3])
+        pixels = torch.stack([u * camera.width, v * camera.height], 1)
+        found.append(camera.unproject(low + w * (high - low), pixels))
     return torch.cat(found)
 
 

@@ -27,6 +27,7 @@ def machine(monkeypatch):
     with pretend.machine():
         monkeypatch.setattr(torch.cuda, "Event", Ticking)
         monkeypatch.setattr(bench_gpu, "DEVICE", "cpu")
+        monkeypatch.setattr(bench_gpu, "get_backend", lambda name: cuda.BACKEND)
         monkeypatch.setattr(bench_gpu, "check_backend", lambda name: None)
         yield monkeypatch
 

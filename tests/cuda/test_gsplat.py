@@ -1,6 +1,7 @@
 """The gsplat backend against a stand-in with gsplat's calling convention that draws with the reference renderer."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +10,10 @@ from support.cases import GRADIENTS, case, expected
 from support.mini_scene import mini_scene
 from support.pretend import GSPLAT, rasterization
 
-from splat.rendering import gsplat
+from splat.rendering import backends, gsplat, render
 from splat.training import trainer
 from splat.training.config.config import TrainConfig
-from splat.training.schedules import Plan
+from splat.training.schedules import Schedule
 
 
 @pytest.fixture
@@ -38,13 +39,29 @@ def test_a_training_step_draws_once(stand_in, monkeypatch):
     drawn = []
     counting = SimpleNamespace(rasterization=lambda *a, **k: drawn.append(1) or rasterization(*a, **k))
     monkeypatch.setitem(sys.modules, "gsplat", counting)
-    monkeypatch.setattr(trainer, "get_backend", lambda name: gsplat)
-    monkeypatch.setattr(trainer, "device_of", lambda backend: torch.device("cpu"))
+    here = replace(gsplat.BACKEND, device=torch.device("cpu"))
+    monkeypatch.setattr(trainer, "get_backend", lambda name: here)
     setup = trainer.set_up(mini_scene(), TrainConfig(steps=10, gaussians=20, backend="gsplat"))
-    state = trainer.begin(setup, Plan(10, None))
+    state = trainer.begin(setup, Schedule(10, None))
     for _ in range(3):
         trainer.step(setup, state)
-    assert len(drawn) == 3 and state.plan.step == 3
+    assert len(drawn) == 3 and state.schedule.step == 3
+
+
+def test_features_pass_through(stand_in, monkeypatch):
+    monkeypatch.setitem(backends.REGISTRY, "gsplat", replace(gsplat.BACKEND, check=lambda: None))
+    backends.check_backend.cache_clear()
+    this = case("plain")
+    values = torch.randn(len(this.cloud), 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 10
+    pictures, gradients = {}, {}
+    for name in ("gsplat", "reference"):
+        features, means = values.clone().requires_grad_(), this.cloud.means.clone().requires_grad_()
+        pictures[name] = render(this.cloud.replace(means=means), this.camera, name, features=features).features
+        gradients[name] = torch.autograd.grad(pictures[name].square().sum(), [features, means])
+    backends.check_backend.cache_clear()
+    assert torch.allclose(pictures["gsplat"], pictures["reference"], atol=1e-9)
+    for found, wanted in zip(gradients["gsplat"], gradients["reference"], strict=True):
+        assert torch.allclose(found, wanted, rtol=1e-7, atol=1e-7)
 
 
 def test_missing_gsplat_is_one_sentence(monkeypatch):

@@ -50,7 +50,7 @@ class Training:
 
     def go(self, bad: bool = False) -> tuple[str, ...]:
         self.step += 1
-        _, context = cuda.forward(self.cloud, self.camera, RenderOptions(), weights=False)
+        _, context = cuda.forward(self.cloud, self.camera, RenderOptions())
         gradient = torch.full((17, 17, 3), float("nan") if bad else 1e-3)
         hyper = AdamHyper(self.step, *[1e-4] * 6)
         return cuda.backward_adam(context, ImageGradients(rgb=gradient), self.moments, hyper).nonfinite

@@ -325,7 +325,9 @@ def test_the_process_that_compiles_leaves_a_sorter(package, tmp_path):
 
 def test_the_process_that_compiles_ends_with_this_one(package, tmp_path):
     code = f"import sys; sys.path[:] = {[str(package(60)), *sys.path]!r}\nfrom pathlib import Path\n"
-    code += f"from splat.native import cccl\nprint(cccl.start('int16', 90, Path({str(tmp_path / 'sorter')!r}), '')[0].pid)"
+    code += (
+        f"from splat.native import cccl\nprint(cccl.start('int16', 90, Path({str(tmp_path / 'sorter')!r}), '')[0].pid)"
+    )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=40)
     pid = int(found.stdout)
     for _ in range(100):

@@ -33,7 +33,7 @@ def test_rendering_and_a_step(size: tuple[int, int], everything: bool):
     options = RenderOptions(depth=everything, normal=everything, square_depth=everything)
     with cuda_launcher.use(Emulator()):
         for weights in (False, True):
-            rendering, context = cuda.forward(cloud, view, options, weights=weights)
+            rendering, context = cuda.forward(cloud, view, replace(options, weights=weights))
             cuda.backward(context, ImageGradients(rgb=torch.ones_like(rendering.rgb)))
             cuda.backward(context, ImageGradients(alpha=torch.ones_like(rendering.alpha)))
         moments = AdamState.zeros(cloud)

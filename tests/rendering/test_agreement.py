@@ -1,5 +1,7 @@
 """Every backend against the float64 reference: images within 1e-4, gradients within 1e-3, degenerate clouds too."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support.cases import (
@@ -45,8 +47,9 @@ def test_backend_agrees_with_float64(backend: str, name: str):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_sums_of_weights_can_be_spared(backend: str):
     device, this = place(backend), case("plain")
-    cloud, module = this.cloud.to(device, torch.float32), get_backend(backend)
-    whole, spared = (module.forward(cloud, this.camera, this.options, weights=given)[0] for given in (True, False))
+    cloud, rasterizer = this.cloud.to(device, torch.float32), get_backend(backend)
+    choices = [replace(this.options, weights=wanted) for wanted in (True, False)]
+    whole, spared = (rasterizer.forward(cloud, this.camera, options)[0] for options in choices)
     assert spared.weights is None and torch.allclose(
         whole.weights.cpu().double(), expected("plain").rendering.weights, atol=1e-3
     )
@@ -69,7 +72,7 @@ def test_autograd_through_render_agrees_with_float64(backend: str, name: str):
     screen = {
         field: getattr(wanted, field) for field in GRADIENTS if field.startswith("means2d")
     }  # not seen by autograd
-    assert_gradients_match(CloudGradients(*(t.grad for t in tensors), pose=pose.grad, **screen), name)
+    assert_gradients_match(CloudGradients(*(t.grad for t in tensors), world_to_camera=pose.grad, **screen), name)
 
 
 @pytest.mark.parametrize("picture", PICTURES)

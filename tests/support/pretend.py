@@ -7,6 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from unittest import mock
 
@@ -17,7 +18,6 @@ from splat.cloud import GaussianCloud
 from splat.native import cuda_launcher, cuda_sort
 from splat.rendering import RenderOptions, backends, render
 from splat.sh import C0
-from splat.training import trainer
 from support.emulator import Emulator
 
 
@@ -99,7 +99,9 @@ def machine() -> Iterator[Emulator]:
         for name, value in CUDA.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         stack.enter_context(mock.patch.object(backends, "check_backend", lambda name: None))
-        stack.enter_context(mock.patch.object(trainer, "device_of", lambda backend: torch.device("cpu")))
+        for name in ("cuda", "gsplat"):
+            here = replace(backends.REGISTRY[name], device=torch.device("cpu"))
+            stack.enter_context(mock.patch.dict(backends.REGISTRY, {name: here}))
         stack.enter_context(mock.patch.object(cuda_sort, "choice", lambda index: "torch.sort"))
         stack.callback(_restore, sys.modules.get("gsplat"))
         sys.modules["gsplat"] = GSPLAT

@@ -7,7 +7,6 @@ import torch
 
 from splat.camera import Camera
 from splat.depth.depth_maps import MapStore
-from splat.surface.depth.rasterized_depth import rays
 from splat.surface.mesh.mesh import Mesh
 
 
@@ -26,7 +25,7 @@ def cameras_around(count: int, size: int, distance: float = 3.0) -> list[Camera]
 def sphere_depth(camera: Camera, radius: float = 1.0, middle=(0.0, 0.0, 0.0)) -> np.ndarray:
     """(H, W) z-depth of a sphere, infinite beside it."""
     pose = camera.world_to_camera.double().numpy()
-    directions = rays(camera).double().numpy() @ pose[:3, :3]
+    directions = camera.directions(camera.pixel_centres()).numpy() @ pose[:3, :3]
     origin = camera.position.double().numpy() - np.asarray(middle)
     a, b = (directions**2).sum(-1), directions @ origin
     inside = b * b - a * (origin @ origin - radius * radius)

@@ -10,7 +10,7 @@ from splat.depth import stereo_matcher
 from splat.errors import InputError
 from splat.rendering import RenderOptions, render
 from splat.surface.cameras import cameras_around
-from splat.surface.depth.rasterized_depth import rays, rendered_depth
+from splat.surface.depth.rasterized_depth import rendered_depth
 from splat.surface.depth.render_depth_maps import observe
 from splat.surface.depth.rendered_stereo import consensus, stereo_depth, with_far
 from splat.surface.depth.stereo_rig import SIDES, Partner
@@ -88,7 +88,7 @@ def test_far_walls_are_matched_by_a_wider_pair():
     errors = []
     for index, camera in enumerate(views):
         pose, depth = camera.world_to_camera.double().numpy(), maps[index].depth.astype(float)
-        along = rays(camera).double().numpy() @ pose[:3, :3]  # world directions, z of the camera 1
+        along = camera.directions(camera.pixel_centres()).numpy() @ pose[:3, :3]  # world directions, z of the camera 1
         true = (8 - float(camera.position[2])) / along[..., 2]
         assert (depth > 0).mean() > 0.6
         errors.append(np.median(np.abs(depth - true)[depth > 0]))

@@ -6,7 +6,6 @@ from support.shapes import cameras_around, sphere_depth, sphere_mesh, store_of
 
 from splat.cli.mesh import FACES, FACES_TEXTURED, MeshCommand, _faces
 from splat.errors import InputError
-from splat.surface.depth.rasterized_depth import rays
 from splat.surface.mesh import mesh_io
 from splat.surface.mesh.mesh import Mesh, simplify
 from splat.surface.mesh.texture import texture
@@ -22,7 +21,7 @@ def colour_of(points: np.ndarray) -> np.ndarray:
 def photograph(camera, depth) -> np.ndarray:
     """What a camera sees of a sphere whose colour tells the place."""
     pose, depth = camera.world_to_camera.double().numpy(), np.where(np.isfinite(depth), depth, 1)
-    local = rays(camera).double().numpy() * depth[..., None]
+    local = camera.directions(camera.pixel_centres()).numpy() * depth[..., None]
     return colour_of((local - pose[:3, 3]) @ pose[:3, :3]).astype(np.uint8)
 
 

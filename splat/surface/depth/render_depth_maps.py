@@ -1,6 +1,5 @@
 """Depth maps of a cloud from many cameras, by stereo or straight from the rasterizer."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.depth.depth_maps import MapStore
+from splat.machine import usable_cores
 from splat.rendering import Rendering, RenderOptions, render
 from splat.surface.depth.rasterized_depth import rendered_depth
 from splat.surface.depth.rendered_stereo import FAR, stereo_depth, with_far
@@ -46,7 +46,7 @@ def observe(
     distance = working_distance(list(cameras))
     partners = [Partner(side, options.baseline * distance) for side in SIDES[: options.pairs]]
     stereo = options.method == "stereo"
-    workers = max(1, os.cpu_count() or 1) if stereo else 1
+    workers = usable_cores() if stereo else 1
     waiting: deque[Future] = deque()
     done = 0
 

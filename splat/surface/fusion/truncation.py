@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from splat.depth.depth_maps import DepthMap
 
@@ -36,9 +37,9 @@ def sample_points(view: DepthMap, most: int) -> np.ndarray:
     rows, columns = np.nonzero(view.known[::step, ::step])
     rows, columns = rows * step, columns * step
     z, camera = view.depth[rows, columns].astype(np.float64), view.camera
-    x, y = (columns + 0.5 - camera.cx) / camera.fx * z, (rows + 0.5 - camera.cy) / camera.fy * z
-    pose = camera.world_to_camera.double().numpy()
-    return (np.stack([x, y, z], 1) - pose[:3, 3]) @ pose[:3, :3]
+    pixels = torch.from_numpy(np.stack([columns, rows], 1) + 0.5)
+    world_to_camera = camera.world_to_camera.double().numpy()
+    return (camera.directions(pixels).numpy() * z[:, None] - world_to_camera[:3, 3]) @ world_to_camera[:3, :3]
 
 
 def _gaps(points: np.ndarray, view: DepthMap) -> np.ndarray:

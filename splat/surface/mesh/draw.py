@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from splat.camera import Camera
@@ -50,7 +51,7 @@ def draw(mesh: Mesh, camera: Camera) -> Drawn:
     corners = np.zeros((*hit.shape, 3), np.float32)
     rows, columns = np.nonzero(hit)
     z = depth[rows, columns].astype(np.float64)
-    there = np.stack([(columns + 0.5 - camera.cx) / camera.fx * z, (rows + 0.5 - camera.cy) / camera.fy * z, z], 1)
+    there = camera.directions(torch.from_numpy(np.stack([columns, rows], 1) + 0.5)).numpy() * z[:, None]
     corners[rows, columns] = _barycentric(there, local[mesh.faces[face[rows, columns]]])
     return Drawn(depth, face, corners)
 
