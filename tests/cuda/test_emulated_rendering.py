@@ -187,7 +187,7 @@ def test_a_larger_picture_equals_the_cpu_backends():
     if cpu.check() is not None:
         pytest.skip(cpu.check())
     cloud, view = random_cloud(15_000, 2, 1, scale=0.05).to(dtype=torch.float32), camera(320, 200)
-    options = RenderOptions(background=(0.1, 0.2, 0.3), depth=True, normal=True, square_depth=True)
+    options = RenderOptions((0.1, 0.2, 0.3), depth=True, normal=True, square_depth=True, weights=True)
     generator = torch.Generator().manual_seed(0)
     found, context = cuda.forward(cloud, view, options)
     wanted, cpu_context = cpu.forward(cloud, view, options)
