@@ -109,7 +109,6 @@ def test_a_stopped_run_goes_on_bit_for_bit(scene, config, tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
 from support.mini_scene import mini_scene
 from test_train import TINY
 from splat.training import train
@@ -127,8 +126,8 @@ def test_a_killed_run_goes_on_bit_for_bit(scene, tmp_path):
     kills, code = 0, None
     while code != 0:
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(run), str(Path(__file__).parents[1])],
-            stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
+            [sys.executable, "-c", CHILD, str(run)], stdout=subprocess.PIPE,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         )  # fmt: skip
         if kills < 5:
             for _ in range(chance.randrange(8, 22)):
