@@ -84,6 +84,42 @@ class Camera:
         y = self.fy * local[:, 1] / depth + self.cy
         return torch.stack([x, y], -1), depth
 
+    def pixel_centres(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
+        """(H, W, 2) x and y of the centres of all pixels."""
+        y, x = torch.meshgrid(
+            torch.arange(self.height, dtype=dtype, device=device) + 0.5,
+            torch.arange(self.width, dtype=dtype, device=device) + 0.5,
+            indexing="ij",
+        )
+        return torch.stack([x, y], -1)
+
+    def directions(self, pixels: Tensor) -> Tensor:
+        """(…, 3) directions through ``pixels`` (…, 2) in camera axes, scaled to z = 1, of the same dtype."""
+        x, y = (pixels[..., 0] - self.cx) / self.fx, (pixels[..., 1] - self.cy) / self.fy
+        return torch.stack([x, y, torch.ones_like(x)], -1)
+
+    def rays(self, pixels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Where rays start and run in the world: origin (3,) and directions (…, 3), float64.
+
+        Args:
+            pixels: (…, 2) positions in the picture; None takes the centres of all pixels, (H, W, 2).
+
+        Directions are as long as their z-depth is 1: ``origin + depth * direction`` is a point at that z-depth.
+        """
+        local = self.directions(self.pixel_centres() if pixels is None else pixels.double())
+        return self.position.double(), local @ self.world_to_camera[:3, :3].double()
+
+    def unproject(self, depth: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """(…, 3) float64 world points at z-depth ``depth`` (…).
+
+        Args:
+            depth: world units; (H, W) without ``pixels``.
+            pixels: (…, 2) positions in the picture; None takes the centres of all pixels.
+        """
+        pose = self.world_to_camera.double()
+        local = self.directions(self.pixel_centres() if pixels is None else pixels.double()) * depth.double()[..., None]
+        return (local - pose[:3, 3]) @ pose[:3, :3]
+
     @staticmethod
     def look_at(
         position: Tensor, target: Tensor, up: Tensor, width: int, height: int, fov_degrees: float = 50.0
@@ -99,24 +135,3 @@ class Camera:
         pose[:3, 3] = -rotation @ position
         focal = 0.5 * height / math.tan(math.radians(fov_degrees) / 2)
         return Camera(focal, focal, width / 2, height / 2, width, height, pose)
-
-
-def unproject(camera: Camera, depth: Tensor) -> Tensor:
-    """(H, W, 3) float64 world positions of the pixels of ``depth`` (H, W) z-depth."""
-    height, width = depth.shape
-    x = (torch.arange(width, dtype=torch.float64) + 0.5 - camera.cx) / camera.fx
-    y = (torch.arange(height, dtype=torch.float64) + 0.5 - camera.cy) / camera.fy
-    z = depth.double()
-    local = torch.stack([x * z, y[:, None] * z, z], -1)
-    pose = camera.world_to_camera.double()
-    return (local - pose[:3, 3]) @ pose[:3, :3]
-
-
-def unproject_pixels(camera: Camera) -> Tensor:
-    """(H·W, 2) float64 pixel centres, row by row."""
-    y, x = torch.meshgrid(
-        torch.arange(camera.height, dtype=torch.float64) + 0.5,
-        torch.arange(camera.width, dtype=torch.float64) + 0.5,
-        indexing="ij",
-    )
-    return torch.stack([x.flatten(), y.flatten()], 1)

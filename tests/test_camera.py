@@ -37,3 +37,22 @@ def test_senseless_cameras_are_refused():
         Camera(1, 1, 0, 0, 0, 4, torch.eye(4))
     with pytest.raises(ValueError, match="focal"):
         Camera(-1, 1, 0, 0, 4, 4, torch.eye(4))
+
+
+def test_unprojected_pixels_project_back_and_rays_lead_there():
+    up = torch.tensor([0.0, 0.0, 1.0])
+    camera = Camera.look_at(torch.tensor([3.0, -2.0, 1.5]), torch.tensor([0.0, 0.5, 0.2]), up, 7, 5, 60)
+    camera = camera.replace(fx=9.0, cx=3.1)
+    depth = 1 + torch.rand(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = camera.unproject(depth)
+    xy, z = camera.project(points.reshape(-1, 3))
+    assert torch.allclose(z.reshape(5, 7), depth)
+    assert torch.allclose(xy.reshape(5, 7, 2)[4, 6], torch.tensor([6.5, 4.5], dtype=torch.float64))
+    assert torch.allclose(xy.reshape(5, 7, 2), camera.pixel_centres())
+    origin, directions = camera.rays()
+    assert torch.allclose(origin, torch.tensor([3.0, -2.0, 1.5], dtype=torch.float64))
+    assert torch.allclose(origin + depth[..., None] * directions, points)
+    some = torch.tensor([[0.0, 0.0], [3.1, 2.5]])
+    assert torch.allclose(camera.rays(some)[1][1], camera.forward)
+    xy, z = camera.project(camera.unproject(torch.tensor([2.0, 3.0]), some))
+    assert torch.allclose(xy, some.double(), atol=1e-9) and torch.allclose(z, torch.tensor([2.0, 3.0]).double())

@@ -104,8 +104,8 @@ def _aligned(options: EvalMesh, mesh, reference, diagonal: float):
         moved = registration.Similarity.of_matrix(matrix)
     if options.align != "none":
         spacing = diagonal / 200
-        target = registration.thin(metrics.sample(reference, spacing), spacing)
-        own = registration.thin(
+        target = registration.voxel_downsample(metrics.sample(reference, spacing), spacing)
+        own = registration.voxel_downsample(
             metrics.sample(mesh, spacing / max(moved.scale, 1e-12)), spacing / max(moved.scale, 1e-12)
         )
         for reach in (0.1, 0.03, 0.01):

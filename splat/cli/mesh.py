@@ -46,8 +46,6 @@ class MeshCommand:
     truncation: float | None = None
     """Voxels that the distance field reaches to each side of a surface: more closes holes, less keeps thin things; by
     default 4, with --masks object 4 to 20, as the views agree."""
-    fusion: Literal["ours", "open3d"] = "ours"
-    """Who fuses the depth maps: open3d, where it is installed, knows neither weights nor empty pixels."""
     box: str | None = None
     """Mesh only this box: x0,y0,z0,x1,y1,z1 in world units."""
     unbounded: Literal["auto", "yes", "no"] = "auto"
@@ -145,7 +143,6 @@ def _settings(options: MeshCommand, subject):
         unbounded={"auto": None, "yes": True, "no": False}[options.unbounded],
         box=None if options.box is None else box_of(options.box),
         masks=options.masks,
-        fusion=options.fusion,
         least_piece=options.least_piece,
         most_pieces=options.pieces,
         faces=_faces(options),
@@ -193,7 +190,7 @@ def _facts(options: MeshCommand, chosen, result, seconds: float) -> dict:
         "views": len(result.maps),
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
-        "faces_found": result.found,
+        "faces_found": result.faces_extracted,
         "texture": None if result.textured is None else list(result.textured.image.shape[1::-1]),
         "charts": None if result.textured is None else result.textured.charts,
         "pieces_dropped": result.dropped,

@@ -15,9 +15,9 @@ from splat.scene.scene import Scene
 
 _TRIES = 1000  # triples of points that are tried
 _NEAR = 0.02  # scene extents: points closer than this to a plane lie on it
-_SHARE = 0.5  # of the points must lie on it
+_FRACTION = 0.5  # of the points must lie on it
 _FEWEST = 20  # points
-_BEHIND, _STRAY = 2.0, 0.02  # nothing is behind a plane if at most this share of the points are so many `_NEAR` behind
+_BEHIND, _STRAY = 2.0, 0.02  # nothing is behind a plane if at most 2 % of the points lie two `_NEAR` behind
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,8 @@ class Plane:
     def inverse_depth(self, camera: Camera) -> np.ndarray:
         """(H, W) float32 inverse z-depth of the plane behind each pixel; ≤ 0 where a ray never meets it."""
         m = self.seen_by(camera)
-        x = (np.arange(camera.width) + 0.5 - camera.cx) / camera.fx
-        y = (np.arange(camera.height) + 0.5 - camera.cy) / camera.fy
-        return (m[0] * x + m[1] * y[:, None] + m[2]).astype(np.float32)
+        rays = camera.directions(camera.pixel_centres()).numpy()
+        return (m[0] * rays[..., 0] + m[1] * rays[..., 1] + m[2]).astype(np.float32)
 
 
 def scene_plane(scene: Scene) -> Plane | None:
@@ -61,7 +60,7 @@ def scene_plane(scene: Scene) -> Plane | None:
     if best is None:
         return None
     on = np.abs(points @ best.normal - best.offset) < near
-    if on.mean() < _SHARE or on.sum() < _FEWEST:
+    if on.mean() < _FRACTION or on.sum() < _FEWEST:
         return None
     centre = points[on].mean(0)
     normal = np.linalg.svd(points[on] - centre, full_matrices=False)[2][2]
@@ -84,13 +83,13 @@ def shown(plane: Plane, index: int, pictures: Sequence[Picture], farthest: float
         depth (H, W) float32, 0 where the plane is not to be seen within ``farthest``; and cost (H, W) float32, from 0
         (equal) to `WORST`.
     """
-    own = pictures[index]
-    inverse = plane.inverse_depth(own.camera)
+    reference = pictures[index]
+    inverse = plane.inverse_depth(reference.camera)
     seen = inverse > 1 / farthest
-    m, cost = plane.seen_by(own.camera), np.full(own.grey.shape, WORST, np.float32)
+    m, cost = plane.seen_by(reference.camera), np.full(reference.grey.shape, WORST, np.float32)
     for number, other in enumerate(pictures):
-        if number != index and _same_side(plane, own.camera, other.camera):
-            cost = np.minimum(cost, compare_by(own, other, m))
+        if number != index and _same_side(plane, reference.camera, other.camera):
+            cost = np.minimum(cost, compare_by(reference, other, m))
     return np.where(seen, 1 / np.where(seen, inverse, 1), 0).astype(np.float32), np.where(seen, cost, WORST)
 
 

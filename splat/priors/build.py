@@ -5,7 +5,8 @@ import warnings
 
 from splat.depth import monocular, multi_view_stereo
 from splat.depth.completion import completed
-from splat.depth.multi_view_stereo import DensePoints, DepthMap
+from splat.depth.depth_maps import DepthMap
+from splat.depth.multi_view_stereo import DensePoints
 from splat.errors import InputError
 from splat.priors import depth_prior
 from splat.priors.points import floater_removal, proximity_unpooling
@@ -31,7 +32,6 @@ def prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None = No
 
 def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, report: Report):
     priors, seed = config.priors, config.seed
-    cameras = [view.camera for view in scene.train_views]
     parts: list[Part] = []
     maps, dense = None, None
     by_stereo = priors.source == "stereo" and (priors.depth > 0 or priors.normal > 0)
@@ -54,11 +54,11 @@ def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, re
         if priors.depth > 0:
             parts.append(depth_prior.depth_part(known, priors.depth, seed))
         if priors.normal > 0:
-            parts.append(depth_prior.normal_part(known, cameras, priors.normal))
+            parts.append(depth_prior.normal_part(known, priors.normal))
     if priors.virtual > 0 and dense is not None:
         parts.append(pseudo_views.part(scene, dense, priors.virtual, seed, config.background))
     if priors.floaters > 0 and maps is not None:
-        parts.append(floater_removal.part(maps, cameras, priors.floaters))
+        parts.append(floater_removal.part(maps, priors.floaters))
     if priors.proximity > 0:
         parts.append(proximity_unpooling.part(priors.proximity))
     if priors.partner > 0:

@@ -54,14 +54,12 @@ def random_points(views: Sequence[View], count: int = COUNT, seed: int = 0) -> t
 
 def _on_rays(views, near, far, per_view: int, generator: torch.Generator) -> Tensor:
     """(V·per_view, 3) points behind random pixels of each view, at depths uniform between its ``near`` and ``far``."""
-    found = []
+    points = []
     for view, low, high in zip(views, near.tolist(), far.tolist(), strict=True):
-        camera, pose = view.camera, view.camera.world_to_camera.to(torch.float64)
         u, v, w = torch.rand(3, per_view, generator=generator, dtype=torch.float64)
-        x, y = (u * camera.width - camera.cx) / camera.fx, (v * camera.height - camera.cy) / camera.fy
-        local = torch.stack([x, y, torch.ones_like(x)], 1) * (low + w * (high - low))[:, None]
-        found.append((local - pose[:3, 3]) @ pose[:3, :3])
-    return torch.cat(found)
+        pixels = torch.stack([u * view.camera.width, v * view.camera.height], 1)
+        points.append(view.camera.unproject(low + w * (high - low), pixels))
+    return torch.cat(points)
 
 
 def _times_seen(views: Sequence[View], points: Tensor) -> Tensor:

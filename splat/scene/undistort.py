@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
 import pycolmap
+import torch
 
+from splat.camera import Camera
 from splat.errors import InputError
 
 PINHOLE_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE"})
@@ -43,6 +45,11 @@ class Pinhole:
     cy: float
     width: int
     height: int
+
+    def camera(self, world_to_camera: np.ndarray) -> Camera:
+        """The camera with these intrinsics and the pose ``world_to_camera`` (4, 4)."""
+        matrix = torch.from_numpy(np.array(world_to_camera, np.float64))
+        return Camera(self.fx, self.fy, self.cx, self.cy, self.width, self.height, matrix)
 
 
 @dataclass(frozen=True)
@@ -169,8 +176,7 @@ def _inner_rectangle(lens: Lens, width: int, height: int) -> tuple[float, float,
 def _maps(lens: Lens) -> tuple[np.ndarray, np.ndarray]:
     """For every pixel of the pinhole image, where to read in the original (cv2 counts centres from 0)."""
     target = lens.pinhole()
-    x = (np.arange(target.width) + 0.5 - target.cx) / target.fx
-    y = (np.arange(target.height) + 0.5 - target.cy) / target.fy
-    rays = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    camera = target.camera(np.eye(4))
+    rays = camera.directions(camera.pixel_centres())[..., :2].reshape(-1, 2).numpy()
     pixels = (lens.distort(rays) - 0.5).astype(np.float32).reshape(target.height, target.width, 2)
     return np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])

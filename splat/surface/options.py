@@ -29,7 +29,6 @@ class MeshOptions:
     most_pieces: number of pieces kept, or None.
     faces: simplify to about this many, or None.
     texture: side of a texture painted on the mesh, texels, or None.
-    fusion: ``ours``, or ``open3d`` where that is installed and can (bounded scenes, no object masks).
     max_side: views are rendered at most this large, pixels.
     megabytes: memory for the distance field.
     backend: rendering backend.
@@ -50,7 +49,6 @@ class MeshOptions:
     most_pieces: int | None = None
     faces: int | None = None
     texture: int | None = None
-    fusion: str = "ours"
     max_side: int = 800
     megabytes: int = 2048
     backend: str = "auto"
@@ -61,7 +59,7 @@ class MeshOptions:
         if not 1 <= self.pairs <= 4:
             raise InputError(f"{self.pairs} stereo pairs were asked for, expected 1 to 4")
         if not 0 < self.baseline < 1:
-            raise InputError(f"the baseline is {self.baseline}, expected a share of the distance, such as 0.07")
+            raise InputError(f"the baseline is {self.baseline}, expected a fraction of the distance, such as 0.07")
         if not 16 <= self.resolution <= 8192:
             raise InputError(f"the resolution is {self.resolution} voxels, expected 16 to 8192; give for example 512")
         if self.voxel is not None and not self.voxel > 0:
@@ -70,8 +68,6 @@ class MeshOptions:
             raise InputError(f"the truncation is {self.truncation} voxels, expected 1 to 64; give for example 4")
         if self.box is not None and not all(low < high for low, high in zip(self.box[:3], self.box[3:], strict=True)):
             raise InputError(f"the crop box is {self.box}, expected x y z of its lower and then of its upper corner")
-        if self.fusion not in ("ours", "open3d"):
-            raise InputError(f"the fusion is '{self.fusion}', expected ours or open3d")
         if self.masks not in ("ignore", "object"):
             raise InputError(f"masks are to mean '{self.masks}', expected ignore or object")
         if self.faces is not None and self.faces < 4:

@@ -25,7 +25,8 @@ def rendered_depth(
     if kind == "median":
         return rendering.median_depth
     distance = _feature(cloud, camera, plane_distances(cloud, camera), options, backend)
-    facing = -(rendering.normal * rays(camera).to(rendering.normal)).sum(-1)
+    rays = camera.directions(camera.pixel_centres(torch.float32))
+    facing = -(rendering.normal * rays.to(rendering.normal)).sum(-1)
     alpha = rendering.alpha.clamp_min(1e-6)
     good = facing > GRAZING * alpha
     return torch.where(good, distance / torch.where(good, facing, 1), 0)
@@ -36,13 +37,6 @@ def plane_distances(cloud: GaussianCloud, camera: Camera) -> torch.Tensor:
     pose = camera.world_to_camera.to(cloud.means)
     local = cloud.means @ pose[:3, :3].T + pose[:3, 3]
     return -(normals(cloud, local, pose[:3, :3]) * local).sum(1)
-
-
-def rays(camera: Camera) -> torch.Tensor:
-    """(H, W, 3) directions of the pixel centres in camera axes, with z = 1."""
-    x = (torch.arange(camera.width, dtype=torch.float32) + 0.5 - camera.cx) / camera.fx
-    y = (torch.arange(camera.height, dtype=torch.float32) + 0.5 - camera.cy) / camera.fy
-    return torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.ones(camera.height, camera.width)], -1)
 
 
 def _feature(

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from splat.camera import Camera
 from splat.surface.evaluation.metrics import FScore, distances, sample
-from splat.surface.evaluation.registration import Similarity, icp, thin
+from splat.surface.evaluation.registration import Similarity, icp, voxel_downsample
 from splat.surface.mesh.mesh import Mesh
 
 DTU_SPACING = 0.2  # millimetres between samples
@@ -114,10 +114,10 @@ def tanks_and_temples(
     found = start
     for voxel, reach in ((threshold, 80 * threshold), (threshold / 2, 20 * threshold), (threshold / 2, 2 * threshold)):
         moved = found.apply(points)
-        own = thin(moved[inside(moved)], voxel)
-        found = icp(own, thin(target, voxel), reach, with_scale=True).after(found)
+        own = voxel_downsample(moved[inside(moved)], voxel)
+        found = icp(own, voxel_downsample(target, voxel), reach, with_scale=True).after(found)
     moved = found.apply(points)
-    own, target = thin(moved[inside(moved)], threshold / 2), thin(target, threshold / 2)
+    own, target = voxel_downsample(moved[inside(moved)], threshold / 2), voxel_downsample(target, threshold / 2)
     precision = float((distances(own, target) < threshold).mean())
     recall = float((distances(target, own) < threshold).mean())
     return FScore(threshold, precision, recall), found

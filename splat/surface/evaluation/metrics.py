@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from splat.camera import Camera
 from splat.errors import InputError
-from splat.surface.evaluation.error_colours import heat
+from splat.surface.evaluation.error_colours import error_colours
 from splat.surface.mesh.draw import draw
 from splat.surface.mesh.mesh import Mesh
 
@@ -18,7 +18,7 @@ MOST_SAMPLES = 4_000_000
 
 @dataclass(frozen=True)
 class FScore:
-    """Precision (share of the mesh within ``threshold`` of the reference), recall (the reverse), harmonic mean."""
+    """Precision (fraction of the mesh within ``threshold`` of the reference) and recall (the reverse)."""
 
     threshold: float
     precision: float
@@ -26,6 +26,7 @@ class FScore:
 
     @property
     def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total > 0 else 0.0
 
@@ -75,8 +76,8 @@ def sample(mesh: Mesh, spacing: float, box: Sequence[float] | None = None, seed:
     count = int(np.clip(np.ceil(areas.sum() / spacing**2), 1000, MOST_SAMPLES))
     rng = np.random.default_rng(seed)
     # Stratified along the faces: evener than independent draws.
-    place = (np.arange(count) + rng.random(count)) / count * areas.sum()
-    face = np.minimum(np.searchsorted(np.cumsum(areas), place), len(areas) - 1)
+    area = (np.arange(count) + rng.random(count)) / count * areas.sum()
+    face = np.minimum(np.searchsorted(np.cumsum(areas), area), len(areas) - 1)
     a, b = rng.random((2, count))
     flip = a + b > 1
     a, b = np.where(flip, 1 - a, a), np.where(flip, 1 - b, b)
@@ -147,4 +148,4 @@ class Sight:
 
 def error_coloured(mesh: Mesh, reference: NDArray, most: float) -> Mesh:
     """``mesh`` with vertices coloured by their distance to ``reference`` (K, 3), from dark to bright at ``most``."""
-    return replace(mesh, colours=heat(distances(mesh.vertices, reference) / most))
+    return replace(mesh, colours=error_colours(distances(mesh.vertices, reference) / most))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from splat.camera import Camera
@@ -50,8 +51,9 @@ def draw(mesh: Mesh, camera: Camera) -> Drawn:
     corners = np.zeros((*hit.shape, 3), np.float32)
     rows, columns = np.nonzero(hit)
     z = depth[rows, columns].astype(np.float64)
-    there = np.stack([(columns + 0.5 - camera.cx) / camera.fx * z, (rows + 0.5 - camera.cy) / camera.fy * z, z], 1)
-    corners[rows, columns] = _barycentric(there, local[mesh.faces[face[rows, columns]]])
+    pixels = torch.from_numpy(np.stack([columns, rows], 1) + 0.5)
+    hits = camera.directions(pixels).numpy() * z[:, None]
+    corners[rows, columns] = _barycentric(hits, local[mesh.faces[face[rows, columns]]])
     return Drawn(depth, face, corners)
 
 
@@ -71,8 +73,8 @@ def _clip(points: NDArray, faces: NDArray, near: float) -> tuple[NDArray, NDArra
         a, b, c = (faces[rows, (odd + k) % 3] for k in range(3))
         cuts = []
         for other in (b, c):
-            share = (near - points[a, 2]) / (points[other, 2] - points[a, 2])
-            extra.append(points[a] + share[:, None] * (points[other] - points[a]))
+            fraction = (near - points[a, 2]) / (points[other, 2] - points[a, 2])
+            extra.append(points[a] + fraction[:, None] * (points[other] - points[a]))
             cuts.append(base + np.arange(len(rows)))
             base += len(rows)
         if hidden == 1:
