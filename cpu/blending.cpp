@@ -58,7 +58,7 @@ static_assert(BLOCK_W == 4, "a row of a block is a Quad");
 // later Gaussian can blend onto; pixels outside the image are finished from the start. Nothing branches on a pixel's
 // finishing: that happens at every pixel of a solid scene and is never foreseen.
 template <int CHANNELS>
-struct Canvas {
+struct BlockState {
     VF transmittance;
     VI stop;  // one past the place in the tile's list of the last Gaussian blended
     VF blended[CHANNELS];                // colour; depth, normal; square of the depth
@@ -78,18 +78,18 @@ SPLAT_INLINE Quad mean(Quad sum, Quad left) {
 }
 
 template <int CHANNELS>
-void write_pictures(Workspace& w, const Tile& tile, const Canvas<CHANNELS>* canvas) {
+void write_pictures(Workspace& w, const Tile& tile, const BlockState<CHANNELS>* states) {
     const Frame& f = w.frame;
     Finals finals(w, tile.index);
     for (int b = 0; b < BLOCKS; ++b) {
-        store(finals.transmittance + b * W, abs(canvas[b].transmittance));
-        store(finals.stop + b * W, canvas[b].stop);
-        if constexpr (CHANNELS > 3) store(finals.depth + b * W, canvas[b].blended[3]);
-        if constexpr (CHANNELS > 7) store(finals.square + b * W, canvas[b].blended[7]);
+        store(finals.transmittance + b * W, abs(states[b].transmittance));
+        store(finals.stop + b * W, states[b].stop);
+        if constexpr (CHANNELS > 3) store(finals.depth + b * W, states[b].blended[3]);
+        if constexpr (CHANNELS > 7) store(finals.square + b * W, states[b].blended[7]);
     }
     const float red = f.background[0], green = f.background[1], blue = f.background[2];
     visit_rows(tile, f.width, [&](int p, int64_t pixel, int n) {
-        const Canvas<CHANNELS>& c = canvas[p / W];
+        const BlockState<CHANNELS>& c = states[p / W];
         const auto quad = [&](const VF& plane) { return load_quad(reinterpret_cast<const float*>(&plane) + p % W); };
         const Quad left = load_quad(finals.transmittance + p);
         store_triples(f.rgb + 3 * pixel, quad(c.blended[0]) + left * red, quad(c.blended[1]) + left * green, quad(c.blended[2]) + left * blue, n);
@@ -109,14 +109,14 @@ void write_pictures(Workspace& w, const Tile& tile, const Canvas<CHANNELS>* canv
 template <int CHANNELS, bool WEIGHTS>
 void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
     constexpr bool LARGE = CHANNELS > 3;
-    Canvas<CHANNELS> canvas[BLOCKS];
+    BlockState<CHANNELS> states[BLOCKS];
     const VI column = iota() & set1(BLOCK_W - 1), row = iota() >> 2;
-    std::memset(canvas, 0, sizeof canvas);
+    std::memset(states, 0, sizeof states);
     uint64_t live = 0;  // blocks with a pixel not finished, as of the last look
     for (int b = 0; b < BLOCKS; ++b) {
         const int right = tile.width - b % BLOCK_COLUMNS * BLOCK_W, below = tile.height - b / BLOCK_COLUMNS * BLOCK_H;
         const VM inside = lt(column, set1(right)) & lt(row, set1(below));
-        canvas[b].transmittance = select(inside, set1(1.0f), set1(-1.0f));
+        states[b].transmittance = select(inside, set1(1.0f), set1(-1.0f));
         live |= static_cast<uint64_t>(any(inside)) << b;
     }
     for (int64_t start = tile.begin; start < tile.end && live != 0; start += BATCH) {
@@ -125,14 +125,14 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
         for (int i = 0; i < n; ++i) {
             if (i % LOOK_EVERY == LOOK_EVERY - 1)
                 for (uint64_t rest = live; rest != 0; rest &= rest - 1)
-                    if (!canvas[__builtin_ctzll(rest)].live()) live &= ~(rest & -rest);
+                    if (!states[__builtin_ctzll(rest)].live()) live &= ~(rest & -rest);
             const Local& g = batch[i];
-            const Relief relief = LARGE ? w.reliefs[g.gaussian] : Relief{};
+            const DepthNormal depth_normal = LARGE ? w.depth_normals[g.gaussian] : DepthNormal{};
             const Lanes lanes(g);
             VF total = zero();
             for (uint64_t rest = g.blocks & live; rest != 0; rest &= rest - 1) {
                 const int block = __builtin_ctzll(rest);
-                Canvas<CHANNELS>& c = canvas[block];
+                BlockState<CHANNELS>& c = states[block];
                 const Falloff s = falloff(g, lanes, block);
                 const VF before = c.transmittance;
                 const VF after = fma(-s.alpha, before, before);
@@ -140,12 +140,12 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
                 const VF weight = keep(on, s.alpha * before);
                 for (int k = 0; k < 3; ++k) c.blended[k] = fma(weight, set1(g.colour[k]), c.blended[k]);
                 if constexpr (LARGE) {
-                    c.blended[3] = fma(weight, set1(relief.depth), c.blended[3]);
-                    for (int k = 0; k < 3; ++k) c.blended[4 + k] = fma(weight, set1(relief.normal[k]), c.blended[4 + k]);
+                    c.blended[3] = fma(weight, set1(depth_normal.depth), c.blended[3]);
+                    for (int k = 0; k < 3; ++k) c.blended[4 + k] = fma(weight, set1(depth_normal.normal[k]), c.blended[4 + k]);
                     const VM crosses = on & lt(after, set1(0.5f)) & ge(before, set1(0.5f));
-                    c.median[0] = select(crosses, set1(relief.depth), c.median[0]);
+                    c.median[0] = select(crosses, set1(depth_normal.depth), c.median[0]);
                 }
-                if constexpr (CHANNELS > 7) c.blended[7] = fma(weight, set1(relief.depth * relief.depth), c.blended[7]);
+                if constexpr (CHANNELS > 7) c.blended[7] = fma(weight, set1(depth_normal.depth * depth_normal.depth), c.blended[7]);
                 if (WEIGHTS) total += weight;
                 c.transmittance = select(on, after, finished(before));
                 c.stop = select(on & s.seen, set1(g.position), c.stop);
@@ -153,7 +153,7 @@ void blend_tile(Workspace& w, const Tile& tile, Local* batch) {
             if (WEIGHTS) w.weights[g.pair] = sum(total);
         }
     }
-    write_pictures<CHANNELS>(w, tile, canvas);
+    write_pictures<CHANNELS>(w, tile, states);
 }
 
 // ---- backward ----
@@ -223,24 +223,25 @@ SPLAT_INLINE VF reciprocal(VF x) {
 // Back to front: transmittance is divided by 1 − α on the way, and `behind` only ever adds up. (Front to back with
 // behind = final − blended so far needs no stop places, but loses what is behind a nearly opaque pixel to rounding.)
 template <int CHANNELS, bool ABS>
-SPLAT_INLINE void blend_back(const Local& g, const Relief& relief, const Lanes& lanes, int block, Upstream<CHANNELS>& at, VF (&total)[16]) {
+SPLAT_INLINE void blend_back(const Local& g, const DepthNormal& depth_normal, const Lanes& lanes, int block,
+                             Upstream<CHANNELS>& at, VF (&total)[16]) {
     constexpr bool LARGE = CHANNELS > 3, SQUARE = CHANNELS > 7;
     const Falloff s = falloff(g, lanes, block);
     const VF alpha = keep(lt(set1(g.position - 1), at.stop), s.alpha);
     const VF ratio = alpha * reciprocal(1.0f - alpha);
-    VF shine = at.gradient[0] * g.colour[0];  // gradient · this Gaussian's own colour
-    for (int c = 1; c < 3; ++c) shine = fma(at.gradient[c], set1(g.colour[c]), shine);
+    VF radiance_dot = at.gradient[0] * g.colour[0];  // gradient · this Gaussian's own colour
+    for (int c = 1; c < 3; ++c) radiance_dot = fma(at.gradient[c], set1(g.colour[c]), radiance_dot);
     if constexpr (LARGE) {
-        shine = fma(at.gradient[3], set1(relief.depth), shine);
-        for (int c = 0; c < 3; ++c) shine = fma(at.gradient[4 + c], set1(relief.normal[c]), shine);
+        radiance_dot = fma(at.gradient[3], set1(depth_normal.depth), radiance_dot);
+        for (int c = 0; c < 3; ++c) radiance_dot = fma(at.gradient[4 + c], set1(depth_normal.normal[c]), radiance_dot);
     }
-    if constexpr (SQUARE) shine = fma(at.gradient[7], set1(relief.depth * relief.depth), shine);
+    if constexpr (SQUARE) radiance_dot = fma(at.gradient[7], set1(depth_normal.depth * depth_normal.depth), radiance_dot);
     const VF after = at.transmittance, behind = at.behind;
     const VF weight = ratio * after;
     at.transmittance = after + weight;  // before it
-    at.behind = fma(weight, shine, behind);
-    // α ∂L/∂α = α (T·shine − behind / (1 − α)) with T = after / (1 − α), where α is not clamped
-    const VF share = keep(le(s.raw, set1(ALPHA_MAX)), ratio * fma(after, shine, -behind));
+    at.behind = fma(weight, radiance_dot, behind);
+    // α ∂L/∂α = α (T·radiance_dot − behind / (1 − α)) with T = after / (1 − α), where α is not clamped
+    const VF share = keep(le(s.raw, set1(ALPHA_MAX)), ratio * fma(after, radiance_dot, -behind));
     for (int c = 0; c < 3; ++c) total[SUM_RED + c] = fma(weight, at.gradient[c], total[SUM_RED + c]);
     for (int c = 3; c < CHANNELS; ++c) total[SUM_DEPTH - 3 + c] = fma(weight, at.gradient[c], total[SUM_DEPTH - 3 + c]);
     const VF share_u = share * s.u, share_v = share * s.v;
@@ -280,7 +281,7 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
         for (int32_t position = stop - 1; position >= start; --position) {
             const Local& g = batch[position - start];
             float* out = w.pair_sums.data() + g.pair * SUMS;
-            const Relief relief = LARGE ? w.reliefs[g.gaussian] : Relief{};
+            const DepthNormal depth_normal = LARGE ? w.depth_normals[g.gaussian] : DepthNormal{};
             uint64_t live = 0;
             for (int k = 0; k < BLOCKS; k += W)
                 live |= static_cast<uint64_t>(to_bitmask(lt(set1(position), load(last_stop + k)))) << k;
@@ -293,7 +294,7 @@ void blend_tile_backward(Workspace& w, const Tile& tile, const PictureGradients&
             VF total[16] = {};
             for (; rest != 0; rest &= rest - 1) {
                 const int block = __builtin_ctzll(rest);
-                blend_back<CHANNELS, ABS>(g, relief, lanes, block, up[block], total);
+                blend_back<CHANNELS, ABS>(g, depth_normal, lanes, block, up[block], total);
             }
             sums<SUMS>(total, out);
         }

@@ -63,7 +63,7 @@ void project_group(Chunk& chunk, int64_t first) {
     store(x, print.x), store(y, print.y);
     store(m11, white.m11), store(m12, white.m12), store(m22, white.m22), store(peak, white.peak);
     store(depth, print.depth), store(extent_x, print.extent_x), store(extent_y, print.extent_y);
-    const bool relief = blended_channels(f) > 3;
+    const bool with_depth_normal = blended_channels(f) > 3;
     if (f.with_normal) {
         VF direction[3], axis[3], sign;
         find_normal(g, w.view, geometry, direction, axis, sign);
@@ -80,7 +80,7 @@ void project_group(Chunk& chunk, int64_t first) {
         Record& r = w.records[first + lane];
         r.x = x[lane], r.y = y[lane];
         r.white = {m11[lane], m12[lane], m22[lane], peak[lane]};
-        if (relief) w.reliefs[first + lane] = {depth[lane], {normal[0][lane], normal[1][lane], normal[2][lane]}};
+        if (with_depth_normal) w.depth_normals[first + lane] = {depth[lane], {normal[0][lane], normal[1][lane], normal[2][lane]}};
         chunk.keys[chunk.visible] = depth_key(depth[lane]);
         const int64_t touched = touch_tiles(r, extent_x[lane], extent_y[lane], w.tiles_x, f.width, f.height);
         w.first_pair[first + lane] = touched;
@@ -127,7 +127,7 @@ void project_all(Workspace& w) {
     const int64_t chunks = (f.count + CHUNK - 1) / CHUNK;
     w.records.reserve(f.count);
     w.colour_bits.reserve(f.count);
-    if (blended_channels(f) > 3) w.reliefs.reserve(f.count);
+    if (blended_channels(f) > 3) w.depth_normals.reserve(f.count);
     w.first_pair.reserve(f.count + 1);
     w.visible_bits.reserve(chunks * (CHUNK / 64));
     w.chunk_visible.reserve(chunks + 1);

@@ -87,7 +87,7 @@ Status backward(Workspace& w, const PictureGradients& gradients, Step& step) {
 
 template <class Visit>
 void visit_buffers(Workspace& w, Visit&& visit) {
-    visit(w.records), visit(w.reliefs), visit(w.colour_bits), visit(w.visible_bits), visit(w.first_pair), visit(w.chunk_visible), visit(w.chunk_pairs), visit(w.order);
+    visit(w.records), visit(w.depth_normals), visit(w.colour_bits), visit(w.visible_bits), visit(w.first_pair), visit(w.chunk_visible), visit(w.chunk_pairs), visit(w.order);
     visit(w.order_spare), visit(w.histogram), visit(w.tile_cursor), visit(w.tile_first), visit(w.entries), visit(w.weights);
     visit(w.finals), visit(w.pair_sums), visit(w.pose_sums);
 }

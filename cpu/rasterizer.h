@@ -60,7 +60,7 @@ struct Record {
 static_assert(sizeof(Record) == 64, "one cache line");
 
 // What only pictures of depth and normals need of it.
-struct Relief {
+struct DepthNormal {
     float depth, normal[3];
 };
 
@@ -85,7 +85,7 @@ struct Workspace {
     int64_t visible, pairs;
 
     Buffer<Record> records;          // by Gaussian; only rows of visible ones are written
-    Buffer<Relief> reliefs;          // likewise, with depth or normals
+    Buffer<DepthNormal> depth_normals;     // likewise, with depth or normals
     Buffer<uint8_t> colour_bits;     // likewise: channels that are not clamped at 0
     Buffer<uint64_t> visible_bits;   // by Gaussian, one bit each; whole chunks
     Buffer<int64_t> first_pair;      // by Gaussian, count + 1

@@ -1,4 +1,4 @@
-"""`Camera`: a pinhole view of the world, and camera paths around a scene."""
+"""`Camera`: a pinhole view of the world, from points to pixels and back."""
 
 import dataclasses
 import math
@@ -77,8 +77,8 @@ class Camera:
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixel positions (M, 2) and depths (M,) of world ``points`` (M, 3); meaningless where depth ≤ 0."""
-        pose = self.world_to_camera.to(points)
-        local = points @ pose[:3, :3].T + pose[:3, 3]
+        world_to_camera = self.world_to_camera.to(points)
+        local = points @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
         depth = local[:, 2]
         x = self.fx * local[:, 0] / depth + self.cx
         y = self.fy * local[:, 1] / depth + self.cy
@@ -130,8 +130,8 @@ class Camera:
         right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
         down = torch.linalg.cross(forward, right)
         rotation = torch.stack([right, down, forward])
-        pose = torch.eye(4, dtype=torch.float64)
-        pose[:3, :3] = rotation
-        pose[:3, 3] = -rotation @ position
+        world_to_camera = torch.eye(4, dtype=torch.float64)
+        world_to_camera[:3, :3] = rotation
+        world_to_camera[:3, 3] = -rotation @ position
         focal = 0.5 * height / math.tan(math.radians(fov_degrees) / 2)
-        return Camera(focal, focal, width / 2, height / 2, width, height, pose)
+        return Camera(focal, focal, width / 2, height / 2, width, height, world_to_camera)

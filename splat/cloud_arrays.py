@@ -1,4 +1,4 @@
-"""`Table`: a cloud as NumPy arrays, on which readers and writers work, so that converting files needs no PyTorch."""
+"""`GaussianArrays`: a cloud as NumPy arrays, the working form of readers and writers: conversion needs no PyTorch."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ FIELDS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
 
 @dataclass(frozen=True)
-class Table:
+class GaussianArrays:
     """N Gaussians with the fields of `GaussianCloud`, as arrays.
 
     Attributes:
@@ -44,9 +44,9 @@ class Table:
         return sh_basis.degree_of(self.sh.shape[1])
 
     @staticmethod
-    def of(cloud: "GaussianCloud") -> "Table":
+    def of(cloud: "GaussianCloud") -> "GaussianArrays":
         """The arrays of ``cloud``; on the CPU they share its memory."""
-        return Table(
+        return GaussianArrays(
             **{name: _array(getattr(cloud, name)) for name in FIELDS},
             extras={name: _array(tensor) for name, tensor in cloud.extras.items()},
         )
@@ -61,45 +61,45 @@ class Table:
         return GaussianCloud(**{name: getattr(tensors, name) for name in FIELDS}, extras=tensors.extras)
 
     @staticmethod
-    def empty(sh_degree: int = 0) -> "Table":
+    def empty(sh_degree: int = 0) -> "GaussianArrays":
         """No Gaussians."""
         shapes = ((0, 3), (0, 3), (0, 4), (0,), (0, (sh_degree + 1) ** 2, 3))
-        return Table(*(np.zeros(shape, np.float32) for shape in shapes))
+        return GaussianArrays(*(np.zeros(shape, np.float32) for shape in shapes))
 
-    def map(self, function: Callable[[np.ndarray], Any]) -> "Table":
+    def map(self, function: Callable[[np.ndarray], Any]) -> "GaussianArrays":
         """Apply ``function`` to every array, extras included."""
         extras = {name: function(array) for name, array in self.extras.items()}
-        return Table(*(function(getattr(self, name)) for name in FIELDS), extras)
+        return GaussianArrays(*(function(getattr(self, name)) for name in FIELDS), extras)
 
-    def replace(self, **changes: Any) -> "Table":
+    def replace(self, **changes: Any) -> "GaussianArrays":
         """A copy with some attributes exchanged."""
         return dataclasses.replace(self, **changes)
 
-    def select(self, rows: np.ndarray | slice) -> "Table":
+    def select(self, rows: np.ndarray | slice) -> "GaussianArrays":
         """The rows named by a boolean mask (N,), an index array or a slice, in that order."""
         return self.map(lambda array: array[rows])
 
     @staticmethod
-    def concat(tables: Sequence["Table"]) -> "Table":
+    def concat(tables: Sequence["GaussianArrays"]) -> "GaussianArrays":
         """All rows of ``tables``. Lower SH degrees are padded with zeros; extras must be common to all to survive."""
         if len(tables) == 1:
             return tables[0]
         degree = max(table.sh_degree for table in tables)
         tables = [table.with_sh_degree(degree) for table in tables]
         common = [name for name in tables[0].extras if all(name in table.extras for table in tables)]
-        return Table(
+        return GaussianArrays(
             *(np.concatenate([getattr(table, name) for table in tables]) for name in FIELDS),
             {name: np.concatenate([table.extras[name] for table in tables]) for name in common},
         )
 
-    def with_sh_degree(self, degree: int) -> "Table":
+    def with_sh_degree(self, degree: int) -> "GaussianArrays":
         """Cut (a view) or zero-pad the SH to ``degree``."""
         k, have = (degree + 1) ** 2, self.sh.shape[1]
         if k <= have:
             return self.replace(sh=self.sh[:, :k])
         return self.replace(sh=np.pad(self.sh, ((0, 0), (0, k - have), (0, 0))))
 
-    def transform(self, rotation: np.ndarray, translation: np.ndarray, scale: float) -> "Table":
+    def transform(self, rotation: np.ndarray, translation: np.ndarray, scale: float) -> "GaussianArrays":
         """Apply the similarity x → scale · R x + t to centres, axes and view-dependent colour.
 
         Args:

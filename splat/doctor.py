@@ -3,7 +3,6 @@
 import importlib.metadata
 import io
 import math
-import os
 import platform
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from splat.errors import InputError
+from splat.machine import usable_cores
 
 State = Literal["ok", "absent", "broken"]
 
@@ -67,13 +67,6 @@ def machine() -> list[Finding]:
     few = "less than 1 GB is tight for a training run; free some space" if disk < 1e9 else None
     findings.append(Finding("disk", "ok", f"{disk / 1e9:.1f} GB free in {Path.cwd()}", few))
     return findings
-
-
-def usable_cores() -> int:
-    """Cores that the operating system lets this process use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor_name() -> str:

@@ -14,7 +14,7 @@ def describe() -> dict[str, str]:
 
     facts = {
         "Processor": processor(),
-        "Cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+        "Cores": str(usable_cores()),
         "Memory": memory(),
         "Graphics": torch.cuda.get_device_name() if torch.cuda.is_available() else "none used",
         "System": f"{platform.system()} {platform.release()}",
@@ -23,6 +23,11 @@ def describe() -> dict[str, str]:
         "splat": splat.__version__,
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def usable_cores() -> int:
+    """How many cores the operating system lets this process use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

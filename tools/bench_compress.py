@@ -24,7 +24,7 @@ import torch
 from splat import compression, formats
 from splat.cli.inputs import open_scene, open_subject
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.compression.finetuning.fine_tuner import Recovery, photos, usual_rates
 from splat.compression.methods import neuralgs, self_organizing_grid, vector_quantization, vectree
 from splat.compression.rate_control.judge import by_photos, by_renders
@@ -140,7 +140,8 @@ def codebooks(paths: list[Path], options) -> None:
     cloud, scene, drawing, judge, before = run_of(paths[0])
     scores = compression.significance(cloud, scene_views(scene), antialiased=drawing.antialiased)
     places = sum(
-        container.sizes(container.encode(Table.of(cloud), quality=60.0))[name] for name in ("position", "opacity")
+        container.sizes(container.encode(GaussianArrays.of(cloud), quality=60.0))[name]
+        for name in ("position", "opacity")
     )
     for name, groups, paper in (
         ("k-means codebooks", vector_quantization.compact3d(cloud), "Compact3D 40×"),
@@ -196,7 +197,7 @@ def speed(_, options) -> None:
         result = work()
         return time.perf_counter() - start, result
 
-    wrote, data = timed(lambda: container.encode(Table.of(cloud)))
+    wrote, data = timed(lambda: container.encode(GaussianArrays.of(cloud)))
     read, _ = timed(lambda: container.decode(data, Path("a.splatz")))
     row(f"{n:,} Gaussians, SH 3", "encode < 3 min, decode < 5 s", "–", f"{wrote:.1f} s, {read:.1f} s")
     if options.sort:

@@ -96,19 +96,19 @@ def ours(cloud: GaussianCloud, camera: Camera, photo: torch.Tensor, repeats: int
     kept: dict[str, object] = {}
 
     def forward(_: int) -> None:
-        kept["rendering"], kept["context"] = cuda.forward(cloud, camera, options, weights=False)
+        kept["rendering"], kept["context"] = cuda.forward(cloud, camera, options)
 
     def backward(_: int) -> None:
         cuda.backward(kept["context"], ImageGradients(rgb=kept["rendering"].rgb))
 
     def step(number: int) -> None:
         kept.clear()
-        rendering, context = cuda.forward(cloud, camera, options, weights=False)
+        rendering, context = cuda.forward(cloud, camera, options)
         _, gradient = compare_images(rendering.rgb, photo, None, 0.2, True)
         cuda.backward_adam(context, ImageGradients(rgb=gradient), state, AdamHyper(number, **RATES))
 
     found = measured({"forward": forward, "backward": backward, "step": step}, repeats, before)
-    found["pairs"] = int(cuda.forward(cloud, camera, options, weights=False)[1].ranges.max())
+    found["pairs"] = int(cuda.forward(cloud, camera, options)[1].ranges.max())
     return found
 
 

@@ -155,7 +155,7 @@ def measure(cloud: GaussianCloud, view: Camera, repeats: int) -> dict[str, Any]:
     work: dict[str, Any] = {}
     for repeat in range(WARM_UP + repeats):
         begin = time.perf_counter()
-        rendering, context = cpu.forward(cloud, view, options, weights=False)
+        rendering, context = cpu.forward(cloud, view, options)
         rendered = time.perf_counter()
         loss = image_loss(rendering.rgb, target)
         compared = time.perf_counter()
@@ -166,7 +166,7 @@ def measure(cloud: GaussianCloud, view: Camera, repeats: int) -> dict[str, Any]:
         if repeat == 0:  # the first one pays for fresh memory
             work["visible"], work["tile_pairs"] = context.workspace.counts()
             del rendering, context
-            rendering, context = cpu.forward(cloud, view, options, weights=False)
+            rendering, context = cpu.forward(cloud, view, options)
             work["contributing"], work["evaluated"] = count_work(context)
             work["workspace_bytes"] = context.workspace.nbytes()
         inside = context.workspace.seconds()

@@ -26,7 +26,7 @@ import torch
 
 from splat import formats
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import FIELDS, Table
+from splat.cloud_arrays import FIELDS, GaussianArrays
 from splat.errors import InputError
 from splat.formats.splatz import container
 from splat.formats.usd import reader_process, usd
@@ -127,7 +127,7 @@ def reseal(data: bytes) -> bytes:
     return bytes(raw)
 
 
-def valid(table: Table) -> bool:
+def valid(table: GaussianArrays) -> bool:
     """Whether ``table`` keeps the promises of its type (the constructor of `GaussianCloud` checks most)."""
     return len(table.cloud()) == len(table) and all(getattr(table, name).dtype == np.float32 for name in FIELDS)
 
@@ -147,7 +147,7 @@ def fuzz(name: str, cases: int, seed: int, keep: Path) -> dict[str, float]:
             sources.append((path, path.read_bytes()))
         if name == "splatz":  # version 4
             path = folder / "c.splatz"
-            table = Table.of(sample_cloud())
+            table = GaussianArrays.of(sample_cloud())
             path.write_bytes(container.encode(table, detail=np.arange(len(table)) % 8 - 4))
             sources.append((path, path.read_bytes()))
         if name == "usd":  # limits itself
@@ -251,7 +251,7 @@ def extract_in_fork(path: Path, out: Path) -> tuple[int, str]:
 
 _child_grown = 0
 _sound: list[Path] = []
-SAMPLE_BYTES = Table.of(sample_cloud()).sh.nbytes * 59 // 48
+SAMPLE_BYTES = GaussianArrays.of(sample_cloud()).sh.nbytes * 59 // 48
 
 
 class Hang(Exception):

@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -78,12 +79,13 @@ def stage_clock(setup: Setup, clock: Clock) -> Iterator[Callable[[], dict[str, f
 
     places = (
         ("photo", setup.cache, "get"),
-        ("drawing", setup.backend, "forward"),
         ("loss", trainer, "picture_loss"),
         ("update", trainer, "update"),
         ("noise", trainer, "add_noise"),
         ("strategy", setup.strategy, "refine"),
     )
+    backend = replace(setup.backend, forward=timed("drawing", setup.backend.forward))
+    object.__setattr__(setup, "backend", backend)  # frozen
     with ExitStack() as stack:
         for stage, owner, name in places:
             call = timed(stage, getattr(owner, name))

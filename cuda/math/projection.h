@@ -3,7 +3,7 @@
 // The centre goes to t = R μ + T, the covariance Σ = Q diag(s²) Qᵀ to Σ₂ = U Uᵀ + blur·I with U = J R Q diag(s) and J the
 // linearised pinhole at t (Zwicker et al., EWA splatting, 2001). Far outside the image J is taken at the nearest slope
 // within a margin of 0.3·tan(half field of view). Determinants are sums of squared minors of U (Cauchy–Binet): they do
-// not cancel, also for long needles.
+// not cancel, also for very elongated Gaussians.
 #pragma once
 
 #include "base.h"

@@ -16,7 +16,7 @@ from splat.errors import InputError
 from splat.text import amount
 
 if TYPE_CHECKING:
-    from splat.cloud_arrays import Table
+    from splat.cloud_arrays import GaussianArrays
     from splat.formats import Format
 
 Vector = tuple[float, float, float]
@@ -126,7 +126,7 @@ def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
 def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Format") -> None:
     """Read, join, edit and write one cloud, and say what came out."""
     from splat import formats
-    from splat.cloud_arrays import Table
+    from splat.cloud_arrays import GaussianArrays
 
     values = dict(format_option(chosen, text) for text in options.option)
     if options.spz_version is not None:
@@ -144,7 +144,7 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
         from splat.formats.ply.ply import has_normals
 
         values["normals"] = any(source.suffix.lower() == ".ply" and has_normals(source) for source in sources)
-    cloud = Table.concat([cloud for cloud, _ in read])
+    cloud = GaussianArrays.concat([cloud for cloud, _ in read])
     del read  # the parts of a joined cloud are needed no more
     with waiting(f"editing {len(cloud):,} Gaussians"):
         cloud, dropped = edit(cloud, options)
@@ -156,19 +156,19 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
     print(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
 
 
-def read_source(path: Path, max_degree: int) -> tuple["Table", bool]:
+def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
     """A cloud with SH up to ``max_degree`` from a file, a folder or a run, and whether it has the antialiased mark."""
     from splat import formats
-    from splat.cloud_arrays import Table
+    from splat.cloud_arrays import GaussianArrays
 
     if path.is_dir() and not any((path / name).is_file() for name in LOOSE):
         subject = open_subject(path)
-        return Table.of(subject.cloud), subject.antialiased
+        return GaussianArrays.of(subject.cloud), subject.antialiased
     found = formats.recognise(require(path, "file or folder"))
     return formats.read_table(path, found.name, max_degree), bool(found.function("antialiased")(path))
 
 
-def edit(cloud: "Table", options: Convert) -> tuple["Table", int]:
+def edit(cloud: "GaussianArrays", options: Convert) -> tuple["GaussianArrays", int]:
     """Apply what the command line asks for; returns the cloud and how many broken Gaussians were left out."""
     import numpy as np
 
@@ -199,7 +199,7 @@ def edit(cloud: "Table", options: Convert) -> tuple["Table", int]:
     return cloud, dropped
 
 
-def move(cloud: "Table", options: Convert) -> "Table":
+def move(cloud: "GaussianArrays", options: Convert) -> "GaussianArrays":
     """Apply --transform, --scale, --rotate and --translate, in this order, as one similarity."""
     if all(value is None for value in (options.transform, options.scale, options.rotate, options.translate)):
         return cloud

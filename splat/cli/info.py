@@ -14,7 +14,7 @@ from splat.cli.spinner import waiting
 from splat.text import amount, duration
 
 if TYPE_CHECKING:
-    from splat.cloud_arrays import Table
+    from splat.cloud_arrays import GaussianArrays
 
 QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
 
@@ -77,7 +77,7 @@ def cloud_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def cloud_statistics(cloud: "Table") -> dict[str, list[float]]:
+def cloud_statistics(cloud: "GaussianArrays") -> dict[str, list[float]]:
     """Quantiles (as in QUANTILES) of what makes the shape of a cloud."""
     import numpy as np
 

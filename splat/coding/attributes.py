@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import FIELDS, Table
+from splat.cloud_arrays import FIELDS, GaussianArrays
 from splat.coding.parallel import each, pieces
 from splat.errors import InputError
 
@@ -13,7 +13,7 @@ MIN_ALPHA = 1e-6
 SQRT2 = 2**0.5
 
 
-def broken(table: Table) -> np.ndarray:
+def broken(table: GaussianArrays) -> np.ndarray:
     """(N,) mask of Gaussians that mean nothing: NaN anywhere, or infinite where infinity has no sense.
 
     Infinite opacity logits mean 0 and 1, and a log scale of -inf means flat, so that these are not broken.
@@ -36,7 +36,7 @@ def broken(table: Table) -> np.ndarray:
     return bad
 
 
-def finite(table: Table) -> np.ndarray:
+def finite(table: GaussianArrays) -> np.ndarray:
     """(N,) mask of Gaussians without any NaN or infinity."""
     good = np.ones(len(table), bool)
     for name in FIELDS:
@@ -45,7 +45,7 @@ def finite(table: Table) -> np.ndarray:
     return good
 
 
-def prepare(table: Table, path: Path, max_degree: int = 4) -> Table:
+def prepare(table: GaussianArrays, path: Path, max_degree: int = 4) -> GaussianArrays:
     """``table`` in float32 with SH up to ``max_degree``, for a format that cannot hold NaN.
 
     Raises InputError when Gaussians are ``broken``.
@@ -60,7 +60,7 @@ def prepare(table: Table, path: Path, max_degree: int = 4) -> Table:
     return table.with_sh_degree(max_degree) if table.sh_degree > max_degree else table
 
 
-def without_zero_bands(table: Table) -> Table:
+def without_zero_bands(table: GaussianArrays) -> GaussianArrays:
     """``table`` without the highest SH bands that are zero everywhere: they cost bytes and say nothing."""
     degree = table.sh_degree
     while degree and not any(table.sh[rows, degree * degree :].any() for rows in pieces(len(table))):
@@ -73,7 +73,7 @@ def to_uint(values: np.ndarray, top: int, dtype: type = np.uint8) -> np.ndarray:
     return np.clip(np.rint(values), 0, top).astype(dtype)
 
 
-def alphas(table: Table) -> np.ndarray:
+def alphas(table: GaussianArrays) -> np.ndarray:
     """(N,) opacities in [0, 1], float32."""
     with np.errstate(over="ignore"):
         return 1 / (1 + np.exp(-table.logit_opacities))
@@ -90,13 +90,13 @@ def byte_logits(codes: np.ndarray) -> np.ndarray:
     return logits(np.arange(256) / 255)[codes]
 
 
-def scales(table: Table) -> np.ndarray:
+def scales(table: GaussianArrays) -> np.ndarray:
     """(N, 3) linear standard deviations, float32, none infinite."""
     with np.errstate(over="ignore"):
         return np.minimum(np.exp(table.log_scales), np.finfo(np.float32).max)
 
 
-def unit_quats(table: Table) -> np.ndarray:
+def unit_quats(table: GaussianArrays) -> np.ndarray:
     """(N, 4) float32 unit quaternions w x y z; a zero quaternion becomes the identity."""
     quats = table.quats
     with np.errstate(over="ignore", under="ignore"):

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, unit_quats
 from splat.coding.parallel import each, pieces
 from splat.errors import InputError
@@ -21,7 +21,7 @@ COLOR_WEIGHT = 2.0
 _P = 1.6075  # Thomsen's exponent for the surface area of an ellipsoid
 
 
-def decimate(table: Table, count: int) -> Table:
+def decimate(table: GaussianArrays, count: int) -> GaussianArrays:
     """``table`` merged down to ``count`` Gaussians; extras are dropped where rows were merged, so always.
 
     Raises InputError when ``count`` is not positive.
@@ -34,11 +34,11 @@ def decimate(table: Table, count: int) -> Table:
         first, second = _pairs(table, mass, min(len(table) - count, math.ceil(ROUND * len(table))))
         keep = np.ones(len(table), bool)
         keep[first] = keep[second] = False
-        table = Table.concat([table.select(keep), _merge(table, mass, first, second)])
+        table = GaussianArrays.concat([table.select(keep), _merge(table, mass, first, second)])
     return table
 
 
-def _mass(table: Table) -> np.ndarray:
+def _mass(table: GaussianArrays) -> np.ndarray:
     """(N,) float64 opacity times surface area."""
     return alphas(table) * _area(np.exp(np.clip(table.log_scales.astype(np.float64), -30, 30))) + 1e-30
 
@@ -49,7 +49,7 @@ def _area(s: np.ndarray) -> np.ndarray:
     return 4 * math.pi * np.power(products, _P).mean(1) ** (1 / _P)
 
 
-def _pairs(table: Table, mass: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(table: GaussianArrays, mass: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """Up to ``wanted`` disjoint pairs of neighbours, at least one, the most alike first."""
     from scipy.spatial import cKDTree
 
@@ -93,7 +93,7 @@ def _matching(low: np.ndarray, high: np.ndarray, n: int, wanted: int) -> tuple[n
     return pairs[1], pairs[2]
 
 
-def _cost(table: Table, mass: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+def _cost(table: GaussianArrays, mass: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """(E,) what a merge changes: mass × (relative growth of the covariance's volume + colour difference)."""
     weight = mass[i] / (mass[i] + mass[j])
     _, covariance = _moments(table, i, j, weight)
@@ -113,7 +113,7 @@ def _log_determinant(m: np.ndarray) -> np.ndarray:
         return np.maximum(np.nan_to_num(np.log(first) + np.log(second) + np.log(third), nan=-100.0), -100)
 
 
-def _covariances(table: Table) -> np.ndarray:
+def _covariances(table: GaussianArrays) -> np.ndarray:
     """(N, 3, 3) float64."""
     w, x, y, z = unit_quats(table).astype(np.float64).T
     axes = np.array([
@@ -124,7 +124,7 @@ def _covariances(table: Table) -> np.ndarray:
     return np.einsum("ikn,jkn->nij", axes, axes)
 
 
-def _moments(table: Table, i: np.ndarray, j: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(table: GaussianArrays, i: np.ndarray, j: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (M, 3) and covariance (M, 3, 3) of pairs whose first has the share ``weight``."""
     thin = table.replace(sh=table.sh[:, :1])
     one, two, w = thin.select(i), thin.select(j), weight[:, None]
@@ -134,7 +134,7 @@ def _moments(table: Table, i: np.ndarray, j: np.ndarray, weight: np.ndarray) -> 
     return two.means + w * between, covariance
 
 
-def _merge(table: Table, mass: np.ndarray, i: np.ndarray, j: np.ndarray) -> Table:
+def _merge(table: GaussianArrays, mass: np.ndarray, i: np.ndarray, j: np.ndarray) -> GaussianArrays:
     weight = mass[i] / (mass[i] + mass[j])
     mean, covariance = _moments(table, i, j, weight)
     values, vectors = np.linalg.eigh(covariance)
@@ -142,7 +142,7 @@ def _merge(table: Table, mass: np.ndarray, i: np.ndarray, j: np.ndarray) -> Tabl
     log_scales = np.log(np.maximum(values, 1e-24)) / 2
     opacity = np.clip((mass[i] + mass[j]) / _area(np.exp(log_scales)), 1e-6, 1 - 1e-6)
     w, kind = weight[:, None, None].astype(table.sh.dtype), table.means.dtype
-    return Table(
+    return GaussianArrays(
         mean.astype(kind),
         log_scales.astype(kind),
         _quaternions(vectors).astype(kind),

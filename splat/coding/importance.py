@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas
 
 # Mixed steps compress less well than one step; below this ratio of weighted errors they still win.
 WORTH_IT = 0.4
 
 
-def importance(table: Table, spread: float) -> np.ndarray:
+def importance(table: GaussianArrays, spread: float) -> np.ndarray:
     """(N,) float64 weights around 1: opacity times the largest face a Gaussian can show, within [1/spread, spread]."""
     if len(table) == 0:
         return np.zeros(0)

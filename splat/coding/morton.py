@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas
 from splat.coding.parallel import each, pieces
 
@@ -32,7 +32,7 @@ def spread_bits(bits: np.ndarray) -> np.ndarray:
     return bits
 
 
-def visibility(table: Table) -> np.ndarray:
+def visibility(table: GaussianArrays) -> np.ndarray:
     """(N,) order with the largest volume times opacity first: what progressive viewers should get early."""
     score = table.log_scales.sum(1) + np.log(np.maximum(alphas(table), np.float32(1e-30)))
     bits = score.astype(np.float32).view(np.uint32)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from splat.machine import usable_cores
+
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -20,11 +22,6 @@ CHUNK = 1 << 16
 BLOCK = 1 << 13
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def pieces(count: int, size: int = CHUNK) -> list[slice]:
     """``count`` rows cut into slices of ``size``."""
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
@@ -32,7 +29,7 @@ def pieces(count: int, size: int = CHUNK) -> list[slice]:
 
 def each(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     """``[work(item) for item in items]``, on several threads when there are several items."""
-    if len(items) < 2 or cores() < 2:
+    if len(items) < 2 or usable_cores() < 2:
         return [work(item) for item in items]
     with pool() as threads:
         return list(threads.map(work, items))
@@ -43,7 +40,7 @@ def pool() -> Iterator["ThreadPoolExecutor"]:
     """A thread per core."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(cores()) as threads:
+    with ThreadPoolExecutor(usable_cores()) as threads:
         yield threads
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import broken
 from splat.compression.finetuning.finetune import distill, finetune
 from splat.compression.methods.prune import prune, prune_below
@@ -99,7 +99,7 @@ def compress(
     """
     _check(fidelity, size, ratio, max_drop, scene)
     options = options or RenderOptions()
-    bad = torch.from_numpy(broken(Table.of(cloud))).to(cloud.device)
+    bad = torch.from_numpy(broken(GaussianArrays.of(cloud))).to(cloud.device)
     cloud = cloud.select(~bad).detach().to("cpu", torch.float32).replace(extras={})
     plain = 1500 + len(cloud) * 4 * (14 + 3 * cloud.sh.shape[1])
     cloud = cloud if bool(cloud.sh[:, 1:].any()) else cloud.with_sh_degree(0)

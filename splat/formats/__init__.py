@@ -11,7 +11,7 @@ from splat.errors import InputError
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
-    from splat.cloud_arrays import Table
+    from splat.cloud_arrays import GaussianArrays
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Format:
         return getattr(import_module(f"splat.formats.{self.module}"), name)
 
     @property
-    def read(self) -> Callable[[Path], "Table"]:
+    def read(self) -> Callable[[Path], "GaussianArrays"]:
         return self.function("read")
 
     @property
@@ -155,7 +155,7 @@ def recognise(path: str | Path) -> Format:
     return by_suffix(path)
 
 
-def read_table(path: str | Path, format: str | None = None, max_degree: int = 4) -> "Table":
+def read_table(path: str | Path, format: str | None = None, max_degree: int = 4) -> "GaussianArrays":
     """As `read`, but as NumPy arrays, which needs no PyTorch, and with SH up to ``max_degree``."""
     path = Path(path)
     if not path.exists():
@@ -170,7 +170,7 @@ def read_table(path: str | Path, format: str | None = None, max_degree: int = 4)
         ) from error
 
 
-def write_table(table: "Table", path: str | Path, format: str | None = None, **options: Any) -> None:
+def write_table(table: "GaussianArrays", path: str | Path, format: str | None = None, **options: Any) -> None:
     """As `write`, from NumPy arrays."""
     path = Path(path)
     chosen = find(format) if format else by_suffix(path)
@@ -197,6 +197,6 @@ def write(cloud: "GaussianCloud", path: str | Path, format: str | None = None, *
 
     Raises InputError for an unknown suffix or option, or a cloud the format cannot hold.
     """
-    from splat.cloud_arrays import Table
+    from splat.cloud_arrays import GaussianArrays
 
-    write_table(Table.of(cloud), path, format, **options)
+    write_table(GaussianArrays.of(cloud), path, format, **options)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 
 # The frame of this package and of every `.ply`: OpenCV's and COLMAP's.
 HOME = "RDF"
@@ -23,7 +23,7 @@ def change(source: str, target: str) -> np.ndarray:
     return home[1] @ home[0].T
 
 
-def convert(table: Table, source: str, target: str) -> Table:
+def convert(table: GaussianArrays, source: str, target: str) -> GaussianArrays:
     """The same Gaussians with coordinates in ``target`` instead of ``source``.
 
     Frames of other handedness are mirror images; each Gaussian is symmetric under a flip of its own axes, so that a
@@ -47,7 +47,7 @@ _ODD = (
 )  # fmt: skip
 
 
-def _flip(table: Table, signs: tuple[float, float, float]) -> Table:
+def _flip(table: GaussianArrays, signs: tuple[float, float, float]) -> GaussianArrays:
     """Negate axes, exactly: a mirror, or half a turn.
 
     With the matrix D of the signs, the axes D R = (D R D) D: the last D is a symmetry of the Gaussian, and D R D

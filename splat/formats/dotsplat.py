@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, byte_logits, prepare, scales, to_uint, unit_quats
 from splat.coding.limits import check_claim
 from splat.coding.morton import visibility
@@ -23,7 +23,7 @@ RECORD = np.dtype([("center", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4),
 MIN_SCALE = 1e-30
 
 
-def read(path: Path) -> Table:
+def read(path: Path) -> GaussianArrays:
     """Read ``path``. Raises InputError when its size is no multiple of 32 bytes."""
     size = path.stat().st_size
     if size % RECORD.itemsize:
@@ -33,23 +33,23 @@ def read(path: Path) -> Table:
     return decode(rows["center"], rows["scale"], rows["rgba"], rows["quat"] / np.float32(128) - 1)
 
 
-def decode(center: np.ndarray, scale: np.ndarray, rgba: np.ndarray, quats: np.ndarray) -> Table:
+def decode(center: np.ndarray, scale: np.ndarray, rgba: np.ndarray, quats: np.ndarray) -> GaussianArrays:
     """A cloud of degree 0 from linear scales, 8-bit RGBA and quaternions w x y z."""
     # No unit quaternion is all zero; damaged files may hold one.
     quats = np.where((quats == 0).all(1, keepdims=True), np.float32([1, 0, 0, 0]), quats)
     with np.errstate(invalid="ignore", over="ignore"):
         log_scales = np.log(np.maximum(scale.astype(np.float32), np.float32(MIN_SCALE)))
     sh = (rgba[:, None, :3] / np.float32(255) - np.float32(0.5)) / np.float32(C0)
-    return Table(np.ascontiguousarray(center, np.float32), log_scales, quats, byte_logits(rgba[:, 3]), sh)
+    return GaussianArrays(np.ascontiguousarray(center, np.float32), log_scales, quats, byte_logits(rgba[:, 3]), sh)
 
 
-def encode_rgba(table: Table) -> np.ndarray:
+def encode_rgba(table: GaussianArrays) -> np.ndarray:
     """(N, 4) bytes: base colour and opacity, rounded to the nearest."""
     rgb = table.sh[:, 0] * np.float32(C0) + np.float32(0.5)
     return to_uint(np.concatenate([rgb, alphas(table)[:, None]], 1) * np.float32(255), 255)
 
 
-def write(table: Table, path: Path, *, reorder: bool = True) -> None:
+def write(table: GaussianArrays, path: Path, *, reorder: bool = True) -> None:
     """Write ``table``; SH beyond the base colour is lost, as the format has no place for it.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import prepare, scales, unit_quats
 from splat.coding.limits import check_claim
 from splat.coding.morton import morton
@@ -72,7 +72,7 @@ def _sh_columns(degree: int) -> np.ndarray:
     return np.array(places, np.intp).reshape(-1, 3)
 
 
-def read(path: Path) -> Table:
+def read(path: Path) -> GaussianArrays:
     """Read ``path`` at any compression level."""
     data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < HEADER.itemsize:
@@ -96,10 +96,10 @@ def read(path: Path) -> Table:
         part, start = _read_section(path, data, start, header, section)
         if len(part):
             found.append(part)
-    return Table.concat(found) if found else Table.empty()
+    return GaussianArrays.concat(found) if found else GaussianArrays.empty()
 
 
-def _read_section(path: Path, data: np.ndarray, start: int, header, section) -> tuple[Table, int]:
+def _read_section(path: Path, data: np.ndarray, start: int, header, section) -> tuple[GaussianArrays, int]:
     level, degree, count = int(header["level"]), int(section["degree"]), int(section["count"])
     if degree > 2 or count > section["max_count"]:
         raise InputError(f"{path}: a section claims SH degree {degree} for {count:,} Gaussians; the file is damaged")
@@ -145,7 +145,7 @@ def _dequantize(path: Path, tables: np.ndarray, section, center: np.ndarray) -> 
     return centers[bucket] + (center - reach) * np.float32(float(section["block"]) / 2 / reach)
 
 
-def write(table: Table, path: Path, *, level: int = 0) -> None:
+def write(table: GaussianArrays, path: Path, *, level: int = 0) -> None:
     """Write ``table`` (SH up to degree 2) as one section.
 
     Args:

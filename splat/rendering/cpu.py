@@ -18,6 +18,7 @@ from splat.errors import BackendError, InputError
 from splat.native import cpu_library
 from splat.ops.adam import AdamHyper
 from splat.rendering import cpu_structs as library
+from splat.rendering.backend import Backend, probe
 from splat.rendering.fused_step import Moments, Statistics, StepResult
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
 
@@ -36,36 +37,23 @@ class Context:
 
 def check() -> str | None:
     """None when the core is installed and draws a test Gaussian right, else the sentence saying what is missing."""
-    from splat.rendering.backends import probe
-
     try:
-        found = probe(_self(), "cpu")
+        fault = probe(BACKEND)
     except (BackendError, InputError) as error:
         return str(error)
-    return None if found is None else f"the CPU core ({cpu_library.variant()}) does not work here: {found}"
-
-
-def _self() -> Any:
-    import sys
-
-    return sys.modules[__name__]
+    return None if fault is None else f"the CPU core ({cpu_library.variant()}) does not work here: {fault}"
 
 
 def forward(
-    cloud: GaussianCloud,
-    camera: Camera,
-    options: RenderOptions,
-    pose: Tensor | None = None,
-    weights: bool = True,
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor | None = None
 ) -> tuple[Rendering, Context]:
-    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
+    """Render ``cloud``; ``world_to_camera`` (4, 4) replaces the camera's own.
 
     A float32 contiguous cloud on the CPU is read in place: leave it alone until the backward pass is done.
-
-    Args:
-        weights: also sum each Gaussian's blending weights; without, `Rendering.weights` is None and the pass faster.
     """
-    pose = (camera.world_to_camera if pose is None else pose).detach().to("cpu", torch.float64)
+    world_to_camera = (
+        (camera.world_to_camera if world_to_camera is None else world_to_camera).detach().to("cpu", torch.float64)
+    )
     source, cloud = cloud, _readable(cloud)
     n, bands = len(cloud), cloud.sh.shape[1]
     degree = cloud.sh_degree if options.sh_degree is None else min(options.sh_degree, cloud.sh_degree)
@@ -75,14 +63,14 @@ def forward(
     normal = torch.empty(*shape, 3) if options.normal else None
     square = torch.empty(shape) if options.square_depth else None
     radii, means2d = torch.empty(n, dtype=torch.int32), torch.empty(n, 2)
-    sums = torch.empty(n) if weights else None
+    sums = torch.empty(n) if options.weights else None
     frame = library.Frame(
         count=n,
         **_pointers(cloud),
         sh_bands=bands,
         sh_degree=degree,
-        rotation=(ctypes.c_float * 9)(*pose[:3, :3].flatten().tolist()),
-        translation=(ctypes.c_float * 3)(*pose[:3, 3].tolist()),
+        rotation=(ctypes.c_float * 9)(*world_to_camera[:3, :3].flatten().tolist()),
+        translation=(ctypes.c_float * 3)(*world_to_camera[:3, 3].tolist()),
         fx=camera.fx,
         fy=camera.fy,
         cx=camera.cx,
@@ -95,7 +83,7 @@ def forward(
         antialiased=options.antialiased,
         with_depth=options.depth,
         with_normal=options.normal,
-        with_weights=weights,
+        with_weights=options.weights,
         with_square=options.square_depth,
         rgb=cpu_library.pointer(rgb),
         alpha=cpu_library.pointer(alpha),
@@ -120,7 +108,7 @@ def forward(
 
 
 def backward(context: Context, grads: ImageGradients, absgrad: bool = True) -> CloudGradients:
-    """Gradients for every cloud tensor and the pose. May be called again on the same context.
+    """Gradients for every cloud tensor and ``world_to_camera``. May be called again on the same context.
 
     Args:
         absgrad: also sum absolute per-pixel shares; without it `CloudGradients.means2d_abs` stays zero.
@@ -134,7 +122,9 @@ def backward(context: Context, grads: ImageGradients, absgrad: bool = True) -> C
         means2d_abs=cpu_library.pointer(means2d_abs) if absgrad else None,
     )
     _run_backward(context, grads, step)
-    found = CloudGradients(**out, pose=_pose(step), means2d=means2d, means2d_abs=means2d_abs)
+    found = CloudGradients(
+        **out, world_to_camera=_world_to_camera_gradient(step), means2d=means2d, means2d_abs=means2d_abs
+    )
     source = context.source
     if source.dtype == torch.float32 and source.device.type == "cpu":
         return found
@@ -190,7 +180,7 @@ def backward_adam(
     )
     _run_backward(context, grads, step)
     names = tuple(name for i, name in enumerate(FIELDS) if step.nonfinite >> i & 1)
-    return StepResult(pose=_pose(step), nonfinite=names)
+    return StepResult(world_to_camera=_world_to_camera_gradient(step), nonfinite=names)
 
 
 def timings() -> dict[str, float]:
@@ -242,7 +232,7 @@ def _five(tensors: Any) -> Any:
     return (ctypes.c_void_p * 5)(*(cpu_library.pointer(tensor, torch.float32) for tensor in tensors))
 
 
-def _pose(step: Any) -> Tensor:
+def _world_to_camera_gradient(step: Any) -> Tensor:
     values = list(step.pose)
     rows = [[*values[3 * i : 3 * i + 3], values[9 + i]] for i in range(3)]
     return torch.tensor([*rows, [0.0] * 4])
@@ -259,3 +249,6 @@ def _converted(rendering: Rendering, source: GaussianCloud) -> Rendering:
         return tensor.to(source.device, source.dtype if tensor.is_floating_point() else tensor.dtype)
 
     return Rendering(**{name: convert(tensor) for name, tensor in vars(rendering).items()})
+
+
+BACKEND = Backend("cpu", torch.device("cpu"), check, forward, backward, backward_adam)

@@ -20,6 +20,7 @@ from splat.native.cuda_launcher import blocks_for, pointer, rounded
 from splat.native.cuda_sort import sort_pairs
 from splat.native.cuda_structs import FLOAT, fill
 from splat.ops.adam import AdamHyper
+from splat.rendering.backend import Backend, probe
 from splat.rendering.fused_step import Moments, Statistics, StepResult
 from splat.rendering.types import TILE, CloudGradients, ImageGradients, Rendering, RenderOptions
 
@@ -47,7 +48,7 @@ class Context:
     source: GaussianCloud
     camera: Camera
     options: RenderOptions
-    pose: Tensor
+    world_to_camera: Tensor
     radii: Tensor
     splats: Tensor
     features: Tensor
@@ -74,35 +75,29 @@ def _features(options: RenderOptions) -> int:
 
 def check() -> str | None:
     """None when a GPU, its driver and NVRTC are there and draw a test Gaussian right; else what is missing."""
-    from splat.rendering import cuda
-    from splat.rendering.backends import probe
-
     reason = cuda_launcher.missing()
     if reason is not None:
         return reason
     try:
-        wrong = probe(cuda, "cuda")
+        fault = probe(BACKEND)
     except BackendError as error:
         return str(error)
-    return None if wrong is None else f"the CUDA backend does not work on this GPU: {wrong}; use --backend cpu"
+    return None if fault is None else f"the CUDA backend does not work on this GPU: {fault}; use --backend cpu"
 
 
 def forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None, weights: bool = True
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor | None = None
 ) -> tuple[Rendering, Context]:
-    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
-
-    Args:
-        weights: also sum each Gaussian's blending weights; else `Rendering.weights` is None and the pass a bit faster.
+    """Render ``cloud``; ``world_to_camera`` (4, 4) replaces the camera's own.
 
     Raises ValueError for a cloud that is not float32, BackendError where there is no GPU, OutOfMemory.
     """
     with cuda_launcher.memory_errors():
-        return _forward(cloud, camera, options, camera.world_to_camera if pose is None else pose, weights)
+        return _forward(cloud, camera, options, camera.world_to_camera if world_to_camera is None else world_to_camera)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
-    """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose."""
+    """Gradients of Σ (picture · its gradient) for every cloud tensor and ``world_to_camera``."""
     with cuda_launcher.memory_errors():
         return _backward(context, grads)
 
@@ -155,18 +150,18 @@ class _Projected:
 
 
 def _forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, weights: bool
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor
 ) -> tuple[Rendering, Context]:
     source, cloud = cloud, _prepared(cloud)
-    pose = pose.detach().to(torch.float32).contiguous()
-    seen = _project(cloud, camera, options, pose)
+    world_to_camera = world_to_camera.detach().to(torch.float32).contiguous()
+    seen = _project(cloud, camera, options, world_to_camera)
     ids, ranges, chunk_ends, pairs = _list_tiles(camera, seen)
 
     height, width, device = camera.height, camera.width, cloud.device
     tiles = len(ranges)
     channels, chunks = _features(options) + 1, tiles + pairs // CHUNK
     context = Context(
-        cloud, source, camera, options, pose, seen.radii, seen.splats, seen.features, seen.normals,
+        cloud, source, camera, options, world_to_camera, seen.radii, seen.splats, seen.features, seen.normals,
         ids, ranges, chunk_ends,
         chunk_tiles=torch.full((chunks,), -1, dtype=torch.int32, device=device),
         states=_floats(rounded(pairs // CHUNK), channels, TILE * TILE, device=device),
@@ -179,7 +174,7 @@ def _forward(
     median = _floats(height, width, device=device) if options.depth else None
     normal = _floats(height, width, 3, device=device) if options.normal else None
     square = _floats(height, width, device=device) if options.square_depth else None
-    sums = torch.zeros(len(cloud), device=device) if weights else None
+    sums = torch.zeros(len(cloud), device=device) if options.weights else None
     pictures = fill(
         arguments.Pictures, rgb=rgb, alpha=alpha, depth=depth, median=median, normal=normal, weights=sums, square=square
     )
@@ -191,7 +186,7 @@ def _forward(
     return Rendering(rgb, alpha, depth, median, normal, seen.radii.clone(), sums, seen.means2d, square), context
 
 
-def _project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> _Projected:
+def _project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor) -> _Projected:
     n, device = len(cloud), cloud.device
     seen = _Projected(
         splats=_floats(n, 8, device=device),
@@ -205,7 +200,7 @@ def _project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose:
     integers = {name: (getattr(seen, name), torch.int32) for name in ("radii", "tiles")}
     target = fill(arguments.Projected, **(vars(seen) | integers))
     kernel = f"project_sh{_degree(cloud, options)}"
-    _launch_each("projection", kernel, n, device, _cloud(cloud), _frame(camera, options, pose), target)
+    _launch_each("projection", kernel, n, device, _cloud(cloud), _frame(camera, options, world_to_camera), target)
     return seen
 
 
@@ -258,19 +253,19 @@ def _sums(context: Context, grads: ImageGradients) -> Tensor:
 
 
 def _gaussian_backward(context: Context, grads: ImageGradients, kernel: str, target: ctypes.Structure) -> Tensor:
-    """Run ``kernel`` over all Gaussians; returns ∂L/∂pose (4, 4)."""
+    """Run ``kernel`` over all Gaussians; returns ∂L/∂world_to_camera (4, 4)."""
     cloud, options = context.cloud, context.options
     sums = _sums(context, grads)
     shares = torch.zeros(POSE_ROWS, 12, dtype=torch.float64, device=cloud.device)
     drawn = fill(arguments.Drawn, radii=(context.radii, torch.int32), features=context.features, sums=sums)
     drawn.with_normal = context.everything
-    view = (_cloud(cloud), _frame(context.camera, options, context.pose), drawn)
+    view = (_cloud(cloud), _frame(context.camera, options, context.world_to_camera), drawn)
     kernel = f"{kernel}_sh{_degree(cloud, options)}"
     _launch_each("gaussian_backward", kernel, len(cloud), cloud.device, *view, shares, target)
     shares = shares.sum(0)
-    pose = torch.zeros(4, 4, device=cloud.device)
-    pose[:3, :3], pose[:3, 3] = shares[:9].reshape(3, 3), shares[9:]
-    return pose
+    world_to_camera = torch.zeros(4, 4, device=cloud.device)
+    world_to_camera[:3, :3], world_to_camera[:3, 3] = shares[:9].reshape(3, 3), shares[9:]
+    return world_to_camera
 
 
 def _backward(context: Context, grads: ImageGradients) -> CloudGradients:
@@ -280,8 +275,8 @@ def _backward(context: Context, grads: ImageGradients) -> CloudGradients:
     target = fill(
         arguments.Gradients, **{"logits" if name == "logit_opacities" else name: found[name] for name in found}
     )
-    pose = _gaussian_backward(context, grads, "gaussian_backward", target)
-    return CloudGradients(**found, pose=pose)
+    world_to_camera = _gaussian_backward(context, grads, "gaussian_backward", target)
+    return CloudGradients(**found, world_to_camera=world_to_camera)
 
 
 def _backward_adam(
@@ -299,9 +294,9 @@ def _backward_adam(
     step.adam = arguments.adam(hyper.step, hyper.beta1, hyper.beta2, hyper.eps, not hyper.visible_only)
     step.visible_only = hyper.visible_only
     step.opacity_weight, step.scale_weight = hyper.opacity_reg / n, hyper.scale_reg / (3 * n)
-    pose = _gaussian_backward(context, grads, "gaussian_backward_adam", step)
+    world_to_camera = _gaussian_backward(context, grads, "gaussian_backward_adam", step)
     bits = _faults.exchange(faults, hyper.step)
-    return StepResult(pose, tuple(name for i, name in enumerate(FIELDS) if bits >> i & 1))
+    return StepResult(world_to_camera, tuple(name for i, name in enumerate(FIELDS) if bits >> i & 1))
 
 
 class _Faults:
@@ -348,16 +343,16 @@ def _cloud(cloud: GaussianCloud) -> ctypes.Structure:
     return arguments.Cloud(*(pointer(tensor) for tensor in tensors), len(cloud), cloud.sh.shape[1])
 
 
-def _frame(camera: Camera, options: RenderOptions, pose: Tensor) -> ctypes.Structure:
-    """``pose`` goes along by value when it is in main memory, by address when it is on the GPU."""
+def _frame(camera: Camera, options: RenderOptions, world_to_camera: Tensor) -> ctypes.Structure:
+    """``world_to_camera`` goes along by value when it is in main memory, by address when it is on the GPU."""
     frame = arguments.Frame(
         fx=camera.fx, fy=camera.fy, cx=camera.cx, cy=camera.cy, width=camera.width, height=camera.height,
         near=options.near, blur=options.blur, antialiased=options.antialiased,
     )  # fmt: skip
-    if pose.device.type == "cpu":
-        frame.pose = (FLOAT * 12)(*pose[:3, :3].flatten().tolist(), *pose[:3, 3].tolist())
+    if world_to_camera.device.type == "cpu":
+        frame.pose = (FLOAT * 12)(*world_to_camera[:3, :3].flatten().tolist(), *world_to_camera[:3, 3].tolist())
     else:
-        frame.device_pose = pointer(pose)
+        frame.device_pose = pointer(world_to_camera)
     return frame
 
 
@@ -387,3 +382,6 @@ def _floats(*shape: int, device: torch.device) -> Tensor:
 
 def _ints(*shape: int, device: torch.device) -> Tensor:
     return torch.empty(shape, dtype=torch.int32, device=device)
+
+
+BACKEND = Backend("cuda", torch.device("cuda"), check, forward, backward, backward_adam)

@@ -35,9 +35,9 @@ class StepResult:
     """What a fused step leaves besides the updated cloud.
 
     Attributes:
-        pose: (4, 4) ∂L/∂world_to_camera, float32, last row zero.
+        world_to_camera: (4, 4) ∂L/∂world_to_camera, float32, last row zero.
         nonfinite: names of the tensors whose gradient was NaN or infinite in some row; those rows were not updated.
     """
 
-    pose: Tensor
+    world_to_camera: Tensor
     nonfinite: tuple[str, ...]

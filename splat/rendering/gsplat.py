@@ -1,7 +1,7 @@
 """The `gsplat` backend: nerfstudio's CUDA rasterizer behind the same interface, for who wants it and as a peer.
 
 Imported only when chosen; written for gsplat 1.5.3. It has no median depth (None here), and caps α at its own value, so
-pictures differ from the other backends' by a few thousandths where a Gaussian is all but opaque. Its pose gradient
+pictures differ from the other backends' by a few thousandths where a Gaussian is all but opaque. Its camera gradient
 agrees with the others' along turns and shifts of the camera, not along changes that would not leave it rigid.
 """
 
@@ -16,6 +16,7 @@ from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import BackendError
 from splat.rendering import reference
+from splat.rendering.backend import Backend, probe
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
 
 INSTALL = "install it with: pip install gsplat==1.5.3 (it needs a GPU and the CUDA toolkit), or use --backend cpu"
@@ -27,7 +28,7 @@ class Context:
 
     Attributes:
         pictures: by name, with history.
-        leaves: the cloud's five tensors and the pose.
+        leaves: the cloud's five tensors and ``world_to_camera``.
         means2d: (1, N, 2) gsplat's projected centres in each of its calls, which get an attribute ``absgrad`` in the
             backward pass.
     """
@@ -43,25 +44,26 @@ def check() -> str | None:
         return f"gsplat is not installed; {INSTALL}"
     if not torch.cuda.is_available():
         return "gsplat is installed but PyTorch sees no CUDA GPU; use --backend cpu"
-    from splat.rendering import gsplat as own
-    from splat.rendering.backends import probe
-
     try:
-        wrong = probe(own, "cuda")
+        fault = probe(BACKEND)
     except (ImportError, RuntimeError, OSError, TypeError, AttributeError, BackendError) as error:
         return f"gsplat is installed but does not run ({_first_line(error)}); {INSTALL}"
-    return None if wrong is None else f"gsplat is installed but {wrong}; {INSTALL}"
+    return None if fault is None else f"gsplat is installed but {fault}; {INSTALL}"
 
 
 def forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None, weights: bool = True
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor | None = None
 ) -> tuple[Rendering, Context]:
-    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own.
+    """Render ``cloud``; ``world_to_camera`` (4, 4) replaces the camera's own.
 
-    Args:
-        weights: also sum each Gaussian's blending weights, at the price of another pass; else that is None.
+    Weights, normals and the squared depth take another pass each.
     """
-    pose = (camera.world_to_camera if pose is None else pose).detach().to(cloud.means).requires_grad_()
+    world_to_camera = (
+        (camera.world_to_camera if world_to_camera is None else world_to_camera)
+        .detach()
+        .to(cloud.means)
+        .requires_grad_()
+    )
     leaves = [getattr(cloud, name).detach().requires_grad_() for name in FIELDS]
     with torch.enable_grad():
         leafy = GaussianCloud(*leaves)
@@ -72,7 +74,7 @@ def forward(
             leafy,
             camera,
             options,
-            pose,
+            world_to_camera,
             leafy.sh,
             sh_degree=degree,
             backgrounds=background,
@@ -84,14 +86,14 @@ def forward(
         if options.depth:
             pictures["depth"] = drawn[0, ..., 3]
         if options.normal:
-            local = leafy.means @ pose[:3, :3].T + pose[:3, 3]
-            normals = reference.normals(leafy, local, pose[:3, :3])
-            drawn, _, more = _draw(leafy, camera, options, pose, normals, absgrad=True)
+            local = leafy.means @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
+            normals = reference.normals(leafy, local, world_to_camera[:3, :3])
+            drawn, _, more = _draw(leafy, camera, options, world_to_camera, normals, absgrad=True)
             pictures["normal"] = drawn[0]
             centres.append(more["means2d"])
         if options.square_depth:
-            square = (leafy.means @ pose[2, :3] + pose[2, 3])[:, None].square().expand(-1, 3)
-            drawn, opaque, more = _draw(leafy, camera, options, pose, square, absgrad=True)
+            square = (leafy.means @ world_to_camera[2, :3] + world_to_camera[2, 3])[:, None].square().expand(-1, 3)
+            drawn, opaque, more = _draw(leafy, camera, options, world_to_camera, square, absgrad=True)
             seen = opaque[0, ..., 0] > 0
             pictures["square_depth"] = torch.where(seen, drawn[0, ..., 0] / torch.where(seen, opaque[0, ..., 0], 1), 0)
             centres.append(more["means2d"])
@@ -108,15 +110,15 @@ def forward(
         median_depth=None,
         normal=pictures["normal"].detach() if options.normal else None,
         radii=radii,
-        weights=_weights(cloud.detach(), camera, options, pose.detach()) if weights else None,
+        weights=_weights(cloud.detach(), camera, options, world_to_camera.detach()) if options.weights else None,
         means2d=centres[0].detach()[0] * (radii > 0)[:, None],
         square_depth=pictures["square_depth"].detach() if options.square_depth else None,
     )
-    return rendering, Context(pictures, [*leaves, pose], centres)
+    return rendering, Context(pictures, [*leaves, world_to_camera], centres)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
-    """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose."""
+    """Gradients of Σ (picture · its gradient) for every cloud tensor and ``world_to_camera``."""
     asked = [name for name in context.pictures if getattr(grads, name) is not None]
     wanted = [*context.leaves, *context.means2d]
     zeros = [torch.zeros_like(tensor) for tensor in wanted]
@@ -130,7 +132,9 @@ def backward(context: Context, grads: ImageGradients) -> CloudGradients:
     return CloudGradients(*zeros[:6], means2d=sum(zeros[6:])[0], means2d_abs=absolute[0])
 
 
-def _draw(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor, colours: Tensor, **more):
+def _draw(
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor, colours: Tensor, **more
+):
     intrinsics = [[camera.fx, 0.0, camera.cx], [0.0, camera.fy, camera.cy], [0.0, 0.0, 1.0]]
     return _gsplat().rasterization(
         means=cloud.means,
@@ -138,7 +142,7 @@ def _draw(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Te
         scales=cloud.scales,
         opacities=cloud.opacities,
         colors=colours,
-        viewmats=pose[None],
+        viewmats=world_to_camera[None],
         Ks=torch.tensor([intrinsics], dtype=cloud.dtype, device=cloud.device),
         width=camera.width,
         height=camera.height,
@@ -150,11 +154,11 @@ def _draw(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Te
     )
 
 
-def _weights(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> Tensor:
+def _weights(cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor) -> Tensor:
     """(N,) Σ αT over pixels: the gradient of the summed picture with respect to the colours."""
     with torch.enable_grad():
         ones = torch.ones(len(cloud), 3, dtype=cloud.dtype, device=cloud.device, requires_grad=True)
-        picture = _draw(cloud, camera, options, pose, ones)[0]
+        picture = _draw(cloud, camera, options, world_to_camera, ones)[0]
         return torch.autograd.grad(picture[..., 0].sum(), ones)[0][:, 0]
 
 
@@ -167,3 +171,6 @@ def _gsplat() -> ModuleType:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+BACKEND = Backend("gsplat", torch.device("cuda"), check, forward, backward)

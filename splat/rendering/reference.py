@@ -1,7 +1,7 @@
 """The `reference` backend: the equations of 3D Gaussian splatting in plain PyTorch, any dtype; slow, and the truth.
 
-A Gaussian with centre μ and covariance Σ is seen through the pose (R, t) and the pinhole linearised at R μ + t, with
-derivative J, as the 2D Gaussian Σ₂ = J R Σ Rᵀ Jᵀ + 0.3·I (Zwicker et al., EWA splatting, 2001; Kerbl et al. 2023,
+A Gaussian with centre μ and covariance Σ is seen through world_to_camera (R, t) and the pinhole linearised at R μ + t,
+with derivative J, as the 2D Gaussian Σ₂ = J R Σ Rᵀ Jᵀ + 0.3·I (Zwicker et al., EWA splatting, 2001; Kerbl et al. 2023,
 eq. 5). Front to back, each pixel blends C = Σ cᵢ αᵢ Tᵢ with αᵢ = min(0.99, oᵢ exp(−½ dᵀ Σ₂⁻¹ d)) and
 Tᵢ = Π_{j<i} (1 − αⱼ). The constants stand in `types`.
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from splat import sh as spherical
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
+from splat.rendering.backend import Backend
 from splat.rendering.types import (
     ALPHA_MAX,
     ALPHA_MIN,
@@ -61,7 +62,7 @@ class Context:
     cloud: GaussianCloud
     camera: Camera
     options: RenderOptions
-    pose: Tensor
+    world_to_camera: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,18 @@ _PICTURES = {"rgb": (3,), "alpha": (), "depth": (), "normal": (3,), "median_dept
 
 
 def check() -> None:
-    """The reference always runs."""
+    """None: the reference always runs."""
     return None
 
 
 def forward(
-    cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor | None = None
+    cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor | None = None
 ) -> tuple[Rendering, Context]:
-    """Render ``cloud``; ``pose`` (4, 4) world-to-camera replaces the camera's own."""
-    pose = (camera.world_to_camera if pose is None else pose).detach().to(cloud.means)
+    """Render ``cloud``; ``world_to_camera`` (4, 4) replaces the camera's own."""
+    world_to_camera = (camera.world_to_camera if world_to_camera is None else world_to_camera).detach().to(cloud.means)
     cloud = cloud.detach()
     with torch.no_grad():
-        projection = project(cloud, camera, options, pose)
+        projection = project(cloud, camera, options, world_to_camera)
         pictures = {
             name: cloud.means.new_zeros(camera.height, camera.width, *channels) for name, channels in _PICTURES.items()
         }
@@ -114,22 +115,22 @@ def forward(
         median_depth=pictures["median_depth"] if options.depth else None,
         normal=pictures["normal"] if options.normal else None,
         radii=radii,
-        weights=weights,
+        weights=weights if options.weights else None,
         means2d=means2d,
         square_depth=pictures["square_depth"] if options.square_depth else None,
     )
-    return rendering, Context(cloud, camera, options, pose)
+    return rendering, Context(cloud, camera, options, world_to_camera)
 
 
 def backward(context: Context, grads: ImageGradients) -> CloudGradients:
-    """Gradients of Σ (picture · its gradient) for every cloud tensor and the pose, by autograd in two stages.
+    """Gradients of Σ (picture · its gradient) for the cloud and ``world_to_camera``, by autograd in two stages.
 
     Stage one goes block by block from the pictures to the projected Gaussians; stage two from those to the cloud.
     """
-    cloud, pose = context.cloud, context.pose.clone().requires_grad_()
+    cloud, world_to_camera = context.cloud, context.world_to_camera.clone().requires_grad_()
     leaves = [getattr(cloud, name).clone().requires_grad_() for name in FIELDS]
     with torch.enable_grad():
-        projection = project(GaussianCloud(*leaves), context.camera, context.options, pose)
+        projection = project(GaussianCloud(*leaves), context.camera, context.options, world_to_camera)
     seen = detached(projection)
     sums = [torch.zeros_like(t) for t in (seen.means2d, seen.conics, seen.opacities, seen.features)]
     means2d_abs = torch.zeros_like(seen.means2d)
@@ -141,8 +142,8 @@ def backward(context: Context, grads: ImageGradients) -> CloudGradients:
         means2d_abs.index_add_(0, block.members, shares[0].abs().sum(0))
 
     outputs = (projection.means2d, projection.conics, projection.opacities, projection.features)
-    found = torch.autograd.grad(outputs, [*leaves, pose], sums, allow_unused=True)
-    zeros = [torch.zeros_like(t) if g is None else g for t, g in zip([*leaves, pose], found, strict=True)]
+    found = torch.autograd.grad(outputs, [*leaves, world_to_camera], sums, allow_unused=True)
+    zeros = [torch.zeros_like(t) if g is None else g for t, g in zip([*leaves, world_to_camera], found, strict=True)]
     full = [cloud.means.new_zeros(len(cloud), 2) for _ in range(2)]
     for target, values in zip(full, (sums[0], means2d_abs), strict=True):
         target[seen.rows] = values
@@ -152,9 +153,9 @@ def backward(context: Context, grads: ImageGradients) -> CloudGradients:
 # ---- from the cloud to the image plane ----
 
 
-def project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, pose: Tensor) -> Projection:
+def project(cloud: GaussianCloud, camera: Camera, options: RenderOptions, world_to_camera: Tensor) -> Projection:
     """The visible Gaussians on the image plane, nearest first, ties by row. Differentiable."""
-    rotation, translation = pose[:3, :3], pose[:3, 3]
+    rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
     local_all = cloud.means @ rotation.T + translation
     front = (local_all[:, 2] >= options.near).nonzero().squeeze(1)
     cloud, local = cloud.select(front), local_all[front]
@@ -323,3 +324,6 @@ def _block_gradients(
 def detached(projection: Projection) -> Projection:
     """The same without autograd history."""
     return Projection(**{name: value.detach() for name, value in vars(projection).items()})
+
+
+BACKEND = Backend("reference", torch.device("cpu"), check, forward, backward)

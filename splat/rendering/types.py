@@ -26,6 +26,7 @@ class RenderOptions:
         depth: also make expected and median depth.
         normal: also make normals.
         square_depth: also make the expected square of the depth.
+        weights: also sum each Gaussian's blending weights over the pixels, which makes the forward pass slower.
         near: distance of the near plane, world units.
         blur: added to the diagonal of the projected covariance, px². Where a picture's pixels are every s-th of a
             larger one's, 0.3 / s² draws what the larger one shows there.
@@ -38,6 +39,7 @@ class RenderOptions:
     normal: bool = False
     near: float = NEAR
     square_depth: bool = False
+    weights: bool = False
     blur: float = BLUR
 
 
@@ -58,7 +60,7 @@ class CloudGradients:
 
     Attributes:
         means, log_scales, quats, logit_opacities, sh: shapes of the cloud's tensors.
-        pose: (4, 4) ∂L/∂world_to_camera, last row zero.
+        world_to_camera: (4, 4) ∂L/∂world_to_camera, last row zero.
         means2d: (N, 2) ∂L/∂(projected centre), pixels.
         means2d_abs: (N, 2) Σ over pixels of |that pixel's share of means2d| (AbsGS, Ye et al. 2024, eq. 5).
     """
@@ -68,7 +70,7 @@ class CloudGradients:
     quats: Tensor
     logit_opacities: Tensor
     sh: Tensor
-    pose: Tensor
+    world_to_camera: Tensor
     means2d: Tensor
     means2d_abs: Tensor
 
@@ -86,9 +88,10 @@ class Rendering:
         normal: (H, W, 3) Σ wᵢ nᵢ in camera axes, not normalised: nᵢ is the Gaussian's shortest axis, facing the camera.
         radii: (N,) int32 radius in pixels of each Gaussian's drawn ellipse (its larger half-extent, rounded up), 0
             where it is not visible.
-        weights: (N,) Σ over pixels of the blending weights αT, no gradient; None where a backend was told to spare it.
+        weights: (N,) Σ over pixels of the blending weights αT, no gradient; None unless asked for.
         means2d: (N, 2) projected centres, pixels (0 where not visible), no gradient.
         square_depth: (H, W) expected square Σ wᵢ zᵢ² / Σ wᵢ of the depth, as ``depth``; None unless asked for.
+        features: (H, W, C) Σ wᵢ fᵢ of the features (N, C) given to `splat.render`; None without.
     """
 
     rgb: Tensor
@@ -100,6 +103,7 @@ class Rendering:
     weights: Tensor | None
     means2d: Tensor
     square_depth: Tensor | None = None
+    features: Tensor | None = None
 
     @property
     def visible(self) -> Tensor:

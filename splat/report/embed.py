@@ -14,7 +14,7 @@ import numpy as np
 
 from splat import text as wording
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.formats.spz import spz
 from splat.viewer.filters import thin
 from splat.viewer.initial_view import FirstView, first_view
@@ -52,7 +52,7 @@ def embed_viewer(
     if len(shown) > MOST_BANDED:
         shown = shown.with_sh_degree(min(1, shown.sh_degree))
     packed = spz.encode(
-        Table.of(shown), Path("cloud.spz"), version=spz.DEFAULT_VERSION, antialiased=antialiased, frame="RDF",
+        GaussianArrays.of(shown), Path("cloud.spz"), version=spz.DEFAULT_VERSION, antialiased=antialiased, frame="RDF",
         reorder=True,
     )  # fmt: skip
     settings = {

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from splat.colormaps import magma
 from splat.errors import InputError
 
 LONGEST_SIDE = 1000  # pixels of an embedded picture
 THUMBNAIL_HEIGHT = 96  # pixels; shown at half that on common screens
 ERROR_LIMIT = 0.2  # difference drawn in the brightest colour; 1 is black against white
-# Matplotlib's "magma" (public domain, CC0) at six even places.
-MAGMA = np.array([[0, 0, 4], [59, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191]], float)
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,7 @@ def pair(photo: Path, render: Path) -> Pair:
 def difference_map(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Mean absolute difference over the channels of (H, W, 3) in [0, 1], as colours from black (0) to `ERROR_LIMIT`."""
     error = np.abs(a - b).mean(-1)
-    place = np.clip(error / ERROR_LIMIT, 0, 1) * (len(MAGMA) - 1)
-    low = np.minimum(place.astype(int), len(MAGMA) - 2)
-    colour = MAGMA[low] + (MAGMA[low + 1] - MAGMA[low]) * (place - low)[..., None]
-    return np.round(colour).astype(np.uint8)
+    return magma(error / ERROR_LIMIT)
 
 
 def _open(path: Path) -> Image.Image:

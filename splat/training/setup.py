@@ -1,10 +1,10 @@
 """What stays the same over a training run."""
 
 from dataclasses import dataclass
-from types import ModuleType
 
 from torch import Tensor
 
+from splat.rendering import Backend
 from splat.scene import ImageCache, Scene, View
 from splat.training.config.config import TrainConfig
 from splat.training.hooks.hook import Part
@@ -18,7 +18,7 @@ class Setup:
     scene: Scene
     config: TrainConfig
     strategy: Strategy
-    backend: ModuleType
+    backend: Backend
     cache: ImageCache  # of the training views
     keypoints: tuple[tuple[Tensor | None, Tensor | None], ...]  # points and pixels of each training view
     parts: tuple[Part, ...] = ()  # what takes part besides the photos
@@ -35,4 +35,4 @@ class Setup:
     @property
     def name(self) -> str:
         """Name of the backend."""
-        return self.backend.__name__.rpartition(".")[2]
+        return self.backend.name

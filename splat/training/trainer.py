@@ -3,7 +3,6 @@
 import math
 import warnings
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -83,7 +82,7 @@ def begin(setup: Setup, plan: schedules.Plan) -> State:
     cloud = initialize(setup.scene, first_rows(setup), own.init_opacity, own.init_scale, config.sh_degree, config.seed)
     for part in setup.parts:
         cloud = cloud if part.first is None else part.first(cloud)
-    population = populate(cloud.to(device_of(setup.backend)), strategy.statistics)
+    population = populate(cloud.to(setup.backend.device), strategy.statistics)
     return State(population, plan, *_photo_parameters(setup))
 
 
@@ -97,18 +96,12 @@ def _photo_parameters(setup: Setup) -> tuple[Corrections, PhotoParameters | None
     """Neutral colour and pose corrections, where they are switched on."""
     photos = len(setup.views)
     poses = PhotoParameters(photos, 6) if setup.config.pose.refine else None
-    return Corrections.of(setup.config, photos, device_of(setup.backend)), poses
+    return Corrections.of(setup.config, photos, setup.backend.device), poses
 
 
 def finished(setup: Setup, state: State) -> GaussianCloud:
     """The cloud of a run as it is drawn and written: averaged; what only its training needed worked in or left out."""
     return without_columns(presented(setup.parts, averaged(state.population)))
-
-
-def device_of(backend: ModuleType) -> torch.device:
-    """Where clouds live that ``backend`` trains."""
-    on_gpu = backend.__name__.endswith((".cuda", ".gsplat"))
-    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def step(setup: Setup, state: State) -> None:
@@ -211,9 +204,7 @@ def _see(setup: Setup, state: State, when: When, number: int) -> _Seen:
         blur=shot.blur,
     )
     cloud, slopes = presented_with_slopes(setup.parts, state.cloud, shot.index, when.fraction)
-    # Weight sums per Gaussian are for pruning methods; the core need not make them here.
-    spared = {"weights": False} if hasattr(setup.backend, "backward_adam") else {}
-    rendering, context = setup.backend.forward(cloud, shot.camera, options, **spared)
+    rendering, context = setup.backend.forward(cloud, shot.camera, options)
     for part in setup.parts:
         if part.aim is not None:
             shot = part.aim(state, rendering, shot, when)
@@ -327,7 +318,7 @@ def pack(setup: Setup, state: State) -> dict[str, Any]:
 
 def unpack(setup: Setup, packed: dict[str, Any], plan: schedules.Plan) -> State:
     """The state that `pack` saw, going on in ``plan``."""
-    population = unpack_population(packed["population"], device_of(setup.backend))
+    population = unpack_population(packed["population"], setup.backend.device)
     state = State(population, plan, *_photo_parameters(setup))
     rows = {"exposures": state.corrections.exposures, "grids": state.corrections.grids, "poses": state.poses}
     for name, values in packed["photo_parameters"].items():

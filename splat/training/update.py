@@ -1,7 +1,6 @@
 """From the gradients of a picture to moved Gaussians: the backward pass, Adam, regularisers, statistics."""
 
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from splat.cloud import FIELDS
 from splat.errors import NonFiniteError
 from splat.ops.adam import AdamHyper, adam_step
+from splat.rendering import Backend
 from splat.rendering.fused_step import Statistics
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering
 from splat.training.hooks.chain_rule import Slopes
@@ -19,7 +19,7 @@ SUMS = ("grad2d", "grad2d_abs", "count", "max_radius")
 
 
 def update(
-    backend: ModuleType,
+    backend: Backend,
     context: Any,
     rendering: Rendering,
     gradients: ImageGradients,
@@ -39,18 +39,18 @@ def update(
 
     Raises NonFiniteError naming the tensor; rows with a faulty gradient have not moved then.
     """
-    if slopes is None and hasattr(backend, "backward_adam"):  # the core does all of it in one go over the Gaussians
+    if slopes is None and backend.backward_adam is not None:
         sums = population.statistics
         statistics = Statistics(*(sums.get(name) for name in SUMS)) if sums else None
         result = backend.backward_adam(context, gradients, population.adam, hyper, statistics)
-        faulty, pose = result.nonfinite, result.pose
+        faulty, pose = result.nonfinite, result.world_to_camera
     else:
         found = backend.backward(context, gradients)
         _accumulate(population.statistics, found, rendering)
         tensors = {name: getattr(found, name) for name in FIELDS}
         tensors = tensors if slopes is None else slopes(tensors)
         faulty = adam_step(population.cloud, tensors, population.adam, hyper, rendering.visible, extra_rates)
-        pose = found.pose
+        pose = found.world_to_camera
     _refuse(faulty, hyper.step)
     return pose
 
@@ -58,7 +58,7 @@ def update(
 class Mean:
     """The mean gradient of several pictures of one cloud, for one step along it."""
 
-    def __init__(self, backend: ModuleType, population: Population) -> None:
+    def __init__(self, backend: Backend, population: Population) -> None:
         self._backend, self._population = backend, population
         self._sums: dict[str, Tensor] = {}
         self._visible: Tensor | None = None
@@ -76,7 +76,7 @@ class Mean:
         seen = rendering.visible
         self._visible = seen if self._visible is None else self._visible | seen
         self._count += 1
-        return found.pose
+        return found.world_to_camera
 
     def update(self, hyper: AdamHyper, extra_rates: Mapping[str, float] | None) -> None:
         """One Adam step along the mean; arguments and errors as of `update`."""

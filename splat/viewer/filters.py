@@ -7,7 +7,7 @@ import torch
 
 from splat import formats
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.importance import importance
 from splat.errors import InputError
 
@@ -49,7 +49,7 @@ def thin(cloud: GaussianCloud, limit: int = BROWSER_LIMIT) -> GaussianCloud:
     """The ``limit`` Gaussians of most opacity × area, in their order."""
     if len(cloud) <= limit:
         return cloud
-    rows = torch.from_numpy(importance(Table.of(cloud), 1e12)).topk(limit).indices.sort().values
+    rows = torch.from_numpy(importance(GaussianArrays.of(cloud), 1e12)).topk(limit).indices.sort().values
     return cloud.select(rows.to(cloud.device))
 
 

@@ -71,18 +71,15 @@ def picture(cloud: GaussianCloud, camera: Camera, look: Look) -> np.ndarray:
     return _bytes(_draw(cloud, camera, look).rgb)
 
 
-def _draw(cloud: GaussianCloud, camera: Camera, look: Look, weights: bool = False, **pictures: bool) -> Rendering:
+def _draw(cloud: GaussianCloud, camera: Camera, look: Look, **pictures: bool) -> Rendering:
     options = RenderOptions(
         background=look.background,
         sh_degree=min(look.sh_degree, cloud.sh_degree),
         antialiased=look.antialiased,
         **pictures,
     )
-    backend = choose_backend(cloud)
-    # The sums per Gaussian cost a quarter of a small picture; backends that can leave them out do.
-    spared = {"weights": weights} if hasattr(backend, "backward_adam") else {}
     with torch.no_grad():
-        return backend.forward(cloud.detach(), camera, options, **spared)[0]
+        return choose_backend(cloud).forward(cloud.detach(), camera, options)[0]
 
 
 def painted(cloud: GaussianCloud, levels: Tensor) -> GaussianCloud:

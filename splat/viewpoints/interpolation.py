@@ -21,10 +21,10 @@ def blend(a: Camera, b: Camera, share: float) -> Camera:
     turns = np.stack([camera.world_to_camera[:3, :3].double().numpy() for camera in (a, b)])
     rotation = torch.from_numpy(Slerp([0, 1], Rotation.from_matrix(turns))([share]).as_matrix()[0])
     centre = torch.lerp(a.position.double(), b.position.double(), share)
-    pose = torch.eye(4, dtype=torch.float64)
-    pose[:3, :3] = rotation
-    pose[:3, 3] = -rotation @ centre
-    return a.replace(world_to_camera=pose)
+    world_to_camera = torch.eye(4, dtype=torch.float64)
+    world_to_camera[:3, :3] = rotation
+    world_to_camera[:3, 3] = -rotation @ centre
+    return a.replace(world_to_camera=world_to_camera)
 
 
 def pairs(cameras: Sequence[Camera], each: int = 2) -> list[tuple[int, int]]:

@@ -133,27 +133,27 @@ def through(cameras: Sequence[Camera], frames: int = 240, closed: bool = False) 
     keys = [*cameras, cameras[0]] if closed else list(cameras)
     first = cameras[0]
     keys = [camera.resized(first.width, first.height) for camera in keys]
-    poses = torch.stack([camera.camera_to_world.to(torch.float64) for camera in keys])
-    knots = _knots(poses)
+    camera_to_world = torch.stack([camera.camera_to_world.to(torch.float64) for camera in keys])
+    knots = _knots(camera_to_world)
     length = float(knots[-1])
     times = torch.linspace(0, length, frames + 1 if closed else frames, dtype=torch.float64)[:frames]
     intrinsics = torch.tensor([[c.fx, c.fy, c.cx, c.cy] for c in keys], dtype=torch.float64)
-    values = hermite(torch.cat([poses[:, :3, 3], intrinsics], 1), knots, times, closed)
-    rotations = hermite_rotations(poses[:, :3, :3], knots, times, closed)
+    values = hermite(torch.cat([camera_to_world[:, :3, 3], intrinsics], 1), knots, times, closed)
+    rotations = hermite_rotations(camera_to_world[:, :3, :3], knots, times, closed)
     path = []
     for rotation, value in zip(rotations, values, strict=True):
-        pose = torch.eye(4, dtype=torch.float64)
-        pose[:3, :3] = rotation.T
-        pose[:3, 3] = -rotation.T @ value[:3]
+        world_to_camera = torch.eye(4, dtype=torch.float64)
+        world_to_camera[:3, :3] = rotation.T
+        world_to_camera[:3, 3] = -rotation.T @ value[:3]
         fx, fy, cx, cy = value[3:].tolist()
-        path.append(Camera(fx, fy, cx, cy, first.width, first.height, pose))
+        path.append(Camera(fx, fy, cx, cy, first.width, first.height, world_to_camera))
     return path
 
 
-def _knots(poses: Tensor) -> Tensor:
+def _knots(camera_to_world: Tensor) -> Tensor:
     """(K,) times at which the keys are met, so that the pace is even: way gone, plus what turning the head takes."""
-    steps = (poses[1:, :3, 3] - poses[:-1, :3, 3]).norm(dim=1)
-    relative = poses[:-1, :3, :3].transpose(1, 2) @ poses[1:, :3, :3]
+    steps = (camera_to_world[1:, :3, 3] - camera_to_world[:-1, :3, 3]).norm(dim=1)
+    relative = camera_to_world[:-1, :3, :3].transpose(1, 2) @ camera_to_world[1:, :3, :3]
     turns = torch.acos(((relative.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
     unit = steps.mean() if steps.mean() > 0 else torch.ones((), dtype=torch.float64)
     times = steps / unit + 0.5 * turns
@@ -215,8 +215,8 @@ def read(path: str | Path) -> tuple[list[Camera], float]:
     cameras = []
     for camera_to_world, fov in frames:
         focal = 0.5 * height / math.tan(math.radians(fov) / 2)
-        pose = torch.linalg.inv(camera_to_world @ flip)
-        cameras.append(Camera(focal, focal, width / 2, height / 2, width, height, pose))
+        world_to_camera = torch.linalg.inv(camera_to_world @ flip)
+        cameras.append(Camera(focal, focal, width / 2, height / 2, width, height, world_to_camera))
     return cameras, fps
 
 

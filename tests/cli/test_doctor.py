@@ -1,13 +1,16 @@
 """``splat doctor``: what it says, and that a backend which draws wrongly is found out."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from splat import doctor
 from splat.cli import main
+from splat.machine import usable_cores
 from splat.rendering import reference
+from splat.rendering.backends import REGISTRY
 
 
 def test_it_always_ends_well_and_tells_every_section(capsys):
@@ -47,7 +50,7 @@ def test_a_backend_that_draws_wrongly_is_broken(monkeypatch):
         rendering.rgb.mul_(1.01)
         return rendering, context
 
-    monkeypatch.setattr(reference, "forward", brighter)
+    monkeypatch.setitem(REGISTRY, "reference", replace(reference.BACKEND, forward=brighter))
     finding = doctor.backend("reference")
     assert finding.state == "broken" and "wrong test picture" in finding.detail
 
@@ -56,7 +59,7 @@ def test_a_backend_that_fails_is_broken_not_fatal(monkeypatch):
     def fail(*_arguments, **_options):
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(reference, "forward", fail)
+    monkeypatch.setitem(REGISTRY, "reference", replace(reference.BACKEND, forward=fail))
     finding = doctor.backend("reference")
     assert finding.state == "broken" and "no such kernel" in finding.detail
 
@@ -72,4 +75,4 @@ def test_a_missing_package_comes_with_its_install_line():
 def test_memory_and_cores_are_plausible():
     total, free = doctor.memory()
     assert 0 <= free <= total
-    assert doctor.usable_cores() >= 1
+    assert usable_cores() >= 1

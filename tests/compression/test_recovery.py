@@ -8,7 +8,7 @@ from support.mini_scene import mini_scene, truth
 
 import splat
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.compression.finetuning.fine_tuner import Recovery, photos, usual_rates
 from splat.compression.finetuning.straight_through import Rounding, with_ordered_axes
 from splat.formats.splatz import container
@@ -66,7 +66,7 @@ def test_a_price_on_colour_makes_smaller_files():
     for price in (0.0, 0.02):
         trained, rounding = recovery(start, sh_rest=0.01), Rounding.of(start, 70.0)
         trained.run(80, (1.0, 1.0), rounding, price)
-        codes = quantize(container.rows_of(Table.of(trained.mean)), rounding.frame)
+        codes = quantize(container.rows_of(GaussianArrays.of(trained.mean)), rounding.frame)
         sizes.append(int(np.abs(codes.rest).sum()))
     assert sizes[1] < 0.9 * sizes[0]
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from splat import InputError, formats
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding import rans as entropy
 from splat.coding import rans_tables
 from splat.formats.splatz import container, quantizer, rotation
 
 
 def encode(cloud, **options):
-    return container.encode(Table.of(cloud), **options)
+    return container.encode(GaussianArrays.of(cloud), **options)
 
 
 def decode(data, path, layers=None):
@@ -63,7 +63,7 @@ def test_enormous_colours_are_held_as_large_as_codes_go():
     cloud = GaussianCloud.empty(1)
     tensors = {name: torch.ones((3, *getattr(cloud, name).shape[1:])) for name in vars(cloud) if name != "extras"}
     cloud = GaussianCloud(**tensors | {"sh": torch.full((3, 4, 3), 1e15)})
-    assert (container.decode(container.encode(Table.of(cloud)), "a.splatz").sh > 1e6).any()
+    assert (container.decode(container.encode(GaussianArrays.of(cloud)), "a.splatz").sh > 1e6).any()
 
 
 def test_entropy_coder_comes_near_the_entropy():
@@ -201,11 +201,11 @@ def test_turns_give_the_same_ellipsoids_and_stay_in_range():
     random = np.random.default_rng(0)
     quats = random.normal(size=(500, 4))
     quats /= np.linalg.norm(quats, axis=1, keepdims=True)
-    needle = random.random(500) < 0.5
-    parts = rotation.turns(quats, needle)
+    prolate = random.random(500) < 0.5
+    parts = rotation.turns(quats, prolate)
     assert np.hypot(parts[:, 0], parts[:, 1]).max() < 0.5**0.5 + 1e-9
     assert np.abs(parts[:, 2]).max() < np.pi / 4 + 1e-9
-    found = rotation.quaternions(parts, needle)
+    found = rotation.quaternions(parts, prolate)
     axes = torch.tensor([[0.0, -1.0, -3.0]]).expand(500, 3).double()
 
     def covariances(values: np.ndarray) -> torch.Tensor:

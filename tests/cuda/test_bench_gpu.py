@@ -60,7 +60,7 @@ def machine(monkeypatch):
     for name, value in replaced.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(bench_gpu, "DEVICE", "cpu")
-    monkeypatch.setattr(bench_gpu, "get_backend", lambda name: cuda)
+    monkeypatch.setattr(bench_gpu, "get_backend", lambda name: cuda.BACKEND)
     monkeypatch.setattr(bench_gpu, "check_backend", lambda name: None)
     monkeypatch.setattr(bench_gpu.cuda_sort, "choice", lambda index: "torch.sort")
     stand_in = SimpleNamespace(rasterization=rasterization, __version__="1.5.3")

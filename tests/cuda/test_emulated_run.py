@@ -18,6 +18,7 @@ from splat.training.initialize import initialize
 TINY = TrainConfig(
     steps=40, gaussians=100, sh_degree=1, mcmc=McmcConfig(every=10), adc=AdcConfig(every=10, reset_every=0.25)
 )
+ON_CPU = dataclasses.replace(cuda.BACKEND, device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,8 @@ def scene():
 @pytest.fixture
 def emulated(monkeypatch):
     """The CUDA backend, with its clouds in main memory and its kernels emulated."""
-    monkeypatch.setattr(trainer, "choose_backend", lambda cloud: cuda)
+    monkeypatch.setattr(trainer, "choose_backend", lambda cloud: ON_CPU)
     monkeypatch.setattr(backends, "check_backend", lambda name: None)
-    monkeypatch.setattr(trainer, "device_of", lambda backend: torch.device("cpu"))
     emulator = Emulator()
     with cuda_launcher.use(emulator):
         yield emulator
@@ -40,9 +40,9 @@ def emulated(monkeypatch):
 def test_a_run_with_emulated_kernels_follows_one_with_the_reference(scene, emulated, monkeypatch, strategy: str):
     config = dataclasses.replace(TINY, strategy=strategy)
     losses: dict[str, list[float]] = {"cuda": [], "reference": []}
-    for backend in (cuda, reference):
+    for backend in (ON_CPU, reference.BACKEND):
         monkeypatch.setattr(trainer, "choose_backend", lambda cloud, backend=backend: backend)
-        own = losses[backend.__name__.rpartition(".")[2]]
+        own = losses[backend.name]
         result = train(scene, config, progress=lambda progress, own=own: own.append(progress.loss))
         assert result.finished
     assert {"gaussian_backward_adam_sh0", "blend_rgb", "blend_backward_rgb"} <= emulated.ran

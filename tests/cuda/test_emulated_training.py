@@ -158,7 +158,7 @@ def test_fused_adam_equals_gradients_followed_by_adam(visible_only: bool):
     zeros = [torch.zeros(len(cloud)) for _ in range(4)]
     statistics = Statistics(*zeros)
     result = cuda.backward_adam(context, given, moments, hyper, statistics)
-    assert result.nonfinite == () and torch.allclose(result.pose, found.pose, atol=1e-7)
+    assert result.nonfinite == () and torch.allclose(result.world_to_camera, found.world_to_camera, atol=1e-7)
     for name in FIELDS:
         got, right = getattr(cloud, name), getattr(wanted, name)
         if name == "sh":

@@ -1,6 +1,7 @@
 """What the command line says when the GPU cannot be used, or its memory runs out: one sentence, exit code 2."""
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,13 +84,14 @@ def test_auto_trains_on_the_processor_and_says_why(failing, scene: Path, tmp_pat
 
 # ---- memory ----
 
+ON_CPU = replace(cuda.BACKEND, device=torch.device("cpu"))
+
 
 @pytest.fixture
 def emulated(monkeypatch):
     """The CUDA backend, with its clouds in main memory and its kernels emulated."""
-    monkeypatch.setattr(trainer, "get_backend", lambda name: cuda)
+    monkeypatch.setattr(trainer, "get_backend", lambda name: ON_CPU)
     monkeypatch.setattr(backends, "check_backend", lambda name: None)
-    monkeypatch.setattr(trainer, "device_of", lambda backend: torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 8 << 30))
     with cuda_launcher.use(Emulator()):
         yield

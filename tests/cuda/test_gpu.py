@@ -80,7 +80,7 @@ def test_any_thread_may_render():
 def one_step(cloud, view, state, target, number: int) -> None:
     from splat.rendering import cuda
 
-    rendering, context = cuda.forward(cloud, view, RenderOptions(), weights=False)
+    rendering, context = cuda.forward(cloud, view, RenderOptions())
     _, gradient = compare_images(rendering.rgb, target, None, 0.2, True)
     cuda.backward_adam(context, ImageGradients(rgb=gradient), state, AdamHyper(number, *[1e-4] * 6))
 

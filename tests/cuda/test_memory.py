@@ -147,7 +147,7 @@ def training(scale: float, count: int = 3000):
 
     def step(number: int, growth: float = 0.0) -> int:
         cloud.log_scales.add_(growth)
-        rendering, context = cuda.forward(cloud, camera, RenderOptions(), weights=False)
+        rendering, context = cuda.forward(cloud, camera, RenderOptions())
         _, gradient = compare_images(rendering.rgb, photo, None, 0.2, True)
         cuda.backward_adam(context, ImageGradients(rgb=gradient), state, AdamHyper(number, *[1e-4] * 6))
         return int(context.ranges.max())

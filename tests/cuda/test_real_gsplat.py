@@ -145,8 +145,10 @@ def test_our_backend_through_their_rasterization(name: str, without_cuda):
         assert float((value - right).norm() / right.norm()) < 1e-5, field
     # Theirs goes through the inverse of the matrix, ours through the transpose: alike along turns and shifts.
     pose = this.camera.world_to_camera.double()
-    for value, right in zip(twist(pose, gradients.pose), twist(pose, wanted.gradients.pose), strict=True):
+    for value, right in zip(
+        twist(pose, gradients.world_to_camera), twist(pose, wanted.gradients.world_to_camera), strict=True
+    ):
         assert float((value - right).norm() / right.norm()) < 1e-5
-    assert not gradients.pose[3].any()
+    assert not gradients.world_to_camera[3].any()
     both = found.visible & wanted.rendering.visible
     assert torch.allclose(gradients.means2d[both], wanted.gradients.means2d[both], atol=1e-7)

@@ -9,7 +9,7 @@ import torch
 from support.clouds import angles, cloud_of, same_bits
 
 from splat import InputError, formats
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.formats.ply import compressed
 from splat.formats.spz import spz
 
@@ -216,7 +216,7 @@ def test_spz_version_1(tmp_path):
 
 def test_spz_names_its_frame(tmp_path):
     cloud = cloud_of(30, 1)
-    data = spz.encode(Table.of(cloud), tmp_path, version=4, antialiased=False, frame="RUB", reorder=False)
+    data = spz.encode(GaussianArrays.of(cloud), tmp_path, version=4, antialiased=False, frame="RUB", reorder=False)
     record = struct.pack("<III", 0xADBE0003, 4, 4) + struct.pack("<II4s", 0xABCD0001, 4, b"skip")
     head = bytearray(data[:32])
     head[14] |= 2

@@ -5,14 +5,14 @@ import pytest
 import torch
 from support.clouds import cloud_of
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding import decimate as merging
 from splat.coding import scalar_kmeans, vector_kmeans
 from splat.coding.importance import importance, step_factors
 
 
 def decimate(cloud, count):
-    return merging.decimate(Table.of(cloud), count).cloud()
+    return merging.decimate(GaussianArrays.of(cloud), count).cloud()
 
 
 def test_codebook_is_as_good_as_the_best():
@@ -86,7 +86,7 @@ def test_steps_are_finer_where_it_shows():
     assert factors[weights > 20].max() <= factors[weights < 0.05].min()
     assert (step_factors(np.ones(10), 0.5, 0.3) == 1).all()
     assert len(step_factors(np.ones(0), 0.5, 0.3)) == 0
-    assert (importance(Table.of(cloud_of(100)), 10.0) <= 10).all()
+    assert (importance(GaussianArrays.of(cloud_of(100)), 10.0) <= 10).all()
 
 
 def test_decimation_keeps_mass_mean_and_colour():

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from support.clouds import angles, cloud_of, clouds, same_bits
 
 from splat import InputError, formats
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding import morton
 from splat.coding.importance import importance
 from splat.formats import axes, ksplat
@@ -175,7 +175,7 @@ def test_sog_within_its_steps(cloud, tmp_path):
     assert_close(found.opacities, cloud.opacities, BYTE, "opacity")
     assert (angles(found, cloud) <= 1.0).all()
     # 256 free codes serve what is seen at least as well as 256 codes spread evenly would, and nothing badly.
-    weight = torch.from_numpy(importance(Table.of(cloud), 1e5))[:, None]
+    weight = torch.from_numpy(importance(GaussianArrays.of(cloud), 1e5))[:, None]
     weight = weight.clamp_min(0.1 * float(weight.mean())) if len(cloud) else weight
     for other, value in ((found.log_scales, cloud.log_scales.clamp_min(-20)), (found.sh[:, 0], cloud.sh[:, 0])):
         if len(cloud):
@@ -264,7 +264,7 @@ def test_frames_turn_shapes_and_colours_along(frame):
     from splat.sh import basis
 
     cloud = cloud_of(40).to(dtype=torch.float64)
-    turned, matrix = axes.convert(Table.of(cloud), "RDF", frame), torch.from_numpy(axes.change("RDF", frame))
+    turned, matrix = axes.convert(GaussianArrays.of(cloud), "RDF", frame), torch.from_numpy(axes.change("RDF", frame))
     turned = turned.cloud()
     assert torch.allclose(turned.means, cloud.means @ matrix.T)
     assert torch.allclose(turned.covariances, matrix @ cloud.covariances @ matrix.T, atol=1e-9)
@@ -272,7 +272,7 @@ def test_frames_turn_shapes_and_colours_along(frame):
     before = (basis(directions, 3)[..., None] * cloud.sh).sum(1)
     after = (basis(directions @ matrix.T, 3)[..., None] * turned.sh).sum(1)
     assert torch.allclose(before, after, atol=1e-6)
-    home = axes.convert(Table.of(turned), frame, "RDF").cloud()
+    home = axes.convert(GaussianArrays.of(turned), frame, "RDF").cloud()
     assert torch.allclose(home.means, cloud.means) and torch.allclose(home.covariances, cloud.covariances, atol=1e-9)
 
 

@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.errors import InputError
 from splat.formats.sog import quantizer
 from splat.formats.sog import read as sog
 from splat.formats.splatz.quantizer import Steps
 
 
-def some(count: int = 600, seed: int = 3) -> Table:
+def some(count: int = 600, seed: int = 3) -> GaussianArrays:
     random = np.random.default_rng(seed)
     sh = random.normal(size=(count, 4, 3)) * np.array([0.5, 0.1, 0.1, 0.1])[:, None]
     shapes = (random.normal(size=(count, 3)), random.normal(size=(count, 3)) - 4, random.normal(size=(count, 4)))
-    return Table(*(part.astype(np.float32) for part in (*shapes, random.normal(size=count), sh)))
+    return GaussianArrays(*(part.astype(np.float32) for part in (*shapes, random.normal(size=count), sh)))
 
 
-def covariances(table: Table) -> np.ndarray:
+def covariances(table: GaussianArrays) -> np.ndarray:
     w, x, y, z = (table.quats / np.linalg.norm(table.quats, axis=1, keepdims=True)).astype(np.float64).T
     turn = np.array([
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -27,7 +27,7 @@ def covariances(table: Table) -> np.ndarray:
     return turn @ (np.exp(2 * table.log_scales.astype(np.float64))[:, :, None] * turn.transpose(0, 2, 1))
 
 
-def written(table: Table, tmp_path, **options) -> tuple[int, Table]:
+def written(table: GaussianArrays, tmp_path, **options) -> tuple[int, GaussianArrays]:
     file = tmp_path / "a.sog"
     sog.write(table, file, **options)
     return file.stat().st_size, sog.read(file)

@@ -13,6 +13,7 @@ from splat.formats import read
 from splat.priors.wild import appearance_fitting
 from splat.priors.wild.appearance_fitting import fit_exposure, fit_transforms, left_half
 from splat.rendering import render
+from splat.sh_basis import C0
 from splat.training import train
 from splat.training.config.config import AppearanceConfig
 from splat.training.config.methods import BatchConfig
@@ -36,9 +37,9 @@ def featured(count: int = 6, degree: int = 1, kind=torch.float64) -> GaussianClo
 def test_a_look_is_the_sum_of_its_transforms_times_the_features():
     cloud = featured(degree=0)
     transforms = 0.2 * torch.randn(3, 3, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    shown = 0.5 + appearance_features.SH_C0 * appearance_features.dressed(cloud, transforms).sh[:, 0]
+    shown = 0.5 + C0 * appearance_features.dressed(cloud, transforms).sh[:, 0]
     for row in range(len(cloud)):
-        colour = 0.5 + appearance_features.SH_C0 * cloud.sh[row, 0]
+        colour = 0.5 + C0 * cloud.sh[row, 0]
         expected = colour.clone()
         for weight, transform in zip(
             [1.0, *cloud.extras[appearance_features.FEATURES][row].tolist()], transforms, strict=True

@@ -58,7 +58,7 @@ def test_autograd_through_render_agrees_with_float64(backend: str, name: str):
     screen = {
         field: getattr(wanted, field) for field in GRADIENTS if field.startswith("means2d")
     }  # not seen by autograd
-    assert_gradients_match(CloudGradients(*(t.grad for t in tensors), pose=pose.grad, **screen), name)
+    assert_gradients_match(CloudGradients(*(t.grad for t in tensors), world_to_camera=pose.grad, **screen), name)
 
 
 @pytest.mark.parametrize("picture", PICTURES)

@@ -37,7 +37,7 @@ def balls(depths: list[float], opacities: list[float], rgbs: list[list[float]], 
 def test_single_gaussian_closed_form():
     scale, depth, opacity, focal = 0.2, 2.0, 0.7, 20.0
     view = ahead(focal=focal)
-    rendering = render(balls([depth], [opacity], [[0.9, 0.2, 0.4]], scale), view, "reference", depth=True)
+    rendering = render(balls([depth], [opacity], [[0.9, 0.2, 0.4]], scale), view, "reference", depth=True, weights=True)
     variance = (scale * focal / depth) ** 2 + 0.3
     i = torch.arange(11, dtype=F64) - 5
     alpha = opacity * torch.exp(-(i[:, None] ** 2 + i[None] ** 2) / (2 * variance))

@@ -29,7 +29,7 @@ def test_strided_picture_is_the_subsampled_full_picture(stride: int, x: int, y: 
     spread[some] = upstream
     truth = reference.backward(full_context, ImageGradients(rgb=spread))
     gradients = reference.backward(context, ImageGradients(rgb=upstream))
-    for name in (*FIELDS, "pose"):
+    for name in (*FIELDS, "world_to_camera"):
         torch.testing.assert_close(getattr(gradients, name), getattr(truth, name), atol=1e-9, rtol=1e-9)
     # The centre moves s times less on a grid that is s times coarser, so what it costs to move it is s times as much.
     torch.testing.assert_close(gradients.means2d, stride * truth.means2d, atol=1e-9, rtol=1e-9)

@@ -30,7 +30,7 @@ IMAGE_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
 FLIP_TOLERANCE = 1e-3
 PICTURES = ("rgb", "alpha", "depth", "normal", "square_depth")
-GRADIENTS = ("means", "log_scales", "quats", "logit_opacities", "sh", "pose", "means2d", "means2d_abs")
+GRADIENTS = ("means", "log_scales", "quats", "logit_opacities", "sh", "world_to_camera", "means2d", "means2d_abs")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def random_cloud(n: int, degree: int, seed: int, scale: float = 0.15, spread: fl
 
 
 def degenerate_cloud(view: Camera, seed: int) -> GaussianCloud:
-    """Ten each of: huge, tiny, needles, discs, edge-on, behind, at the near plane, opacity ~0, opacity ~1, zero or
+    """Ten each of: huge, tiny, prolate, flat, edge-on, behind, at the near plane, opacity ~0, opacity ~1, zero or
     odd quaternion, far outside."""
     cloud = random_cloud(110, 2, seed)
     fields = {name: getattr(cloud, name).clone() for name in ("means", "log_scales", "quats", "logit_opacities", "sh")}
@@ -116,13 +116,14 @@ def degenerate_cloud(view: Camera, seed: int) -> GaussianCloud:
 
 
 def _cases() -> list[Case]:
-    everything = RenderOptions(background=(0.2, 0.5, 0.9), depth=True, normal=True, square_depth=True)
+    everything = RenderOptions(background=(0.2, 0.5, 0.9), depth=True, normal=True, square_depth=True, weights=True)
     smooth = RenderOptions(background=(0.1, 0.0, 0.3), depth=True, normal=True, square_depth=True, antialiased=True)
+    smooth = replace(smooth, weights=True)
     plain = camera()
     tied = random_cloud(40, 1, 5)
     tied = GaussianCloud.concat([tied, tied.replace(sh=-tied.sh, log_scales=tied.log_scales + 0.3)])
-    # Without the square, other kernels run.
-    two = RenderOptions(background=(0.2, 0.5, 0.9), depth=True, normal=True)
+    # Without the square or the weights, other kernels run.
+    two = RenderOptions(background=(0.2, 0.5, 0.9), depth=True, normal=True, weights=True)
     opaque = random_cloud(400, 1, 6, scale=0.4)
     opaque = opaque.replace(logit_opacities=opaque.logit_opacities.clamp_min(1.0))
     cases = [
@@ -232,6 +233,9 @@ def assert_rendering_matches(found: Rendering, name: str) -> None:
     _assert_rows_match(
         found.means2d[seen.to(found.means2d.device)], wanted.rendering.means2d[seen], f"{name}: means2d", 1e-4
     )
+    assert (found.weights is None) == (wanted.rendering.weights is None)
+    if found.weights is None:
+        return
     total = (found.weights.cpu().double() - wanted.rendering.weights).abs()
     # Each flip-prone pixel may give or take at most one threshold's worth of weight.
     allowed = IMAGE_TOLERANCE * (1 + wanted.rendering.weights) + ALPHA_MIN * 1.01 * float(wanted.flips.sum())
@@ -246,7 +250,7 @@ def assert_gradients_match(found: CloudGradients, name: str) -> None:
         assert value.shape == truth.shape, (
             f"{name}: {field} has shape {tuple(value.shape)}, expected {tuple(truth.shape)}"
         )
-        if field == "pose":
+        if field == "world_to_camera":
             value, truth = value.reshape(1, 16), truth.reshape(1, 16)
         _assert_rows_match(value, truth, f"{name}: gradient of {field}", GRADIENT_TOLERANCE)
 

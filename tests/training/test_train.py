@@ -183,6 +183,7 @@ def test_nan_stops_the_run_with_the_last_good_state(scene, tmp_path):
 
 def test_a_faulty_gradient_is_named_and_the_state_before_it_is_kept(scene, tmp_path, monkeypatch):
     from splat.rendering import reference
+    from splat.rendering.backends import REGISTRY
 
     honest = reference.backward
     calls = []
@@ -194,7 +195,7 @@ def test_a_faulty_gradient_is_named_and_the_state_before_it_is_kept(scene, tmp_p
             found.quats[2, 0] = float("inf")
         return found
 
-    monkeypatch.setattr(reference, "backward", faulty)
+    monkeypatch.setitem(REGISTRY, "reference", dataclasses.replace(reference.BACKEND, backward=faulty))
     config = dataclasses.replace(TINY, backend="reference", checkpoint_seconds=0)
     with pytest.raises(NonFiniteError, match="quats is not finite at step 6"):
         train(scene, config, tmp_path / "run")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import logits
 from splat.formats.splatz.container import frame_of, rows_of, steps_of, usable
 from splat.formats.splatz.quantizer import (
@@ -45,11 +45,11 @@ class Rounding:
     def of(cloud: GaussianCloud, quality: float | Steps, detail: np.ndarray | None = None) -> "Rounding":
         """For ``cloud`` as `with_ordered_axes` gives it, and a file of ``quality`` or of these steps."""
         steps = usable(quality) if isinstance(quality, Steps) else steps_of(quality)
-        return Rounding(frame_of(rows_of(Table.of(cloud), detail), steps), detail)
+        return Rounding(frame_of(rows_of(GaussianArrays.of(cloud), detail), steps), detail)
 
     def rounded(self, cloud: GaussianCloud) -> GaussianCloud:
         """``cloud`` as the file will have it, row by row."""
-        rows = rows_of(Table.of(cloud), self.detail)
+        rows = rows_of(GaussianArrays.of(cloud), self.detail)
         codes = quantize(rows, self.frame)
         found = dequantize(codes, round_means(rows.means, codes.levels, self.frame), self.frame, cloud.sh_degree)
         found = replace(found, quats=alike(found.quats, rows.quats))
@@ -64,7 +64,7 @@ class Rounding:
         slope = torch.zeros_like(cloud.sh)
         if not len(self.frame.basis):
             return slope
-        rows = rows_of(Table.of(cloud), self.detail)
+        rows = rows_of(GaussianArrays.of(cloud), self.detail)
         codes = quantize(rows, self.frame)
         step = self.frame.steps.sh * np.exp2(codes.levels.colour)[:, None]
         mean = np.maximum(np.abs(codes.rest).mean(0), 1e-4)
@@ -77,7 +77,7 @@ class Rounding:
 
 def with_ordered_axes(cloud: GaussianCloud) -> GaussianCloud:
     """The same Gaussians with axes from long to short and unit quaternions whose w is the largest part."""
-    rows = rows_of(Table.of(cloud))
+    rows = rows_of(GaussianArrays.of(cloud))
     log_scales, quats = canonical(rows.log_scales, rows.quats)
     return cloud.replace(
         log_scales=torch.from_numpy(log_scales).to(cloud.log_scales), quats=torch.from_numpy(quats).to(cloud.quats)

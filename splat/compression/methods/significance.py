@@ -21,7 +21,7 @@ def blending_weights(cloud: GaussianCloud, cameras: Sequence[Camera], antialiase
     total = torch.zeros(len(cloud), device=cloud.device)
     with torch.no_grad():
         for camera in cameras:
-            total += render(cloud, camera, antialiased=antialiased).weights
+            total += render(cloud, camera, antialiased=antialiased, weights=True).weights
     return total
 
 

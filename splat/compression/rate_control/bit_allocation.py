@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.compression.finetuning.straight_through import Rounding, with_ordered_axes
 from splat.compression.rate_control.judge import Judge
 from splat.compression.rate_control.per_gaussian_precision import detail_of
@@ -68,7 +68,7 @@ def _errors(cloud: GaussianCloud, judge: Judge) -> dict[str, float]:
 
 def _bits_of_halving(cloud: GaussianCloud, steps: Steps) -> dict[str, float]:
     """Bits per Gaussian that each attribute costs more at half its step, from the entropy of its codes."""
-    rows = container.rows_of(Table.of(with_ordered_axes(cloud)), detail_of(cloud))
+    rows = container.rows_of(GaussianArrays.of(with_ordered_axes(cloud)), detail_of(cloud))
 
     def rate(steps: Steps) -> dict[str, float]:
         codes = quantize(rows, container.frame_of(rows, container.usable(steps)))

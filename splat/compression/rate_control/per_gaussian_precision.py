@@ -12,7 +12,7 @@ from torch import Tensor
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.compression.finetuning.straight_through import with_ordered_axes
 from splat.formats.splatz.container import rows_of
 from splat.formats.splatz.quantizer import DETAIL, cells_of, visibility
@@ -61,7 +61,7 @@ def details(
     if len(cloud) == 0 or not cameras:
         return torch.zeros(len(cloud), dtype=torch.int64)
     cloud = with_ordered_axes(cloud)
-    rows = rows_of(Table.of(cloud))
+    rows = rows_of(GaussianArrays.of(cloud))
     seen = torch.from_numpy(visibility(*cells_of(rows.log_scales, rows.alphas))).float()
     wish = torch.zeros(len(cloud))
     for name, sums in squared_slopes(cloud, cameras, options, probes).items():

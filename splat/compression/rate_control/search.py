@@ -8,7 +8,7 @@ from pathlib import Path
 
 from splat import formats
 from splat.cloud import GaussianCloud
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.compression.rate_control.judge import Judge
 from splat.compression.rate_control.per_gaussian_precision import detail_of
 from splat.errors import InputError
@@ -112,7 +112,7 @@ class Codec:
 
     def _coded(self, cloud: GaussianCloud, steps: Steps, quality: float, judge: Judge) -> Trial:
         more = {"steps": steps, "frame": self.frame, "detail": detail_of(cloud)}
-        data = container.encode(Table.of(cloud), self.path, antialiased=self.antialiased, **more)
+        data = container.encode(GaussianArrays.of(cloud), self.path, antialiased=self.antialiased, **more)
         found = container.decode(data, self.path).cloud()
         return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
 

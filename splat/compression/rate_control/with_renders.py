@@ -18,9 +18,10 @@ from splat.compression.rate_control.judge import Judge
 from splat.compression.rate_control.per_gaussian_precision import NAME
 from splat.compression.rate_control.search import COARSEST, FINEST, Codec, Goal, Trial, search
 from splat.errors import InputError
-from splat.formats.splatz.quantizer import C0, Steps
+from splat.formats.splatz.quantizer import Steps
 from splat.rendering import RenderOptions, render
 from splat.scene import Scene
+from splat.sh_basis import C0
 from splat.training.schedules import Rates
 from splat.viewpoints.around_cloud import scene_views, views_around
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import logits
 from splat.coding.limits import check_claim
 from splat.errors import InputError
@@ -36,7 +36,7 @@ class Asset:
     chunk: bytes
 
 
-def read_asset(path: Path) -> Table:
+def read_asset(path: Path) -> GaussianArrays:
     """All Gaussian primitives of ``path`` in scene axes (left, up, front), joined. Raises InputError."""
     try:
         asset = _open(path, path.read_bytes())
@@ -45,9 +45,9 @@ def read_asset(path: Path) -> Table:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: the glTF cannot be understood ({what}); make or copy it again") from error
     if tables:
-        return Table.concat(tables)
+        return GaussianArrays.concat(tables)
     if EXTENSION in asset.tree.get("extensionsUsed", ()):
-        return Table.empty()
+        return GaussianArrays.empty()
     raise InputError(f"{path}: the glTF holds no primitive with {EXTENSION}, so no Gaussians; check the file")
 
 
@@ -112,7 +112,7 @@ def _rotation(quat: np.ndarray) -> np.ndarray:
     return np.eye(3) + 2 * w * cross + 2 * cross @ cross
 
 
-def _place(table: Table, pose: np.ndarray) -> Table:
+def _place(table: GaussianArrays, pose: np.ndarray) -> GaussianArrays:
     if np.allclose(pose, np.eye(4), rtol=0, atol=1e-9):
         return table
     scale = np.linalg.norm(pose[:3, :3], axis=0)
@@ -126,7 +126,7 @@ def _place(table: Table, pose: np.ndarray) -> Table:
 # ---- primitives ----
 
 
-def _mesh(asset: Asset, index: int, pose: np.ndarray) -> list[Table]:
+def _mesh(asset: Asset, index: int, pose: np.ndarray) -> list[GaussianArrays]:
     if index < 0:
         raise ValueError(f"mesh {index}")
     tables = []
@@ -143,7 +143,7 @@ def _mesh(asset: Asset, index: int, pose: np.ndarray) -> list[Table]:
     return tables
 
 
-def _plain(asset: Asset, attributes: Mapping[str, int]) -> Table:
+def _plain(asset: Asset, attributes: Mapping[str, int]) -> GaussianArrays:
     means = _values(asset, attributes["POSITION"], 3)
     n = len(means)
     quats = _values(asset, attributes[PREFIX + "ROTATION"], 4, n)[:, [3, 0, 1, 2]]
@@ -159,7 +159,7 @@ def _plain(asset: Asset, attributes: Mapping[str, int]) -> Table:
     log_scales = scales if (scales < 0).any() else np.log(np.maximum(scales, MIN_SCALE))
     quats = np.where((quats == 0).all(1, keepdims=True), np.float32([1, 0, 0, 0]), quats)
     with np.errstate(invalid="ignore"):
-        return Table(means.copy(), np.array(log_scales), quats, logits(opacity), sh)
+        return GaussianArrays(means.copy(), np.array(log_scales), quats, logits(opacity), sh)
 
 
 def _values(asset: Asset, index: int, width: int, count: int | None = None) -> np.ndarray:

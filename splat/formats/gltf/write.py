@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, prepare, scales, to_uint, unit_quats
 from splat.coding.parallel import allocate, each, pieces, write_at
 from splat.errors import InputError
@@ -30,12 +30,12 @@ FLOAT, BYTE = 5126, 5121
 ARRAY_BUFFER = 34962
 
 
-def read(path: Path) -> Table:
+def read(path: Path) -> GaussianArrays:
     """Read all Gaussian primitives of the asset, placed by their nodes, joined into one cloud."""
     return axes.convert(read_asset(path), FRAME, axes.HOME)
 
 
-def write(table: Table, path: Path, *, spz: bool = False, fallback: bool = True) -> None:
+def write(table: GaussianArrays, path: Path, *, spz: bool = False, fallback: bool = True) -> None:
     """Write ``table`` (SH up to degree 3) as `.glb`, or as `.gltf` with the data inside the JSON.
 
     Args:
@@ -88,11 +88,11 @@ def write(table: Table, path: Path, *, spz: bool = False, fallback: bool = True)
     _save(path, asset, starts[-1], fill)
 
 
-def _spz(table: Table, path: Path) -> bytes:
+def _spz(table: GaussianArrays, path: Path) -> bytes:
     return spz.encode(table, path, version=2, antialiased=False, frame=SPZ_FRAME, reorder=True)
 
 
-def _columns(table: Table, fallback: bool) -> dict[str, np.ndarray]:
+def _columns(table: GaussianArrays, fallback: bool) -> dict[str, np.ndarray]:
     """Attribute name → values, in the axes and types of the specification; rows are multiples of four bytes."""
     table = axes.convert(table, axes.HOME, FRAME)
     opacity = alphas(table)

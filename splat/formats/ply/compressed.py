@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import (
     SQRT2,
     alphas,
@@ -44,7 +44,7 @@ def is_compressed(header: Header) -> bool:
     return header.element("chunk") is not None and vertex is not None and set(PACKED) <= set(vertex.names)
 
 
-def read(path: Path, max_degree: int = 4) -> Table:
+def read(path: Path, max_degree: int = 4) -> GaussianArrays:
     """Read ``path`` with SH up to ``max_degree``. The older layout without colour ranges is read too."""
     header = read_header(path)
     if not is_compressed(header):
@@ -80,7 +80,7 @@ def read(path: Path, max_degree: int = 4) -> Table:
             logit[here] = opacities[color & np.uint32(255)]
 
     read_rows(path, header, "vertex", decode)
-    return Table(means, log_scales, quats, logit, sh)
+    return GaussianArrays(means, log_scales, quats, logit, sh)
 
 
 def _read_ranges(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +145,7 @@ def _part(code: np.ndarray, shift: int, top: int) -> np.ndarray:
     return (code >> np.uint32(shift) & np.uint32(top)) * np.float32(1 / top)
 
 
-def write(table: Table, path: Path, *, reorder: bool = True) -> None:
+def write(table: GaussianArrays, path: Path, *, reorder: bool = True) -> None:
     """Write ``table`` (SH up to degree 3).
 
     Args:
@@ -173,7 +173,7 @@ def write(table: Table, path: Path, *, reorder: bool = True) -> None:
             part.tofile(file)
 
 
-def _encode(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _encode(table: GaussianArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Chunk ranges (C, 18) float32, packed words (N, 4) uint32 and SH bytes (N, 3(K-1)) of whole chunks."""
     n = len(table)
     log_scales = np.clip(table.log_scales, -MAX_LOG_SCALE, MAX_LOG_SCALE)

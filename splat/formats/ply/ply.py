@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.parallel import CHUNK, allocate, each, pieces, write_at
 from splat.errors import InputError
 from splat.files import atomic_path
@@ -32,7 +32,7 @@ def is_cloud(header: Header) -> bool:
     return vertex is not None and {"x", "opacity", "scale_0", "rot_0"} <= set(vertex.names)
 
 
-def read(path: Path, max_degree: int = 4) -> Table:
+def read(path: Path, max_degree: int = 4) -> GaussianArrays:
     """Read ``path`` in pieces: the peak is the cloud's own size plus a few pieces. Values come back bit for bit.
 
     Args:
@@ -67,7 +67,7 @@ def read(path: Path, max_degree: int = 4) -> Table:
 
     read_rows(path, header, "vertex", fill)
     fields["logit_opacities"] = fields["logit_opacities"][:, 0]
-    return Table(**fields, extras=_group_extras(extras, header.comments))
+    return GaussianArrays(**fields, extras=_group_extras(extras, header.comments))
 
 
 def _main_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
@@ -134,7 +134,7 @@ def _part_names(name: str, parts: int | None) -> list[str]:
     return [name] if parts is None else [f"{name}_{i}" for i in range(parts)]
 
 
-def write(table: Table, path: Path, *, normals: bool = True, antialiased: bool = False) -> None:
+def write(table: GaussianArrays, path: Path, *, normals: bool = True, antialiased: bool = False) -> None:
     """Write ``table`` as little-endian binary in the original property order, in pieces.
 
     Args:
@@ -172,13 +172,13 @@ def write(table: Table, path: Path, *, normals: bool = True, antialiased: bool =
         each(put, pieces(len(table), CHUNK // 4))
 
 
-def _property_names(table: Table, normals: bool) -> list[str]:
+def _property_names(table: GaussianArrays, normals: bool) -> list[str]:
     names = ["x", "y", "z", *(NORMALS if normals else ()), "f_dc_0", "f_dc_1", "f_dc_2"]
     names += [f"f_rest_{i}" for i in range(3 * (table.sh.shape[1] - 1))]
     return [*names, "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
 
 
-def _matrix(table: Table, normals: bool) -> np.ndarray:
+def _matrix(table: GaussianArrays, normals: bool) -> np.ndarray:
     """The main columns of ``table`` as a (N, columns) float32 matrix in file order."""
     n, rest = len(table), 3 * (table.sh.shape[1] - 1)
     matrix = np.empty((n, 14 + rest + (3 if normals else 0)), "<f4")
@@ -195,7 +195,7 @@ def _matrix(table: Table, normals: bool) -> np.ndarray:
     return matrix
 
 
-def _flat_extras(table: Table, path: Path, taken: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+def _flat_extras(table: GaussianArrays, path: Path, taken: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Extras as columns of PLY types, and the comments that let ``read`` rebuild their shapes and types."""
     columns, comments = {}, []
     for name, array in table.extras.items():

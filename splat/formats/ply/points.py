@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import logits, prepare
 from splat.coding.parallel import pieces
 from splat.errors import InputError
@@ -22,7 +22,7 @@ DEFAULT_ALPHA = 0.8
 NEIGHBOURS = 3
 
 
-def read(path: Path) -> Table:
+def read(path: Path) -> GaussianArrays:
     """Read points as round Gaussians whose size is the mean distance to the three nearest neighbours.
 
     Colours are taken as 0…255 when their type is an integer, else as 0…1; points without colours become grey.
@@ -45,7 +45,7 @@ def read(path: Path) -> Table:
                 rgba[rows, channel] = np.clip(block[name].astype(np.float32) / np.float32(top), 0, 1)
 
     read_rows(path, header, "vertex", take)
-    return Table(
+    return GaussianArrays(
         means,
         np.repeat(_log_spacing(means)[:, None], 3, 1),
         np.tile(np.float32([1, 0, 0, 0]), (n, 1)),
@@ -68,7 +68,7 @@ def _log_spacing(means: np.ndarray) -> np.ndarray:
     return out
 
 
-def write(table: Table, path: Path) -> None:
+def write(table: GaussianArrays, path: Path) -> None:
     """Write centres, base colours and opacities."""
     table = prepare(table, path, max_degree=0)
     dtype = np.dtype([*((axis, "<f4") for axis in "xyz"), *((name, "u1") for name in (*COLORS, "alpha"))])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding import scalar_kmeans, vector_kmeans
 from splat.coding.attributes import SQRT2, alphas, prepare, smallest_three, to_uint, unit_quats, without_zero_bands
 from splat.coding.importance import importance
@@ -29,7 +29,13 @@ DC_CODES = 232
 
 
 def encode(
-    table: Table, path: Path, *, palette: int | None, antialiased: bool, reorder: bool, steps: Steps | None = None
+    table: GaussianArrays,
+    path: Path,
+    *,
+    palette: int | None,
+    antialiased: bool,
+    reorder: bool,
+    steps: Steps | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """``meta.json`` as a dict, and the pictures (H, W, 4) uint8 by name; as fine as can be without ``steps``."""
     table = without_zero_bands(prepare(table, path, max_degree=3))
@@ -90,7 +96,7 @@ def encode(
     return meta, pictures
 
 
-def _best_codes(table: Table) -> tuple[np.ndarray, np.ndarray]:
+def _best_codes(table: GaussianArrays) -> tuple[np.ndarray, np.ndarray]:
     """Codebooks of log scales and base colours with the least error."""
     log_scales, dc = np.maximum(table.log_scales, MIN_LOG_SCALE), table.sh[:, 0]
     weights = importance(table, CODEBOOK_SPREAD)
@@ -122,7 +128,7 @@ def _means(means: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return to_uint((value - low) * (65535 / np.where(high > low, high - low, 1)), 65535, np.uint16)
 
 
-def _quats(table: Table) -> np.ndarray:
+def _quats(table: GaussianArrays) -> np.ndarray:
     index, three = smallest_three(unit_quats(table))
     code = to_uint((three * np.float32(SQRT2 / 2) + np.float32(0.5)) * np.float32(255), 255)
     return np.concatenate([code, (252 + index[:, None]).astype(np.uint8)], 1)
@@ -146,7 +152,7 @@ def palette_size(points: np.ndarray) -> int:
 
 
 def _rest(
-    table: Table, path: Path, entries: int | None, steps: Steps | None
+    table: GaussianArrays, path: Path, entries: int | None, steps: Steps | None
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Metadata, centroid picture and label pixels (N, 4) of the SH beyond the base colour."""
     points = table.sh[:, 1:].reshape(len(table), -1)

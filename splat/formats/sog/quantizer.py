@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, unit_quats
 from splat.formats.splatz.container import frame_of
 from splat.formats.splatz.quantizer import (
-    C0,
     CELLS,
     MIN_LOG_SCALE,
     OCTAVE,
@@ -24,6 +23,7 @@ from splat.formats.splatz.quantizer import (
     cells_of,
     levels_of,
 )
+from splat.sh_basis import C0
 
 CODES = 256
 QUAT_STEP = 2**0.5 / 255  # of a quaternion's part, between two bytes
@@ -53,13 +53,13 @@ class Coarse:
         return Coarse(*(part[rows] for part in parts), self.scale_codes, self.colour_codes)
 
 
-def ordered(table: Table) -> Table:
+def ordered(table: GaussianArrays) -> GaussianArrays:
     """The same Gaussians with axes from long to short and w the largest part of the rotation: codes that vary less."""
     log_scales, quats = canonical(np.maximum(table.log_scales, MIN_LOG_SCALE).astype(np.float64), unit_quats(table))
     return table.replace(log_scales=log_scales.astype(np.float32), quats=quats.astype(np.float32))
 
 
-def coarse(table: Table, steps: Steps, low: np.ndarray, high: np.ndarray) -> Coarse:
+def coarse(table: GaussianArrays, steps: Steps, low: np.ndarray, high: np.ndarray) -> Coarse:
     """For ``table`` as `ordered` gives it, with sign·ln(1+|x|) of the centres from ``low`` to ``high`` (3,)."""
     log_scales, opacities = table.log_scales.astype(np.float64), alphas(table).astype(np.float64)
     places, none = table.means.astype(np.float64), np.zeros(len(table), np.int64)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding import webp
 from splat.coding.attributes import SQRT2, byte_logits, from_smallest_three
 from splat.coding.limits import check_claim
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from splat.formats.splatz.quantizer import Steps
 
 
-def read(path: Path, max_degree: int = 4) -> Table:
+def read(path: Path, max_degree: int = 4) -> GaussianArrays:
     """Read the bundle ``path``, or the folder ``path`` (or the `meta.json` in it), with SH up to ``max_degree``."""
     with open_files(path) as files:
         meta = parse_meta(files.meta, path)
@@ -37,11 +37,11 @@ def read(path: Path, max_degree: int = 4) -> Table:
     return _decode(path, meta, dict(zip(names, pixels, strict=True)), palette)
 
 
-def _decode(path: Path, meta: Meta, pixels: dict[str, np.ndarray], palette: np.ndarray | None) -> Table:
+def _decode(path: Path, meta: Meta, pixels: dict[str, np.ndarray], palette: np.ndarray | None) -> GaussianArrays:
     """The cloud from (N, 4) bytes of each picture, and the palette of higher SH."""
     n = meta.count
     shapes = ((n, 3), (n, 3), (n, 4), (n,), (n, 1 + (0 if palette is None else palette.shape[1]), 3))
-    out = Table(*(np.empty(shape, np.float32) for shape in shapes))
+    out = GaussianArrays(*(np.empty(shape, np.float32) for shape in shapes))
 
     def fill(rows: slice) -> None:
         out.means[rows] = _means(pixels["means_l"][rows], pixels["means_u"][rows], meta)
@@ -104,7 +104,7 @@ def _palette(files: Files, meta: Meta) -> np.ndarray:
 
 
 def write(
-    table: Table,
+    table: GaussianArrays,
     path: Path,
     *,
     palette: int | None = None,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import prepare, scales
 from splat.coding.decimate import decimate
 from splat.coding.morton import morton
@@ -27,7 +27,7 @@ LEAST = 1 << 12  # what has fewer needs no coarser level
 MAX_NODES = 1 << 20
 
 
-def read(path: Path) -> Table:
+def read(path: Path) -> GaussianArrays:
     """Read the finest level of the `lod-meta.json` ``path`` (or of the folder that holds it), joined into one cloud."""
     folder = path if path.is_dir() else path.parent
     meta = parse_json(read_bounded(folder / META, MAX_META), path)
@@ -42,7 +42,7 @@ def read(path: Path) -> Table:
         raise InputError(f"{path}: {META} cannot be understood ({what}); make or copy the file again") from error
     parts = [_rows(path, folder / files[file], rows) for file, rows in sorted(ranges.items())]
     parts += [sog.read(folder / place) for place in around]
-    return Table.concat(parts) if parts else Table.empty()
+    return GaussianArrays.concat(parts) if parts else GaussianArrays.empty()
 
 
 def _place(name: Any) -> Path:
@@ -69,7 +69,7 @@ def _finest(tree: Any) -> dict[int, list[tuple[int, int]]]:
     return ranges
 
 
-def _rows(path: Path, file: Path, ranges: list[tuple[int, int]]) -> Table:
+def _rows(path: Path, file: Path, ranges: list[tuple[int, int]]) -> GaussianArrays:
     table = sog.read(file)
     ranges = sorted(ranges)
     ends = [0, *(offset + count for offset, count in ranges)]
@@ -80,7 +80,7 @@ def _rows(path: Path, file: Path, ranges: list[tuple[int, int]]) -> Table:
     return table.select(np.concatenate([np.arange(offset, offset + count) for offset, count in ranges]))
 
 
-def write(table: Table, path: Path, *, levels: int = 4, antialiased: bool = False, effort: int = 4) -> None:
+def write(table: GaussianArrays, path: Path, *, levels: int = 4, antialiased: bool = False, effort: int = 4) -> None:
     """Write ``table`` (SH up to degree 3) beside the `lod-meta.json` ``path``, a folder for each SOG.
 
     Args:
@@ -114,7 +114,7 @@ def write(table: Table, path: Path, *, levels: int = 4, antialiased: bool = Fals
     write_text(path, json.dumps(meta, separators=(",", ":")))  # last: without it the folder is no streamed SOG
 
 
-def _node(clouds: list[Table], rows: list[np.ndarray], leaves: list) -> dict[str, Any]:
+def _node(clouds: list[GaussianArrays], rows: list[np.ndarray], leaves: list) -> dict[str, Any]:
     """The box of ``rows`` (of each level), halved until few enough are in it; leaves are noted."""
     part = clouds[0].select(rows[0])
     reach = 3 * scales(part).max(1, keepdims=True, initial=0)

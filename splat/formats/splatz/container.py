@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, logits, prepare, unit_quats, without_zero_bands
 from splat.coding.limits import check_claim
 from splat.coding.rans import Damaged
@@ -44,7 +44,7 @@ LARGE = 1024  # Gaussians above which a basis of its own pays for view-dependent
 
 
 def write(
-    table: Table,
+    table: GaussianArrays,
     path: Path,
     *,
     quality: float = USUAL_QUALITY,
@@ -63,7 +63,7 @@ def write(
     write_bytes(path, encode(table, path, quality=quality, layers=layers, antialiased=antialiased))
 
 
-def read(path: Path, layers: int | None = None) -> Table:
+def read(path: Path, layers: int | None = None) -> GaussianArrays:
     """Read a cloud, or its first ``layers`` layers. Every damaged byte is noticed. Raises InputError."""
     return decode(Path(path).read_bytes(), Path(path), layers)
 
@@ -76,7 +76,7 @@ def antialiased(path: Path) -> bool:
 
 
 def encode(
-    table: Table,
+    table: GaussianArrays,
     path: Path | str = "cloud.splatz",
     *,
     quality: float = USUAL_QUALITY,
@@ -116,7 +116,7 @@ def encode(
     return b"".join(out)
 
 
-def decode(data: bytes, path: Path, layers: int | None = None) -> Table:
+def decode(data: bytes, path: Path, layers: int | None = None) -> GaussianArrays:
     """The cloud in the bytes of a file; with ``layers`` they may end after that many layers."""
     fields = _unpack_header(data, path)
     _, _, degree, flags, count, stored, components, reference = fields[:8]
@@ -207,7 +207,7 @@ def usable(steps: Steps) -> Steps:
     return Steps(*np.array(list(vars(steps).values()), np.float32).astype(np.float64).tolist())
 
 
-def rows_of(table: Table, detail: np.ndarray | None = None) -> Rows:
+def rows_of(table: GaussianArrays, detail: np.ndarray | None = None) -> Rows:
     """The numbers that are coded; without ``detail`` (N,) it is 0."""
     return Rows(
         table.means.astype(np.float64),
@@ -277,16 +277,16 @@ def _split(shown: np.ndarray, layers: int | None) -> list[np.ndarray]:
     return np.split(np.argsort(-shown, kind="stable"), ends[:-1])
 
 
-def _table(layers: list[Rows], degree: int) -> Table:
+def _table(layers: list[Rows], degree: int) -> GaussianArrays:
     if not layers:
-        return Table.empty(degree)
+        return GaussianArrays.empty(degree)
 
     @np.errstate(over="ignore")  # of a damaged file
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(rows, name) for rows in layers]).astype(np.float32)
 
     opacities = np.concatenate([rows.alphas for rows in layers])
-    return Table(joined("means"), joined("log_scales"), joined("quats"), logits(opacities), joined("sh"))
+    return GaussianArrays(joined("means"), joined("log_scales"), joined("quats"), logits(opacities), joined("sh"))
 
 
 def _unpack_header(data: bytes, path: Path) -> tuple:

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from splat.coding.octree import DEEPEST
-from splat.formats.splatz.rotation import needles, quaternions, turns
+from splat.formats.splatz.rotation import is_prolate, quaternions, turns
+from splat.sh_basis import C0
 
 FINEST = 16  # plain bits per axis below the octree
 MIN_LOG_SCALE = -20.0
 OCTAVE = float(np.log(2.0))  # coarsest step of log scales
 CELLS = 16  # of opacity, at the coarsest
 SCALE_BITS, OPACITY_BITS = 12, 10  # at the finest
-C0 = 0.28209479177387814
 # Rows: brightness and two colour differences of RGB, an orthonormal basis.
 COLOUR = np.array([[3**-0.5] * 3, [0.5**0.5, 0, -(0.5**0.5)], [6**-0.5, -2 * 6**-0.5, 6**-0.5]])
 ROUND_UP = 0.36  # of view-dependent colour: below one half, as zeros are cheap
@@ -128,14 +128,14 @@ def levels_of(scale: np.ndarray, opacity: np.ndarray, frame: Frame, detail: np.n
 
 
 def _turn_levels(scale: np.ndarray) -> np.ndarray:
-    """(N, 3) powers of two on the step of turns: where the odd axis points (2), and about it.
+    """(N, 3) powers of two on the step of turns: where the symmetry axis points (2), and about it.
 
     Fitted to the squared error of a turned ellipsoid's picture, averaged over all directions to look from.
     """
     long, flat = scale[:, 0] - scale[:, 1], scale[:, 1] - scale[:, 2]
-    needle = needles(scale)
-    tilt = np.where(needle, 1 - long, -np.maximum(long - 1, 0))
-    twist = np.where(needle, np.maximum(2 - flat, 0), 2 - long)
+    prolate = is_prolate(scale)
+    tilt = np.where(prolate, 1 - long, -np.maximum(long - 1, 0))
+    twist = np.where(prolate, np.maximum(2 - flat, 0), 2 - long)
     return np.stack([tilt, tilt, twist], 1)
 
 
@@ -170,7 +170,7 @@ def quantize(rows: Rows, frame: Frame) -> Codes:
     sizes = (np.maximum(rows.log_scales, MIN_LOG_SCALE) - MIN_LOG_SCALE) / OCTAVE - scale
     factor = np.exp2(levels.colour)[:, None]
     turn = frame.steps.rotation * np.exp2(levels.turn)
-    rotation = np.rint(turns(rows.quats, needles(scale)) / turn).astype(np.int64)
+    rotation = np.rint(turns(rows.quats, is_prolate(scale)) / turn).astype(np.int64)
     colour = C0 * rows.sh[:, 0] @ COLOUR.T / (frame.steps.colour * factor)
     colour = np.rint(np.clip(colour, -HUGE, HUGE)).astype(np.int64)
     rest = np.clip(components(rows.sh, frame) / (frame.steps.sh * factor), -HUGE, HUGE)
@@ -188,7 +188,7 @@ def below_cell(parts: np.ndarray, bits: np.ndarray) -> np.ndarray:
 def dequantize(codes: Codes, means: np.ndarray, frame: Frame, degree: int) -> Rows:
     """The rows that ``codes`` and centres (N, 3) stand for."""
     levels, steps = codes.levels, frame.steps
-    quats = quaternions(codes.rotation * (steps.rotation * np.exp2(levels.turn)), needles(codes.scale))
+    quats = quaternions(codes.rotation * (steps.rotation * np.exp2(levels.turn)), is_prolate(codes.scale))
     factor = np.exp2(levels.colour)[:, None]
     sh = np.zeros((len(means), (degree + 1) ** 2, 3))
     sh[:, 0] = codes.colour * (steps.colour * factor) @ COLOUR / C0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import (
     SQRT2,
     alphas,
@@ -36,7 +36,9 @@ def sizes(version: int, degree: int) -> list[int]:
     return [6 if version == 1 else 9, 1, 3, 3, 3 if version < 3 else 4, 3 * ((degree + 1) ** 2 - 1)]
 
 
-def decode(blocks: Sequence[bytes], version: int, count: int, degree: int, fraction: int, max_degree: int = 4) -> Table:
+def decode(
+    blocks: Sequence[bytes], version: int, count: int, degree: int, fraction: int, max_degree: int = 4
+) -> GaussianArrays:
     """The cloud in ``blocks``, whose sizes are right for ``count`` and ``degree``, with SH up to ``max_degree``."""
     center, alpha, color, scale, quat, sh = (np.frombuffer(block, np.uint8) for block in blocks)
     means = center.view("<f2").reshape(count, 3) if version == 1 else center.reshape(count, 3, 3)
@@ -44,7 +46,7 @@ def decode(blocks: Sequence[bytes], version: int, count: int, degree: int, fract
     quat = quat.reshape(count, 3) if version < 3 else quat.view("<u4")
     coefficients = (min(degree, max_degree) + 1) ** 2
     shapes = ((count, 3), (count, 3), (count, 4), (count,), (count, coefficients, 3))
-    out = Table(*(np.empty(shape, np.float32) for shape in shapes))
+    out = GaussianArrays(*(np.empty(shape, np.float32) for shape in shapes))
 
     def fill(rows: slice) -> None:
         out.means[rows] = means[rows] if version == 1 else _from_int24(means[rows]) * np.float32(2.0**-fraction)
@@ -80,7 +82,7 @@ def _unpack_quats(code: np.ndarray) -> np.ndarray:
     return from_smallest_three((code >> 30).astype(np.intp), three)[:, [3, 0, 1, 2]]
 
 
-def fraction_bits(table: Table, path: Path) -> int:
+def fraction_bits(table: GaussianArrays, path: Path) -> int:
     """Fractional bits of the centres: 12 as usual, more where the Gaussians are small, fewer where the scene is large.
 
     A step is kept under half of the smaller Gaussians' size (5th percentile of the largest axis); without that,
@@ -99,7 +101,7 @@ def fraction_bits(table: Table, path: Path) -> int:
     return max(0, min(most, max(12, wanted)))
 
 
-def encode(table: Table, order: np.ndarray, version: int, fraction: int) -> list[np.ndarray]:
+def encode(table: GaussianArrays, order: np.ndarray, version: int, fraction: int) -> list[np.ndarray]:
     """The six blocks (N, …) uint8 of the rows ``order`` (N,) of ``table``, every value rounded to the nearest code."""
     blocks = [np.empty((len(table), size), np.uint8) for size in sizes(version, table.sh_degree)]
     center, alpha, color, scale, quat, sh = blocks

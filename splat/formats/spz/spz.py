@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import prepare
 from splat.coding.deflate import gzip
 from splat.coding.limits import MAX_EXPANSION, check_claim, inflate_gzip, inflate_zstd
 from splat.coding.morton import morton
-from splat.coding.parallel import cores
 from splat.errors import InputError
 from splat.files import write_bytes
 from splat.formats import axes
 from splat.formats.spz import quantizer
+from splat.machine import usable_cores
 
 MAGIC = 0x5053474E
 HEADER = struct.Struct("<IIIBBBB")  # magic, version, points, SH degree, fractional bits, flags, streams
@@ -50,7 +50,7 @@ class Header:
     frame: str = ""
 
 
-def read(path: Path, frame: str | None = None, max_degree: int = 4) -> Table:
+def read(path: Path, frame: str | None = None, max_degree: int = 4) -> GaussianArrays:
     """Read ``path``.
 
     Args:
@@ -60,7 +60,7 @@ def read(path: Path, frame: str | None = None, max_degree: int = 4) -> Table:
     return decode(path.read_bytes(), path, frame, max_degree)
 
 
-def decode(data: bytes, path: Path, frame: str | None = None, max_degree: int = 4) -> Table:
+def decode(data: bytes, path: Path, frame: str | None = None, max_degree: int = 4) -> GaussianArrays:
     """The cloud in the SPZ file ``data``; ``path`` is for messages."""
     if data[:2] == b"\x1f\x8b":
         header, blocks = _open_gzip(path, data)
@@ -161,7 +161,7 @@ def _with_frame(header: Header, records: bytes) -> Header:
 
 
 def write(
-    table: Table,
+    table: GaussianArrays,
     path: Path,
     *,
     version: int = DEFAULT_VERSION,
@@ -180,7 +180,7 @@ def write(
     write_bytes(path, encode(table, path, version=version, antialiased=antialiased, frame=frame, reorder=reorder))
 
 
-def encode(table: Table, path: Path, *, version: int, antialiased: bool, frame: str, reorder: bool) -> bytes:
+def encode(table: GaussianArrays, path: Path, *, version: int, antialiased: bool, frame: str, reorder: bool) -> bytes:
     """The SPZ file of ``table`` as bytes; ``path`` is for messages."""
     if version not in VERSIONS:
         raise InputError(f"{path}: SPZ version {version} cannot be written; choose 2, 3 or 4")
@@ -196,7 +196,7 @@ def encode(table: Table, path: Path, *, version: int, antialiased: bool, frame: 
     import zstandard
 
     # At level 12 more threads do not change the bytes, as long as there are threads at all.
-    packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=cores())
+    packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=usable_cores())
     packed = [packer.compress(block.data if block.size else b"") for block in blocks[: 6 if table.sh_degree else 5]]
     sizes = b"".join(struct.pack("<QQ", len(part), block.nbytes) for part, block in zip(packed, blocks, strict=False))
     return HEADER.pack(*head, len(packed)) + struct.pack("<I12x", 32) + sizes + b"".join(packed)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from splat.cloud_arrays import Table
+from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, logits, prepare, scales, unit_quats
 from splat.coding.limits import check_claim
 from splat.errors import InputError
@@ -53,7 +53,7 @@ def _usd() -> Any:
     return SimpleNamespace(**modules)
 
 
-def read(path: Path) -> Table:
+def read(path: Path) -> GaussianArrays:
     """Read all Gaussian prims of the stage at its default time, joined into one cloud."""
     _usd()
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +67,7 @@ def read(path: Path) -> Table:
     tables = [_table(found, number, path) for number in range(sum(name.endswith("/pose") for name in found))]
     if not tables:
         raise InputError(f"{path}: the USD stage holds no {SCHEMA}, so no Gaussians; check the file")
-    return axes.convert(Table.concat(tables), FRAMES.get(str(found["up"]), FRAMES["Y"]), axes.HOME)
+    return axes.convert(GaussianArrays.concat(tables), FRAMES.get(str(found["up"]), FRAMES["Y"]), axes.HOME)
 
 
 def extract(path: Path, out: Path) -> tuple[int, str]:
@@ -81,7 +81,7 @@ def extract(path: Path, out: Path) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
-def _table(found: dict[str, np.ndarray], number: int, path: Path) -> Table:
+def _table(found: dict[str, np.ndarray], number: int, path: Path) -> GaussianArrays:
     means, linear, opacity, sh = (found[f"{number}/{name}"] for name in ARRAYS)
     n, degree = len(means), int(found[f"{number}/degree"])
     check_claim(path, n, degree, 0, 0)
@@ -93,11 +93,11 @@ def _table(found: dict[str, np.ndarray], number: int, path: Path) -> Table:
     with np.errstate(invalid="ignore"):
         log_scales = np.log(np.maximum(linear, MIN_SCALE))
         arrays = (means, log_scales, quats, logits(opacity[:, 0]), sh.reshape(n, coefficients, 3))
-    table = Table(*(np.ascontiguousarray(array, np.float32) for array in arrays))
+    table = GaussianArrays(*(np.ascontiguousarray(array, np.float32) for array in arrays))
     return _placed(table, found[f"{number}/pose"], path)
 
 
-def _placed(table: Table, pose: np.ndarray, path: Path) -> Table:
+def _placed(table: GaussianArrays, pose: np.ndarray, path: Path) -> GaussianArrays:
     if np.allclose(pose, np.eye(4), rtol=0, atol=1e-9):
         return table
     scale = np.linalg.norm(pose[:3, :3], axis=0)
@@ -111,7 +111,7 @@ def _placed(table: Table, pose: np.ndarray, path: Path) -> Table:
         raise InputError(f"{path}: a prim is sheared or mirrored, which Gaussians cannot follow; apply it") from error
 
 
-def write(table: Table, path: Path) -> None:
+def write(table: GaussianArrays, path: Path) -> None:
     """Write ``table`` as one prim on a y-up stage: binary `.usd` and `.usdc`, text `.usda`, zipped `.usdz`."""
     usd = _usd()
     table = axes.convert(prepare(table, path), axes.HOME, FRAMES["Y"])
@@ -134,7 +134,7 @@ def write(table: Table, path: Path) -> None:
             inner.unlink(missing_ok=True)
 
 
-def _fill(usd: Any, prim: Any, table: Table) -> None:
+def _fill(usd: Any, prim: Any, table: GaussianArrays) -> None:
     quats, sizes, means = unit_quats(table), scales(table), np.ascontiguousarray(table.means)
     extent = np.zeros((2, 3))
     if len(table):

@@ -10,7 +10,7 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import RenderOptions, reference, render
-from splat.training.hooks.appearance_features import FEATURES, SH_C0
+from splat.training.hooks.appearance_features import FEATURES
 from splat.training.per_photo import bilateral_grid
 
 _GRID_SMOOTHNESS = 10.0
@@ -72,32 +72,18 @@ def fit_transforms(
     A picture is linear in both, so this is the least squares of `fit_exposure` on pictures of all Gaussians' features
     and of their products with the colour.
     """
-    pose = camera.world_to_camera.to(cloud.means)
-    colours = reference.colours(cloud, pose[:3, :3], pose[:3, 3], RenderOptions())
+    world_to_camera = camera.world_to_camera.to(cloud.means)
+    colours = reference.colours(cloud, world_to_camera[:3, :3], world_to_camera[:3, 3], RenderOptions())
     features = torch.cat([torch.ones_like(colours[:, :1]), cloud.extras[FEATURES]], 1)
     values = torch.cat([colours, torch.ones_like(colours[:, :1])], 1)
     columns = (features[:, :, None] * values[:, None, :]).flatten(1)
     pixels = torch.ones(photo.shape[:2], dtype=torch.bool) if use is None else use
-    plain = render(cloud, camera, backend, background=background)
+    plain = render(cloud, camera, backend, background=background, features=columns)
     behind = 1 - plain.alpha.cpu()[pixels].double()
-    rows = torch.cat([_blended(cloud, columns, camera, backend)[pixels].double(), behind[:, None]], 1)
+    rows = torch.cat([plain.features.cpu()[pixels].double(), behind[:, None]], 1)
     found = _robust(rows, photo[pixels].double(), plain.rgb.cpu()[pixels].double()).float()
     red, green, blue = (found[-1] + torch.tensor(background)).clamp(0, 1).tolist()
     return found[:-1].reshape(-1, 4, 3).permute(0, 2, 1), (red, green, blue)
-
-
-def _blended(cloud: GaussianCloud, columns: Tensor, camera: Camera, backend: str) -> Tensor:
-    """(H, W, C) sums of ``columns`` (N, C) with the weights of blending."""
-    pictures = []
-    for block in columns.split(3, 1):
-        width = block.shape[1]
-        block = torch.nn.functional.pad(block, (0, 3 - width))
-        least, most = block.min(), block.max()
-        span = (most - least).clamp_min(1e-12)
-        sh = ((block - least) / span - 0.5)[:, None] / SH_C0  # colours from 0 to 1, which no renderer clamps
-        seen = render(cloud.replace(sh=sh, extras={}), camera, backend)
-        pictures.append((seen.rgb * span + seen.alpha[..., None] * least).cpu()[..., :width])
-    return torch.cat(pictures, -1)
 
 
 def _robust(rows: Tensor, target: Tensor, rendered: Tensor) -> Tensor:

@@ -4,11 +4,11 @@ It needs no download and no licence, and is hard where photographs are hard: fin
 the eye, wires, spindles and leaves a few pixels wide, soft shadows.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from splat.errors import InputError
+from splat.machine import usable_cores
 
 MIN_VIEWS = 8
 MIN_WIDTH = 64
@@ -42,6 +42,4 @@ def make(
         )
     from splat.scene.demo import making
 
-    return making.make(
-        Path(folder), views, width, seed, progress or (lambda done, total: None), min(os.cpu_count() or 1, 8)
-    )
+    return making.make(Path(folder), views, width, seed, progress or (lambda done, total: None), min(usable_cores(), 8))

@@ -8,7 +8,6 @@ Work is handed to pycolmap in small portions: that shows progress and lets Ctrl-
 Python's sqlite3 meanwhile is no way: two SQLite libraries in one process break each other's locks (seen as SIGBUS).
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a 
 import pycolmap
 
 from splat.errors import InputError
+from splat.machine import usable_cores
 from splat.scene.progress import Report
 from splat.scene.sfm.pair_selection import choose_pairs, sample
 from splat.scene.sfm.photo_preparation import SfmPhoto
@@ -50,13 +50,9 @@ def reconstruct(
     return best
 
 
-def _threads() -> int:
-    return max(1, os.cpu_count() or 1)
-
-
 def _extract(work: Path, database: Path, photos: Sequence[SfmPhoto], report: Report) -> None:
     options = pycolmap.FeatureExtractionOptions()
-    options.use_gpu, options.num_threads, options.max_image_size = False, _threads(), MAX_SIDE
+    options.use_gpu, options.num_threads, options.max_image_size = False, usable_cores(), MAX_SIDE
     options.sift.max_num_features = _FEATURES_FEW if len(photos) <= _FEW else _FEATURES_MANY
     reader = pycolmap.ImageReaderOptions()
     if (work / "masks").is_dir():
@@ -71,7 +67,7 @@ def _extract(work: Path, database: Path, photos: Sequence[SfmPhoto], report: Rep
     # From here on the cameras are known; SINGLE would now refuse photos of another size than the first.
     mode = pycolmap.CameraMode.AUTO
     names = [photo.alias for photo in photos]
-    step = 2 * _threads()
+    step = 2 * usable_cores()
     for start in range(0, len(names), step):
         report("finding features", start / len(names))
         pycolmap.extract_features(database, work / "images", names[start : start + step], mode, reader, options, _CPU)
@@ -89,12 +85,12 @@ def _match(work: Path, database: Path, photos: Sequence[SfmPhoto], ordered: bool
             descriptors = [sample(opened.read_descriptors(image.image_id).data) for image in images]
         pairs = choose_pairs(descriptors)
     options = pycolmap.FeatureMatchingOptions()
-    options.use_gpu, options.num_threads = False, _threads()
+    options.use_gpu, options.num_threads = False, usable_cores()
     pairing = pycolmap.ImportedPairingOptions()
     pairing.match_list_path = str(work / "pairs.txt")
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = 0
-    step = 16 * _threads()
+    step = 16 * usable_cores()
     for start in range(0, len(pairs), step):
         report("matching pairs", start / len(pairs))
         lines = (f"{names[i]} {names[j]}\n" for i, j in pairs[start : start + step])
@@ -134,7 +130,7 @@ def _map(
     """All models that incremental mapping finds. ``lenient`` places a photo on fewer matches: sets with few photos
     around an object need it (of 16 around a statue 16 are placed instead of 6); `examine` guards against the risk."""
     options = pycolmap.IncrementalPipelineOptions()
-    options.num_threads, options.random_seed, options.min_model_size = _threads(), 0, 3
+    options.num_threads, options.random_seed, options.min_model_size = usable_cores(), 0, 3
     options.max_num_models = 5
     if lenient:
         options.min_num_matches = 10

@@ -1,6 +1,5 @@
 """Depth maps of a cloud from many cameras, by stereo between renderings or straight from the rasterizer."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.depth.depth_maps import DepthMapStore
+from splat.machine import usable_cores
 from splat.rendering import Rendering, RenderOptions, render
 from splat.surface.depth.rasterized_depth import rendered_depth
 from splat.surface.depth.rendered_stereo import FAR, stereo_depth, with_far
@@ -47,7 +47,7 @@ def render_depth_maps(
     """
     store = DepthMapStore(cameras)
     distance = working_distance(list(cameras))
-    workers = max(1, os.cpu_count() or 1) if options.method == "stereo" else 1
+    workers = usable_cores() if options.method == "stereo" else 1
     waiting: deque[Future] = deque()
     done = 0
 

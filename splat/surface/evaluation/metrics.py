@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from splat.camera import Camera
+from splat.colormaps import magma
 from splat.errors import InputError
-from splat.surface.evaluation.error_colours import error_colours
 from splat.surface.mesh.draw import draw
 from splat.surface.mesh.mesh import Mesh
 
@@ -148,4 +148,4 @@ class Sight:
 
 def error_coloured(mesh: Mesh, reference: NDArray, most: float) -> Mesh:
     """``mesh`` with vertices coloured by their distance to ``reference`` (K, 3), from dark to bright at ``most``."""
-    return replace(mesh, colours=error_colours(distances(mesh.vertices, reference) / most))
+    return replace(mesh, colours=magma(distances(mesh.vertices, reference) / most))

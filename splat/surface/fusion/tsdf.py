@@ -5,7 +5,6 @@ in voxel hashing (Nießner et al. 2013). All maps are known before the first blo
 every view says, also of the emptiness of space; blocks are filled a few thousand at a time, which bounds the memory.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from splat.depth.depth_maps import DepthMap
 from splat.errors import InputError
+from splat.machine import usable_cores
 from splat.native.threads import one_torch_thread
 from splat.surface.fusion.contraction import Space
 
@@ -125,7 +125,7 @@ def fuse(
         weight[part] = total.reshape(-1, SIDE, SIDE, SIDE)
         return part.stop
 
-    with one_torch_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(usable_cores()) as pool:
         for stop in pool.map(fill, range(0, count, TOGETHER)):
             if progress is not None:
                 progress(stop, count)

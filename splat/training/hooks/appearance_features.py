@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
+from splat.sh_basis import C0
 from splat.training.config.config import TrainConfig
 from splat.training.hooks.hook import Part
 from splat.training.per_photo.parameters import PhotoParameters
 
 FEATURES = "look"
 """Column (an extra of the cloud, (N, F) float32) of the features; it stays in the cloud that is written."""
-SH_C0 = 0.28209479177387814
 _START = 0.5  # size of the first features
 _WAVES = 1.0  # of their first form, waves through position and colour, per standard deviation
 
@@ -62,6 +62,6 @@ def dressed(cloud: GaussianCloud, transforms: Tensor) -> GaussianCloud:
     own = transforms[0] + torch.einsum("nf,fij->nij", features, transforms[1:])
     change = torch.einsum("nij,nbj->nbi", own[..., :3], cloud.sh)
     # Colours are ½ + C₀ · sh: the constant part of A c + b goes into the first band.
-    constant = (0.5 * own[..., :3].sum(-1) + own[..., 3]) / SH_C0
+    constant = (0.5 * own[..., :3].sum(-1) + own[..., 3]) / C0
     sh = torch.cat([cloud.sh[:, :1] + change[:, :1] + constant[:, None], cloud.sh[:, 1:] + change[:, 1:]], 1)
     return cloud.replace(sh=sh)

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from splat.sh_basis import C0
 from splat.training import population as edit
 from splat.training.config.config import TurboConfig
 from splat.training.population import Population
 from splat.training.strategies.splitting import densify, fill
 from splat.training.strategies.strategy import Moment, Strategy
 
-_DC = 0.28209479177387814  # the constant spherical harmonic: ∂colour/∂(base coefficient)
 _BETA2 = 0.999
 _LATE = 0.2  # the last part of the losses, against which all of them are held
 
@@ -71,7 +71,7 @@ def _largest(values: Tensor, mask: Tensor, count: int) -> Tensor:
 def colour_error(population: Population, step: int) -> Tensor:
     """(N,) root mean square, over the steps so far that Adam remembers, of ‖∂L/∂colour‖."""
     second = population.adam.v["sh"][:, 0].sum(1) / (1 - _BETA2**step)
-    return second.sqrt() / _DC
+    return second.sqrt() / C0  # ∂colour/∂(base coefficient) is the constant spherical harmonic
 
 
 def is_last(config: TurboConfig, moment: Moment) -> bool:

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
+from splat.rendering import Backend
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
+from splat.sh_basis import C0
 from splat.training.rng import generator
 from splat.training.step_types import Shot
 
-_WHITE = 0.5 / 0.28209479177387814  # base colour that is drawn as 1: far from 0, where colours are clamped
+_WHITE = 0.5 / C0  # base colour that is drawn as 1: far from 0, where colours are clamped
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Survey:
 
     shots: Callable[[int], Shot]
     photos: int
-    backend: ModuleType
+    backend: Backend
     options: RenderOptions
     seed: int
     form: Callable[[GaussianCloud], GaussianCloud]
@@ -50,8 +51,7 @@ class Survey:
         return self._forward(self.form(cloud), shot, self.options)
 
     def _forward(self, cloud: GaussianCloud, shot: Shot, options: RenderOptions) -> tuple[Rendering, Any]:
-        spared = {"weights": False} if hasattr(self.backend, "backward_adam") else {}
-        return self.backend.forward(cloud, shot.camera, options, **spared)
+        return self.backend.forward(cloud, shot.camera, options)
 
     def slopes(self, context: Any, rgb: Tensor) -> CloudGradients:
         """Gradients of Σ (picture · ``rgb``) (H, W, 3) with respect to the tensors of the cloud as drawn."""
@@ -67,4 +67,4 @@ class Survey:
         options = replace(self.options, sh_degree=0, background=(0.0, 0.0, 0.0))
         _, context = self._forward(white, shot, options)
         found = (self.backend.backward(context, ImageGradients(rgb=pixels)) for pixels in pictures)
-        return tuple(gradients.sh[:, 0] / 0.28209479177387814 for gradients in found)
+        return tuple(gradients.sh[:, 0] / C0 for gradients in found)
