@@ -155,7 +155,7 @@ def tracks_from_keypoints(views: list[View], count: int) -> tuple[Tensor, Tensor
     """Offsets (count + 1,) and view positions (T,) of which view sees which of ``count`` points."""
     ids = [view.keypoint_ids.numpy() for view in views]
     points = np.concatenate(ids) if ids else np.zeros(0, np.int64)
-    owners = np.repeat(np.arange(len(views)), [len(own) for own in ids])
+    owners = np.repeat(np.arange(len(views)), [len(each) for each in ids])
     pairs = np.unique(points * len(views) + owners) if len(points) else points
     points, owners = pairs // max(len(views), 1), pairs % max(len(views), 1)
     offsets = np.zeros(count + 1, np.int64)

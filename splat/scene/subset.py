@@ -37,7 +37,7 @@ def keep_views(scene: Scene, count: int) -> Scene:
             f"training on {count} photos was asked for, but {scene.root} has {len(train)} that are not held out; "
             "give a smaller number"
         )
-    chosen = {train[place] for place in evenly(len(train), count)}
+    chosen = {train[index] for index in evenly(len(train), count)}
     views = [view for index, view in enumerate(scene.views) if view.held_out or index in chosen]
     note = f"{count} of {len(train)} training photos are used"
     points, views, said = _known_points(scene, views)

@@ -1,4 +1,4 @@
-"""What can be chosen when a cloud is meshed."""
+"""Settings of meshing."""
 
 from dataclasses import dataclass
 
@@ -15,22 +15,22 @@ class MeshOptions:
         ``plane`` depth.
     matcher: from a rectified pair to disparity (see `splat.depth.stereo_matcher`).
     pairs: stereo pairs per view, 1 to 4.
-    baseline: of the pairs, in typical distances of the cameras from what they look at.
+    baseline: of the pairs, as a fraction of the cameras' median distance from what they look at.
     fill: where stereo finds nothing, take the rendered median depth, with a small weight.
-    resolution: voxels along the diameter of the region in focus.
+    resolution: voxels along the diameter of the region that the cameras look at.
     voxel: world size of a voxel there, instead of ``resolution``.
-    truncation: voxels over which the distance field reaches to each side of a surface: more closes holes where depth is
-        noisy, less keeps thin things. None means 4; with object masks, which bound what it may close, it follows from
-        how far the views' depths lie apart (`splat.surface.fusion.truncation`), 4 to 20.
-    unbounded: shrink space outside the region in focus; None does so where much lies outside.
+    truncation: truncation distance of the TSDF, voxels: larger closes holes where depth is noisy, smaller keeps thin
+        structures. None means 4; with object masks, which bound what it may close, it follows from how far the views'
+        depths lie apart (`splat.surface.fusion.truncation`), 4 to 20.
+    unbounded: contract space outside that region; None does so where much lies outside.
     box: smallest and largest x, y, z to mesh, world units; None means everything.
     masks: what False in a mask means: ``ignore`` (nothing is known there) or ``object`` (nothing is there).
-    least_piece: pieces with less area than a square of this side are dropped; in widths of the region in focus.
-    most_pieces: number of pieces kept, or None.
+    least_piece: connected components with less area than a square of this side are dropped; in widths of the region.
+    most_pieces: number of connected components kept, or None.
     faces: simplify to about this many, or None.
     texture: side of a texture painted on the mesh, texels, or None.
     max_side: views are rendered at most this large, pixels.
-    megabytes: memory for the distance field.
+    megabytes: memory for the TSDF.
     backend: rendering backend.
     """
 

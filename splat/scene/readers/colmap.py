@@ -16,10 +16,10 @@ from splat.scene.undistort import Lens
 PLACES = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "distorted/sparse/0", "")
 
 
-def find_model(root: Path, places: tuple[str, ...] = PLACES) -> Path | None:
+def find_model(root: Path, folders: tuple[str, ...] = PLACES) -> Path | None:
     """The folder below ``root`` that holds a COLMAP model, or None."""
-    for place in places:
-        folder = root / place if place else root
+    for name in folders:
+        folder = root / name if name else root
         if is_model(folder):
             return folder
     numbered = sorted(path.parent for path in root.glob("sparse/*/cameras.*") if is_model(path.parent))

@@ -1,4 +1,4 @@
-"""How far depth maps of different views lie apart: what the truncation of the distance field has to bridge."""
+"""Truncation of the TSDF from the data: how far depth maps of different views lie apart, which it has to bridge."""
 
 import math
 from collections.abc import Sequence

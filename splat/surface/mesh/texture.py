@@ -1,4 +1,4 @@
-"""Texture: the surface unfolded onto one picture (xatlas), and that picture painted from the views."""
+"""Textures: UV unwrapping by xatlas, and an image painted from the views."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from splat.triangle_raster import NOTHING, rasterize
 
 FILLED = 0.6  # of the picture's area, as charts usually pack: the texture comes out about as large as asked for
 GUTTER = 2  # texels between charts
-TOGETHER = 1 << 19  # texels painted at once
+BATCH = 1 << 19  # texels painted at once
 Picture = Callable[[int], NDArray[np.uint8]]
 
 
@@ -48,14 +48,14 @@ def texture(mesh: Mesh, maps: Sequence[DepthMap], side: int, tolerance: float, p
     unfolded, uv, charts, shape = unfold(mesh, side)
     points, normals, rows, columns = _texels(unfolded, uv, shape)
     image, known = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool)
-    painters = [Painter(points[i : i + TOGETHER], normals[i : i + TOGETHER]) for i in range(0, len(points), TOGETHER)]
+    painters = [Painter(points[i : i + BATCH], normals[i : i + BATCH]) for i in range(0, len(points), BATCH)]
     for index, view in enumerate(maps):
         photo = picture(index)
         for painter in painters:
             painter.add(view, tolerance, photo)
     for number, painter in enumerate(painters):
         colours, painted = painter.colours()
-        part = slice(number * TOGETHER, number * TOGETHER + len(colours))
+        part = slice(number * BATCH, number * BATCH + len(colours))
         image[rows[part], columns[part]] = colours
         known[rows[part], columns[part]] = painted
     return Textured(unfolded, uv, _spread(image, known), charts)

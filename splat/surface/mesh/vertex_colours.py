@@ -1,4 +1,4 @@
-"""Colours of vertices from the views that see them."""
+"""Vertex colours from the views that see them."""
 
 from collections.abc import Sequence
 
