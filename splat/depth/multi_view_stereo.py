@@ -14,7 +14,7 @@ from splat.depth.depth_maps import DepthMap
 from splat.depth.plane_sweep import Picture, sweep
 from splat.depth.scene_plane import Plane, scene_plane, shown
 from splat.scene.background import of_colour, plain_colour
-from splat.scene.camera_layout import camera_centres, meeting_point, stack_poses
+from splat.scene.camera_layout import camera_centres, meeting_point, world_to_camera_matrices
 from splat.scene.images import Photo
 from splat.scene.progress import Report
 from splat.scene.scene import Scene, View
@@ -196,7 +196,7 @@ def _range(scene: Scene, view: View) -> tuple[float, float]:
         if int(seen.sum()) >= 10:
             low, high = torch.quantile(z[seen], torch.tensor([0.02, 0.98], dtype=z.dtype)).tolist()
             return _MARGIN[0] * low, _MARGIN[1] * high
-    poses = stack_poses([each.camera for each in scene.train_views])
+    poses = world_to_camera_matrices([each.camera for each in scene.train_views])
     focus = meeting_point(poses)
     if focus is None:
         spread = float((camera_centres(poses) - camera.position).norm(dim=1).max())

@@ -41,7 +41,7 @@ class Picture:
         return np.array([[c.fx, 0, c.cx - 0.5], [0, c.fy, c.cy - 0.5], [0, 0, 1]])
 
     @property
-    def pose(self) -> np.ndarray:
+    def world_to_camera(self) -> np.ndarray:
         """(4, 4) float64 world-to-camera."""
         return self.camera.world_to_camera.double().numpy()
 
@@ -138,7 +138,7 @@ def winner(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _relative(reference: Picture, source: Picture) -> tuple[np.ndarray, np.ndarray]:
     """Rotation (3, 3) and translation (3,) from the reference's camera to the source's."""
-    motion = source.pose @ np.linalg.inv(reference.pose)
+    motion = source.world_to_camera @ np.linalg.inv(reference.world_to_camera)
     return motion[:3, :3], motion[:3, 3]
 
 

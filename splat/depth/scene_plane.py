@@ -33,9 +33,9 @@ class Plane:
 
     def seen_by(self, camera: Camera) -> np.ndarray:
         """(3,) float64 m with m · x = 1 for the plane's points x in camera axes."""
-        pose = camera.world_to_camera.double().numpy()
-        turned = pose[:3, :3] @ self.normal
-        return turned / (self.offset + turned @ pose[:3, 3])
+        world_to_camera = camera.world_to_camera.double().numpy()
+        turned = world_to_camera[:3, :3] @ self.normal
+        return turned / (self.offset + turned @ world_to_camera[:3, 3])
 
     def inverse_depth(self, camera: Camera) -> np.ndarray:
         """(H, W) float32 inverse z-depth of the plane behind each pixel; ≤ 0 where a ray never meets it."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from splat.scene.camera_layout import camera_centres, meeting_point, stack_poses
+from splat.scene.camera_layout import camera_centres, meeting_point, world_to_camera_matrices
 from splat.scene.scene import Points, View
 
 COUNT = 50_000
@@ -21,7 +21,7 @@ def random_points(views: Sequence[View], count: int = COUNT, seed: int = 0) -> t
     best-seen tenth.
     """
     generator = torch.Generator().manual_seed(seed)
-    poses = stack_poses([view.camera for view in views])
+    poses = world_to_camera_matrices([view.camera for view in views])
     centres, focus = camera_centres(poses), meeting_point(poses)
     spread = float((centres - centres.mean(0)).norm(dim=1).max())
     if focus is None:

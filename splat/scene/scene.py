@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
-from splat.scene.camera_layout import camera_centres, meeting_point, stack_poses, up_direction
+from splat.scene.camera_layout import camera_centres, meeting_point, up_direction, world_to_camera_matrices
 from splat.scene.images import ImageSource, Photo
 
 
@@ -117,7 +117,7 @@ class Scene:
 
     @cached_property
     def _poses(self) -> Tensor:
-        return stack_poses([view.camera for view in self.views])
+        return world_to_camera_matrices([view.camera for view in self.views])
 
     @cached_property
     def positions(self) -> Tensor:

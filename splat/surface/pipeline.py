@@ -12,7 +12,7 @@ from splat.cloud import GaussianCloud
 from splat.depth.depth_maps import DepthMapStore
 from splat.errors import InputError
 from splat.rendering import RenderOptions
-from splat.scene.camera_layout import meeting_point, stack_poses
+from splat.scene.camera_layout import meeting_point, world_to_camera_matrices
 from splat.surface.depth.render_depth_maps import render_depth_maps
 from splat.surface.depth.stereo_rig import working_distance
 from splat.surface.fusion import tsdf
@@ -167,7 +167,7 @@ def _region(
         middle, radius, unbounded = (low + high) / 2, float((high - low).max()) / 2, bool(options.unbounded)
     else:
         reach = working_distance(list(maps.cameras))
-        focus = meeting_point(stack_poses(list(maps.cameras)))
+        focus = meeting_point(world_to_camera_matrices(list(maps.cameras)))
         middle = np.median(points, axis=0) if focus is None else focus.numpy()
         spread = np.linalg.norm(points - middle, axis=1)
         most = float(np.quantile(spread, 0.95))

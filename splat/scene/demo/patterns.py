@@ -70,11 +70,6 @@ def band(value: NDArray, low: float, high: float, width: float) -> NDArray[np.fl
     return step(value, low, width) * (1 - step(value, high, width))
 
 
-def with_height(xy: NDArray, z: float = 0.0) -> NDArray:
-    """(..., 2) → (..., 3)."""
-    return np.concatenate([xy, np.full((*xy.shape[:-1], 1), z, xy.dtype)], -1)
-
-
 def chips(xy: NDArray, size: float, seed: int) -> tuple[NDArray, NDArray]:
     """Pebbles strewn over the plane, one per cell of ``size``.
 

@@ -7,7 +7,6 @@ from splat.cloud import GaussianCloud
 from splat.rendering import Rendering, RenderOptions, render
 from splat.rendering.reference import normals
 
-KINDS = ("median", "expected", "plane")
 GRAZING = 0.05  # cosine between ray and blended plane below which a plane gives no depth
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from splat.camera import Camera
-from splat.scene.camera_layout import camera_centres, meeting_point, stack_poses
+from splat.scene.camera_layout import camera_centres, meeting_point, world_to_camera_matrices
 
 SIDES = ("right", "down", "left", "up")
 
@@ -28,9 +28,9 @@ class StereoCamera:
     def camera(self, first: Camera) -> Camera:
         """``first`` moved in its image plane."""
         axis, sign = (0 if self.side in ("right", "left") else 1), (1 if self.side in ("right", "down") else -1)
-        pose = first.world_to_camera.clone()
-        pose[axis, 3] -= sign * self.baseline
-        return first.replace(world_to_camera=pose)
+        world_to_camera = first.world_to_camera.clone()
+        world_to_camera[axis, 3] -= sign * self.baseline
+        return first.replace(world_to_camera=world_to_camera)
 
     def focal(self, first: Camera) -> float:
         """Focal length along the baseline, pixels: depth = focal · baseline / disparity."""
@@ -53,7 +53,7 @@ def working_distance(cameras: list[Camera]) -> float:
 
     Where viewing axes do not meet (a drone, a corridor), the spread of the cameras serves.
     """
-    poses = stack_poses(cameras)
+    poses = world_to_camera_matrices(cameras)
     centres = camera_centres(poses)
     focus = meeting_point(poses)
     middle = centres.mean(0) if focus is None else focus

@@ -132,9 +132,9 @@ class Sight:
         """
         result = np.zeros(len(points), bool)
         for camera, depth in zip(self.cameras, self.depths, strict=True):
-            pose = camera.world_to_camera.double().numpy()
+            world_to_camera = camera.world_to_camera.double().numpy()
             rest = np.flatnonzero(~result)
-            local = points[rest] @ pose[:3, :3].T + pose[:3, 3]
+            local = points[rest] @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
             z = local[:, 2]
             front = z > 0
             column = np.floor(camera.fx * local[:, 0] / np.where(front, z, 1) + camera.cx)

@@ -159,14 +159,15 @@ def _fill(world: NDArray, band: NDArray, views: Sequence[_View]) -> tuple[NDArra
     weights = torch.zeros(points.shape[:2])
     for view in views:
         camera = view.view.camera
-        pose = camera.world_to_camera.double().numpy()
-        near = _in_sight(centres @ pose[:3, :3].T + pose[:3, 3], radii + band.max(1), view)
+        world_to_camera = camera.world_to_camera.double().numpy()
+        rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
+        near = _in_sight(centres @ rotation.T + translation, radii + band.max(1), view)
         if not len(near):
             continue
         whole = len(near) == len(points)
         some = points if whole else points[near]
-        shift = torch.from_numpy((pose[:3, :3] @ centres.mean(0) + pose[:3, 3]).astype(np.float32))
-        local = some @ torch.from_numpy(pose[:3, :3].T.astype(np.float32).copy()) + shift
+        shift = torch.from_numpy((rotation @ centres.mean(0) + translation).astype(np.float32))
+        local = some @ torch.from_numpy(rotation.T.astype(np.float32).copy()) + shift
         x, y, z = local.unbind(-1)
         scale = 1 / z
         column = (x * scale * camera.fx + camera.cx).floor_()

@@ -32,8 +32,8 @@ class Drawn:
 
 def draw(mesh: Mesh, camera: Camera) -> Drawn:
     """The nearest face at every pixel centre; faces count from both sides."""
-    pose = camera.world_to_camera.double().numpy()
-    local = mesh.vertices @ pose[:3, :3].T + pose[:3, 3]
+    world_to_camera = camera.world_to_camera.double().numpy()
+    local = mesh.vertices @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
     near = NEAR * max(float(np.abs(local[:, 2]).max(initial=0)), 1e-12)
     points, faces, source = _clip(local, mesh.faces, near)
     with np.errstate(divide="ignore", invalid="ignore"):
