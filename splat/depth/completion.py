@@ -1,4 +1,4 @@
-"""Filling what stereo does not know: the smoothest inverse depth that agrees with what it does, breaking at edges.
+"""Depth completion: the smoothest inverse depth that agrees with what stereo knows, with breaks at image edges.
 
 Weighted least squares on the picture's grid (Levin, Lischinski and Weiss, "Colorization using optimization", 2004, with
 depth in place of colour): Σ cᵢ (dᵢ − d̄ᵢ)² + λ Σ wᵢⱼ (dᵢ − dⱼ)², wᵢⱼ small across edges of the photo.

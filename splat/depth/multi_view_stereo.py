@@ -12,7 +12,7 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.depth.depth_maps import DepthMap
 from splat.depth.plane_sweep import Picture, sweep
-from splat.depth.scene_plane import Plane, scene_plane, shown
+from splat.depth.scene_plane import Plane, match_plane, scene_plane
 from splat.scene.background import of_colour, plain_colour
 from splat.scene.camera_layout import camera_centres, meeting_point, world_to_camera_matrices
 from splat.scene.images import Photo
@@ -81,10 +81,10 @@ def _with_plane(
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Depth, confidence and agreement of a view, as in `depth_maps`, with the scene's plane where another view shows
     the same through it, and without surfaces behind it."""
-    plane_depth, cost = shown(plane, index, pictures, _MARGIN[1] * far)
+    plane_depth, cost = match_plane(plane, index, pictures, _MARGIN[1] * far)
     empty = np.zeros_like(plane_depth)
     depth, confidence = (empty, empty) if matched is None else matched
-    if plane.last:
+    if plane.outermost:
         times = np.where((plane_depth > 0) & (depth > _BEHIND * plane_depth), 0, times)
     new = (cost < _SAME) & (plane_depth > 0)
     new &= cv2.blur(new.astype(np.float32), (_PATCH, _PATCH)) > _PART

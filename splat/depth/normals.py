@@ -1,4 +1,4 @@
-"""Normals of depth maps."""
+"""Surface normals from depth maps."""
 
 import torch
 from torch import Tensor

@@ -24,22 +24,22 @@ _BEHIND, _STRAY = 2.0, 0.02  # nothing is behind a plane if at most 2 % of the p
 class Plane:
     """All x with ``normal`` · x = ``offset``; ``normal`` (3,) float64 of length 1, world, points away from the cameras.
 
-    last: whether nothing lies behind it, as behind a wall or below the ground.
+    outermost: whether nothing lies behind it, as behind a wall or below the ground.
     """
 
     normal: np.ndarray
     offset: float
-    last: bool = False
+    outermost: bool = False
 
-    def seen_by(self, camera: Camera) -> np.ndarray:
-        """(3,) float64 m with m · x = 1 for the plane's points x in camera axes."""
+    def coefficients(self, camera: Camera) -> np.ndarray:
+        """(3,) float64 m with m · x = 1 for the plane's points x in the axes of ``camera``."""
         world_to_camera = camera.world_to_camera.double().numpy()
         turned = world_to_camera[:3, :3] @ self.normal
         return turned / (self.offset + turned @ world_to_camera[:3, 3])
 
     def inverse_depth(self, camera: Camera) -> np.ndarray:
         """(H, W) float32 inverse z-depth of the plane behind each pixel; ≤ 0 where a ray never meets it."""
-        m = self.seen_by(camera)
+        m = self.coefficients(camera)
         rays = camera.directions(camera.pixel_centres()).numpy()
         return (m[0] * rays[..., 0] + m[1] * rays[..., 1] + m[2]).astype(np.float32)
 
@@ -76,7 +76,9 @@ def _through(corners: np.ndarray) -> Plane | None:
     return Plane(normal / length, float(normal @ corners[0] / length)) if length > 1e-12 else None
 
 
-def shown(plane: Plane, index: int, pictures: Sequence[Picture], farthest: float) -> tuple[np.ndarray, np.ndarray]:
+def match_plane(
+    plane: Plane, index: int, pictures: Sequence[Picture], farthest: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Depth of ``plane`` in the picture ``index``, and how well another one shows the same through it.
 
     Returns:
@@ -86,7 +88,7 @@ def shown(plane: Plane, index: int, pictures: Sequence[Picture], farthest: float
     reference = pictures[index]
     inverse = plane.inverse_depth(reference.camera)
     seen = inverse > 1 / farthest
-    m, cost = plane.seen_by(reference.camera), np.full(reference.grey.shape, WORST, np.float32)
+    m, cost = plane.coefficients(reference.camera), np.full(reference.grey.shape, WORST, np.float32)
     for number, other in enumerate(pictures):
         if number != index and _same_side(plane, reference.camera, other.camera):
             cost = np.minimum(cost, compare_by(reference, other, m))

@@ -1,4 +1,4 @@
-"""Facts about where a set of cameras stands and looks: which way is up, and the point they look at."""
+"""Layout of a set of cameras: centres, the up direction, and the point that they look at."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Training on a few of a scene's photos: which ones, and what of the sparse points may then be known.
+"""Few-view subsets of a scene: which photos train, and which sparse points these photos alone could give.
 
 The protocol of the sparse-view literature (Niemeyer et al., "RegNeRF", CVPR 2022, and its successors): the held-out
 photos stay as they are, the training photos are picked evenly from the others in the order of their names.

@@ -1,4 +1,4 @@
-"""Which photos to match when there are too many for all pairs: neighbours in name order, and photos that look alike.
+"""Image pairs to match when there are too many for all: neighbours in name order, and similar images (retrieval).
 
 Similarity is that of VLAD vectors (Jégou et al., "Aggregating local descriptors into a compact image representation",
 CVPR 2010) over visual words learnt from the photos at hand, so that no vocabulary has to be downloaded.

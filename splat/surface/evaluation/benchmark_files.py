@@ -1,4 +1,4 @@
-"""What the DTU and the Tanks and Temples benchmarks publish beside their scans: where their evaluation looks."""
+"""Files that DTU and Tanks and Temples publish with their scans: observability, ground planes, crop volumes."""
 
 import json
 from dataclasses import dataclass

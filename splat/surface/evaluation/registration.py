@@ -1,4 +1,4 @@
-"""Bringing a mesh onto its reference: similarity from pairs of points, and iterated closest points."""
+"""Registration of a mesh to its reference: similarity from point pairs (Umeyama 1991), and ICP."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The surface of a sparse distance field: marching cubes tile by tile, only through cells that were observed."""
+"""Marching cubes on the sparse TSDF, tile by tile, only through cells that were observed."""
 
 from collections.abc import Callable
 

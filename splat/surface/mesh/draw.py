@@ -1,4 +1,4 @@
-"""Pictures of meshes: depth, shaded, and with the vertices' colours, by a z-buffer."""
+"""Renderings of meshes by a z-buffer: depth, shading, vertex colours."""
 
 from dataclasses import dataclass
 
