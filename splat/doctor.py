@@ -188,20 +188,19 @@ def picture_error(name: str) -> float:
 
     from splat.camera import Camera
     from splat.cloud import GaussianCloud
-    from splat.rendering import render
+    from splat.rendering import get_backend, render
     from splat.sh import C0
 
     camera = Camera(32.0, 32.0, 16.5, 16.5, 33, 33, torch.eye(4, dtype=torch.float64))
     depths, deviations, opacities = (4.0, 8.0), (0.25, 0.75), (0.8, 0.5)  # 2 px and 3 px before the blur
     colours = torch.tensor([[0.9, 0.3, 0.1], [0.1, 0.4, 0.8]])
-    device = "cuda" if name in ("cuda", "gsplat") else "cpu"
     cloud = GaussianCloud(
         means=torch.tensor([[0.0, 0.0, depth] for depth in depths]),
         log_scales=torch.tensor([[math.log(deviation)] * 3 for deviation in deviations]),
         quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]] * 2),
         logit_opacities=torch.tensor([math.log(opacity / (1 - opacity)) for opacity in opacities]),
         sh=((colours - 0.5) / C0)[:, None, :],
-    ).to(device)
+    ).to(get_backend(name).device)
     drawn = render(cloud, camera, backend=name).rgb.double().cpu()
     return float((drawn - expected_picture(depths, deviations, opacities, colours.double())).abs().max())
 

@@ -23,7 +23,7 @@ SSIM_SIGMA = 1.5
 SSIM_C1 = 0.01**2
 SSIM_C2 = 0.03**2
 
-# torchvision's file names of the ImageNet backbones that LPIPS looks through.
+# torchvision's file names of LPIPS's ImageNet backbones.
 LPIPS_BACKBONES = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
 
 
@@ -70,12 +70,12 @@ def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def lpips(a: Tensor, b: Tensor, mask: Tensor | None = None, net: str = "vgg") -> float | None:
     """Learned perceptual distance (Zhang et al. 2018, v0.1), or None where its weights are not on this machine.
 
-    Never downloads: it needs the package ``lpips`` and the backbone's file in the cache of torch hub; what is missing
-    is said once, as a warning. Pictures are scaled to [−1, 1], the range the network was trained on (the number
+    Never downloads: it needs the package ``lpips`` and the backbone's file in the cache of torch hub; a warning,
+    once, names what is missing. Pictures are scaled to [−1, 1], the range the network was trained on (the number
     published by Inria's code uses [0, 1] and differs). Where ``mask`` is False both pictures are made equal.
 
     Args:
-        net: "vgg" or "alex", the network that looks.
+        net: backbone, "vgg" or "alex".
     """
     model = _lpips_model(net)
     if model is None:

@@ -100,8 +100,8 @@ def open_scene(subject: Subject, scene: Path | None, downscale: float | None, ma
 
 
 def on_device(cloud: "GaussianCloud", backend: str) -> "GaussianCloud":
-    """``cloud`` where ``backend`` draws it: on the graphics card if that works here and was not ruled out."""
-    from splat.rendering import check_backend
+    """``cloud`` where ``backend`` renders it: on the GPU if that works here and was not ruled out."""
+    from splat.rendering import check_backend, get_backend
 
     wanted = "cuda" if backend == "auto" else backend
-    return cloud.to("cuda") if wanted in ("cuda", "gsplat") and check_backend(wanted) is None else cloud
+    return cloud.to(get_backend(wanted).device) if check_backend(wanted) is None else cloud

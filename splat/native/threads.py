@@ -1,4 +1,4 @@
-"""PyTorch's threads, where others do the work."""
+"""Limits PyTorch's own threads while another thread pool works."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Keep PyTorch to the thread that calls it: its waiting threads would take the cores from a pool of our own."""
+    """Keep PyTorch to the calling thread: its waiting threads would take the cores from another thread pool."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

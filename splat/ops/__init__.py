@@ -1,1 +1,1 @@
-"""Single operations of training, each with all its callers (C++, CUDA, PyTorch) in one file."""
+"""Single operations of training, each with its callers (C++, CUDA, PyTorch) in one file."""

@@ -64,7 +64,7 @@ def add_noise(cloud: GaussianCloud, strength: float, seed: int, step: int, min_o
 def relocate(
     logit_opacities: Tensor, log_scales: Tensor, ratios: Tensor, min_opacity: float = 0.005
 ) -> tuple[Tensor, Tensor]:
-    """What a Gaussian must become so that ``ratios`` copies of it at one place look like it did.
+    """Opacities and scales with which ``ratios`` coincident copies render like the original Gaussian.
 
     o' = 1 − (1 − o)^(1/n), s' = s·o / Σⱼ₌₁ⁿ C(n, j) (−1)^(j+1) o'ʲ/√j. (The double sum of the paper's equation 9
     collapses to this by the hockey-stick identity.)

@@ -1,4 +1,4 @@
-"""The check for NaN and infinity that guards a training run."""
+"""Search for NaN and infinity in the parameters of a training run."""
 
 import ctypes
 from collections.abc import Mapping

@@ -12,9 +12,10 @@ from torch import Tensor
 from splat.depth.depth_maps import DepthMap
 from splat.depth.normals import normals_from_depth
 from splat.rendering.types import ImageGradients, Rendering
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.rng import generator
-from splat.training.step_types import Shot, When
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 
 BOX = 0.25  # side of a box, in shorter sides of the picture
 BOXES = 8
@@ -25,52 +26,52 @@ _LOCAL = 1.0  # weight of the boxes beside the whole picture
 _COVERED = 0.1  # alpha from which a rendered depth means something
 
 
-def depth_part(maps: Sequence[DepthMap], weight: float, seed: int) -> Part:
+def depth_hook(maps: Sequence[DepthMap], weight: float, seed: int) -> TrainingHook:
     """Minimises ``weight`` × (1 − correlation) of inverse depths, over each photo and over boxes in it."""
     priors = [(inverse(torch.from_numpy(each.depth))[0], torch.from_numpy(each.confidence)) for each in maps]
 
-    def judge(rendering: Rendering, shot: Shot, when: When) -> tuple[float, ImageGradients]:
-        if shot.index is None:
+    def penalty(rendering: Rendering, view: TrainingView, context: StepContext) -> tuple[float, ImageGradients]:
+        if view.index is None:
             return 0.0, ImageGradients()
-        prior, confidence = (each.to(rendering.depth.device) for each in priors[shot.index])
-        confidence = confidence * _counting(rendering, shot)
+        prior, confidence = (each.to(rendering.depth.device) for each in priors[view.index])
+        confidence = confidence * _counting(rendering, view)
         depth = rendering.depth.detach().requires_grad_()
         disparity, known = inverse(depth)
         confidence = confidence * known
         loss = correlation_loss(disparity, prior, confidence)
-        loss = weight * (loss + _LOCAL * local_correlation_loss(disparity, prior, confidence, seed, when.step))
+        loss = weight * (loss + _LOCAL * local_correlation_loss(disparity, prior, confidence, seed, context.step))
         loss.backward()
         return float(loss.detach()), ImageGradients(depth=depth.grad.nan_to_num(0.0, 0.0, 0.0))
 
-    return Part("depth", needs=frozenset({"depth"}), judge=judge)
+    return TrainingHook("depth", needs=frozenset({"depth"}), penalty=penalty)
 
 
-def normal_part(maps: Sequence[DepthMap], weight: float) -> Part:
+def normal_hook(maps: Sequence[DepthMap], weight: float) -> TrainingHook:
     """Minimises ``weight`` × mean (1 − cosine) between rendered normals and those of the prior depth's surface."""
     priors = []
     for each in maps:
         normals, known = normals_from_depth(torch.from_numpy(each.depth), each.camera)
         priors.append((normals, torch.from_numpy(each.confidence) * known))
 
-    def judge(rendering: Rendering, shot: Shot, when: When) -> tuple[float, ImageGradients]:
-        if shot.index is None:
+    def penalty(rendering: Rendering, view: TrainingView, context: StepContext) -> tuple[float, ImageGradients]:
+        if view.index is None:
             return 0.0, ImageGradients()
-        prior, confidence = (each.to(rendering.normal.device) for each in priors[shot.index])
-        confidence = confidence * _counting(rendering, shot)
+        prior, confidence = (each.to(rendering.normal.device) for each in priors[view.index])
+        confidence = confidence * _counting(rendering, view)
         normal = rendering.normal.detach().requires_grad_()
         cosine = torch.nn.functional.cosine_similarity(normal, prior, dim=-1, eps=1e-4)
         loss = weight * (confidence * (1 - cosine)).sum() / confidence.sum().clamp_min(1)
         loss.backward()
         return float(loss.detach()), ImageGradients(normal=normal.grad)
 
-    return Part("normal", needs=frozenset({"normal"}), judge=judge)
+    return TrainingHook("normal", needs=frozenset({"normal"}), penalty=penalty)
 
 
-def _counting(rendering: Rendering, shot: Shot) -> Tensor:
+def _counting(rendering: Rendering, view: TrainingView) -> Tensor:
     """(H, W) 1.0 where something is drawn and the photo's mask counts."""
     counting = rendering.alpha.detach() > _COVERED
-    if shot.photo.mask is not None:
-        counting &= shot.photo.mask.to(counting.device)
+    if view.photo.mask is not None:
+        counting &= view.photo.mask.to(counting.device)
     return counting.float()
 
 

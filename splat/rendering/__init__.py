@@ -1,4 +1,4 @@
-"""Rendering: `render()` draws a cloud from a camera with any backend, differentiably."""
+"""Differentiable rendering of a cloud: `render()`, by any backend."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,7 +38,7 @@ def render(
     features: Tensor | None = None,
     **option_fields: Any,
 ) -> Rendering:
-    """Draw ``cloud`` as seen by ``camera``.
+    """Render ``cloud`` as seen by ``camera``.
 
     Differentiable in the cloud's five tensors, in ``features`` and in ``world_to_camera`` (4, 4), which replaces the
     camera's own.
@@ -49,7 +49,7 @@ def render(
     Args:
         backend: a backend by name, or "auto": CUDA for a cloud on a GPU, else the CPU rasterizer, else the reference.
         features: (N, C) numbers to blend like colours, as `Rendering.features`; ⌈C/3⌉ more passes.
-        options: how to draw; or give its fields directly, as in ``render(cloud, camera, depth=True)``.
+        options: how to render; or give its fields directly, as in ``render(cloud, camera, depth=True)``.
 
     Raises BackendError when the backend cannot run here, TypeError for an unknown option field, ValueError for
     ``features`` of another number of rows.

@@ -44,7 +44,7 @@ class Backend:
         device: where clouds in training live.
         check: None when the backend works here (found by rendering), else one sentence saying what is missing.
         forward: renders.
-        backward: gradients of Σ (picture · its gradient) for the cloud's tensors and ``world_to_camera`` of a `forward` call.
+        backward: gradients of Σ (picture · its gradient) for the tensors of a `forward` call and ``world_to_camera``.
         backward_adam: the fused training step; None where gradients go through `splat.ops.adam` instead.
     """
 

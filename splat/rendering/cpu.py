@@ -1,7 +1,7 @@
 """The `cpu` backend: the C++ rasterizer on SIMD units and all cores. float32; other dtypes and devices are converted.
 
-`forward` and `backward` are the interface every backend has. `backward_adam` is the training step's own: gradients of
-a few Gaussians at a time go straight into Adam, so no gradient tensors exist (see docs/performance.md).
+`backward_adam` fuses the backward pass with Adam: gradients of a few Gaussians at a time go straight into their update,
+so no gradient tensors exist (see docs/performance.md).
 """
 
 import ctypes
@@ -36,7 +36,7 @@ class Context:
 
 
 def check() -> str | None:
-    """None when the core is installed and draws a test Gaussian right, else the sentence saying what is missing."""
+    """None when the core is installed and renders a test Gaussian correctly, else what is missing."""
     try:
         fault = probe(BACKEND)
     except (BackendError, InputError) as error:
@@ -111,7 +111,7 @@ def backward(context: Context, grads: ImageGradients, absgrad: bool = True) -> C
     """Gradients for every cloud tensor and ``world_to_camera``. May be called again on the same context.
 
     Args:
-        absgrad: also sum absolute per-pixel shares; without it `CloudGradients.means2d_abs` stays zero.
+        absgrad: also sum absolute values per pixel; without it `CloudGradients.means2d_abs` stays zero.
     """
     cloud = context.cloud
     out = {name: torch.empty_like(getattr(cloud, name)) for name in FIELDS}
@@ -122,13 +122,13 @@ def backward(context: Context, grads: ImageGradients, absgrad: bool = True) -> C
         means2d_abs=cpu_library.pointer(means2d_abs) if absgrad else None,
     )
     _run_backward(context, grads, step)
-    found = CloudGradients(
+    gradients = CloudGradients(
         **out, world_to_camera=_world_to_camera_gradient(step), means2d=means2d, means2d_abs=means2d_abs
     )
     source = context.source
     if source.dtype == torch.float32 and source.device.type == "cpu":
-        return found
-    return CloudGradients(**{name: tensor.to(source.means) for name, tensor in vars(found).items()})
+        return gradients
+    return CloudGradients(**{name: tensor.to(source.means) for name, tensor in vars(gradients).items()})
 
 
 def backward_adam(
@@ -189,7 +189,7 @@ def timings() -> dict[str, float]:
 
 
 def reset_timings() -> None:
-    """Begin to count anew."""
+    """Set the seconds per stage to 0."""
     library.timings(reset=True)
 
 

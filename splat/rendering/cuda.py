@@ -74,7 +74,7 @@ def _features(options: RenderOptions) -> int:
 
 
 def check() -> str | None:
-    """None when a GPU, its driver and NVRTC are there and draw a test Gaussian right; else what is missing."""
+    """None when a GPU, its driver and NVRTC are there and render a test Gaussian correctly; else what is missing."""
     reason = cuda_launcher.missing()
     if reason is not None:
         return reason
@@ -182,7 +182,7 @@ def _forward(
     cuda_launcher.launcher(device).launch(
         "blending", kernel, tiles, TILE * TILE, *_lists_splats_screen(context), pictures, _kept(context)
     )
-    # The context keeps radii of its own, as the caller may change what he gets.
+    # The context keeps its own radii, as the caller may change those of the rendering.
     return Rendering(rgb, alpha, depth, median, normal, seen.radii.clone(), sums, seen.means2d, square), context
 
 
@@ -256,27 +256,27 @@ def _gaussian_backward(context: Context, grads: ImageGradients, kernel: str, tar
     """Run ``kernel`` over all Gaussians; returns ∂L/∂world_to_camera (4, 4)."""
     cloud, options = context.cloud, context.options
     sums = _sums(context, grads)
-    shares = torch.zeros(POSE_ROWS, 12, dtype=torch.float64, device=cloud.device)
+    partial_sums = torch.zeros(POSE_ROWS, 12, dtype=torch.float64, device=cloud.device)
     drawn = fill(arguments.Drawn, radii=(context.radii, torch.int32), features=context.features, sums=sums)
     drawn.with_normal = context.everything
     view = (_cloud(cloud), _frame(context.camera, options, context.world_to_camera), drawn)
     kernel = f"{kernel}_sh{_degree(cloud, options)}"
-    _launch_each("gaussian_backward", kernel, len(cloud), cloud.device, *view, shares, target)
-    shares = shares.sum(0)
+    _launch_each("gaussian_backward", kernel, len(cloud), cloud.device, *view, partial_sums, target)
+    partial_sums = partial_sums.sum(0)
     world_to_camera = torch.zeros(4, 4, device=cloud.device)
-    world_to_camera[:3, :3], world_to_camera[:3, 3] = shares[:9].reshape(3, 3), shares[9:]
+    world_to_camera[:3, :3], world_to_camera[:3, 3] = partial_sums[:9].reshape(3, 3), partial_sums[9:]
     return world_to_camera
 
 
 def _backward(context: Context, grads: ImageGradients) -> CloudGradients:
     cloud = context.cloud
-    found = {name: torch.empty_like(getattr(cloud, name)) for name in FIELDS}
-    found |= {name: _floats(len(cloud), 2, device=cloud.device) for name in ("means2d", "means2d_abs")}
+    gradients = {name: torch.empty_like(getattr(cloud, name)) for name in FIELDS}
+    gradients |= {name: _floats(len(cloud), 2, device=cloud.device) for name in ("means2d", "means2d_abs")}
     target = fill(
-        arguments.Gradients, **{"logits" if name == "logit_opacities" else name: found[name] for name in found}
+        arguments.Gradients, **{"logits" if name == "logit_opacities" else name: gradients[name] for name in gradients}
     )
     world_to_camera = _gaussian_backward(context, grads, "gaussian_backward", target)
-    return CloudGradients(**found, world_to_camera=world_to_camera)
+    return CloudGradients(**gradients, world_to_camera=world_to_camera)
 
 
 def _backward_adam(

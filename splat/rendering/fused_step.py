@@ -1,4 +1,4 @@
-"""Values of the step that draws, pulls back and updates in one pass, the same for all backends that offer it."""
+"""Inputs and outputs of the fused training step (backward pass and Adam in one), for every backend that has it."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,19 +8,17 @@ from torch import Tensor
 
 @dataclass
 class Statistics:
-    """What densification strategies gather: (N,) float32 each, or None, added to in place for rows with radii > 0.
+    """Statistics for densification: (N,) float32 each, or None, added to in place for rows with radii > 0.
 
     Attributes:
         grad2d: += ‖∂L/∂(projected centre) · (W/2, H/2)‖, the gradient in normalised device coordinates.
         grad2d_abs: the same of the per-pixel absolute sums (AbsGS, Ye et al. 2024).
         count: += 1.
-        max_radius: largest radius so far, pixels.
     """
 
     grad2d: Tensor | None = None
     grad2d_abs: Tensor | None = None
     count: Tensor | None = None
-    max_radius: Tensor | None = None
 
 
 class Moments(Protocol):
@@ -32,7 +30,7 @@ class Moments(Protocol):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a fused step leaves besides the updated cloud.
+    """Results of a fused step besides the updated cloud.
 
     Attributes:
         world_to_camera: (4, 4) ∂L/∂world_to_camera, float32, last row zero.

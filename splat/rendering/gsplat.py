@@ -1,8 +1,8 @@
-"""The `gsplat` backend: nerfstudio's CUDA rasterizer behind the same interface, for who wants it and as a peer.
+"""The `gsplat` backend: nerfstudio's CUDA rasterizer behind the same interface, as an alternative and for comparison.
 
 Imported only when chosen; written for gsplat 1.5.3. It has no median depth (None here), and caps α at its own value, so
 pictures differ from the other backends' by a few thousandths where a Gaussian is all but opaque. Its camera gradient
-agrees with the others' along turns and shifts of the camera, not along changes that would not leave it rigid.
+agrees with the others' for rigid motions of the camera, not for changes that are not rigid.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Context:
 
 
 def check() -> str | None:
-    """None when gsplat draws a test Gaussian right here, else what is missing."""
+    """None when gsplat renders a test Gaussian correctly here, else what is missing."""
     if util.find_spec("gsplat") is None:
         return f"gsplat is not installed; {INSTALL}"
     if not torch.cuda.is_available():
@@ -125,8 +125,8 @@ def backward(context: Context, grads: ImageGradients) -> CloudGradients:
     if asked:
         outputs = [context.pictures[name] for name in asked]
         upstream = [getattr(grads, name).to(outputs[0]) for name in asked]
-        found = torch.autograd.grad(outputs, wanted, upstream, allow_unused=True, retain_graph=True)
-        zeros = [zero if gradient is None else gradient for zero, gradient in zip(zeros, found, strict=True)]
+        gradients = torch.autograd.grad(outputs, wanted, upstream, allow_unused=True, retain_graph=True)
+        zeros = [zero if gradient is None else gradient for zero, gradient in zip(zeros, gradients, strict=True)]
     zeros[5] = torch.cat([zeros[5][:3], torch.zeros_like(zeros[5][3:])])  # gsplat inverts the whole matrix
     absolute = sum(getattr(centres, "absgrad", torch.zeros_like(centres)) for centres in context.means2d)
     return CloudGradients(*zeros[:6], means2d=sum(zeros[6:])[0], means2d_abs=absolute[0])

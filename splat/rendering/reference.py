@@ -1,4 +1,4 @@
-"""The `reference` backend: the equations of 3D Gaussian splatting in plain PyTorch, any dtype; slow, and the truth.
+"""The `reference` backend: the equations of 3D Gaussian splatting in plain PyTorch, any dtype; slow, the ground truth.
 
 A Gaussian with centre μ and covariance Σ is seen through world_to_camera (R, t) and the pinhole linearised at R μ + t,
 with derivative J, as the 2D Gaussian Σ₂ = J R Σ Rᵀ Jᵀ + 0.3·I (Zwicker et al., EWA splatting, 2001; Kerbl et al. 2023,
@@ -36,7 +36,7 @@ PAIRS = 1 << 20  # most (pixel, Gaussian) pairs looked at together
 
 @dataclass(frozen=True)
 class Projection:
-    """What the M visible Gaussians look like on the image, nearest first.
+    """The M visible Gaussians projected onto the image plane, nearest first.
 
     Attributes:
         rows: (M,) their rows in the cloud.
@@ -136,14 +136,16 @@ def backward(context: Context, grads: ImageGradients) -> CloudGradients:
     means2d_abs = torch.zeros_like(seen.means2d)
     asked = {name: gradient for name, gradient in vars(grads).items() if gradient is not None}
     for block in blocks(seen, context.camera):
-        shares = _block_gradients(seen, block, context.options.background, asked)
-        for total, share in zip(sums, (shares[0].sum(0), *shares[1:]), strict=True):
-            total.index_add_(0, block.members, share)
-        means2d_abs.index_add_(0, block.members, shares[0].abs().sum(0))
+        block_gradients = _block_gradients(seen, block, context.options.background, asked)
+        for total, gradient in zip(sums, (block_gradients[0].sum(0), *block_gradients[1:]), strict=True):
+            total.index_add_(0, block.members, gradient)
+        means2d_abs.index_add_(0, block.members, block_gradients[0].abs().sum(0))
 
     outputs = (projection.means2d, projection.conics, projection.opacities, projection.features)
-    found = torch.autograd.grad(outputs, [*leaves, world_to_camera], sums, allow_unused=True)
-    zeros = [torch.zeros_like(t) if g is None else g for t, g in zip([*leaves, world_to_camera], found, strict=True)]
+    gradients = torch.autograd.grad(outputs, [*leaves, world_to_camera], sums, allow_unused=True)
+    zeros = [
+        torch.zeros_like(t) if g is None else g for t, g in zip([*leaves, world_to_camera], gradients, strict=True)
+    ]
     full = [cloud.means.new_zeros(len(cloud), 2) for _ in range(2)]
     for target, values in zip(full, (sums[0], means2d_abs), strict=True):
         target[seen.rows] = values
@@ -275,7 +277,7 @@ def shade(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Pictures at the block's pixels by name, and the blending weights (P, m).
 
-    ``means2d`` (P, m, 2) gives each pixel centres of its own, to learn each pixel's share of their gradient.
+    ``means2d`` (P, m, 2) gives each pixel centres of its own, to learn what each pixel adds to their gradient.
     """
     if means2d is None:
         means2d = projection.means2d[block.members].expand(len(block.ys), -1, -1)
@@ -317,8 +319,8 @@ def _block_gradients(
     upstream = [gradient[block.ys, block.xs].to(seen.means2d) for gradient in asked.values()]
     if not outputs or not len(m):
         return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(outputs, leaves, upstream, allow_unused=True)
-    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)]
+    gradients = torch.autograd.grad(outputs, leaves, upstream, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradients, strict=True)]
 
 
 def detached(projection: Projection) -> Projection:

@@ -1,4 +1,4 @@
-"""What `render()` takes besides a cloud and a camera, and what it gives back."""
+"""Options and results of `render()`, its gradients, and the constants that every backend shares."""
 
 from dataclasses import dataclass
 
@@ -17,19 +17,19 @@ COMPENSATION_MIN = 0.005  # lower bound of the anti-aliasing opacity factor
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How to draw.
+    """How to render.
 
     Attributes:
         background: RGB behind the scene.
         sh_degree: highest SH band used; None uses all the cloud has.
         antialiased: scale opacities by √(det Σ₂ / det (Σ₂ + blur)) (Mip-Splatting, Yu et al. 2024, §4.2).
-        depth: also make expected and median depth.
-        normal: also make normals.
-        square_depth: also make the expected square of the depth.
+        depth: also render expected and median depth.
+        normal: also render normals.
+        square_depth: also render the expected square of the depth.
         weights: also sum each Gaussian's blending weights over the pixels, which makes the forward pass slower.
         near: distance of the near plane, world units.
         blur: added to the diagonal of the projected covariance, px². Where a picture's pixels are every s-th of a
-            larger one's, 0.3 / s² draws what the larger one shows there.
+            larger one's, 0.3 / s² renders the same colours as the larger one there.
     """
 
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -56,13 +56,13 @@ class ImageGradients:
 
 @dataclass(frozen=True)
 class CloudGradients:
-    """∂L/∂(each tensor of a cloud), and what densification strategies look at.
+    """∂L/∂(each tensor of a cloud), and screen-space gradients for densification.
 
     Attributes:
         means, log_scales, quats, logit_opacities, sh: shapes of the cloud's tensors.
         world_to_camera: (4, 4) ∂L/∂world_to_camera, last row zero.
         means2d: (N, 2) ∂L/∂(projected centre), pixels.
-        means2d_abs: (N, 2) Σ over pixels of |that pixel's share of means2d| (AbsGS, Ye et al. 2024, eq. 5).
+        means2d_abs: (N, 2) Σ over pixels of |what that pixel adds to means2d| (AbsGS, Ye et al. 2024, eq. 5).
     """
 
     means: Tensor
@@ -77,7 +77,7 @@ class CloudGradients:
 
 @dataclass(frozen=True)
 class Rendering:
-    """One picture of a cloud.
+    """What a camera sees of a cloud, per pixel and per Gaussian.
 
     Attributes:
         rgb: (H, W, 3) linear blend of the Gaussians' colours and the background.

@@ -1,4 +1,4 @@
-"""Random numbers that depend only on (seed, purpose, step), so that a resumed run draws what the first would have."""
+"""Random numbers that depend only on (seed, purpose, step), so that a resumed run samples what the first would have."""
 
 import zlib
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
     """A CPU generator of its own for one purpose at one step."""
-    return torch.Generator().manual_seed(stream(seed, purpose, step))
+    return torch.Generator().manual_seed(mix_seed(seed, purpose, step))
 
 
-def stream(seed: int, purpose: str, step: int = 0) -> int:
+def mix_seed(seed: int, purpose: str, step: int = 0) -> int:
     """A well-mixed 63-bit number for (seed, purpose, step): SplitMix64 (Steele et al. 2014) over the three."""
     state = 0
     for value in (seed, zlib.crc32(purpose.encode()), step):
@@ -35,8 +35,8 @@ def photo_at(seed: int, step: int, photos: int) -> int:
     return int(torch.randperm(photos, generator=generator(seed, "order", epoch))[position])
 
 
-def draw(weights: Tensor, count: int, source: torch.Generator) -> Tensor:
-    """``count`` indices (int64, CPU order) drawn ∝ ``weights`` (N,) ≥ 0, with replacement.
+def sample_with_replacement(weights: Tensor, count: int, source: torch.Generator) -> Tensor:
+    """``count`` indices (int64, CPU order) sampled ∝ ``weights`` (N,) ≥ 0, with replacement.
 
     By inverting the cumulative sum in float64, which has no limit on N (torch.multinomial stops at 2²⁴).
     """

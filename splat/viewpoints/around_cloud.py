@@ -42,8 +42,8 @@ def views_around(cloud: GaussianCloud, count: int = 12, side: int | None = None,
         across = math.sqrt(max(1 - height * height, 0.0))
         direction = torch.tensor([across * math.cos(angle), height, across * math.sin(angle)], dtype=torch.float64)
         up = torch.tensor([0.0, -1.0, 0.0] if across > 0.1 else [0.0, 0.0, 1.0], dtype=torch.float64)
-        place = center + fit * NEAR_AND_FAR[number % len(NEAR_AND_FAR)] * direction
-        cameras.append(Camera.look_at(place, center, up, side, side, FOV))
+        position = center + fit * NEAR_AND_FAR[number % len(NEAR_AND_FAR)] * direction
+        cameras.append(Camera.look_at(position, center, up, side, side, FOV))
     return cameras
 
 
@@ -62,8 +62,8 @@ def mass(cloud: GaussianCloud) -> torch.Tensor:
     return area * cloud.logit_opacities.detach().double().cpu().sigmoid() + 1e-30
 
 
-def quantile(values: torch.Tensor, weights: torch.Tensor, share: float) -> torch.Tensor:
-    """The value below which ``share`` of the weight lies."""
+def quantile(values: torch.Tensor, weights: torch.Tensor, fraction: float) -> torch.Tensor:
+    """The value below which ``fraction`` of the weight lies."""
     order = values.argsort()
     total = weights[order].cumsum(0)
-    return values[order[min(int(torch.searchsorted(total, share * total[-1])), len(values) - 1)]]
+    return values[order[min(int(torch.searchsorted(total, fraction * total[-1])), len(values) - 1)]]

@@ -48,8 +48,8 @@ class Surround:
     def at(self, azimuth: float, elevation: float, distance: float) -> Camera:
         """The camera there, facing the focus."""
         level = math.cos(azimuth) * self.ahead + math.sin(azimuth) * self.right
-        place = self.focus + distance * (math.cos(elevation) * level + math.sin(elevation) * self.up)
-        aimed = Camera.look_at(place, self.focus, self.up, self.camera.width, self.camera.height)
+        position = self.focus + distance * (math.cos(elevation) * level + math.sin(elevation) * self.up)
+        aimed = Camera.look_at(position, self.focus, self.up, self.camera.width, self.camera.height)
         return self.camera.replace(world_to_camera=aimed.world_to_camera)
 
 
@@ -99,8 +99,8 @@ def spiral(scene: Scene, frames: int = 360, turns: float = 2.0) -> list[Camera]:
     low, high = (float(q) for q in around.elevation.quantile(torch.tensor([0.1, 0.9], dtype=torch.float64)))
     cameras = []
     for i in range(frames):
-        share = 0.5 - 0.5 * math.cos(2 * math.pi * i / _count(frames))
-        elevation = low + (high - low) * share
+        fraction = 0.5 - 0.5 * math.cos(2 * math.pi * i / _count(frames))
+        elevation = low + (high - low) * fraction
         # The distance at which the photos of about this height were taken.
         weight = torch.exp(-(((around.elevation - elevation) / max(0.3 * (high - low), 0.05)) ** 2))
         distance = float((weight * around.distance).sum() / weight.sum())
@@ -108,13 +108,13 @@ def spiral(scene: Scene, frames: int = 360, turns: float = 2.0) -> list[Camera]:
     return cameras
 
 
-def _azimuth(around: Surround, share: float, turns: float) -> float:
-    """Where the camera is after ``share`` of the path."""
+def _azimuth(around: Surround, fraction: float, turns: float) -> float:
+    """Where the camera is after ``fraction`` of the path."""
     first, last = around.arc
     if around.all_around:
-        return 2 * math.pi * turns * share
+        return 2 * math.pi * turns * fraction
     # A pendulum: from the middle to one side, the other, and back.
-    return (first + last) / 2 + (last - first) / 2 * 0.9 * math.sin(2 * math.pi * share * max(1, round(turns)))
+    return (first + last) / 2 + (last - first) / 2 * 0.9 * math.sin(2 * math.pi * fraction * max(1, round(turns)))
 
 
 def through(cameras: Sequence[Camera], frames: int = 240, closed: bool = False) -> list[Camera]:

@@ -1,6 +1,7 @@
 """The gsplat backend against a stand-in with gsplat's calling convention that draws with the reference renderer."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from support.cases import GRADIENTS, case, expected
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.rendering import RenderOptions, gsplat, render
+from splat.rendering import RenderOptions, backends, gsplat, render
 from splat.sh import C0
 
 
@@ -59,6 +60,22 @@ def test_pictures_and_gradients_pass_through(stand_in, name: str):
     found = gsplat.backward(context, wanted.upstream)
     for field in GRADIENTS[:6]:
         assert torch.allclose(getattr(found, field), getattr(wanted.gradients, field), atol=1e-9), field
+
+
+def test_features_pass_through(stand_in, monkeypatch):
+    monkeypatch.setitem(backends.REGISTRY, "gsplat", replace(gsplat.BACKEND, check=lambda: None))
+    backends.check_backend.cache_clear()
+    this = case("plain")
+    values = torch.randn(len(this.cloud), 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 10
+    pictures, gradients = {}, {}
+    for name in ("gsplat", "reference"):
+        features, means = values.clone().requires_grad_(), this.cloud.means.clone().requires_grad_()
+        pictures[name] = render(this.cloud.replace(means=means), this.camera, name, features=features).features
+        gradients[name] = torch.autograd.grad(pictures[name].square().sum(), [features, means])
+    backends.check_backend.cache_clear()
+    assert torch.allclose(pictures["gsplat"], pictures["reference"], atol=1e-9)
+    for found, wanted in zip(gradients["gsplat"], gradients["reference"], strict=True):
+        assert torch.allclose(found, wanted, rtol=1e-7, atol=1e-7)
 
 
 def test_missing_gsplat_is_one_sentence(monkeypatch):

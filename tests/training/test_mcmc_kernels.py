@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
+from support.emulator import Emulator
 
 from splat.cloud import GaussianCloud
-from splat.native import cpu_library
-from splat.ops.mcmc import _philox, add_noise, relocate
+from splat.native import cpu_library, cuda_launcher
+from splat.ops.mcmc import _philox, add_noise, mcmc_noise, relocate
 
 VARIANTS = cpu_library.variants()
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="the CPU core is not built")
@@ -53,6 +54,20 @@ def test_random_words_match_the_published_vectors(variant, counter, key, expecte
     cpu_library.function("splat_test_philox", [ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64])(words, 1, whole)
     assert list(words) == expected
     assert [int(word) for word in _philox(tuple(torch.tensor([word]) for word in counter), whole)] == expected
+
+
+def test_cpp_cuda_and_pytorch_draw_the_same_numbers(variant):
+    """Philox is written three times; with keys, steps and rows that fill both words each, all of them agree."""
+    seed, step, strength = 2**63 + 12345, 2**33 + 7, 0.7
+    exact, compiled, emulated = _cloud(2003, dtype=torch.float64), _cloud(2003), _cloud(2003)
+    add_noise(exact, strength, seed, step)
+    add_noise(compiled, strength, seed, step)
+    with cuda_launcher.use(Emulator()):
+        mcmc_noise(emulated, strength, seed, step, 0.005)
+    scale = exact.means.abs().amax(1, keepdim=True) + 1e-9
+    for other in (compiled, emulated):
+        assert float(other.means.abs().max()) > 0.1
+        assert float(((other.means.double() - exact.means).abs() / scale).max()) < 1e-4
 
 
 @pytest.mark.parametrize("n", [1, 5, 1003])

@@ -9,10 +9,10 @@ from torch import Tensor
 from splat.cloud import GaussianCloud
 from splat.depth.depth_maps import DepthMap
 from splat.training import population as edit
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.population import Population
 from splat.training.schedules import crossed
-from splat.training.strategies.strategy import Moment
+from splat.training.step_context import StepContext
 
 _IN_FRONT = 0.85  # of the surface's depth: what is nearer than this floats
 _CONFIDENT = 0.5  # confidence from which the surface counts
@@ -20,13 +20,13 @@ _VIEWS = 1  # so many views must see it float
 _STOP = 0.9  # fraction of the run after which nothing is removed, so that holes can close
 
 
-def part(maps: Sequence[DepthMap], every: float) -> Part:
+def hook(maps: Sequence[DepthMap], every: float) -> TrainingHook:
     """Removes floaters each ``every`` of the run."""
-    return Part("floaters", refine=functools.partial(_refine, maps, every))
+    return TrainingHook("floaters", refine=functools.partial(_refine, maps, every))
 
 
-def _refine(maps: Sequence[DepthMap], every: float, population: Population, moment: Moment) -> None:
-    if moment.fraction < _STOP and crossed(every, moment.before, moment.fraction):
+def _refine(maps: Sequence[DepthMap], every: float, population: Population, context: StepContext) -> None:
+    if context.fraction < _STOP and crossed(every, context.previous_fraction, context.fraction):
         floating = floaters(population.cloud, maps)
         if bool(floating.any()) and not bool(floating.all()):
             edit.keep(population, ~floating)

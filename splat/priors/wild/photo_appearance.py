@@ -41,7 +41,7 @@ def with_appearance_of(
 
     Raises InputError where the cloud has no appearance features.
     """
-    if appearance_features.FEATURES not in cloud.extras:
+    if appearance_features.APPEARANCE_FEATURES not in cloud.extras:
         raise InputError(
             "the cloud has no appearance features, so it cannot take on the appearance of a photo; "
             "train it with --appearance.features 4"
@@ -51,4 +51,4 @@ def with_appearance_of(
     if photo.alpha is not None:
         use = use & (photo.alpha > 127)
     transforms, behind = fit_transforms(cloud, view.camera, photo.rgb.float() / 255, use, drawing, backend)
-    return appearance_features.dressed(cloud, transforms), behind
+    return appearance_features.apply_appearance(cloud, transforms), behind
