@@ -1,7 +1,7 @@
-"""The look of a photo (exposure, white balance, tone) fitted to a cloud after training, from all or a part of it.
+"""Appearance of a photo (exposure, white balance, tone) fitted to a trained cloud, from all or a part of the photo.
 
-The protocol of Martin-Brualla et al. ("NeRF in the Wild", CVPR 2021): fitted on one half of a held-out photo, judged on
-the other. It also gives a whole scene the look of any reference photo.
+The protocol of Martin-Brualla et al. ("NeRF in the Wild", CVPR 2021): fitted on one half of a held-out photo, evaluated
+on the other. It also gives a whole scene the appearance of one photo (`photo_appearance`).
 """
 
 import torch
@@ -56,7 +56,7 @@ def fit_transforms(
     drawing: RenderOptions | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, tuple[float, float, float]]:
-    """What makes a trained cloud look like ``photo``: transforms, and the colour behind it.
+    """Transforms that give a trained cloud the appearance of ``photo``, and the colour behind it.
 
     Args:
         cloud: with the column of features that training with ``appearance.features`` leaves.
