@@ -19,7 +19,7 @@ import torch
 
 from splat.cli.inputs import open_subject
 from splat.cli.mesh import box_of
-from splat.depth.depth_maps import DepthMap, MapStore
+from splat.depth.depth_maps import DepthMap, DepthMapStore
 from splat.rendering import RenderOptions
 from splat.scene import Scene, load_scene
 from splat.surface.cameras import scene_cameras
@@ -74,7 +74,7 @@ def main() -> None:
         print(" | ".join(columns), flush=True)
 
 
-def depth_errors(maps: MapStore, truths: list[Path]) -> str:
+def depth_errors(maps: DepthMapStore, truths: list[Path]) -> str:
     """How far the fused depth maps are from the exact ones, where both know one."""
     errors, known, there = [], 0, 0
     for index, path in enumerate(truths):

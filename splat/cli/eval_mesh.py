@@ -1,48 +1,34 @@
 """``splat eval-mesh``: how near a mesh is to a reference."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tyro
 
 from splat.cli.console import console, emit_json, heading, parse, require, say, table
+from splat.cli.eval_mesh_benchmark import run_benchmark
+from splat.cli.eval_mesh_options import EvalMesh, numbers, similarity_as_dict, transform_of
 from splat.cli.mesh import box_of
 from splat.errors import InputError
 
-SHARES = (0.0025, 0.005, 0.01, 0.02)  # thresholds in diagonals of the reference
-COLOURED = 0.02  # of the diagonal: the error drawn in the brightest colour
+if TYPE_CHECKING:
+    from splat.surface.evaluation.metrics import SurfaceScores
+    from splat.surface.evaluation.registration import Similarity
+    from splat.surface.mesh.mesh import Mesh
 
-
-@dataclass(frozen=True)
-class EvalMesh:
-    """Compare a mesh with a reference mesh: accuracy, completeness, chamfer distance and F1."""
-
-    mesh: tyro.conf.Positional[Path]
-    """Mesh to judge (.ply, .obj, .glb, .stl)."""
-    reference: tyro.conf.Positional[Path]
-    """Mesh that is true."""
-    thresholds: str | None = None
-    """Distances for F1 in world units, such as 0.01,0.02; by default ¼, ½, 1 and 2 % of the reference's diagonal."""
-    scene: Path | None = None
-    """Scene whose cameras say what could be seen: only that counts."""
-    box: str | None = None
-    """Judge only this box: x0,y0,z0,x1,y1,z1."""
-    align: Literal["none", "rigid", "similarity"] = "none"
-    """Move the mesh onto the reference first, by iterated closest points."""
-    transform: Path | None = None
-    """Text file with the 4×4 matrix from the mesh's frame to the reference's, applied first."""
-    save: Path | None = None
-    """Write the mesh coloured by its error (.ply, .glb) to this file."""
-    json: Path | None = None
-    """Write the scores to this file; - is standard output, without the table."""
+FRACTIONS = (0.0025, 0.005, 0.01, 0.02)  # default thresholds, in diagonals of the reference
+BRIGHTEST = 0.02  # of the diagonal: the error drawn in the brightest colour
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat eval-mesh``."""
     options = parse("eval-mesh", EvalMesh, arguments)
+    if options.benchmark is not None:
+        run_benchmark(options)
+        return
+    for name in ("observed", "ground", "crop"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name} belongs to a benchmark; add --benchmark {'tnt' if name == 'crop' else 'dtu'}")
     from splat.surface.evaluation import metrics
     from splat.surface.mesh import mesh_io
 
@@ -52,22 +38,55 @@ def run(arguments: Sequence[str]) -> None:
     mesh, reference = mesh_io.read(require(options.mesh, "mesh")), mesh_io.read(require(options.reference, "mesh"))
     low, high = (box[:3], box[3:]) if box else (reference.vertices.min(0), reference.vertices.max(0))
     diagonal = float(np.linalg.norm(np.array(high) - np.array(low)))
-    thresholds = [share * diagonal for share in SHARES] if options.thresholds is None else _numbers(options.thresholds)
-    spacing, reach = min(thresholds) / 2, max(thresholds)
+    thresholds = [each * diagonal for each in FRACTIONS] if options.thresholds is None else numbers(options.thresholds)
     mesh, moved = _aligned(options, mesh, reference, diagonal)
-    # What sticks out of the reference's bounds by more than the largest threshold is another matter, unless asked for.
-    wide = tuple(np.concatenate([np.array(low) - reach, np.array(high) + reach]))
-    own, true = metrics.sample(mesh, spacing, wide), metrics.sample(reference, spacing, box)
-    if options.scene is not None:
-        sight = metrics.Sight.of(reference, _cameras(options.scene))
-        own, true = own[sight.seen(own, reach)], true[sight.seen(true, 0.002 * diagonal)]
-    scores = metrics.compare(own, true, thresholds)
+    points, true = _samples(options, mesh, reference, thresholds, box, diagonal)
+    scores = metrics.compare(points, true, thresholds)
     if options.save is not None:
-        mesh_io.write(options.save, metrics.error_coloured(mesh, true, COLOURED * diagonal))
+        mesh_io.write(options.save, metrics.error_coloured(mesh, true, BRIGHTEST * diagonal))
     if options.json is not None:
         emit_json(_as_dict(options, scores, diagonal, moved), options.json)
         if str(options.json) == "-":
             return
+    _show(options, scores, diagonal)
+
+
+def _samples(options: EvalMesh, mesh: "Mesh", reference: "Mesh", thresholds: list[float], box, diagonal: float):
+    """Points on the mesh and on the reference that are compared, (M, 3) and (K, 3)."""
+    from splat.scene import load_scene
+    from splat.surface.evaluation import metrics
+
+    spacing, reach = min(thresholds) / 2, max(thresholds)
+    low, high = (box[:3], box[3:]) if box else (reference.vertices.min(0), reference.vertices.max(0))
+    # What sticks out of the reference's bounds by more than the largest threshold is another matter, unless asked for.
+    wide = tuple(np.concatenate([np.array(low) - reach, np.array(high) + reach]))
+    points, true = metrics.sample(mesh, spacing, wide), metrics.sample(reference, spacing, box)
+    if options.scene is not None:
+        scene = load_scene(require(options.scene, "scene"), max_side=640)
+        sight = metrics.Sight.of(reference, [view.camera for view in scene.train_views])
+        points, true = points[sight.seen(points, reach)], true[sight.seen(true, 0.002 * diagonal)]
+    return points, true
+
+
+def _aligned(options: EvalMesh, mesh: "Mesh", reference: "Mesh", diagonal: float) -> tuple["Mesh", "Similarity | None"]:
+    """The mesh in the reference's frame, and the similarity that brought it there (None if it was left alone)."""
+    from splat.surface.evaluation import metrics, registration
+    from splat.surface.mesh.mesh import Mesh
+
+    moved = transform_of(options)
+    if options.align != "none":
+        spacing = diagonal / 200
+        target = registration.voxel_downsample(metrics.sample(reference, spacing), spacing)
+        fine = spacing / max(moved.scale, 1e-12)
+        source = registration.voxel_downsample(metrics.sample(mesh, fine), fine)
+        for reach in (0.1, 0.03, 0.01):
+            moved = registration.icp(source, target, reach * diagonal, moved, options.align == "similarity")
+    elif options.transform is None:
+        return mesh, None
+    return Mesh(moved.apply(mesh.vertices), mesh.faces, mesh.colours), moved
+
+
+def _show(options: EvalMesh, scores: "SurfaceScores", diagonal: float) -> None:
     heading(f"{options.mesh} against {options.reference}")
     rows = [
         (f"{f.threshold:.4g}", f"{f.threshold / diagonal:.2%}", f"{f.precision:.4f}", f"{f.recall:.4f}", f"{f.f1:.4f}")
@@ -77,51 +96,10 @@ def run(arguments: Sequence[str]) -> None:
     say(f"accuracy {scores.accuracy:.4g}, completeness {scores.completeness:.4g}, chamfer {scores.chamfer:.4g}")
     say(f"{scores.points[0]:,} and {scores.points[1]:,} points compared; diagonal {diagonal:.4g}", "dim")
     if options.save is not None:
-        say(f"{options.save}: coloured from black (no error) to yellow ({COLOURED:.0%} of the diagonal and more)")
+        say(f"{options.save}: coloured from black (no error) to yellow ({BRIGHTEST:.0%} of the diagonal and more)")
 
 
-def _numbers(text: str) -> list[float]:
-    try:
-        values = sorted(float(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        values = []
-    if not values or values[0] <= 0:
-        raise InputError(f"--thresholds is '{text}', expected distances such as 0.01,0.02")
-    return values
-
-
-def _aligned(options: EvalMesh, mesh, reference, diagonal: float):
-    """The mesh in the reference's frame, and the similarity that brought it there (None if it was left alone)."""
-    from splat.surface.evaluation import metrics, registration
-    from splat.surface.mesh.mesh import Mesh
-
-    moved = registration.Similarity.identity()
-    if options.transform is not None:
-        try:
-            matrix = np.loadtxt(require(options.transform, "file"), dtype=np.float64).reshape(4, 4)
-        except ValueError as error:
-            raise InputError(f"{options.transform} does not hold 16 numbers ({error}); give a 4×4 matrix") from error
-        moved = registration.Similarity.of_matrix(matrix)
-    if options.align != "none":
-        spacing = diagonal / 200
-        target = registration.thin(metrics.sample(reference, spacing), spacing)
-        own = registration.thin(
-            metrics.sample(mesh, spacing / max(moved.scale, 1e-12)), spacing / max(moved.scale, 1e-12)
-        )
-        for reach in (0.1, 0.03, 0.01):
-            moved = registration.icp(own, target, reach * diagonal, moved, options.align == "similarity")
-    elif options.transform is None:
-        return mesh, None
-    return Mesh(moved.apply(mesh.vertices), mesh.faces, mesh.colours), moved
-
-
-def _cameras(path: Path) -> list:
-    from splat.scene import load_scene
-
-    return [view.camera for view in load_scene(require(path, "scene"), max_side=640).train_views]
-
-
-def _as_dict(options: EvalMesh, scores, diagonal: float, moved) -> dict:
+def _as_dict(options: EvalMesh, scores: "SurfaceScores", diagonal: float, moved: "Similarity | None") -> dict:
     return {
         "mesh": str(options.mesh),
         "reference": str(options.reference),
@@ -134,7 +112,5 @@ def _as_dict(options: EvalMesh, scores, diagonal: float, moved) -> dict:
             {"threshold": f.threshold, "precision": f.precision, "recall": f.recall, "f1": f.f1}
             for f in scores.f_scores
         ],
-        "aligned": None
-        if moved is None
-        else {"scale": moved.scale, "rotation": moved.rotation.tolist(), "translation": moved.translation.tolist()},
+        "aligned": None if moved is None else similarity_as_dict(moved),
     }

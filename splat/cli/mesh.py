@@ -19,9 +19,9 @@ FACES, FACES_TEXTURED = 1_000_000, 50_000  # by default
 
 @dataclass(frozen=True)
 class MeshCommand:
-    """Make a triangle mesh of a run or a cloud: depth seen from its cameras, fused into one surface.
+    """Mesh a run or a cloud: depth maps rendered from its cameras, TSDF fusion, marching cubes.
 
-    The ending of OUT names the format: .ply, .obj or .glb. Clouds trained with the preset `surface` give the best ones.
+    The suffix of OUT names the format: .ply, .obj or .glb. Train with --preset surface for the best meshes.
     """
 
     path: tyro.conf.Positional[Path]
@@ -29,43 +29,43 @@ class MeshCommand:
     out: tyro.conf.Positional[Path]
     """File to write."""
     scene: Path | None = None
-    """Scene whose cameras look; by default that of the run, else cameras around the cloud."""
+    """Scene whose cameras are used; by default that of the run, else cameras around the cloud."""
     method: Literal["auto", "stereo", "median", "expected", "plane"] = "auto"
-    """Where depth comes from: stereo between renderings, or the rasterizer (median is best of clouds trained with the
-    preset `surface`, fast, and what auto takes for those)."""
+    """Source of depth: stereo between rendered pairs (GS2Mesh, Wolf et al. 2024), or the rasterizer's median, expected
+    or plane depth (PGSR, Chen et al. 2024). Auto takes median for runs trained with the preset `surface`, else
+    stereo."""
     matcher: str = "sgbm"
     """Stereo matcher: sgbm, or module:function of your own (docs/mesh.md)."""
     pairs: int = 1
     """Stereo pairs per view, 1 to 4."""
     baseline: float = 0.07
-    """Distance of a pair's cameras, in distances to what they look at."""
+    """Stereo baseline, as a fraction of the cameras' distance from what they look at."""
     resolution: int = 512
-    """Voxels across the region in focus."""
+    """Voxels across the region that the cameras look at."""
     voxel: float | None = None
-    """Width of a voxel there in world units, instead of --resolution."""
+    """Voxel size there in world units, instead of --resolution."""
     truncation: float | None = None
-    """Voxels that the distance field reaches to each side of a surface: more closes holes, less keeps thin things; by
-    default 4, with --masks object 4 to 20, as the views agree."""
-    fusion: Literal["ours", "open3d"] = "ours"
-    """Who fuses the depth maps: open3d, where it is installed, knows neither weights nor empty pixels."""
+    """Truncation distance of the TSDF, voxels: larger closes holes, smaller keeps thin structures; by default 4, with
+    --masks object 4 to 20, by how well the depth maps agree."""
     box: str | None = None
     """Mesh only this box: x0,y0,z0,x1,y1,z1 in world units."""
     unbounded: Literal["auto", "yes", "no"] = "auto"
-    """Shrink space outside the region in focus; auto does where much of the surface lies there."""
+    """Contract space outside that region (Mip-NeRF 360, Barron et al. 2022); auto does so where much lies there."""
     masks: Literal["ignore", "object"] = "ignore"
-    """What black in the scene's masks means: a pixel nothing is known of, or one that shows none of the object."""
+    """Meaning of black in the scene's masks: pixels that are ignored, or pixels beside the object, which are empty."""
     faces: int | None = None
     """Simplify to about this many faces, such as 200k; by default 1M, with --texture 50k; 0 keeps all."""
     texture: int | None = None
-    """Unfold the surface and paint it from the photos: side of the texture in texels, such as 2048 (.glb, .obj)."""
+    """Unwrap the surface (UV atlas) and texture it from the photos: side of the texture in texels, such as 2048 (.glb,
+    .obj)."""
     pieces: int | None = None
-    """Keep at most this many connected pieces, largest first."""
+    """Keep at most this many connected components, largest first."""
     least_piece: float = 0.04
-    """Drop pieces smaller than a square of this side, in widths of the region in focus."""
+    """Drop connected components with less area than a square of this side, in widths of the region."""
     max_side: int = 800
     """Render views at most this large, pixels."""
     megabytes: int = 2048
-    """Memory for the distance field; voxels grow where it would not do."""
+    """Memory for the TSDF; voxels grow where it does not suffice."""
     report: Path | None = None
     """Write a page (HTML) with pictures of the mesh beside the photos to this file."""
     json: Path | None = None
@@ -73,44 +73,31 @@ class MeshCommand:
     downscale: float | None = None
     """Divide the photos' sides by this; by default as in the run."""
     backend: Literal["auto", "cpu", "cuda", "gsplat", "reference"] = "auto"
-    """What draws the pictures."""
+    """Rendering backend."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat mesh``."""
     options = parse("mesh", MeshCommand, arguments)
     from splat.rendering import RenderOptions
-    from splat.surface.cameras import cameras_around, scene_cameras
     from splat.surface.mesh import mesh_io
     from splat.surface.pipeline import mesh_cloud
 
-    mesh_io.check_suffix(options.out, textured=options.texture is not None)
-    mesh_io.require_library(simplified=_faces(options) is not None, textured=options.texture is not None)
-    if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"the report {options.report} is a web page; let its name end in .html")
+    check(options)
     subject = open_subject(require(options.path, "file or folder"))
-    chosen = _settings(options, subject)
-    scene = None
-    if options.scene is not None or (subject.config is not None and subject.config.scene.path):
-        scene = open_scene(subject, options.scene, options.downscale, None)
-        cameras, masks = scene_cameras(scene, with_masks=True)
-    else:
-        cameras, masks = cameras_around(subject.cloud, ORBIT, options.max_side), None
-        say(f"no scene was named, so {ORBIT} cameras around the cloud look at it", "dim")
-    if options.masks == "object" and (masks is None or all(mask is None for mask in masks)):
-        raise InputError("--masks object needs a scene with masks (a folder masks/ beside its images); it has none")
+    settings = _settings(options, subject)
+    scene, cameras, masks = _cameras(options, subject)
     drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
     start = time.perf_counter()
     with counter("meshing") as progress:
-        shown = _stages(progress)
         cloud, photo = on_device(subject.cloud, options.backend), _photos(scene)
-        result = mesh_cloud(cloud, cameras, chosen, drawing, masks, shown, photo)
+        result = mesh_cloud(cloud, cameras, settings, drawing, masks, _stages(progress), photo)
     seconds = time.perf_counter() - start
     if result.textured is None:
         mesh_io.write(options.out, result.mesh)
     else:
         mesh_io.write_textured(options.out, result.textured)
-    facts = _facts(options, chosen, result, seconds)
+    facts = _facts(options, settings, result, seconds)
     if options.report is not None:
         from splat.report.mesh_page import write_mesh_page
 
@@ -125,8 +112,34 @@ def run(arguments: Sequence[str]) -> None:
     _show(options, facts)
 
 
+def check(options: MeshCommand) -> None:
+    """Raise InputError, before anything slow, for what cannot be made or written."""
+    from splat.surface.mesh import mesh_io
+
+    mesh_io.check_suffix(options.out, textured=options.texture is not None)
+    mesh_io.require_library(simplified=_faces(options) is not None, textured=options.texture is not None)
+    if options.report is not None and options.report.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"the report {options.report} is a web page; let its name end in .html")
+
+
+def _cameras(options: MeshCommand, subject):
+    """The scene (or None), its cameras (or some around the cloud), and its masks. Raises InputError."""
+    from splat.surface.cameras import cameras_around, scene_cameras
+
+    scene = masks = None
+    if options.scene is not None or (subject.config is not None and subject.config.scene.path):
+        scene = open_scene(subject, options.scene, options.downscale, None)
+        cameras, masks = scene_cameras(scene, with_masks=True)
+    else:
+        cameras = cameras_around(subject.cloud, ORBIT, options.max_side)
+        say(f"no scene was given, so {ORBIT} cameras around the cloud are used", "dim")
+    if options.masks == "object" and (masks is None or all(mask is None for mask in masks)):
+        raise InputError("--masks object needs a scene with masks (a folder masks/ beside its images); it has none")
+    return scene, cameras, masks
+
+
 def _settings(options: MeshCommand, subject):
-    """The options of the room, from those of the command line."""
+    """`MeshOptions` from the options of the command line."""
     from splat.depth import stereo_matcher
     from splat.surface.options import MeshOptions
 
@@ -145,7 +158,6 @@ def _settings(options: MeshCommand, subject):
         unbounded={"auto": None, "yes": True, "no": False}[options.unbounded],
         box=None if options.box is None else box_of(options.box),
         masks=options.masks,
-        fusion=options.fusion,
         least_piece=options.least_piece,
         most_pieces=options.pieces,
         faces=_faces(options),
@@ -163,12 +175,12 @@ def _faces(options: MeshCommand) -> int | None:
 
 
 def _photos(scene):
-    """What gives the photo of each camera of `scene_cameras`; None without a scene."""
+    """A function from the index of a camera of `scene_cameras` to its photo; None without a scene."""
     return None if scene is None else lambda index: scene.train_views[index].load().rgb.numpy()
 
 
 def box_of(text: str) -> tuple[float, float, float, float, float, float]:
-    """The corners that 'x0,y0,z0,x1,y1,z1' says. Raises InputError."""
+    """The corners in 'x0,y0,z0,x1,y1,z1'. Raises InputError."""
     try:
         numbers = tuple(float(part) for part in re.split(r"[,\s]+", text.strip()))
     except ValueError:
@@ -183,17 +195,17 @@ def _stages(progress):
     return lambda stage, done, total: progress(done, total)
 
 
-def _facts(options: MeshCommand, chosen, result, seconds: float) -> dict:
+def _facts(options: MeshCommand, settings, result, seconds: float) -> dict:
     mesh = result.mesh
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     return {
         "path": str(options.path),
         "out": str(options.out),
-        "method": chosen.method,
+        "method": settings.method,
         "views": len(result.maps),
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
-        "faces_found": result.found,
+        "faces_found": result.faces_extracted,
         "texture": None if result.textured is None else list(result.textured.image.shape[1::-1]),
         "charts": None if result.textured is None else result.textured.charts,
         "pieces_dropped": result.dropped,
@@ -226,7 +238,7 @@ def _show(options: MeshCommand, facts: dict) -> None:
         *_extra_rows(facts),
         ("size", " × ".join(f"{side:.3g}" for side in size) + " world units"),
         ("voxels", f"{facts['voxel']:.4g} wide" + (" in focus, growing outside" if facts["unbounded"] else "")),
-        ("closed", "yes" if facts["watertight"] else "no, it ends where no view sees"),
+        ("watertight", "yes" if facts["watertight"] else "no, open where no view observed it"),
         ("small pieces dropped", f"{facts['pieces_dropped']:,}"),
         ("depth", f"{facts['method']}, from {facts['views']} views"),
         (

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -43,6 +43,9 @@ class Render:
     """Pictures per second of a video; by default 30, or what the camera path says."""
     width: int | None = None
     """Width of the pictures, pixels; by default that of the cameras."""
+    appearance: Path | None = None
+    """Photo of the scene whose light and weather the pictures get; for runs trained with --appearance.features
+    (appearance embeddings as in NeRF in the Wild, fitted to that photo)."""
     background: tuple[float, float, float] | None = None
     """Red, green and blue behind the scene, 0 to 1; by default as in training."""
     downscale: float | None = None
@@ -69,8 +72,10 @@ def run(arguments: Sequence[str]) -> None:
     shots, fps = plan(options, subject)
     if options.width is not None:
         shots = [Shot(shot.name, widened(shot.camera, options.width)) for shot in shots]
-    cloud = on_device(subject.cloud, options.backend)
-    pictures = draw(cloud, shots, subject, options)
+    subject = replace(subject, cloud=on_device(subject.cloud, options.backend))
+    if options.appearance is not None:
+        subject = with_appearance(options, subject)
+    pictures = draw(subject.cloud, shots, subject, options)
     with counter("rendering") as progress:
         if options.out.suffix.lower() == ".mp4":
             from splat.video import write_video
@@ -118,6 +123,18 @@ def plan(options: Render, subject: Subject) -> tuple[list[Shot], float]:
         cameras, path_fps = camera_paths.read(along)
         fps = options.fps or path_fps
     return [Shot(f"frame_{number:05}", camera) for number, camera in enumerate(cameras)], fps
+
+
+def with_appearance(options: Render, subject: Subject) -> Subject:
+    """``subject`` in the colours of the photo ``--appearance``, on the background that suits them."""
+    from splat.priors.wild.photo_appearance import view_of_photo, with_appearance_of
+    from splat.rendering import RenderOptions
+
+    scene = open_scene(subject, options.scene, options.downscale, options.max_side)
+    view = view_of_photo(scene, options.appearance)
+    drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
+    cloud, behind = with_appearance_of(subject.cloud, view, drawing, options.backend)
+    return replace(subject, cloud=cloud, background=behind)
 
 
 def stem(name: str) -> str:

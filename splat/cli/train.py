@@ -141,7 +141,7 @@ def load_scene(config: TrainConfig) -> "Scene":
         from splat.scene.build import LoadOptions
 
         options = LoadOptions(config.scene.downscale or 1.0, config.scene.max_side)
-        scene = feed_forward.load(path, feed_forward.find(config.priors.reconstruct), options)
+        scene = feed_forward.load(path, feed_forward.load_function(config.priors.reconstruct), options)
     else:
         scene = load_scene(path, downscale=config.scene.downscale, max_side=config.scene.max_side)
     return scene if config.scene.views is None else keep_views(scene, config.scene.views)

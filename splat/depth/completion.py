@@ -1,4 +1,4 @@
-"""Filling what stereo does not know: the smoothest inverse depth that agrees with what it does, breaking at edges.
+"""Depth completion: the smoothest inverse depth that agrees with what stereo knows, with breaks at image edges.
 
 Weighted least squares on the picture's grid (Levin, Lischinski and Weiss, "Colorization using optimization", 2004, with
 depth in place of colour): Σ cᵢ (dᵢ − d̄ᵢ)² + λ Σ wᵢⱼ (dᵢ − dⱼ)², wᵢⱼ small across edges of the photo.
@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import cg
 
-from splat.depth.multi_view_stereo import DepthMap
+from splat.depth.depth_maps import DepthMap
 from splat.depth.scene_plane import Plane, scene_plane
 from splat.scene.scene import Scene, View
 
@@ -39,34 +38,35 @@ def completed(scene: Scene, maps: Sequence[DepthMap]) -> tuple[DepthMap, ...]:
     A view in which nothing is known keeps its empty map.
     """
     plane = scene_plane(scene)
-    return tuple(_completed(scene, view, own, plane) for view, own in zip(scene.train_views, maps, strict=True))
+    return tuple(_completed(scene, view, known, plane) for view, known in zip(scene.train_views, maps, strict=True))
 
 
-def _completed(scene: Scene, view: View, own: DepthMap, common: Plane | None) -> DepthMap:
-    height, width = own.depth.shape
+def _completed(scene: Scene, view: View, known: DepthMap, common: Plane | None) -> DepthMap:
+    height, width = known.depth.shape
     factor = min(1.0, math.sqrt(MAX_PIXELS / (height * width)))
     size = (round(width * factor), round(height * factor))
-    inverse, sure = _anchors(scene, view, own, size)
+    inverse, confidence = _anchors(scene, view, known, size)
     if common is not None:
         z = view.camera.project(scene.points.xyz)[1].numpy()
         plane, reached = common.inverse_depth(view.camera.resized(*size)), 1 / z[z > 0]
-    elif (sure > 0).any():
-        plane, reached = dominant_plane(inverse, sure), inverse[sure > 0]
+    elif (confidence > 0).any():
+        plane, reached = dominant_plane(inverse, confidence), inverse[confidence > 0]
     else:
-        return own
+        return known
     if not len(reached):
-        return own
+        return known
     grey = cv2.cvtColor(view.load().rgb.numpy(), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    filled = plane + complete(inverse - plane, sure, cv2.resize(grey, size, interpolation=cv2.INTER_AREA), _TO_PLANE)
+    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    filled = plane + complete(inverse - plane, confidence, grey, _TO_PLANE)
     low, high = np.quantile(reached, (0.02, 0.98))
     filled = np.clip(filled, _REACH[0] * low, _REACH[1] * high)
-    filled = torch.from_numpy(cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR))
-    depth = torch.where(own.agreed, own.depth, 1 / filled)
-    confidence = torch.where(own.agreed, own.confidence, torch.full_like(own.confidence, GUESSED))
-    return dataclasses.replace(own, depth=depth, confidence=confidence)
+    filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
+    depth = np.where(known.agreed, known.depth, 1 / filled)
+    confidence = np.where(known.agreed, known.confidence, np.float32(GUESSED))
+    return dataclasses.replace(known, depth=depth, confidence=confidence)
 
 
-def dominant_plane(inverse: np.ndarray, sure: np.ndarray) -> np.ndarray:
+def dominant_plane(inverse: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """(H, W) inverse depth of the plane that fits the anchors best: a plane in space is affine in the picture.
 
     By least absolute deviations (reweighted least squares), so that what stands on a floor or hangs on a wall does not
@@ -75,8 +75,8 @@ def dominant_plane(inverse: np.ndarray, sure: np.ndarray) -> np.ndarray:
     height, width = inverse.shape
     y, x = np.mgrid[:height, :width]
     system = np.stack([np.ones_like(x), x / width - 0.5, y / height - 0.5], -1).astype(np.float64)
-    known = sure > 0
-    rows, values, weights = system[known], inverse[known].astype(np.float64), sure[known].astype(np.float64)
+    known = confidence > 0
+    rows, values, weights = system[known], inverse[known].astype(np.float64), confidence[known].astype(np.float64)
     if known.sum() < _PLANE_FROM:
         return np.full(inverse.shape, np.median(values), np.float32)
     scale = np.abs(values).mean()
@@ -84,27 +84,29 @@ def dominant_plane(inverse: np.ndarray, sure: np.ndarray) -> np.ndarray:
     for _ in range(20):
         root = np.sqrt(robust)[:, None]
         left = np.concatenate([rows * root, _TILT * np.diag([0.0, 1.0, 1.0])])
-        found = np.linalg.lstsq(left, np.concatenate([values * root[:, 0], np.zeros(3)]), rcond=None)[0]
-        robust = weights / np.maximum(np.abs(rows @ found - values), 1e-3 * scale) * scale
-    return (system @ found).astype(np.float32)
+        solution = np.linalg.lstsq(left, np.concatenate([values * root[:, 0], np.zeros(3)]), rcond=None)[0]
+        robust = weights / np.maximum(np.abs(rows @ solution - values), 1e-3 * scale) * scale
+    return (system @ solution).astype(np.float32)
 
 
-def _anchors(scene: Scene, view: View, own: DepthMap, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse depth and its certainty at ``size`` (width, height): agreed stereo, and sparse points where they are."""
+def _anchors(scene: Scene, view: View, known: DepthMap, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse depth and its confidence at ``size`` (width, height): agreed stereo, and sparse points where they are."""
     width, height = size
-    agreed = own.agreed.numpy() & (own.depth.numpy() > 0)
-    inverse = np.where(agreed, 1 / np.maximum(own.depth.numpy(), 1e-12), 0).astype(np.float32)
-    sure = np.where(agreed, own.confidence.numpy(), 0).astype(np.float32)
-    if sure.shape != (height, width):
-        inverse, sure = (cv2.resize(each, size, interpolation=cv2.INTER_NEAREST) for each in (inverse, sure))
+    agreed = known.agreed & (known.depth > 0)
+    inverse = np.where(agreed, 1 / np.maximum(known.depth, 1e-12), 0).astype(np.float32)
+    confidence = np.where(agreed, known.confidence, 0).astype(np.float32)
+    if confidence.shape != (height, width):
+        inverse, confidence = (
+            cv2.resize(each, size, interpolation=cv2.INTER_NEAREST) for each in (inverse, confidence)
+        )
     if scene.points.measured and len(view.keypoint_ids):
         z = view.camera.project(scene.points.xyz[view.keypoint_ids])[1].numpy()
-        place = view.keypoint_xy.numpy() * (width / own.depth.shape[1], height / own.depth.shape[0])
-        column, row = (np.clip(place[:, k].astype(int), 0, n - 1) for k, n in ((0, width), (1, height)))
+        xy = view.keypoint_xy.numpy() * (width / known.depth.shape[1], height / known.depth.shape[0])
+        column, row = (np.clip(xy[:, k].astype(int), 0, n - 1) for k, n in ((0, width), (1, height)))
         front = z > 0
         inverse[row[front], column[front]] = 1 / z[front]
-        sure[row[front], column[front]] = _ANCHOR
-    return inverse, sure
+        confidence[row[front], column[front]] = _ANCHOR
+    return inverse, confidence
 
 
 def complete(inverse_depth: np.ndarray, confidence: np.ndarray, grey: np.ndarray, to_zero: float = 0.0) -> np.ndarray:
@@ -126,13 +128,13 @@ def complete(inverse_depth: np.ndarray, confidence: np.ndarray, grey: np.ndarray
     size = height * width
     links = coo_matrix((couple, (first, second)), (size, size)).tocsr()
     links = links + links.T
-    sure = confidence.ravel().astype(np.float64)
-    diagonal = np.asarray(links.sum(1)).ravel() + sure
+    weights = confidence.ravel().astype(np.float64)
+    diagonal = np.asarray(links.sum(1)).ravel() + weights
     system = diags(diagonal) - links
-    known = sure > 0
-    start = np.full(size, np.average(inverse_depth.ravel()[known], weights=sure[known]))
+    known = weights > 0
+    start = np.full(size, np.average(inverse_depth.ravel()[known], weights=weights[known]))
     start[known] = inverse_depth.ravel()[known]
-    target = np.where(known, sure * inverse_depth.ravel(), 0)
+    target = np.where(known, weights * inverse_depth.ravel(), 0)
     system = system + diags(np.where(known, 0, to_zero))
     solved, _ = cg(system, target, x0=start, M=diags(1 / diagonal), rtol=1e-5, maxiter=_ITERATIONS)
     return solved.reshape(height, width).astype(np.float32)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from splat.depth.multi_view_stereo import DepthMap
+from splat.depth.depth_maps import DepthMap
 from splat.errors import InputError
 from splat.scene.progress import Report
 from splat.scene.scene import Scene
@@ -48,55 +49,55 @@ def load(name: str, weights: str | None = None, device: str | None = None) -> De
     if importlib.util.find_spec(network.package) is None:
         raise InputError(f"the depth prior '{name}' needs the package {network.package}; {INSTALL}")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    place = weights or network.weights
+    source = weights or network.weights
     try:
-        return _marigold(place, device) if network.package == "diffusers" else _transformers(place, device)
+        return _marigold(source, device) if network.package == "diffusers" else _transformers(source, device)
     except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"the weights {place} of the depth prior '{name}' cannot be loaded ({first}); fetch them with: "
-            f"hf download {place}"
+            f"the weights {source} of the depth prior '{name}' cannot be loaded ({first}); fetch them with: "
+            f"hf download {source}"
         ) from error
 
 
-def _transformers(place: str, device: str) -> DepthPrior:
+def _transformers(source: str, device: str) -> DepthPrior:
     from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-    processor = AutoImageProcessor.from_pretrained(place)
-    model: Any = AutoModelForDepthEstimation.from_pretrained(place).to(device).eval()
+    processor = AutoImageProcessor.from_pretrained(source)
+    model: Any = AutoModelForDepthEstimation.from_pretrained(source).to(device).eval()
 
     def prior(rgb: Tensor) -> Tensor:
         inputs = processor(images=rgb.numpy(), return_tensors="pt").to(device)
         with torch.no_grad():
-            found = model(**inputs).predicted_depth
-        return resized(found.reshape(found.shape[-2:]), rgb.shape[0], rgb.shape[1])
+            inverse = model(**inputs).predicted_depth
+        return resized(inverse.reshape(inverse.shape[-2:]), rgb.shape[0], rgb.shape[1])
 
     return prior
 
 
-def _marigold(place: str, device: str) -> DepthPrior:
+def _marigold(source: str, device: str) -> DepthPrior:
     from diffusers import MarigoldDepthPipeline
 
-    pipeline = MarigoldDepthPipeline.from_pretrained(place).to(device)
+    pipeline = MarigoldDepthPipeline.from_pretrained(source).to(device)
     pipeline.set_progress_bar_config(disable=True)
 
     def prior(rgb: Tensor) -> Tensor:
         picture = rgb.permute(2, 0, 1).float() / 255
         generator = torch.Generator(device).manual_seed(0)
-        found = pipeline(picture[None], generator=generator, output_type="pt").prediction
-        return resized(1 - found.reshape(found.shape[-2:]), rgb.shape[0], rgb.shape[1])  # it tells depth, 0 is near
+        depth = pipeline(picture[None], generator=generator, output_type="pt").prediction  # 0 is near
+        return resized(1 - depth.reshape(depth.shape[-2:]), rgb.shape[0], rgb.shape[1])
 
     return prior
 
 
-def resized(found: Tensor, height: int, width: int) -> Tensor:
-    """(height, width) float32 on the CPU."""
+def resized(values: Tensor, height: int, width: int) -> Tensor:
+    """``values`` (H, W) at the size (height, width), bilinear, float32 on the CPU."""
     mode = {"mode": "bilinear", "align_corners": False}
-    return torch.nn.functional.interpolate(found[None, None].float().cpu(), (height, width), **mode)[0, 0]
+    return torch.nn.functional.interpolate(values[None, None].float().cpu(), (height, width), **mode)[0, 0]
 
 
 def prior_maps(scene: Scene, prior: DepthPrior, report: Report | None = None) -> tuple[DepthMap, ...]:
-    """What ``prior`` says of each training view, as depth in arbitrary units, everywhere equally sure.
+    """What ``prior`` says of each training view, as depth in arbitrary units, with a confidence of 1 everywhere.
 
     Inverse depth is shifted so that its least value is a twentieth of its range: what is farthest stays finite.
     """
@@ -105,7 +106,7 @@ def prior_maps(scene: Scene, prior: DepthPrior, report: Report | None = None) ->
         near = prior(view.load().rgb)
         low, high = float(near.min()), float(near.max())
         inverse = (near - low) / max(high - low, 1e-12) + 0.05
-        maps.append(DepthMap(1 / inverse, torch.ones_like(near), torch.zeros_like(near, dtype=torch.bool)))
+        maps.append(DepthMap(view.camera, (1 / inverse).numpy(), np.ones(near.shape, np.float32)))
         if report is not None:
-            report("asking the depth prior", (index + 1) / len(scene.train_views))
+            report("estimating depth", (index + 1) / len(scene.train_views))
     return tuple(maps)

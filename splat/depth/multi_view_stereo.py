@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
+from splat.depth.depth_maps import DepthMap
 from splat.depth.plane_sweep import Picture, sweep
-from splat.depth.scene_plane import Plane, scene_plane, shown
+from splat.depth.scene_plane import Plane, match_plane, scene_plane
 from splat.scene.background import of_colour, plain_colour
-from splat.scene.camera_layout import camera_centres, meeting_point, stack_poses
+from splat.scene.camera_layout import camera_centres, meeting_point, world_to_camera_matrices
 from splat.scene.images import Photo
 from splat.scene.progress import Report
 from splat.scene.scene import Scene, View
@@ -23,26 +24,11 @@ SOURCES = 4  # photos each photo is compared with
 _WIDEST = 60.0  # degrees between viewing directions beyond which windows do not match
 _BEST_ANGLE = 12.0  # degrees between rays: less fixes depth badly, more looks too different
 _PIXELS = 1.5  # a point agrees with another view if it comes back within so many pixels …
-_DEPTH = 0.02  # … and this share of its depth
+_DEPTH = 0.02  # … and this fraction of its depth
 _LEAST = 0.2  # confidence of one view's match from which another's agreement counts: repeated texture agrees by chance
 _BEHIND = 1.1  # of the depth of the scene's plane: what lies farther is behind a floor or a wall
 _SAME, _PATCH, _PART = 0.4, 11, 0.7  # a view shows the plane where most of a patch (pixels a side) has less cost
 _MARGIN = (0.6, 2.0)  # of the sparse points' depths: how far beyond them surfaces are searched
-
-
-@dataclass(frozen=True)
-class DepthMap:
-    """What is known about the depth of one training view.
-
-    Attributes:
-        depth: (H, W) float32 z-depth at the size of the view's camera, world units; 0 where unknown.
-        confidence: (H, W) float32 in [0, 1]; 0 where unknown.
-        agreed: (H, W) bool, True where another view found the same surface.
-    """
-
-    depth: Tensor
-    confidence: Tensor
-    agreed: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,7 +59,7 @@ def depth_maps(scene: Scene, report: Report | None = None) -> tuple[DepthMap, ..
     ranges = [_range(scene, view) for view in views]
     raw: list[tuple[np.ndarray, np.ndarray] | None] = []
     for index, picture in enumerate(pictures):
-        sources = [pictures[other] for other in neighbours(scene, views, index, ranges)]
+        sources = [pictures[other] for other in neighbours(views, index, ranges)]
         raw.append(sweep(picture, sources, *ranges[index]) if sources else None)
         if report is not None:
             report("matching photos densely", (index + 1) / len(views))
@@ -82,7 +68,7 @@ def depth_maps(scene: Scene, report: Report | None = None) -> tuple[DepthMap, ..
     if plane is not None:
         for index, (_, far) in enumerate(ranges):
             raw[index], agreed[index] = _with_plane(plane, index, pictures, far, raw[index], agreed[index])
-    return tuple(_depth_map(view.camera, found, times) for view, found, times in zip(views, raw, agreed, strict=True))
+    return tuple(_depth_map(view.camera, *each) for view, *each in zip(views, raw, agreed, strict=True))
 
 
 def _with_plane(
@@ -90,35 +76,36 @@ def _with_plane(
     index: int,
     pictures: Sequence[Picture],
     far: float,
-    found: tuple[np.ndarray, np.ndarray] | None,
+    matched: tuple[np.ndarray, np.ndarray] | None,
     times: np.ndarray,
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Depth, confidence and agreement of a view, as in `depth_maps`, with the scene's plane where another view shows
     the same through it, and without surfaces behind it."""
-    depth, cost = shown(plane, index, pictures, _MARGIN[1] * far)
-    empty = np.zeros_like(depth)
-    own, confidence = (empty, empty) if found is None else found
-    if plane.last:
-        times = np.where((depth > 0) & (own > _BEHIND * depth), 0, times)
-    new = (cost < _SAME) & (depth > 0)
+    plane_depth, cost = match_plane(plane, index, pictures, _MARGIN[1] * far)
+    empty = np.zeros_like(plane_depth)
+    depth, confidence = (empty, empty) if matched is None else matched
+    if plane.outermost:
+        times = np.where((plane_depth > 0) & (depth > _BEHIND * plane_depth), 0, times)
+    new = (cost < _SAME) & (plane_depth > 0)
     new &= cv2.blur(new.astype(np.float32), (_PATCH, _PATCH)) > _PART
     new &= times == 0
-    return (np.where(new, depth, own), np.where(new, 1 - cost, confidence)), np.where(new, 1, times)
+    return (np.where(new, plane_depth, depth), np.where(new, 1 - cost, confidence)), np.where(new, 1, times)
 
 
-def neighbours(scene: Scene, views: Sequence[View], index: int, ranges: Sequence[tuple[float, float]]) -> list[int]:
+def neighbours(views: Sequence[View], index: int, ranges: Sequence[tuple[float, float]]) -> list[int]:
     """Which views to match view ``index`` with: those that share most of its picture at a good angle, best first."""
-    own = views[index].camera
+    reference = views[index].camera
     near, far = ranges[index]
-    probe = _probe(own, math.sqrt(near * far))
+    probe = _probe(reference, math.sqrt(near * far))
     scores = []
     for other, view in enumerate(views):
         if other == index:
             continue
         xy, z = view.camera.project(probe)
         inside = (z > 0) & (xy >= 0).all(1) & (xy[:, 0] < view.camera.width) & (xy[:, 1] < view.camera.height)
-        apart = float(torch.rad2deg(torch.acos((own.forward @ view.camera.forward).double().clamp(-1, 1))))
-        rays = [torch.nn.functional.normalize(probe - camera.position.double(), dim=1) for camera in (own, view.camera)]
+        apart = float(torch.rad2deg(torch.acos((reference.forward @ view.camera.forward).double().clamp(-1, 1))))
+        both = (reference, view.camera)
+        rays = [torch.nn.functional.normalize(probe - camera.position.double(), dim=1) for camera in both]
         angle = float(torch.rad2deg(torch.acos((rays[0] * rays[1]).sum(1).clamp(-1, 1))).median())
         if apart < _WIDEST and bool(inside.any()) and angle > 0.3:
             fit = math.exp(-(math.log(angle / _BEST_ANGLE) ** 2) / 2)
@@ -130,20 +117,21 @@ def fuse(scene: Scene, maps: Sequence[DepthMap], guessed: int = 0) -> DensePoint
     """The pixels of all ``maps`` as one set of points; of what several views show, the first one's points.
 
     Args:
-        guessed: of the pixels that no other view confirms, use so many along the shorter side, evenly spaced, each in
-            the mean colour around it; 0 uses none. What is at a guessed depth must not show detail: in another view it
-            would appear at the wrong place, which is worse than a blur.
+        guessed: samples along the shorter side of a grid over the pixels that no other view confirms, each in the mean
+            colour around it; 0 uses none. At a guessed depth, detail would appear displaced in other views, which is
+            worse than a blur.
     """
     xyz, rgb, confidence, spacing = [], [], [], []
     backdrop = plain_colour(scene.train_views)
-    for view, own in zip(scene.train_views, maps, strict=True):
+    for view, known in zip(scene.train_views, maps, strict=True):
         camera = view.camera
         photo = view.load()
-        every = max(1, round(min(own.depth.shape) / guessed)) if guessed else 0
-        use = own.agreed | _lattice(own.depth.shape, every)
-        use &= own.depth > 0
+        depth, agreed = torch.from_numpy(known.depth), torch.from_numpy(known.agreed)
+        every = max(1, round(min(depth.shape) / guessed)) if guessed else 0
+        use = agreed | _lattice(depth.shape, every)
+        use &= depth > 0
         for earlier in xyz:
-            use &= ~_covered(earlier, camera, own.depth)
+            use &= ~_covered(earlier, camera, depth)
         if photo.mask is not None:
             use &= photo.mask
         if photo.alpha is not None:
@@ -153,12 +141,12 @@ def fuse(scene: Scene, maps: Sequence[DepthMap], guessed: int = 0) -> DensePoint
         colours = photo.rgb
         if every > 1:
             mean = cv2.blur(colours.numpy(), (every, every))
-            colours = torch.where(own.agreed[..., None], colours, torch.from_numpy(mean))
-        pixels = torch.where(own.agreed, 1, max(1, every))
-        xyz.append(camera.unproject(own.depth)[use])
+            colours = torch.where(agreed[..., None], colours, torch.from_numpy(mean))
+        pixels = torch.where(agreed, 1, max(1, every))
+        xyz.append(camera.unproject(depth)[use])
         rgb.append(colours[use])
-        confidence.append(own.confidence[use])
-        spacing.append((pixels * own.depth)[use] / math.sqrt(camera.fx * camera.fy))
+        confidence.append(torch.from_numpy(known.confidence)[use])
+        spacing.append((pixels * depth)[use] / math.sqrt(camera.fx * camera.fy))
     return DensePoints(torch.cat(xyz), torch.cat(rgb), torch.cat(confidence), torch.cat(spacing))
 
 
@@ -177,9 +165,9 @@ def _covered(points: Tensor, camera: Camera, depth: Tensor) -> Tensor:
     xy, z = camera.project(points)
     column, row = xy[:, 0].floor().long(), xy[:, 1].floor().long()
     use = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    place = (row * width + column)[use]
-    own = depth.flatten()[place]
-    covered[place[(own - z[use]).abs() < _DEPTH * own]] = True
+    pixel = (row * width + column)[use]
+    there = depth.flatten()[pixel]
+    covered[pixel[(there - z[use]).abs() < _DEPTH * there]] = True
     return covered.reshape(height, width)
 
 
@@ -208,7 +196,7 @@ def _range(scene: Scene, view: View) -> tuple[float, float]:
         if int(seen.sum()) >= 10:
             low, high = torch.quantile(z[seen], torch.tensor([0.02, 0.98], dtype=z.dtype)).tolist()
             return _MARGIN[0] * low, _MARGIN[1] * high
-    poses = stack_poses([each.camera for each in scene.train_views])
+    poses = world_to_camera_matrices([each.camera for each in scene.train_views])
     focus = meeting_point(poses)
     if focus is None:
         spread = float((camera_centres(poses) - camera.position).norm(dim=1).max())
@@ -226,43 +214,44 @@ def _probe(camera: Camera, depth: float) -> Tensor:
 def _agreement(pictures: Sequence[Picture], raw: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> list[np.ndarray]:
     """(H, W) per view: how many other views found the same surface there."""
     counts = []
-    for index, (own, found) in enumerate(zip(pictures, raw, strict=True)):
-        count = np.zeros(own.grey.shape, np.int32)
-        for other, (view, depth) in enumerate(zip(pictures, raw, strict=True)):
-            if other != index and found is not None and depth is not None:
-                count += _agrees(own.camera, found[0], view.camera, depth[0])
-        counts.append(count if found is None else np.where(found[1] < _LEAST, 0, count))
+    for index, (picture, matched) in enumerate(zip(pictures, raw, strict=True)):
+        count = np.zeros(picture.grey.shape, np.int32)
+        for number, (other, depth) in enumerate(zip(pictures, raw, strict=True)):
+            if number != index and matched is not None and depth is not None:
+                count += _agrees(picture.camera, matched[0], other.camera, depth[0])
+        counts.append(count if matched is None else np.where(matched[1] < _LEAST, 0, count))
     return counts
 
 
-def _agrees(own: Camera, depth: np.ndarray, other: Camera, found: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of ``depth`` that, seen by ``other`` at its depth ``found``, come back to their place."""
-    points = own.unproject(torch.from_numpy(depth)).reshape(-1, 3)
+def _agrees(camera: Camera, depth: np.ndarray, other: Camera, other_depth: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels of ``depth`` that, seen by ``other`` at its own depth there, come back to where they were."""
+    points = camera.unproject(torch.from_numpy(depth)).reshape(-1, 3)
     xy, z = other.project(points)
-    height, width = found.shape
+    height, width = other_depth.shape
     seen = ((z > 0) & (xy >= 0).all(1) & (xy[:, 0] < width) & (xy[:, 1] < height)).numpy()
     column, row = (
         np.clip(xy[:, k].nan_to_num(-1, -1, -1).floor().numpy(), 0, n - 1).astype(int)
         for k, n in ((0, width), (1, height))
     )
-    there = torch.from_numpy(found[row, column].astype(np.float64))
-    back, depth_back = own.project(other.unproject(there, xy))
-    home = own.pixel_centres().reshape(-1, 2)
+    there = torch.from_numpy(other_depth[row, column].astype(np.float64))
+    back, depth_back = camera.project(other.unproject(there, xy))
+    home = camera.pixel_centres().reshape(-1, 2)
     near = ((back - home).norm(dim=1) < _PIXELS) & (
         (depth_back - torch.from_numpy(depth).flatten()).abs() < _DEPTH * depth_back
     )
     return (near.numpy() & seen).reshape(depth.shape)
 
 
-def _depth_map(camera: Camera, found: tuple[np.ndarray, np.ndarray] | None, times: np.ndarray) -> DepthMap:
+def _depth_map(camera: Camera, matched: tuple[np.ndarray, np.ndarray] | None, times: np.ndarray) -> DepthMap:
     """The result at the size of the view's camera; agreement raises confidence."""
     shape = (camera.height, camera.width)
-    if found is None:
-        return DepthMap(torch.zeros(shape), torch.zeros(shape), torch.zeros(shape, dtype=torch.bool))
-    depth, confidence = found
+    if matched is None:
+        empty = np.zeros(shape, np.float32)
+        return DepthMap(camera, empty, empty, agreed=np.zeros(shape, bool))
+    depth, confidence = matched
     confidence = np.where(times > 0, 0.5 + 0.5 * confidence, 0.5 * confidence).astype(np.float32)
     if depth.shape != shape:
         size = (shape[1], shape[0])
         depth, confidence = (cv2.resize(each, size, interpolation=cv2.INTER_NEAREST) for each in (depth, confidence))
         times = cv2.resize(times.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
-    return DepthMap(*(torch.from_numpy(np.ascontiguousarray(each)) for each in (depth, confidence, times > 0)))
+    return DepthMap(camera, *map(np.ascontiguousarray, (depth, confidence)), agreed=np.ascontiguousarray(times > 0))

@@ -41,7 +41,7 @@ class Picture:
         return np.array([[c.fx, 0, c.cx - 0.5], [0, c.fy, c.cy - 0.5], [0, 0, 1]])
 
     @property
-    def pose(self) -> np.ndarray:
+    def world_to_camera(self) -> np.ndarray:
         """(4, 4) float64 world-to-camera."""
         return self.camera.world_to_camera.double().numpy()
 
@@ -60,9 +60,9 @@ def sweep(reference: Picture, sources: Sequence[Picture], near: float, far: floa
     inverse = planes(reference, sources, near, far)
     costs = cost_volume(reference, sources, inverse)
     total = aggregate(costs, reference.grey)
-    place, clarity = winner(total)
-    depth = 1 / np.interp(place, np.arange(len(inverse)), inverse)
-    best = np.take_along_axis(costs, np.rint(place).astype(np.int64)[..., None], 2)[..., 0]
+    plane, clarity = winner(total)
+    depth = 1 / np.interp(plane, np.arange(len(inverse)), inverse)
+    best = np.take_along_axis(costs, np.rint(plane).astype(np.int64)[..., None], 2)[..., 0]
     confidence = np.clip(1 - best / WORST, 0, 1) * clarity
     return depth.astype(np.float32), confidence.astype(np.float32)
 
@@ -87,7 +87,7 @@ def planes(reference: Picture, sources: Sequence[Picture], near: float, far: flo
 
 def cost_volume(reference: Picture, sources: Sequence[Picture], inverse: np.ndarray) -> np.ndarray:
     """(H, W, D) float32 matching costs 0 (equal) to `WORST`: one minus the correlation of windows, mean of the better
-    half of the sources, so that a photo in which the place is hidden does not spoil the others' agreement."""
+    half of the sources, so that a photo in which the surface is hidden does not spoil the others' agreement."""
     h, w = reference.grey.shape
     anchor = _moments(reference.grey)
     costs = np.empty((h, w, len(inverse)), np.float32)
@@ -129,16 +129,16 @@ def winner(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     before, at, after = (np.take_along_axis(total, (inner + k)[..., None], 2)[..., 0] for k in (-1, 0, 1))
     bend = before - 2 * at + after
     shift = np.where(bend > 1e-9, 0.5 * (before - after) / np.maximum(bend, 1e-9), 0)
-    place = np.where(index == inner, inner + np.clip(shift, -0.5, 0.5), index)
+    plane = np.where(index == inner, inner + np.clip(shift, -0.5, 0.5), index)
     least = np.take_along_axis(total, index[..., None], 2)[..., 0]
     apart = np.abs(np.arange(count) - index[..., None]) > 3
     second = np.where(apart, total, np.inf).min(2)
-    return place, np.clip(second / np.maximum(least, 1e-6) - 1, 0, 1)
+    return plane, np.clip(second / np.maximum(least, 1e-6) - 1, 0, 1)
 
 
 def _relative(reference: Picture, source: Picture) -> tuple[np.ndarray, np.ndarray]:
     """Rotation (3, 3) and translation (3,) from the reference's camera to the source's."""
-    motion = source.pose @ np.linalg.inv(reference.pose)
+    motion = source.world_to_camera @ np.linalg.inv(reference.world_to_camera)
     return motion[:3, :3], motion[:3, 3]
 
 

@@ -15,33 +15,33 @@ from splat.scene.scene import Scene
 
 _TRIES = 1000  # triples of points that are tried
 _NEAR = 0.02  # scene extents: points closer than this to a plane lie on it
-_SHARE = 0.5  # of the points must lie on it
+_FRACTION = 0.5  # of the points must lie on it
 _FEWEST = 20  # points
-_BEHIND, _STRAY = 2.0, 0.02  # nothing is behind a plane if at most this share of the points are so many `_NEAR` behind
+_BEHIND, _STRAY = 2.0, 0.02  # nothing is behind a plane if at most 2 % of the points lie two `_NEAR` behind
 
 
 @dataclass(frozen=True)
 class Plane:
     """All x with ``normal`` · x = ``offset``; ``normal`` (3,) float64 of length 1, world, points away from the cameras.
 
-    last: whether nothing lies behind it, as behind a wall or below the ground.
+    outermost: whether nothing lies behind it, as behind a wall or below the ground.
     """
 
     normal: np.ndarray
     offset: float
-    last: bool = False
+    outermost: bool = False
 
-    def seen_by(self, camera: Camera) -> np.ndarray:
-        """(3,) float64 m with m · x = 1 for the plane's points x in camera axes."""
-        pose = camera.world_to_camera.double().numpy()
-        turned = pose[:3, :3] @ self.normal
-        return turned / (self.offset + turned @ pose[:3, 3])
+    def coefficients(self, camera: Camera) -> np.ndarray:
+        """(3,) float64 m with m · x = 1 for the plane's points x in the axes of ``camera``."""
+        world_to_camera = camera.world_to_camera.double().numpy()
+        turned = world_to_camera[:3, :3] @ self.normal
+        return turned / (self.offset + turned @ world_to_camera[:3, 3])
 
     def inverse_depth(self, camera: Camera) -> np.ndarray:
         """(H, W) float32 inverse z-depth of the plane behind each pixel; ≤ 0 where a ray never meets it."""
-        m = self.seen_by(camera)
-        x, y, _ = camera.directions(camera.pixel_centres()).numpy().transpose(2, 0, 1)
-        return (m[0] * x + m[1] * y + m[2]).astype(np.float32)
+        m = self.coefficients(camera)
+        rays = camera.directions(camera.pixel_centres()).numpy()
+        return (m[0] * rays[..., 0] + m[1] * rays[..., 1] + m[2]).astype(np.float32)
 
 
 def scene_plane(scene: Scene) -> Plane | None:
@@ -60,7 +60,7 @@ def scene_plane(scene: Scene) -> Plane | None:
     if best is None:
         return None
     on = np.abs(points @ best.normal - best.offset) < near
-    if on.mean() < _SHARE or on.sum() < _FEWEST:
+    if on.mean() < _FRACTION or on.sum() < _FEWEST:
         return None
     centre = points[on].mean(0)
     normal = np.linalg.svd(points[on] - centre, full_matrices=False)[2][2]
@@ -76,20 +76,22 @@ def _through(corners: np.ndarray) -> Plane | None:
     return Plane(normal / length, float(normal @ corners[0] / length)) if length > 1e-12 else None
 
 
-def shown(plane: Plane, index: int, pictures: Sequence[Picture], farthest: float) -> tuple[np.ndarray, np.ndarray]:
+def match_plane(
+    plane: Plane, index: int, pictures: Sequence[Picture], farthest: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Depth of ``plane`` in the picture ``index``, and how well another one shows the same through it.
 
     Returns:
         depth (H, W) float32, 0 where the plane is not to be seen within ``farthest``; and cost (H, W) float32, from 0
         (equal) to `WORST`.
     """
-    own = pictures[index]
-    inverse = plane.inverse_depth(own.camera)
+    reference = pictures[index]
+    inverse = plane.inverse_depth(reference.camera)
     seen = inverse > 1 / farthest
-    m, cost = plane.seen_by(own.camera), np.full(own.grey.shape, WORST, np.float32)
+    m, cost = plane.coefficients(reference.camera), np.full(reference.grey.shape, WORST, np.float32)
     for number, other in enumerate(pictures):
-        if number != index and _same_side(plane, own.camera, other.camera):
-            cost = np.minimum(cost, compare_by(own, other, m))
+        if number != index and _same_side(plane, reference.camera, other.camera):
+            cost = np.minimum(cost, compare_by(reference, other, m))
     return np.where(seen, 1 / np.where(seen, inverse, 1), 0).astype(np.float32), np.where(seen, cost, WORST)
 
 

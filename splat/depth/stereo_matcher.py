@@ -2,7 +2,7 @@
 
 A matcher is any callable `(left, right, low, high) -> disparity`: two (H, W, 3) uint8 RGB pictures and the disparities
 between which the surface lies, in pixels; the result is (H, W) float32, x_left − x_right, NaN where it does not know.
-The pipeline asks it in both directions (mirrored) and keeps what agrees, so a matcher need not check itself.
+`both_ways` runs it in both directions (mirrored) and keeps what agrees, so a matcher need not check itself.
 """
 
 import importlib
@@ -41,8 +41,8 @@ def semiglobal(left: NDArray[np.uint8], right: NDArray[np.uint8], low: float, hi
     # OpenCV leaves a stripe as wide as the largest disparity blank on the left: give it one to leave.
     pad = first + count
     wide = [cv2.copyMakeBorder(each, 0, 0, pad, 0, cv2.BORDER_REPLICATE) for each in (left, right)]
-    found = method.compute(*wide)[:, pad:].astype(np.float32) / 16
-    return np.where(found > first - 0.5, found, np.nan)
+    disparity = method.compute(*wide)[:, pad:].astype(np.float32) / 16
+    return np.where(disparity > first - 0.5, disparity, np.nan)
 
 
 def learned(model: Callable, multiple: int = 32) -> Matcher:
@@ -62,10 +62,10 @@ def learned(model: Callable, multiple: int = 32) -> Matcher:
         padded = [cv2.copyMakeBorder(each, top, 0, 0, side, cv2.BORDER_REPLICATE) for each in (left, right)]
         tensors = [torch.from_numpy(each).permute(2, 0, 1)[None].float() for each in padded]
         with torch.no_grad():
-            found = model(*tensors)
-        if isinstance(found, (list, tuple)):
-            found = found[-1]
-        disparity = found.detach().float().cpu().numpy().reshape(height + top, width + side)[top:, :width]
+            output = model(*tensors)
+        if isinstance(output, (list, tuple)):
+            output = output[-1]
+        disparity = output.detach().float().cpu().numpy().reshape(height + top, width + side)[top:, :width]
         return np.where(np.isfinite(disparity) & (disparity > 0), disparity, np.nan).astype(np.float32)
 
     return match
@@ -80,15 +80,15 @@ def load(name: str) -> Matcher:
         return semiglobal
     module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function or "match")
+        matcher = getattr(importlib.import_module(module), function or "match")
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"the matcher '{name}' cannot be loaded ({error}); give 'sgbm', or 'module:function' of a Python module "
             "on the path whose function takes (left, right, low, high) and returns disparities"
         ) from error
-    if not callable(found):
+    if not callable(matcher):
         raise InputError(f"the matcher '{name}' is no function; give 'module:function'")
-    return found
+    return matcher
 
 
 def both_ways(

@@ -1,1 +1,1 @@
-"""Priors for scenes of few photos and of photos by strangers (docs/sparse.md); `build.prepare` switches them on."""
+"""Priors for few photos and for in-the-wild photo collections (docs/sparse.md); `build.prepare` switches them on."""

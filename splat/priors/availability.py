@@ -29,19 +29,19 @@ class Prior:
 
 def priors() -> list[Prior]:
     """All priors splat knows of, the one that needs nothing first."""
-    found = [Prior("stereo between the photos", "--priors.dense", True, "needs no weights")]
+    result = [Prior("stereo between the photos", "--priors.dense", True, "needs no weights")]
     for name, network in NETWORKS.items():
         what = f"{network.weights}, {network.licence}"
-        found.append(_network(f"depth by {name}", f"--priors.source {name}", network.package, network.weights, what))
+        result.append(_network(f"depth by {name}", f"--priors.source {name}", network.package, network.weights, what))
     for name, weights in ENHANCERS.items():
         option = "--enhance.control" if name.startswith("Control") else "--enhance.model"
-        found.append(_network(f"refinement, {name}", f"{option} {weights}", "diffusers", weights, weights))
+        result.append(_network(f"refinement, {name}", f"{option} {weights}", "diffusers", weights, weights))
     for name, package in RECONSTRUCTIONS.items():
         here = importlib.util.find_spec(package) is not None
         detail = "installed; an adapter calls it" if here else f"no package {package}"
         remedy = None if here else "see docs/sparse.md, Poses and points from a network"
-        found.append(Prior(f"reconstruction by {name}", "--priors.reconstruct module:function", here, detail, remedy))
-    return found
+        result.append(Prior(f"reconstruction by {name}", "--priors.reconstruct module:function", here, detail, remedy))
+    return result
 
 
 def _network(name: str, setting: str, package: str, weights: str, what: str) -> Prior:

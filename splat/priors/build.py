@@ -5,7 +5,8 @@ import warnings
 
 from splat.depth import monocular, multi_view_stereo
 from splat.depth.completion import completed
-from splat.depth.multi_view_stereo import DensePoints, DepthMap
+from splat.depth.depth_maps import DepthMap
+from splat.depth.multi_view_stereo import DensePoints
 from splat.errors import InputError
 from splat.priors import depth_prior
 from splat.priors.points import floater_removal, proximity_unpooling
@@ -33,7 +34,6 @@ def prepare(
 
 def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, report: Report):
     priors, seed = config.priors, config.seed
-    cameras = [view.camera for view in scene.train_views]
     hooks: list[TrainingHook] = []
     maps, dense = None, None
     by_stereo = priors.source == "stereo" and (priors.depth > 0 or priors.normal > 0)
@@ -56,11 +56,11 @@ def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, re
         if priors.depth > 0:
             hooks.append(depth_prior.depth_hook(known, priors.depth, seed))
         if priors.normal > 0:
-            hooks.append(depth_prior.normal_hook(known, cameras, priors.normal))
+            hooks.append(depth_prior.normal_hook(known, priors.normal))
     if priors.virtual > 0 and dense is not None:
         hooks.append(pseudo_views.hook(scene, dense, priors.virtual, seed, config.background))
     if priors.floaters > 0 and maps is not None:
-        hooks.append(floater_removal.hook(maps, cameras, priors.floaters))
+        hooks.append(floater_removal.hook(maps, priors.floaters))
     if priors.proximity > 0:
         hooks.append(proximity_unpooling.hook(priors.proximity))
     if priors.partner > 0:

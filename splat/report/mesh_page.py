@@ -17,7 +17,7 @@ from splat.report.sections import tile
 from splat.report.write import document
 from splat.scene.scene import Scene
 from splat.surface.mesh.draw import coloured, draw, shaded
-from splat.surface.pipeline import Meshing
+from splat.surface.pipeline import MeshResult
 
 PICTURED = 6  # views
 WIDTH = 640  # pixels
@@ -31,7 +31,7 @@ STYLE = """
 
 def write_mesh_page(
     path: Path,
-    result: Meshing,
+    result: MeshResult,
     scene: Scene | None,
     facts: dict[str, Any],
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -56,7 +56,7 @@ def write_mesh_page(
     write_text(path, document("mesh", Path(facts["out"]).name, lead, f"{today.day} {today:%B %Y}", body))
 
 
-def _views(result: Meshing, scene: Scene | None) -> list[tuple[str, Camera, np.ndarray | None]]:
+def _views(result: MeshResult, scene: Scene | None) -> list[tuple[str, Camera, np.ndarray | None]]:
     """Names, cameras of pictures no wider than `WIDTH`, and photos of that size."""
     if scene is None:
         cameras = result.maps.cameras
@@ -75,7 +75,7 @@ def _views(result: Meshing, scene: Scene | None) -> list[tuple[str, Camera, np.n
     return found
 
 
-def _row(name: str, camera: Camera, photo: np.ndarray | None, result: Meshing) -> str:
+def _row(name: str, camera: Camera, photo: np.ndarray | None, result: MeshResult) -> str:
     drawn = draw(result.mesh, camera)
     colours = coloured(result.mesh, camera, drawn)
     pictures = [("shape", shaded(result.mesh, camera, drawn)), ("colours", colours)]

@@ -1,4 +1,4 @@
-"""The colour behind a scene: that of a plain backdrop the photos share, else what all photos have on average."""
+"""Background colour of a scene: that of a plain backdrop which the photos share, else their mean colour."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ def mean_colour(views: Sequence[View]) -> tuple[float, float, float]:
 def plain_colour(views: Sequence[View]) -> tuple[float, float, float] | None:
     """The one colour in [0, 1] that fills most of the rims of all photos, as in a studio; None if there is none.
 
-    Points of that colour must not be guessed at: they would stand as walls before the other photos.
+    Depth must not be completed there: it would stand as walls in front of the other photos.
     """
     rims = []
     for view in views:

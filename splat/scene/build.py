@@ -88,7 +88,7 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     for index, (view, header, (lens, turn)) in enumerate(zip(views, headers, lenses, strict=True)):
         target = lens.pinhole()
         width, height = _target_size(target, raw.shrunk, options)
-        camera = _camera(target, view.world_to_camera).resized(width, height)
+        camera = target.camera(view.world_to_camera).resized(width, height)
         source = ImageSource(
             view.path,
             turn,
@@ -109,11 +109,6 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     root = raw.root.resolve()
     name = root.stem if root.is_file() else root.name
     return Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes))
-
-
-def _camera(pinhole: Pinhole, pose: np.ndarray) -> Camera:
-    p = pinhole
-    return Camera(p.fx, p.fy, p.cx, p.cy, p.width, p.height, torch.from_numpy(np.array(pose, np.float64)))
 
 
 def _check_poses(views: Sequence[RawView], origin: str) -> None:

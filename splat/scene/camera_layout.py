@@ -1,4 +1,4 @@
-"""Facts about where a set of cameras stands and looks: which way is up, and the point they look at."""
+"""Layout of a set of cameras: centres, the up direction, and the point that they look at."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _FLAT = 0.05  # second eigenvalue of the right axes' scatter below which they sp
 _CONVERGING = 0.02  # smallest eigenvalue of the axes' mean cross projector for a stable meeting point
 
 
-def stack_poses(cameras: Sequence[Camera]) -> Tensor:
+def world_to_camera_matrices(cameras: Sequence[Camera]) -> Tensor:
     """(V, 4, 4) float64 world-to-camera matrices."""
     return torch.stack([camera.world_to_camera.to(torch.float64) for camera in cameras])
 

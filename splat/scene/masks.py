@@ -1,4 +1,4 @@
-"""Finding the user's masks: white keeps a pixel, black excludes it."""
+"""Masks beside the photos: white keeps a pixel, black excludes it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ def _match(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     exact = {path.relative_to(folder).as_posix(): path for path in files}
     stems = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(files)}
-    found: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
     for name in names:
         stem = Path(name).with_suffix("").as_posix()
         # 'b.jpg.png' has the stem 'b.jpg', so the COLMAP style is a look-up of the full name among the stems.
         path = stems.get(name) or exact.get(name) or stems.get(stem)
         if path is not None:
-            found[name] = path
-    return found
+            masks[name] = path
+    return masks

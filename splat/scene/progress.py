@@ -1,4 +1,4 @@
-"""Telling how far a long job is: a bar on the terminal, or a function of the caller."""
+"""Progress of long jobs: a bar on the terminal, or a function of the caller."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

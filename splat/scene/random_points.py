@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from splat.scene.camera_layout import camera_centres, meeting_point, stack_poses
+from splat.scene.camera_layout import camera_centres, meeting_point, world_to_camera_matrices
 from splat.scene.scene import Points, View
 
 COUNT = 50_000
@@ -21,7 +21,7 @@ def random_points(views: Sequence[View], count: int = COUNT, seed: int = 0) -> t
     best-seen tenth.
     """
     generator = torch.Generator().manual_seed(seed)
-    poses = stack_poses([view.camera for view in views])
+    poses = world_to_camera_matrices([view.camera for view in views])
     centres, focus = camera_centres(poses), meeting_point(poses)
     spread = float((centres - centres.mean(0)).norm(dim=1).max())
     if focus is None:
@@ -54,13 +54,12 @@ def random_points(views: Sequence[View], count: int = COUNT, seed: int = 0) -> t
 
 def _on_rays(views, near, far, per_view: int, generator: torch.Generator) -> Tensor:
     """(V·per_view, 3) points behind random pixels of each view, at depths uniform between its ``near`` and ``far``."""
-    found = []
+    points = []
     for view, low, high in zip(views, near.tolist(), far.tolist(), strict=True):
-        camera = view.camera
         u, v, w = torch.rand(3, per_view, generator=generator, dtype=torch.float64)
-        pixels = torch.stack([u * camera.width, v * camera.height], 1)
-        found.append(camera.unproject(low + w * (high - low), pixels))
-    return torch.cat(found)
+        pixels = torch.stack([u * view.camera.width, v * view.camera.height], 1)
+        points.append(view.camera.unproject(low + w * (high - low), pixels))
+    return torch.cat(points)
 
 
 def _times_seen(views: Sequence[View], points: Tensor) -> Tensor:

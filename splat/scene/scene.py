@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
-from splat.scene.camera_layout import camera_centres, meeting_point, stack_poses, up_direction
+from splat.scene.camera_layout import camera_centres, meeting_point, up_direction, world_to_camera_matrices
 from splat.scene.images import ImageSource, Photo
 
 
@@ -117,7 +117,7 @@ class Scene:
 
     @cached_property
     def _poses(self) -> Tensor:
-        return stack_poses([view.camera for view in self.views])
+        return world_to_camera_matrices([view.camera for view in self.views])
 
     @cached_property
     def positions(self) -> Tensor:
@@ -155,7 +155,7 @@ def tracks_from_keypoints(views: list[View], count: int) -> tuple[Tensor, Tensor
     """Offsets (count + 1,) and view positions (T,) of which view sees which of ``count`` points."""
     ids = [view.keypoint_ids.numpy() for view in views]
     points = np.concatenate(ids) if ids else np.zeros(0, np.int64)
-    owners = np.repeat(np.arange(len(views)), [len(own) for own in ids])
+    owners = np.repeat(np.arange(len(views)), [len(each) for each in ids])
     pairs = np.unique(points * len(views) + owners) if len(points) else points
     points, owners = pairs // max(len(views), 1), pairs % max(len(views), 1)
     offsets = np.zeros(count + 1, np.int64)

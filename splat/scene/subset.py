@@ -1,4 +1,4 @@
-"""Training on a few of a scene's photos: which ones, and what of the sparse points may then be known.
+"""Few-view subsets of a scene: which photos train, and which sparse points these photos alone could give.
 
 The protocol of the sparse-view literature (Niemeyer et al., "RegNeRF", CVPR 2022, and its successors): the held-out
 photos stay as they are, the training photos are picked evenly from the others in the order of their names.
@@ -37,7 +37,7 @@ def keep_views(scene: Scene, count: int) -> Scene:
             f"training on {count} photos was asked for, but {scene.root} has {len(train)} that are not held out; "
             "give a smaller number"
         )
-    chosen = {train[place] for place in evenly(len(train), count)}
+    chosen = {train[index] for index in evenly(len(train), count)}
     views = [view for index, view in enumerate(scene.views) if view.held_out or index in chosen]
     note = f"{count} of {len(train)} training photos are used"
     points, views, said = _known_points(scene, views)

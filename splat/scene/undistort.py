@@ -46,6 +46,11 @@ class Pinhole:
     width: int
     height: int
 
+    def camera(self, world_to_camera: np.ndarray) -> Camera:
+        """The camera with these intrinsics and the pose ``world_to_camera`` (4, 4)."""
+        matrix = torch.from_numpy(np.array(world_to_camera, np.float64))
+        return Camera(self.fx, self.fy, self.cx, self.cy, self.width, self.height, matrix)
+
 
 @dataclass(frozen=True)
 class Lens:
@@ -171,7 +176,7 @@ def _inner_rectangle(lens: Lens, width: int, height: int) -> tuple[float, float,
 def _maps(lens: Lens) -> tuple[np.ndarray, np.ndarray]:
     """For every pixel of the pinhole image, where to read in the original (cv2 counts centres from 0)."""
     target = lens.pinhole()
-    camera = Camera(**vars(target), world_to_camera=torch.eye(4))
+    camera = target.camera(np.eye(4))
     rays = camera.directions(camera.pixel_centres())[..., :2].reshape(-1, 2).numpy()
     pixels = (lens.distort(rays) - 0.5).astype(np.float32).reshape(target.height, target.width, 2)
     return np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])

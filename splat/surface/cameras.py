@@ -1,4 +1,4 @@
-"""Which cameras look at a cloud that is to be meshed."""
+"""Cameras from which a cloud is meshed."""
 
 import numpy as np
 from numpy.typing import NDArray

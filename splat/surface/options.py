@@ -1,4 +1,4 @@
-"""What can be chosen when a cloud is meshed."""
+"""Settings of meshing."""
 
 from dataclasses import dataclass
 
@@ -15,23 +15,22 @@ class MeshOptions:
         ``plane`` depth.
     matcher: from a rectified pair to disparity (see `splat.depth.stereo_matcher`).
     pairs: stereo pairs per view, 1 to 4.
-    baseline: of the pairs, in typical distances of the cameras from what they look at.
+    baseline: of the pairs, as a fraction of the cameras' median distance from what they look at.
     fill: where stereo finds nothing, take the rendered median depth, with a small weight.
-    resolution: voxels along the diameter of the region in focus.
+    resolution: voxels along the diameter of the region that the cameras look at.
     voxel: world size of a voxel there, instead of ``resolution``.
-    truncation: voxels over which the distance field reaches to each side of a surface: more closes holes where depth is
-        noisy, less keeps thin things. None means 4; with object masks, which bound what it may close, it follows from
-        how far the views' depths lie apart (`splat.surface.fusion.truncation`), 4 to 20.
-    unbounded: shrink space outside the region in focus; None does so where much lies outside.
+    truncation: truncation distance of the TSDF, voxels: larger closes holes where depth is noisy, smaller keeps thin
+        structures. None means 4; with object masks, which bound what it may close, it follows from how far the views'
+        depths lie apart (`splat.surface.fusion.truncation`), 4 to 20.
+    unbounded: contract space outside that region; None does so where much lies outside.
     box: smallest and largest x, y, z to mesh, world units; None means everything.
     masks: what False in a mask means: ``ignore`` (nothing is known there) or ``object`` (nothing is there).
-    least_piece: pieces with less area than a square of this side are dropped; in widths of the region in focus.
-    most_pieces: number of pieces kept, or None.
+    least_piece: connected components with less area than a square of this side are dropped; in widths of the region.
+    most_pieces: number of connected components kept, or None.
     faces: simplify to about this many, or None.
     texture: side of a texture painted on the mesh, texels, or None.
-    fusion: ``ours``, or ``open3d`` where that is installed and can (bounded scenes, no object masks).
     max_side: views are rendered at most this large, pixels.
-    megabytes: memory for the distance field.
+    megabytes: memory for the TSDF.
     backend: rendering backend.
     """
 
@@ -50,7 +49,6 @@ class MeshOptions:
     most_pieces: int | None = None
     faces: int | None = None
     texture: int | None = None
-    fusion: str = "ours"
     max_side: int = 800
     megabytes: int = 2048
     backend: str = "auto"
@@ -61,7 +59,7 @@ class MeshOptions:
         if not 1 <= self.pairs <= 4:
             raise InputError(f"{self.pairs} stereo pairs were asked for, expected 1 to 4")
         if not 0 < self.baseline < 1:
-            raise InputError(f"the baseline is {self.baseline}, expected a share of the distance, such as 0.07")
+            raise InputError(f"the baseline is {self.baseline}, expected a fraction of the distance, such as 0.07")
         if not 16 <= self.resolution <= 8192:
             raise InputError(f"the resolution is {self.resolution} voxels, expected 16 to 8192; give for example 512")
         if self.voxel is not None and not self.voxel > 0:
@@ -70,8 +68,6 @@ class MeshOptions:
             raise InputError(f"the truncation is {self.truncation} voxels, expected 1 to 64; give for example 4")
         if self.box is not None and not all(low < high for low, high in zip(self.box[:3], self.box[3:], strict=True)):
             raise InputError(f"the crop box is {self.box}, expected x y z of its lower and then of its upper corner")
-        if self.fusion not in ("ours", "open3d"):
-            raise InputError(f"the fusion is '{self.fusion}', expected ours or open3d")
         if self.masks not in ("ignore", "object"):
             raise InputError(f"masks are to mean '{self.masks}', expected ignore or object")
         if self.faces is not None and self.faces < 4:

@@ -1,4 +1,4 @@
-"""From a cloud and cameras to a mesh: observe, fuse, extract, clean, colour."""
+"""From a cloud and cameras to a mesh: depth maps, fusion, marching cubes, cleaning, colours."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.depth.depth_maps import MapStore
+from splat.depth.depth_maps import DepthMapStore
 from splat.errors import InputError
 from splat.rendering import RenderOptions
-from splat.scene.camera_layout import meeting_point, stack_poses
-from splat.surface.depth.render_depth_maps import observe
+from splat.scene.camera_layout import meeting_point, world_to_camera_matrices
+from splat.surface.depth.render_depth_maps import render_depth_maps
 from splat.surface.depth.stereo_rig import working_distance
-from splat.surface.fusion import open3d, tsdf
+from splat.surface.fusion import tsdf
 from splat.surface.fusion.contraction import Space
 from splat.surface.fusion.marching_cubes import marching_cubes
 from splat.surface.fusion.truncation import disagreement, sample_points
@@ -32,30 +32,30 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Meshing:
-    """What came out.
+class MeshResult:
+    """A mesh and how it came to be.
 
     Attributes:
         mesh: the surface.
-        maps: what it was fused from.
-        space: voxels it was fused in.
+        maps: the depth maps it was fused from.
+        space: the voxels it was fused in.
         blocks: number of 8³ blocks.
-        dropped: pieces left out for being small.
+        dropped: number of pieces left out for being small.
         notes: sentences the user should read.
         seconds: time by stage.
         textured: the mesh with a texture, if one was asked for.
-        found: number of faces before simplifying.
+        faces_extracted: number of faces before simplifying.
     """
 
     mesh: Mesh
-    maps: MapStore
+    maps: DepthMapStore
     space: Space
     blocks: int
     dropped: int
     notes: tuple[str, ...]
     seconds: dict[str, float]
     textured: Textured | None = None
-    found: int = 0
+    faces_extracted: int = 0
 
 
 class Clock:
@@ -66,7 +66,7 @@ class Clock:
         self._since = time.perf_counter()
 
     def stop(self, stage: str) -> None:
-        """Book the time since the last stop on ``stage``."""
+        """Count the time since the last stop for ``stage``."""
         now = time.perf_counter()
         self.seconds[stage] = now - self._since
         self._since = now
@@ -80,11 +80,11 @@ def mesh_cloud(
     masks: Sequence[NDArray[np.bool_] | None] | None = None,
     report: Report | None = None,
     photo: Picture | None = None,
-) -> Meshing:
+) -> MeshResult:
     """The surface of ``cloud`` as ``cameras`` see it.
 
     Args:
-        drawing: how the cloud wants to be drawn.
+        drawing: background, anti-aliasing and near plane of the renderings.
         masks: (H, W) bool per camera, at the camera's size; see ``options.masks``.
         report: called with (stage, done, total).
         photo: gives the photo of a camera by its number, for the texture; without, renderings paint it.
@@ -100,23 +100,24 @@ def mesh_cloud(
     cameras, masks = _shrink(cameras, masks, options.max_side)
     clock, notes = Clock(), []
     cloud = cloud.select(cloud.finite()).detach()
-    maps = observe(cloud, cameras, options, drawing, masks, lambda a, b: report("looking", a, b))
+    maps = render_depth_maps(cloud, cameras, options, drawing, masks, lambda a, b: report("depth maps", a, b))
     clock.stop("depth maps")
     return mesh_maps(maps, options, report, clock, notes, photo)
 
 
 def mesh_maps(
-    maps: MapStore,
+    maps: DepthMapStore,
     options: MeshOptions,
     report: Report,
     clock: Clock,
     notes: list[str],
     photo: Picture | None = None,
-) -> Meshing:
+) -> MeshResult:
     """The surface that depth ``maps`` show together."""
     inside = None if options.box is None else _in_box(options.box)
     space, blocks, reach = _region(maps, options, inside, notes)
-    mesh = _fused(maps, space, blocks, reach, options.fusion, report, notes)
+    field = tsdf.fuse(maps, space, blocks, reach, lambda a, b: report("fusing", a, b))
+    mesh = Mesh(*marching_cubes(field, 0.0, lambda a, b: report("extracting", a, b)))
     clock.stop("fusion")
     if inside is not None and len(mesh.faces):
         mesh = mesh.keep(inside(mesh.vertices)[mesh.faces].all(1))
@@ -127,9 +128,9 @@ def mesh_maps(
     if not len(mesh.faces):
         raise InputError(
             "the depth maps agree on no surface: what one view calls solid another sees through; "
-            "train the cloud longer, or try a lower --resolution or --method depth"
+            "train the cloud longer, or try a lower --resolution or --method median"
         )
-    found = len(mesh.faces)
+    extracted = len(mesh.faces)
     if options.faces is not None:
         # In voxels again: in the world, the noise of far walls would count more than the shape of what is near.
         coarse = simplify(replace(mesh, vertices=space.to_grid(mesh.vertices)), options.faces)
@@ -143,31 +144,11 @@ def mesh_maps(
     if options.texture is not None:
         textured = texture(mesh, views, options.texture, tolerance, photo or (lambda index: views[index].rgb))
         clock.stop("texture")
-    return Meshing(mesh, maps, space, len(blocks), dropped, tuple(notes), clock.seconds, textured, found)
-
-
-def _fused(
-    maps: MapStore,
-    space: Space,
-    blocks: NDArray[np.int64],
-    reach: float,
-    fusion: str,
-    report: Report,
-    notes: list[str],
-) -> Mesh:
-    """The zero of the maps' distance field; what open3d cannot do, ours does, and a note says so."""
-    if fusion == "open3d":
-        views = [maps[i] for i in range(len(maps))]
-        found = open3d.fuse_and_extract(views, space, len(blocks), reach, lambda a, b: report("fusing", a, b))
-        if not isinstance(found, str):
-            return Mesh(*found)
-        notes.append(f"{found}; the depth maps were fused by our own code")
-    field = tsdf.fuse(maps, space, blocks, reach, lambda a, b: report("fusing", a, b))
-    return Mesh(*marching_cubes(field, 0.0, lambda a, b: report("extracting", a, b)))
+    return MeshResult(mesh, maps, space, len(blocks), dropped, tuple(notes), clock.seconds, textured, extracted)
 
 
 def _region(
-    maps: MapStore, options: MeshOptions, inside: tsdf.Inside | None, notes: list[str]
+    maps: DepthMapStore, options: MeshOptions, inside: tsdf.Inside | None, notes: list[str]
 ) -> tuple[Space, NDArray[np.int64], float]:
     """Where voxels lie, the blocks that hold surface, and the truncation in voxels.
 
@@ -186,7 +167,7 @@ def _region(
         middle, radius, unbounded = (low + high) / 2, float((high - low).max()) / 2, bool(options.unbounded)
     else:
         reach = working_distance(list(maps.cameras))
-        focus = meeting_point(stack_poses(list(maps.cameras)))
+        focus = meeting_point(world_to_camera_matrices(list(maps.cameras)))
         middle = np.median(points, axis=0) if focus is None else focus.numpy()
         spread = np.linalg.norm(points - middle, axis=1)
         most = float(np.quantile(spread, 0.95))
@@ -210,7 +191,7 @@ def _region(
     return space, blocks, reach
 
 
-def _sample(maps: MapStore, most: int = 2000) -> NDArray[np.float64]:
+def _sample(maps: DepthMapStore, most: int = 2000) -> NDArray[np.float64]:
     """World points of an even choice of known pixels, at most ``most`` a view."""
     return np.concatenate([sample_points(maps[index], most) for index in range(len(maps))])
 

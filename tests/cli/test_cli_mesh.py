@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,3 +66,75 @@ def test_wrong_input_is_one_sentence(ball, tmp_path, capsys, arguments, sentence
     error = capsys.readouterr().err
     assert sentence in error and error.startswith("splat:") and error.count("\n") == 1
     assert not (tmp_path / "o.ply").exists()
+
+
+# ---- benchmarks ----
+
+
+def scores_of(tmp_path, *arguments) -> dict:
+    assert main(["eval-mesh", *map(str, arguments), "--json", str(tmp_path / "scores.json")]) == 0
+    return json.loads((tmp_path / "scores.json").read_text())
+
+
+def test_dtu_protocol_on_nested_spheres(tmp_path, capsys):
+    from scipy.io import savemat
+
+    mesh, scan = tmp_path / "sphere.ply", tmp_path / "stl.ply"
+    trimesh.creation.icosphere(5, 10.0).export(str(mesh))
+    points = trimesh.creation.icosphere(6, 11.0).vertices
+    trimesh.PointCloud(points).export(str(scan))
+    scores = scores_of(tmp_path, mesh, scan, "--benchmark", "dtu")
+    assert scores["accuracy"] == pytest.approx(1.0, abs=0.03) and scores["completeness"] == pytest.approx(1.0, abs=0.03)
+    assert "chamfer" in capsys.readouterr().out
+    # Only what lies in the mask, and what is above the ground, counts: the other half of the scan is 4 mm away.
+    points = np.where(points[:, 2:] > 0, points, points * 14 / 11)
+    trimesh.PointCloud(points).export(str(scan))
+    mask = np.zeros((31, 31, 31), bool)
+    mask[:, :, 18:] = True
+    savemat(tmp_path / "ObsMask.mat", {"ObsMask": mask, "BB": [[-15.0] * 3, [15.0] * 3], "Res": 1.0})
+    savemat(tmp_path / "Plane.mat", {"P": [[0.0], [0.0], [1.0], [0.0]]})
+    files = ["--observed", tmp_path / "ObsMask.mat", "--ground", tmp_path / "Plane.mat"]
+    half = scores_of(tmp_path, mesh, scan, "--benchmark", "dtu", *files)
+    assert half["accuracy"] == pytest.approx(1.0, abs=0.03)
+    assert half["completeness"] < scores_of(tmp_path, mesh, scan, "--benchmark", "dtu")["completeness"] - 0.5
+
+
+def test_tanks_and_temples_protocol_starts_from_the_transform_and_crops(tmp_path):
+    truth = trimesh.creation.icosphere(4, 1.0)
+    truth.apply_transform(np.diag([1, 0.7, 0.4, 1]))
+    scan, mesh = tmp_path / "scan.ply", tmp_path / "mesh.ply"
+    points = truth.sample(40_000, seed=0)
+    clutter = np.random.default_rng(0).uniform(-1, 1, (4000, 3)) + [0, 3, 0]
+    trimesh.PointCloud(np.concatenate([points, clutter])).export(str(scan))
+    truth.apply_scale(0.5)
+    truth.apply_translation([4, 0, 0])
+    truth.export(str(mesh))
+    np.savetxt(tmp_path / "trans.txt", [[2, 0, 0, -7.98], [0, 2, 0, 0.01], [0, 0, 2, 0], [0, 0, 0, 1]])
+    crop = {
+        "axis_min": -1.5, "axis_max": 1.5, "orthogonal_axis": "Y", "class_name": "SelectionPolygonVolume",
+        "bounding_polygon": [[-2, 0, -2], [2, 0, -2], [2, 0, 2], [-2, 0, 2]],
+    }  # fmt: skip
+    (tmp_path / "crop.json").write_text(json.dumps(crop))
+    common = [mesh, scan, "--benchmark", "tnt", "--transform", tmp_path / "trans.txt", "--thresholds", "0.03"]
+    scores = scores_of(tmp_path, *common, "--crop", tmp_path / "crop.json")
+    assert scores["f1"] > 0.98 and scores["aligned"]["scale"] == pytest.approx(2.0, rel=0.01)
+    assert scores_of(tmp_path, *common)["recall"] < 0.95  # the clutter beside the object counts without the crop
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--crop", "x.json"], "add --benchmark tnt"),
+        (["--benchmark", "tnt"], "named after no scene"),
+        (["--benchmark", "tnt", "--observed", "x.mat"], "not part of --benchmark tnt"),
+        (["--benchmark", "dtu", "--align", "rigid"], "how meshes are aligned"),
+        (["--benchmark", "dtu", "--observed", "{scan}"], "cannot be read as a MATLAB file"),
+        (["--benchmark", "tnt", "--thresholds", "0.1", "--crop", "{scan}"], "cannot be read as a crop volume"),
+    ],
+)
+def test_benchmarks_say_what_is_wrong(tmp_path, capsys, options, sentence):
+    mesh, scan = tmp_path / "mesh.ply", tmp_path / "scan.ply"
+    trimesh.creation.icosphere(2, 1.0).export(str(mesh))
+    trimesh.PointCloud(trimesh.creation.icosphere(3, 1.0).vertices).export(str(scan))
+    assert main(["eval-mesh", str(mesh), str(scan), *(each.format(scan=scan) for each in options)]) == 2
+    assert sentence in capsys.readouterr().err

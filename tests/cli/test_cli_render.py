@@ -121,3 +121,49 @@ def test_wrong_input_is_one_sentence_and_leaves_nothing(folder, tmp_path, out, o
     assert error.startswith("splat: ") and error.count("\n") == 1
     assert said in error
     assert everything_in(tmp_path) == set()
+
+
+# ---- the appearance of a photo ----
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """A run with appearance features, on photos whose right halves have casts that differ."""
+    folder = tmp_path_factory.mktemp("uneven")
+    write_scene(folder / "scene")
+    for index, file in enumerate(sorted((folder / "scene" / "images").iterdir())):
+        photo = pixels(file)
+        photo[:, SIDE // 2 :] += np.array([60, 0, -60]) * (1 if index % 2 else -1)
+        Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(file)
+    options = [
+        "--steps",
+        "150",
+        "--gaussians",
+        "80",
+        "--appearance.features",
+        "3",
+        "--appearance.features-rate",
+        "0.02",
+    ]
+    assert main(["train", str(folder / "scene"), "--out", str(folder / "run"), *options]) == 0
+    return folder
+
+
+def test_pictures_take_on_the_appearance_of_a_photo(uneven, tmp_path):
+    photo = uneven / "scene" / "images" / "03.png"
+    plain, like = tmp_path / "plain", tmp_path / "like"
+    assert main(["render", str(uneven / "run"), str(plain), "--along", "all"]) == 0
+    assert main(["render", str(uneven / "run"), str(like), "--along", "all", "--appearance", str(photo)]) == 0
+    errors = [np.abs(pixels(each / "03.png") - pixels(photo)).mean() for each in (plain, like)]
+    assert errors[1] < 0.8 * errors[0]
+    assert everything_in(like) == {f"{index:02}.png" for index in range(8)}
+    assert np.abs(pixels(like / "05.png") - pixels(plain / "05.png")).mean() > 1  # other views change with it
+
+
+def test_appearance_needs_features_and_a_photo_of_the_scene(folder, uneven, tmp_path, capsys):
+    photo = folder / "scene" / "images" / "03.png"
+    assert draw(folder, tmp_path / "out", "--scene", folder / "scene", "--appearance", photo) == 2
+    assert "train it with --appearance.features" in capsys.readouterr().err
+    assert main(["render", str(uneven / "run"), str(tmp_path / "out"), "--appearance", "holiday.jpg"]) == 2
+    assert "is no photo of" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

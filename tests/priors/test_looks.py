@@ -12,7 +12,7 @@ from splat.cloud import FIELDS, GaussianCloud
 from splat.formats import read
 from splat.priors.wild import appearance_fitting
 from splat.priors.wild.appearance_fitting import fit_exposure, fit_transforms, left_half
-from splat.rendering import render
+from splat.rendering import RenderOptions, render
 from splat.scene import Photo
 from splat.sh_basis import C0
 from splat.training import train
@@ -109,10 +109,10 @@ def test_the_look_of_a_part_is_recovered_from_half_a_photo_where_one_exposure_ca
     spoilt[:8, :12] = 0
     left = left_half(64, 96)
     plain = render(cloud, camera, background=background).rgb
-    found, behind = fit_transforms(cloud, camera, spoilt, left, background)
+    found, behind = fit_transforms(cloud, camera, spoilt, left, RenderOptions(background))
     assert torch.allclose(torch.tensor(behind), torch.tensor(dusk), atol=0.02)
     monkeypatch.setattr(appearance_fitting, "_RIDGE", 1e-8)
-    exact, _ = fit_transforms(cloud, camera, photo, left, background)
+    exact, _ = fit_transforms(cloud, camera, photo, left, RenderOptions(background))
     assert torch.allclose(exact, transforms, atol=0.02)
     errors = [
         float((picture - photo)[~left].square().mean())

@@ -7,9 +7,10 @@ import torch
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.depth.multi_view_stereo import DepthMap
+from splat.depth.depth_maps import DepthMap
+from splat.depth.normals import normals_from_depth
 from splat.priors import depth_prior
-from splat.priors.depth_prior import depth_hook, normal_hook, surface_normals
+from splat.priors.depth_prior import depth_hook, normal_hook
 from splat.priors.points import floater_removal, proximity_unpooling
 from splat.priors.views import co_regularization
 from splat.rendering import render
@@ -72,7 +73,7 @@ def plane_depth() -> torch.Tensor:
 
 
 def test_normals_of_a_plane():
-    normals, known = surface_normals(plane_depth(), CAMERA)
+    normals, known = normals_from_depth(plane_depth(), CAMERA)
     expected = torch.tensor([0.4, 0.0, -1.0]) / math.sqrt(1.16)
     assert bool(known[1:-1, 1:-1].all()) and not bool(known[0].any())
     assert (normals[known] - expected).abs().max() < 1e-4
@@ -80,11 +81,10 @@ def test_normals_of_a_plane():
 
 def test_depth_and_normal_terms_fall_along_their_gradients():
     drawn = render(cloud(), CAMERA, "reference", depth=True, normal=True)
-    sure = torch.ones(32, 48)
-    maps = [DepthMap(plane_depth(), sure, sure > 0)]
+    maps = [DepthMap(CAMERA, plane_depth().numpy(), np.ones((32, 48), np.float32))]
     view = TrainingView(0, Photo(torch.zeros(32, 48, 3, dtype=torch.uint8)), CAMERA, (0.0, 0.0, 0.0))
     context = StepContext()
-    for hook, name in ((depth_hook(maps, 1.0, 0), "depth"), (normal_hook(maps, [CAMERA], 1.0), "normal")):
+    for hook, name in ((depth_hook(maps, 1.0, 0), "depth"), (normal_hook(maps, 1.0), "normal")):
         before, gradients = hook.penalty(drawn, view, context)
         slope = getattr(gradients, name)
         assert slope.isfinite().all() and float(slope.abs().max()) > 0
@@ -138,11 +138,11 @@ def test_positions_make_a_fraction_of_their_step():
 def test_what_hangs_before_a_known_surface_floats():
     means = torch.tensor([[0.0, 0, 1.0], [0, 0, 2.95], [0, 0, 3.5], [0, 0, -1.0], [9.0, 0, 1.0]])
     own = cloud(5).replace(means=means)
-    sure = torch.ones(32, 48)
-    found = floater_removal.floaters(own, [DepthMap(plane_depth(), sure, sure > 0)], [CAMERA])
+    depth, confidence = plane_depth().numpy(), np.ones((32, 48), np.float32)
+    found = floater_removal.floaters(own, [DepthMap(CAMERA, depth, confidence)])
     assert found.tolist() == [True, False, False, False, False]
-    unsure = [DepthMap(plane_depth(), 0.2 * sure, sure > 0)]
-    assert not bool(floater_removal.floaters(own, unsure, [CAMERA]).any())
+    unsure = [DepthMap(CAMERA, depth, 0.2 * confidence)]
+    assert not bool(floater_removal.floaters(own, unsure).any())
 
 
 def test_a_lonely_gaussian_gets_neighbours_halfway():

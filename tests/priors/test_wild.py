@@ -163,10 +163,10 @@ def test_wrong_reconstructions_are_named(tmp_path: Path):
         feed_forward.load(tmp_path, wrong)
     for place, said in (("nothing", "no module:function"), ("no_such_module_x:f", "cannot be imported")):
         with pytest.raises(InputError, match=said):
-            feed_forward.find(place)
-    assert feed_forward.find("json:loads") is json.loads
+            feed_forward.load_function(place)
+    assert feed_forward.load_function("json:loads") is json.loads
     with pytest.raises(InputError, match="has no function"):
-        feed_forward.find("json:nothing")
+        feed_forward.load_function("json:nothing")
     for name in ("1.png", "2.png"):
         (tmp_path / name).unlink()
     with pytest.raises(InputError, match="holds 1 photos"):

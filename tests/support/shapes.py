@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from splat.camera import Camera
-from splat.depth.depth_maps import MapStore
+from splat.depth.depth_maps import DepthMapStore
 from splat.surface.mesh.mesh import Mesh
 
 
@@ -24,17 +24,16 @@ def cameras_around(count: int, size: int, distance: float = 3.0) -> list[Camera]
 
 def sphere_depth(camera: Camera, radius: float = 1.0, middle=(0.0, 0.0, 0.0)) -> np.ndarray:
     """(H, W) z-depth of a sphere, infinite beside it."""
-    pose = camera.world_to_camera.double().numpy()
-    directions = camera.directions(camera.pixel_centres()).numpy() @ pose[:3, :3]
-    origin = camera.position.double().numpy() - np.asarray(middle)
+    origin, directions = (each.numpy() for each in camera.rays())
+    origin = origin - np.asarray(middle)
     a, b = (directions**2).sum(-1), directions @ origin
     inside = b * b - a * (origin @ origin - radius * radius)
     return np.where(inside > 0, (-b - np.sqrt(np.maximum(inside, 0))) / a, np.inf)
 
 
-def store_of(cameras: list[Camera], depths: list[np.ndarray]) -> MapStore:
+def store_of(cameras: list[Camera], depths: list[np.ndarray]) -> DepthMapStore:
     """Maps of equal weight in one grey."""
-    store = MapStore(cameras)
+    store = DepthMapStore(cameras)
     for index, depth in enumerate(depths):
         store.put(index, depth, np.ones(depth.shape), np.full((*depth.shape, 3), 200, np.uint8))
     return store

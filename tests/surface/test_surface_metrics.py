@@ -9,6 +9,7 @@ from support.shapes import cameras_around, sphere_depth, sphere_mesh, square, vo
 from splat.camera import Camera
 from splat.errors import InputError
 from splat.surface.evaluation import benchmarks, metrics, registration
+from splat.surface.evaluation.benchmark_files import CropVolume, Observability
 from splat.surface.mesh import draw, mesh, mesh_io
 from splat.surface.mesh.mesh import Mesh
 
@@ -133,7 +134,7 @@ def test_bad_files_are_refused(tmp_path):
         mesh_io.check_suffix(tmp_path / "a.stl")
 
 
-# ---- protocols ----
+# ---- benchmarks ----
 
 
 def test_dtu_distances_of_nested_spheres():
@@ -150,7 +151,7 @@ def test_dtu_counts_only_what_was_observable_and_above_the_plane():
         np.concatenate([far.vertices, far.vertices + [0, 0, 115]]),
         np.concatenate([far.faces, far.faces + len(far.vertices)]),
     )
-    seen = benchmarks.Observability(np.ones((101, 101, 101), bool), np.full(3, -50.0), 1.0)
+    seen = Observability(np.ones((101, 101, 101), bool), np.full(3, -50.0), 1.0)
     assert benchmarks.dtu(both, scan, seen, spacing=2.0)[0] < 0.5 < benchmarks.dtu(both, scan, spacing=2.0)[0]
     lower = far.keep(far.vertices[far.faces][..., 2].max(1) < 0)
     assert benchmarks.dtu(lower, scan, plane=np.array([0, 0, -1.0, -5]), spacing=2.0)[1] < 1.5
@@ -182,3 +183,10 @@ def test_tanks_and_temples_registers_before_it_judges():
     moved = (shape / 1.02) @ turn + 0.02
     score, found = benchmarks.tanks_and_temples(moved, shape, 0.02, registration.Similarity.identity())
     assert score.f1 > 0.98 and found.scale == pytest.approx(1.02, rel=0.01)
+
+
+def test_a_crop_volume_is_a_prism_over_its_polygon():
+    corner = np.array([[0, 0], [2, 0], [2, 2], [1, 2], [1, 1], [0, 1.0]])  # an L
+    volume = CropVolume(corner, 1, -1.0, 1.0)
+    points = np.array([[0.5, 0, 0.5], [0.5, 0, 1.5], [1.5, 0, 1.5], [1.5, 1.1, 1.5], [1.5, -0.9, 0.2], [2.5, 0, 0.5]])
+    assert volume.holds(points).tolist() == [True, False, True, False, True, False]

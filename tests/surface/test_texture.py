@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from support.shapes import cameras_around, sphere_depth, sphere_mesh, store_of
 
 from splat.cli.mesh import FACES, FACES_TEXTURED, MeshCommand, _faces
@@ -20,9 +21,8 @@ def colour_of(points: np.ndarray) -> np.ndarray:
 
 def photograph(camera, depth) -> np.ndarray:
     """What a camera sees of a sphere whose colour tells the place."""
-    pose, depth = camera.world_to_camera.double().numpy(), np.where(np.isfinite(depth), depth, 1)
-    local = camera.directions(camera.pixel_centres()).numpy() * depth[..., None]
-    return colour_of((local - pose[:3, 3]) @ pose[:3, :3]).astype(np.uint8)
+    depth = torch.from_numpy(np.where(np.isfinite(depth), depth, 1))
+    return colour_of(camera.unproject(depth).numpy()).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,9 @@ def test_a_textured_sphere_reads_back(textured, suffix, tmp_path):
     picture = material.baseColorTexture if suffix == ".glb" else material.image
     picture = np.asarray(picture.convert("RGB"), float)
     assert max(picture.shape) == 256 and len(loaded.faces) == len(sphere_mesh(1.0, 24).faces)
-    places = loaded.visual.uv[loaded.faces].mean(1)  # trimesh counts upwards
-    column = (places[:, 0] * picture.shape[1]).astype(int)
-    row = ((1 - places[:, 1]) * picture.shape[0]).astype(int)
+    uv = loaded.visual.uv[loaded.faces].mean(1)  # trimesh counts upwards
+    column = (uv[:, 0] * picture.shape[1]).astype(int)
+    row = ((1 - uv[:, 1]) * picture.shape[0]).astype(int)
     middle = loaded.triangles.mean(1)
     error = np.abs(picture[row, column] - colour_of(middle / np.linalg.norm(middle, axis=1, keepdims=True)))
     assert error.mean() < 4 and np.quantile(error, 0.98) < 16
@@ -57,8 +57,8 @@ def test_a_textured_sphere_reads_back(textured, suffix, tmp_path):
 
 def test_charts_do_not_overlap_and_keep_the_surface(textured):
     assert textured.mesh.areas.sum() == pytest.approx(sphere_mesh(1.0, 24).areas.sum(), rel=1e-5)
-    assert textured.places.min() >= 0 and textured.places.max() <= 1
-    corners = textured.places[textured.mesh.faces] * textured.image.shape[1::-1]
+    assert textured.uv.min() >= 0 and textured.uv.max() <= 1
+    corners = textured.uv[textured.mesh.faces] * textured.image.shape[1::-1]
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     used = 0.5 * np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()
     assert 0.3 < used / np.prod(textured.image.shape[:2]) < 1

@@ -7,7 +7,7 @@ from support.mini_scene import mini_scene
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.depth.normals import normals_of_depth
+from splat.depth.normals import normals_from_depth
 from splat.rendering import RenderOptions, reference
 from splat.runs.train import train
 from splat.training.config import config as settings
@@ -31,7 +31,7 @@ def plane_depth(normal: torch.Tensor, offset: float, view: Camera) -> torch.Tens
 def test_normals_of_a_tilted_plane_are_its_normal():
     normal = torch.nn.functional.normalize(torch.tensor([0.02, -0.03, -1.0], dtype=torch.float64), dim=0)
     depth = plane_depth(normal, -3.0, camera())
-    found, known = normals_of_depth(depth, camera())
+    found, known = normals_from_depth(depth, camera())
     assert known[1:-1, 1:-1].all() and not known[0].any() and not known[:, -1].any()
     assert torch.allclose(found[known], normal.expand_as(found[known]), atol=1e-9)
 
@@ -40,7 +40,7 @@ def test_edges_and_holes_have_no_normal():
     depth = torch.full((18, 24), 2.0)
     depth[:, 12:] = 3.0
     depth[5, 5] = 0
-    _, known = normals_of_depth(depth, camera())
+    _, known = normals_from_depth(depth, camera())
     assert not known[:, 11:13].any() and not known[5, 4:7].any() and not known[4:7, 5].any()
     assert known[10, 3] and known[10, 20]
 

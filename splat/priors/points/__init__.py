@@ -1,1 +1,1 @@
-"""Priors that add, move or remove Gaussians: dense points and floater removal."""
+"""Priors that add or remove Gaussians: dense initialization, feed-forward points, unpooling, floater removal."""

@@ -1,4 +1,4 @@
-"""Dense points in place of the sparse ones a scene came with."""
+"""Dense initialization: multi-view stereo points beside the sparse points of the scene, and rates by confidence."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from splat.training.hooks.hook import TrainingHook
 
 FEWEST = 200  # dense points; with fewer the sparse ones alone are better
 _SAME = 1e-5  # of the largest coordinate: what float32 may have moved a point by
-_STIFF = 0.1  # share of a step that the surest points make (InstantSplat, Fan et al. 2024)
+_LEAST_RATE = 0.1  # of a step, for points of confidence 1 (InstantSplat, Fan et al. 2024)
 
 
 def with_dense(scene: Scene, dense: DensePoints) -> Scene:
@@ -39,11 +39,11 @@ def with_dense(scene: Scene, dense: DensePoints) -> Scene:
 
 
 def confidence_hook(points: Points) -> TrainingHook:
-    """Lets each Gaussian's position go a share of its steps: 1 for unsure points, down to `_STIFF` for sure ones."""
+    """Scales each Gaussian's position steps: by 1 at confidence 0, down to `_LEAST_RATE` at confidence 1."""
 
     def initialize(cloud: GaussianCloud) -> GaussianCloud:
-        sure = confidence_at(cloud.means, points)
-        return cloud.replace(extras={**cloud.extras, POSITION_STEP: (1 - (1 - _STIFF) * sure).to(cloud.means)})
+        scale = 1 - (1 - _LEAST_RATE) * confidence_at(cloud.means, points)
+        return cloud.replace(extras={**cloud.extras, POSITION_STEP: scale.to(cloud.means)})
 
     return TrainingHook("confidence", initialize=initialize)
 
@@ -54,7 +54,7 @@ def confidence_at(means: Tensor, points: Points) -> Tensor:
 
     if points.confidence is None:
         return torch.zeros(len(means))
-    places = points.xyz.numpy()
-    distance, row = cKDTree(places).query(means.double().cpu().numpy())
-    same = torch.from_numpy(distance <= _SAME * np.abs(places).max())
+    xyz = points.xyz.numpy()
+    distance, row = cKDTree(xyz).query(means.double().cpu().numpy())
+    same = torch.from_numpy(distance <= _SAME * np.abs(xyz).max())
     return torch.where(same, points.confidence[torch.from_numpy(row)], torch.zeros(len(row)))

@@ -48,23 +48,23 @@ Reconstruct = Callable[[Sequence[Path]], Reconstruction]
 LEAST = 0.1
 
 
-def find(place: str) -> Reconstruct:
+def load_function(reference: str) -> Reconstruct:
     """The function named ``module:function``; the current folder is searched too. Raises InputError."""
-    module, _, name = place.partition(":")
+    module, _, name = reference.partition(":")
     if not module or not name:
-        raise InputError(f"the reconstruction '{place}' is no module:function; write for example my_dust3r:run")
+        raise InputError(f"the reconstruction '{reference}' is no module:function; write for example my_dust3r:run")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        function = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
         raise InputError(
-            f"the module of the reconstruction '{place}' cannot be imported ({error}); install it"
+            f"the module of the reconstruction '{reference}' cannot be imported ({error}); install it"
         ) from None
     finally:
         sys.path.remove(str(Path.cwd()))
-    if not callable(found):
+    if not callable(function):
         raise InputError(f"the module {module} has no function '{name}'; name one that returns a Reconstruction")
-    return found
+    return function
 
 
 def load(root: Path, reconstruct: Reconstruct, options: LoadOptions | None = None) -> Scene:
@@ -74,36 +74,36 @@ def load(root: Path, reconstruct: Reconstruct, options: LoadOptions | None = Non
     if folder is None or len(names) < 2:
         raise InputError(f"{root} holds {len(names)} photos, expected at least 2; one photo fixes no depth")
     paths = [folder / name for name in names]
-    found = reconstruct(paths)
-    check(found, len(paths))
+    result = reconstruct(paths)
+    check(result, len(paths))
     views = []
     for index, (name, path) in enumerate(zip(names, paths, strict=True)):
         width, height = read_header(path).turned
-        across, down = width / found.sizes[index][0], height / found.sizes[index][1]
-        k = found.intrinsics[index]
+        across, down = width / result.sizes[index][0], height / result.sizes[index][1]
+        k = result.intrinsics[index]
         params = (k[0, 0] * across, k[1, 1] * down, k[0, 2] * across, k[1, 2] * down)
         lens = Lens("PINHOLE", params, width, height)
-        views.append(RawView(name, path, lens, index, np.asarray(found.world_to_camera[index], np.float64)))
-    sure = found.confidence >= LEAST
-    note = f"poses and {int(sure.sum())} points come from the reconstruction that was given"
+        views.append(RawView(name, path, lens, index, np.asarray(result.world_to_camera[index], np.float64)))
+    use = result.confidence >= LEAST
+    note = f"poses and {int(use.sum())} points come from the reconstruction that was given"
     raw = RawScene(
-        root, "photos", views, np.asarray(found.points[sure], np.float64), np.asarray(found.colours[sure], np.uint8),
+        root, "photos", views, np.asarray(result.points[use], np.float64), np.asarray(result.colours[use], np.uint8),
         notes=(note,),
     )  # fmt: skip
     scene = build(raw, options or LoadOptions())
-    confidence = torch.from_numpy(np.asarray(found.confidence[sure], np.float32))
+    confidence = torch.from_numpy(np.asarray(result.confidence[use], np.float32))
     return dataclasses.replace(scene, points=dataclasses.replace(scene.points, confidence=confidence))
 
 
-def check(found: Reconstruction, photos: int) -> None:
+def check(result: Reconstruction, photos: int) -> None:
     """Raise InputError naming the first field whose shape is wrong."""
-    count = len(found.points)
+    count = len(result.points)
     shapes = {
         "world_to_camera": (photos, 4, 4), "intrinsics": (photos, 3, 3), "sizes": (photos, 2),
         "points": (count, 3), "colours": (count, 3), "confidence": (count,),
     }  # fmt: skip
     for name, shape in shapes.items():
-        actual = np.shape(getattr(found, name))
+        actual = np.shape(getattr(result, name))
         if actual != shape:
             raise InputError(f"the reconstruction's {name} has shape {actual}, expected {shape}; correct the adapter")
 
@@ -143,14 +143,14 @@ def from_vggt(predictions: dict[str, Any], pictures: Any, threshold: float = 1.5
 
 def _gathered(poses, intrinsics, pictures, points, confidence, threshold: float) -> Reconstruction:
     colours = np.concatenate([np.clip(picture.reshape(-1, 3) * 255 + 0.5, 0, 255) for picture in pictures])
-    sure = np.concatenate(confidence)
+    raw = np.concatenate(confidence)
     return Reconstruction(
         world_to_camera=poses,
         intrinsics=np.asarray(intrinsics, np.float64),
         sizes=np.array([picture.shape[1::-1] for picture in pictures], np.float64),
         points=np.concatenate(points).astype(np.float64),
         colours=colours.astype(np.uint8),
-        confidence=np.where(sure >= threshold, 1 - 1 / np.maximum(sure, 1.0), 0).astype(np.float32),
+        confidence=np.where(raw >= threshold, 1 - 1 / np.maximum(raw, 1.0), 0).astype(np.float32),
     )
 
 

@@ -39,8 +39,8 @@ def unpooled(cloud: GaussianCloud) -> GaussianCloud:
 
     if len(cloud) <= _NEIGHBOURS:
         return cloud.select(torch.zeros(0, dtype=torch.int64, device=cloud.device))
-    places = cloud.means.double().cpu().numpy()
-    distance, index = cKDTree(places).query(places, k=_NEIGHBOURS + 1)
+    means = cloud.means.double().cpu().numpy()
+    distance, index = cKDTree(means).query(means, k=_NEIGHBOURS + 1)
     score = torch.from_numpy(distance[:, 1:].mean(1))
     lonely = (score > _FAR * score.median()).nonzero()[:, 0]
     lonely = lonely[score[lonely].argsort(descending=True, stable=True)]
@@ -51,5 +51,5 @@ def unpooled(cloud: GaussianCloud) -> GaussianCloud:
     quats[:, 0] = 1
     sh = torch.zeros_like(rows.sh)
     sh[:, 0] = rows.sh[:, 0]
-    means: Tensor = 0.5 * (cloud.means[sources] + cloud.means[targets])
-    return rows.replace(means=means, quats=quats, sh=sh)
+    middle: Tensor = 0.5 * (cloud.means[sources] + cloud.means[targets])
+    return rows.replace(means=middle, quats=quats, sh=sh)

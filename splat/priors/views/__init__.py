@@ -1,1 +1,1 @@
-"""Priors that give the training more views: pseudo views, diffusion, a second model."""
+"""Priors that add training views: pseudo views, diffusion enhancement, co-regularization."""

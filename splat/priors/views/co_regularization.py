@@ -1,8 +1,8 @@
-"""Co-regularisation: a second model trained beside; where the two disagree, neither knows (CoR-GS, Zhang et al. 2024).
+"""Co-regularization (CoR-GS, Zhang et al., ECCV 2024): a second model is trained beside the first.
 
-Both start from the same points and see the same photos, in another order and with other draws. In a share of the steps
-each trains on the picture the other shows from between the photos, and now and then each loses the Gaussians that have
-no counterpart in the other.
+Where the two disagree, both are unreliable. They start from the same points and see the same photos, in another order
+and with another seed. In a fraction of the steps the first trains on pseudo views rendered by the second, and at
+intervals each is pruned of the Gaussians that have no counterpart in the other.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ from splat.viewpoints.interpolation import virtual_cameras
 
 _PRUNE_EVERY = 0.1  # of the run
 _APART = 0.1  # scene extents without a counterpart
-_START = 0.1  # of the run, before which both are too raw to learn from
+_START = 0.1  # of the run, before which both are too unfinished to learn from
 _PER_PAIR = 6
 
 
@@ -90,5 +90,6 @@ def without_counterpart(means: Tensor, others: Tensor, distance: float) -> Tenso
     """(N,) bool: which of ``means`` (N, 3) have none of ``others`` (M, 3) within ``distance``."""
     from scipy.spatial import cKDTree
 
-    found, _ = cKDTree(others.double().cpu().numpy()).query(means.double().cpu().numpy(), distance_upper_bound=distance)
-    return torch.from_numpy(found).isinf().to(means.device)
+    tree = cKDTree(others.double().cpu().numpy())
+    nearest, _ = tree.query(means.double().cpu().numpy(), distance_upper_bound=distance)
+    return torch.from_numpy(nearest).isinf().to(means.device)

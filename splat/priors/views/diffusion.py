@@ -54,16 +54,16 @@ class DiffusersEnhancer:
         with torch.no_grad():
             if mask is not None and self.inpaint is not None:
                 hole = resized(mask.float(), tall, wide)[None, None] > 0.5
-                found = self.inpaint(
+                output = self.inpaint(
                     image=picture, mask_image=hole.float(), height=tall, width=wide, **{**settings, "strength": 1.0}
                 ).images
             elif self.controlled:
-                found = self.image(
+                output = self.image(
                     image=picture, control_image=picture, controlnet_conditioning_scale=self.control_scale, **settings
                 ).images
             else:
-                found = self.image(image=picture, **settings).images
-        done = _hwc(found[0].float().cpu(), height, width)
+                output = self.image(image=picture, **settings).images
+        done = _hwc(output[0].float().cpu(), height, width)
         if mask is not None:
             return torch.where(mask[..., None], done, image)
         return same_colours(done, image)

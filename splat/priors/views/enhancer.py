@@ -28,10 +28,10 @@ def classical(image: Tensor, reference: Tensor | None, mask: Tensor | None, seed
     """Inpainting from the border inwards (Telea 2004); without a mask, edge-preserving smoothing."""
     pixels = (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
     if mask is None:
-        found = cv2.bilateralFilter(pixels, 5, 20, 2)
+        repaired = cv2.bilateralFilter(pixels, 5, 20, 2)
     else:
-        found = cv2.inpaint(pixels, mask.numpy().astype(np.uint8), 3, cv2.INPAINT_TELEA)
-    return torch.from_numpy(found).float() / 255
+        repaired = cv2.inpaint(pixels, mask.numpy().astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    return torch.from_numpy(repaired).float() / 255
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def _blur(values: Tensor) -> Tensor:
 
 def inpainted(enhance: ViewEnhancer, image: Tensor, hidden: Tensor, seed: int) -> Tensor:
     """``image`` (H, W, 3) with the pixels ``hidden`` (H, W) invented; all others as they were."""
-    found = enhance(image, None, hidden, seed).clamp(0, 1)
-    return torch.where(hidden[..., None], found, image)
+    painted = enhance(image, None, hidden, seed).clamp(0, 1)
+    return torch.where(hidden[..., None], painted, image)
 
 
 def enhance_video(
@@ -101,11 +101,11 @@ def enhance_video(
 
 
 def _follow(change: Tensor, before: Tensor, now: Tensor) -> Tensor:
-    """``change`` (H, W, 3), made to the frame ``before``, at its place in the frame ``now``."""
+    """``change`` (H, W, 3), made to the frame ``before``, at its position in the frame ``now``."""
     grey = [cv2.cvtColor((f.clamp(0, 1).numpy() * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY) for f in (now, before)]
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey[0], grey[1], None)
     height, width = grey[0].shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    place = (x + flow[..., 0], y + flow[..., 1])
-    moved = cv2.remap(change.numpy().astype(np.float32), *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    source = (x + flow[..., 0], y + flow[..., 1])
+    moved = cv2.remap(change.numpy().astype(np.float32), *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return torch.from_numpy(moved)

@@ -1,9 +1,9 @@
-"""Iterative refinement: views between the photos are drawn, repaired by a `ViewEnhancer`, and trained on.
+"""Iterative refinement: views between the photos are rendered, repaired by a `ViewEnhancer`, and trained on.
 
 The loop of LM-Gaussian (Yu et al. 2024, §3.4) and SparseGS-W (Li et al. 2025), with a schedule of our own: every round
 repairs the views anew from the cloud as it is then, and reaches farther from the photos than the round before
-(progressive sampling); a view weighs the more the surer it is, and the more the farther it is from any photo, where
-nothing else tells what is there. Repaired views are kept, and go into the checkpoints, until the next round.
+(progressive sampling); a view weighs the more, the more reliable it is, and the farther it is from any photo, where
+there is no other supervision. Repaired views stay, and go into the checkpoints, until the next round.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from splat.training.step_context import StepContext
 from splat.training.training_view import TrainingView
 from splat.viewpoints.interpolation import virtual_cameras, warped
 
-_STEEP = 4.0  # a view this share (1/4) of the way to the farthest one has full weight
+_STEEP = 4.0  # a view a quarter of the way to the farthest one has full weight
 _LEAST_TRUST = 0.3  # pixels below it do not count
 
 
@@ -50,29 +50,29 @@ class Repairs:
 def hook(
     scene: Scene, config: TrainConfig, enhance: ViewEnhancer, dense: DensePoints | None, backend: str
 ) -> TrainingHook:
-    """Trains on repaired views in a share of the steps, after ``config.enhance.start`` of the run."""
+    """Trains on repaired views in a fraction of the steps, after ``config.enhance.start`` of the run."""
     settings = config.enhance
     photos = [view.camera for view in scene.train_views]
     cameras = virtual_cameras(photos, settings.between)
     distances = distance_to_photos(cameras, photos)
-    kept = Repairs()
+    repairs = Repairs()
 
     def extra_view(cloud: GaussianCloud, context: StepContext) -> TrainingView | None:
         due = rounds_due(context.fraction, settings.start, settings.rounds)
-        if due > kept.round:
+        if due > repairs.round:
             chosen = reached(distances, due, settings.rounds)
-            _repair_all(kept, chosen, cloud, due)
+            _repair_all(repairs, chosen, cloud, due)
         rng = generator(config.seed, "repaired", context.step)
-        if not kept.views or float(torch.rand((), generator=rng)) >= settings.share:
+        if not repairs.views or float(torch.rand((), generator=rng)) >= settings.share:
             return None
-        number = int(torch.randint(len(kept.views), (), generator=rng))
-        photo = Photo(kept.pictures[number], kept.masks[number])
-        weight = settings.weight * kept.weights[number]
-        return TrainingView(None, photo, cameras[kept.views[number]], config.background, weight=weight)
+        number = int(torch.randint(len(repairs.views), (), generator=rng))
+        photo = Photo(repairs.pictures[number], repairs.masks[number])
+        weight = settings.weight * repairs.weights[number]
+        return TrainingView(None, photo, cameras[repairs.views[number]], config.background, weight=weight)
 
-    def _repair_all(kept: Repairs, chosen: list[int], cloud: GaussianCloud, due: int) -> None:
-        kept.round, kept.views = due, chosen
-        kept.pictures, kept.masks, kept.weights = [], [], []
+    def _repair_all(repairs: Repairs, chosen: list[int], cloud: GaussianCloud, due: int) -> None:
+        repairs.round, repairs.views = due, chosen
+        repairs.pictures, repairs.masks, repairs.weights = [], [], []
         for number in chosen:
             camera = cameras[number]
             drawn = render(cloud, camera, backend, background=config.background).rgb.clamp(0, 1).cpu()
@@ -82,15 +82,17 @@ def hook(
                 truth = picture.float() / 255
             reference = scene.train_views[nearest_photo(camera, photos)].load().rgb.float() / 255
             done = repair(enhance, drawn, known, truth, reference, mix_seed(config.seed, "repair", number) & 0x7FFFFFFF)
-            kept.pictures.append((done.picture * 255 + 0.5).to(torch.uint8).contiguous())
-            kept.masks.append(done.trust >= _LEAST_TRUST)
-            kept.weights.append(view_weight(distances, number) * float(done.trust.mean()))
+            repairs.pictures.append((done.picture * 255 + 0.5).to(torch.uint8).contiguous())
+            repairs.masks.append(done.trust >= _LEAST_TRUST)
+            repairs.weights.append(view_weight(distances, number) * float(done.trust.mean()))
 
     def restore(packed: dict[str, Any]) -> None:
         for name, value in packed.items():
-            setattr(kept, name, value)
+            setattr(repairs, name, value)
 
-    return TrainingHook("iterative refinement", extra_view=extra_view, state=lambda: dict(vars(kept)), restore=restore)
+    return TrainingHook(
+        "iterative refinement", extra_view=extra_view, state=lambda: dict(vars(repairs)), restore=restore
+    )
 
 
 def rounds_due(fraction: float, start: float, rounds: int) -> int:

@@ -1,4 +1,4 @@
-"""Supervision from between the photos: what the dense points look like there (LM-Gaussian, Yu et al. 2024)."""
+"""Pseudo views: renders of the dense points from between the photos, as supervision (LM-Gaussian, Yu et al. 2024)."""
 
 import torch
 
@@ -13,13 +13,13 @@ from splat.training.training_view import TrainingView
 from splat.viewpoints.interpolation import virtual_cameras, warped
 
 PER_PAIR = 6
-_FEWEST = 0.05  # share of a picture that points must cover for it to be worth a step
+_FEWEST = 0.05  # fraction of a picture that points must cover for it to be used
 
 
 def hook(
-    scene: Scene, dense: DensePoints, share: float, seed: int, background: tuple[float, float, float]
+    scene: Scene, dense: DensePoints, fraction: float, seed: int, background: tuple[float, float, float]
 ) -> TrainingHook:
-    """Trains on pictures of ``dense`` in ``share`` of the steps; pixels without a point do not count."""
+    """Trains on pseudo views of ``dense`` in a ``fraction`` of the steps; pixels without a point do not count."""
     views = []
     for camera in virtual_cameras([view.camera for view in scene.train_views], PER_PAIR):
         picture, seen = warped(dense.xyz, dense.rgb, camera)
@@ -28,7 +28,7 @@ def hook(
 
     def extra_view(cloud: GaussianCloud, context: StepContext) -> TrainingView | None:
         rng = generator(seed, "virtual", context.step)
-        if not views or float(torch.rand((), generator=rng)) >= share:
+        if not views or float(torch.rand((), generator=rng)) >= fraction:
             return None
         return views[int(torch.randint(len(views), (), generator=rng))]
 

@@ -1,1 +1,1 @@
-"""Photos by strangers: masks of passers-by, and the appearance of photos outside the training set."""
+"""In-the-wild photo collections: masks of transient occluders, and the appearance of single photos."""

@@ -1,7 +1,7 @@
-"""The look of a photo (exposure, white balance, tone) fitted to a cloud after training, from all or a part of it.
+"""Appearance of a photo (exposure, white balance, tone) fitted to a trained cloud, from all or a part of the photo.
 
-The protocol of Martin-Brualla et al. ("NeRF in the Wild", CVPR 2021): fitted on one half of a held-out photo, judged on
-the other. It also gives a whole scene the look of any reference photo.
+The protocol of Martin-Brualla et al. ("NeRF in the Wild", CVPR 2021): fitted on one half of a held-out photo, evaluated
+on the other. It also gives a whole scene the appearance of one photo (`photo_appearance`).
 """
 
 import torch
@@ -53,17 +53,17 @@ def fit_transforms(
     camera: Camera,
     photo: Tensor,
     use: Tensor | None = None,
-    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    drawing: RenderOptions | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, tuple[float, float, float]]:
-    """What makes a trained cloud look like ``photo``: transforms, and the colour behind it.
+    """Transforms that give a trained cloud the appearance of ``photo``, and the colour behind it.
 
     Args:
         cloud: with the column of features that training with ``appearance.features`` leaves.
         camera: of the photo.
         photo: (H, W, 3) in [0, 1].
         use: (H, W) bool, pixels to fit on.
-        background: behind the cloud as it was trained.
+        drawing: background and anti-aliasing as the cloud was trained.
 
     Returns:
         (F + 1, 3, 4) transforms for `splat.training.hooks.appearance_features.apply_appearance`, and red, green and
@@ -78,12 +78,13 @@ def fit_transforms(
     values = torch.cat([colours, torch.ones_like(colours[:, :1])], 1)
     columns = (features[:, :, None] * values[:, None, :]).flatten(1)
     pixels = torch.ones(photo.shape[:2], dtype=torch.bool) if use is None else use
-    plain = render(cloud, camera, backend, background=background, features=columns)
+    drawing = drawing or RenderOptions()
+    plain = render(cloud, camera, backend, drawing, features=columns)
     behind = 1 - plain.alpha.cpu()[pixels].double()
     rows = torch.cat([plain.features.cpu()[pixels].double(), behind[:, None]], 1)
-    found = _robust(rows, photo[pixels].double(), plain.rgb.cpu()[pixels].double()).float()
-    red, green, blue = (found[-1] + torch.tensor(background)).clamp(0, 1).tolist()
-    return found[:-1].reshape(-1, 4, 3).permute(0, 2, 1), (red, green, blue)
+    solution = _robust(rows, photo[pixels].double(), plain.rgb.cpu()[pixels].double()).float()
+    red, green, blue = (solution[-1] + torch.tensor(drawing.background)).clamp(0, 1).tolist()
+    return solution[:-1].reshape(-1, 4, 3).permute(0, 2, 1), (red, green, blue)
 
 
 def _robust(rows: Tensor, target: Tensor, rendered: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Transient occluders: what one photo shows and the others do not, found by its residuals and left out of the loss.
+"""Transient masks: what one photo shows and the others do not is masked by its residuals (people, cars).
 
 As in RobustNeRF (Sabour et al., CVPR 2023): residuals that are large against the photo's own distribution, smoothed so
 that a mask covers areas and not single edges. Here each photo keeps a running mean of its residuals, so that one bad
@@ -20,10 +20,10 @@ from splat.training.step_context import StepContext
 from splat.training.training_view import TrainingView
 
 _NEWEST = 0.1  # weight of the newest residual in the running mean
-_INLIERS = 0.8  # share of a photo that shows no occluder, usually
+_INLIERS = 0.8  # fraction of a photo that shows no occluder, usually
 _ABOVE = 2.0  # a residual above so many times the largest of those is suspicious …
 _LEAST = 0.1  # … if it is also larger than this
-_AREA = 0.5  # share of suspicious pixels in the neighbourhood that makes an occluder
+_AREA = 0.5  # fraction of outliers in the neighbourhood that makes an occluder
 _REPAINT = 50  # visits of a photo between two inpaintings
 
 

@@ -34,13 +34,13 @@ class Mesh:
     """Triangles of all patches and where their texels lie.
 
     Attributes:
-        vertices: (V, 3) metres. place: (V, 2) texel column and row of each, within its patch.
+        vertices: (V, 3) metres. texel_xy: (V, 2) texel column and row of each, within its patch.
         faces: (F, 3) corner indices. patch: (F,) which patch. one_sided: (F,). caster: (F,) hides light.
         offset, columns, rows: (P,) first texel and texture size of each patch.
     """
 
     vertices: NDArray[np.float64]
-    place: NDArray[np.float32]
+    texel_xy: NDArray[np.float32]
     faces: NDArray[np.int32]
     patch: NDArray[np.int32]
     one_sided: NDArray[np.bool_]
@@ -55,8 +55,8 @@ class Texture:
     """Baked texels, T in all.
 
     Attributes:
-        light: (T, 4) diffuse light leaving the surface, linear RGB; share of the lamp that is seen.
-        normal: (T, 4) unit, outwards; share of the sky that is seen.
+        light: (T, 4) diffuse light leaving the surface, linear RGB; fraction of the lamp that is seen.
+        normal: (T, 4) unit, outwards; fraction of the sky that is seen.
     """
 
     light: NDArray[np.float32]
@@ -65,7 +65,7 @@ class Texture:
 
 def assemble(patches: list[Patch]) -> Mesh:
     """Join the grids of all patches; triangles without area (at poles) are dropped."""
-    vertices, place, faces, patch, texels = [], [], [], [], []
+    vertices, texel_xy, faces, patch, texels = [], [], [], [], []
     first = 0
     for index, p in enumerate(patches):
         rows, columns = p.grid.shape[:2]
@@ -77,7 +77,7 @@ def assemble(patches: list[Patch]) -> Mesh:
         a, b, c = (corner[triangle[:, k]] for k in range(3))
         triangle = triangle[np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-12]
         vertices.append(corner)
-        place.append(np.stack([u, v], -1).reshape(-1, 2))
+        texel_xy.append(np.stack([u, v], -1).reshape(-1, 2))
         faces.append(triangle + first)
         patch.append(np.full(len(triangle), index))
         texels.append(p.texels)
@@ -86,7 +86,7 @@ def assemble(patches: list[Patch]) -> Mesh:
     patch_of = np.concatenate(patch).astype(np.int32)
     size = rows.astype(np.int64) * columns
     return Mesh(
-        np.concatenate(vertices), np.concatenate(place).astype(np.float32), np.concatenate(faces).astype(np.int32),
+        np.concatenate(vertices), np.concatenate(texel_xy).astype(np.float32), np.concatenate(faces).astype(np.int32),
         patch_of,
         np.array([not p.two_sided for p in patches])[patch_of], np.array([p.casts_shadow for p in patches])[patch_of],
         (np.cumsum(size) - size).astype(np.int32), columns, rows,
@@ -150,7 +150,7 @@ def in_order(function: Callable[[Any], Any], items: Iterable[Any], workers: int)
 
 
 def gather_light(mesh: Mesh, points: NDArray, normal: NDArray, thin: NDArray, workers: int) -> NDArray[np.float32]:
-    """What falls on points: (L, 5) irradiance RGB over π, share of the lamp seen, share of the sky seen.
+    """What falls on points: (L, 5) irradiance RGB over π, fraction of the lamp seen, fraction of the sky seen.
 
     Thin surfaces are lit from both sides (a little of it passes through).
     """
@@ -172,15 +172,15 @@ def gather_light(mesh: Mesh, points: NDArray, normal: NDArray, thin: NDArray, wo
         seen = sky_shadow(mesh.vertices, casters, points, normal, direction)
         return np.stack([facing(direction.astype(np.float32)) * seen, seen], 1)
 
-    for share in in_order(from_lamp, lamp_positions(), workers):
-        total[:, :3] += share[:, :1] * (LAMP_COLOUR / LAMP_SAMPLES)
-        total[:, 3] += share[:, 1] / LAMP_SAMPLES
+    for part in in_order(from_lamp, lamp_positions(), workers):
+        total[:, :3] += part[:, :1] * (LAMP_COLOUR / LAMP_SAMPLES)
+        total[:, 3] += part[:, 1] / LAMP_SAMPLES
     directions = sky_directions()
     upwards = int((directions[:, 2] > 0).sum())
-    for direction, share in zip(directions, in_order(from_sky, directions, workers), strict=True):
-        total[:, :3] += share[:, :1] * (sky_radiance(direction) * (4 / SKY_SAMPLES))
+    for direction, part in zip(directions, in_order(from_sky, directions, workers), strict=True):
+        total[:, :3] += part[:, :1] * (sky_radiance(direction) * (4 / SKY_SAMPLES))
         if direction[2] > 0:
-            total[:, 4] += share[:, 1] / upwards
+            total[:, 4] += part[:, 1] / upwards
     return total
 
 

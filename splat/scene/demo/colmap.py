@@ -76,8 +76,8 @@ def write_model(
         use = new_index[sight.index] >= 0
         of = new_index[sight.index[use]]
         image = pycolmap.Image(name=name, keypoints=sight.keypoint[use], camera_id=1, image_id=number)
-        place = pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), -pose.rotation @ pose.centre)
-        model.add_image_with_trivial_frame(image, place)
+        cam_from_world = pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), -pose.rotation @ pose.centre)
+        model.add_image_with_trivial_frame(image, cam_from_world)
         for keypoint, point in enumerate(of):
             tracks[point].add_element(number, keypoint)
         colours[of] += sight.rgb[use]

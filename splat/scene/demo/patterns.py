@@ -53,10 +53,10 @@ def _value_noise(points: NDArray, seed: int) -> NDArray[np.float32]:
     return front + (back - front) * z
 
 
-def mix(a: NDArray, b: NDArray, share: NDArray) -> NDArray[np.float32]:
-    """Colours between ``a`` (share 0) and ``b`` (share 1), each (3,) or (..., 3); share (...)."""
-    share = np.asarray(share, np.float32)[..., None]
-    return a * (1 - share) + b * share
+def mix(a: NDArray, b: NDArray, fraction: NDArray) -> NDArray[np.float32]:
+    """Colours between ``a`` (at 0) and ``b`` (at 1), each (3,) or (..., 3); ``fraction`` (...)."""
+    fraction = np.asarray(fraction, np.float32)[..., None]
+    return a * (1 - fraction) + b * fraction
 
 
 def step(value: NDArray, edge: float, width: float) -> NDArray[np.float32]:
@@ -70,25 +70,20 @@ def band(value: NDArray, low: float, high: float, width: float) -> NDArray[np.fl
     return step(value, low, width) * (1 - step(value, high, width))
 
 
-def with_height(xy: NDArray, z: float = 0.0) -> NDArray:
-    """(..., 2) → (..., 3)."""
-    return np.concatenate([xy, np.full((*xy.shape[:-1], 1), z, xy.dtype)], -1)
-
-
 def chips(xy: NDArray, size: float, seed: int) -> tuple[NDArray, NDArray]:
     """Pebbles strewn over the plane, one per cell of ``size``.
 
     Returns how deep inside its pebble each point lies (negative outside), and a random number per pebble.
     """
     table = _lattice(seed).reshape(-1, 4)
-    place = xy.astype(np.float32) / np.float32(size)
-    cell = np.floor(place).astype(np.int32)
+    scaled = xy.astype(np.float32) / np.float32(size)
+    cell = np.floor(scaled).astype(np.int32)
     depth, which = np.full(xy.shape[:-1], -1.0, np.float32), np.zeros(xy.shape[:-1], np.float32)
     for dx in (-1, 0, 1):
         for dy in (-1, 0, 1):
             x, y = cell[..., 0] + dx, cell[..., 1] + dy
             random = table[((x * 92837 + y * 689287) & 0x7FFFFFFF) % len(table)]
-            ox, oy = place[..., 0] - x - random[..., 0], place[..., 1] - y - random[..., 1]
+            ox, oy = scaled[..., 0] - x - random[..., 0], scaled[..., 1] - y - random[..., 1]
             angle = random[..., 2] * 6.2832
             c, s = np.cos(angle), np.sin(angle)
             # A rounded lozenge of random direction and size.
@@ -133,9 +128,9 @@ def planks(points: NDArray, width: float = 0.21, seed: int = 11) -> NDArray:
 
 def turned_wood(points: NDArray, dark: str = "#3e2214", light: str = "#7d4a28", seed: int = 21) -> NDArray:
     """Walnut with grain along z."""
-    place = points * np.array([7, 7, 1.2], np.float32)
-    rings = 0.5 + 0.5 * np.sin(16 * noise(place, 0.8, 3, seed))
-    return mix(colour(dark), colour(light), 0.3 + 0.5 * rings + 0.3 * (noise(place, 9.0, 2, seed + 3) - 0.5))
+    scaled = points * np.array([7, 7, 1.2], np.float32)
+    rings = 0.5 + 0.5 * np.sin(16 * noise(scaled, 0.8, 3, seed))
+    return mix(colour(dark), colour(light), 0.3 + 0.5 * rings + 0.3 * (noise(scaled, 9.0, 2, seed + 3) - 0.5))
 
 
 def marble(points: NDArray, seed: int = 31) -> NDArray:

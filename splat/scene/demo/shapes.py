@@ -17,7 +17,7 @@ class Gloss:
     Attributes:
         f0: RGB reflectance seen straight on; 0 switches reflections off.
         sharpness: of the lobe around the mirrored direction, exp(sharpness · (cos − 1)).
-        metal: share of the diffuse light that is missing (1 for a bare metal).
+        metal: fraction of the diffuse light that is missing (1 for a bare metal).
     """
 
     f0: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -56,10 +56,10 @@ class Patch:
 def resample(grid: NDArray, rows: int, columns: int) -> NDArray:
     """Bilinear interpolation of (V, U, C) on a regular grid (rows, columns, C) with the same corners."""
     for axis, size in ((0, rows), (1, columns)):
-        place = np.linspace(0, grid.shape[axis] - 1, size)
-        low = np.minimum(place.astype(np.int64), max(grid.shape[axis] - 2, 0))
+        position = np.linspace(0, grid.shape[axis] - 1, size)
+        low = np.minimum(position.astype(np.int64), max(grid.shape[axis] - 2, 0))
         high = np.minimum(low + 1, grid.shape[axis] - 1)
-        weight = (place - low).astype(grid.dtype).reshape([-1 if a == axis else 1 for a in range(3)])
+        weight = (position - low).astype(grid.dtype).reshape([-1 if a == axis else 1 for a in range(3)])
         grid = grid.take(low, axis) * (1 - weight) + grid.take(high, axis) * weight
     return grid
 
@@ -157,7 +157,7 @@ def leaf(stem: NDArray, width: NDArray, across: NDArray, fold: float = 0.25) -> 
     return np.stack([stem - edge * side + fold * edge * up, stem, stem + edge * side + fold * edge * up])
 
 
-def place(grid: NDArray, at: tuple[float, float, float], turn: float = 0.0, tilt: float = 0.0) -> NDArray:
+def placed(grid: NDArray, at: tuple[float, float, float], turn: float = 0.0, tilt: float = 0.0) -> NDArray:
     """Tilt about x, then turn about z (degrees), then move."""
     a, b = np.radians(tilt), np.radians(turn)
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])

@@ -14,7 +14,7 @@ from splat.scene.demo.shapes import (
     disc,
     lathe,
     leaf,
-    place,
+    placed,
     rod,
     sphere,
     tube,
@@ -173,9 +173,9 @@ def frond(root: NDArray, direction: float, length: float, rng: np.random.Generat
     return patches
 
 
-def mix_code(a: str, b: str, share: float) -> NDArray:
+def mix_code(a: str, b: str, fraction: float) -> NDArray:
     """A linear colour between two written ones."""
-    return patterns.mix(colour(a), colour(b), np.float32(share))
+    return patterns.mix(colour(a), colour(b), np.float32(fraction))
 
 
 def leaf_paint(green: NDArray) -> Paint:
@@ -192,7 +192,7 @@ def knot(at: tuple[float, float]) -> list[Patch]:
     """A golden trefoil knot on a slate foot."""
     t = np.linspace(0, 2 * np.pi, 241)[:-1]
     axis = np.stack([np.sin(t) + 2 * np.sin(2 * t), np.cos(t) - 2 * np.cos(2 * t), -np.sin(3 * t)], 1) * 0.105
-    upright = place(closed_tube(axis, 0.050, 20), (at[0], at[1], TABLE_HEIGHT + 0.405), turn=35.0, tilt=78.0)
+    upright = placed(closed_tube(axis, 0.050, 20), (at[0], at[1], TABLE_HEIGHT + 0.405), turn=35.0, tilt=78.0)
     foot = np.array([[0.17, 0.0], [0.17, 0.035], [0.16, 0.045], [0.001, 0.045]])
 
     def brushed(points: NDArray, u: NDArray, v: NDArray) -> NDArray:
@@ -274,14 +274,14 @@ def books(at: tuple[float, float]) -> list[Patch]:
     )
     for k, (size, turn, base, thread) in enumerate(stack):
         for side, grid in enumerate(box(size)):
-            grid = place(grid, (at[0], at[1], height + size[2] / 2), turn)
+            grid = placed(grid, (at[0], at[1], height + size[2] / 2), turn)
             patches.append(
                 Patch(grid, book_texels(side), book_paint(side, base, thread, 120 + k), VARNISH, light_step=3)
             )
         height += size[2]
     # The chart stands on the table, leans on the stack and looks outwards.
     card = np.array([[[0.0, -0.14, 0.0], [0.0, 0.14, 0.0]], [[-0.11, -0.14, 0.195], [-0.11, 0.14, 0.195]]])
-    card = place(card, (at[0] + 0.335, at[1] - 0.06, TABLE_HEIGHT), -16.0)
+    card = placed(card, (at[0] + 0.335, at[1] - 0.06, TABLE_HEIGHT), -16.0)
     patches.append(Patch(card, (72, 104), lambda p, u, v: chart(u, v), two_sided=True, importance=3))
     return patches
 
@@ -346,7 +346,7 @@ def chair(at: tuple[float, float], turn: float) -> list[Patch]:
         parts.append(rod(foot, top, 0.0045))
     return [
         Patch(
-            place(part, (*at, TABLE_HEIGHT), turn),
+            placed(part, (*at, TABLE_HEIGHT), turn),
             (12 if part is not parts[0] else 40, 60),
             walnut,
             VARNISH,

@@ -23,7 +23,7 @@ BAND = 24  # pixel rows drawn at once
 NEAR = 0.05  # metres
 EXPOSURE = 0.92
 TARGET = np.array([0.0, 0.0, 0.62])
-# Rings of cameras: share of the views, distance from the axis, height, height looked at; metres.
+# Rings of cameras: fraction of the views, distance from the axis, height, height looked at; metres.
 RINGS = ((0.38, 3.05, 0.82, 0.50), (0.34, 2.65, 1.40, 0.48), (0.28, 2.20, 1.95, 0.45))
 
 
@@ -46,7 +46,7 @@ class Pose:
 
 
 def poses(count: int, width: int, seed: int) -> list[Pose]:
-    """``count`` cameras in rings, hand-held: slightly off in place, aim and roll. Pictures are 4:3."""
+    """``count`` cameras in rings, hand-held: slightly off in position, aim and roll. Pictures are 4:3."""
     rng = np.random.default_rng(seed + 1)
     shares = np.cumsum([0.0] + [ring[0] for ring in RINGS])
     bounds = np.round(shares / shares[-1] * count).astype(int)
@@ -125,7 +125,7 @@ def band_light(
 def place_on_texture(
     mesh: Mesh, points: NDArray, face: NDArray, x: NDArray, y: NDArray, nearness: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Texel column and row of samples (M,): texel place over depth is linear on the screen."""
+    """Texel column and row of samples (M,): texel coordinates over depth are linear on the screen."""
     used = np.flatnonzero(np.bincount(face, minlength=len(mesh.faces)))
     corner = mesh.faces[used]
     px, py, n = (points[:, k][corner] for k in range(3))
@@ -133,7 +133,7 @@ def place_on_texture(
     area = x1 * y2 - x2 * y1
     planes = [px[:, 0] - 0.5, py[:, 0] - 0.5]
     for k in range(2):
-        value = mesh.place[:, k][corner] * n
+        value = mesh.texel_xy[:, k][corner] * n
         a, b = value[:, 1] - value[:, 0], value[:, 2] - value[:, 0]
         planes += [value[:, 0], (a * y2 - b * y1) / area, (b * x1 - a * x2) / area]
     where = np.zeros(len(mesh.faces), np.int32)
@@ -196,7 +196,7 @@ def reflections(
 ) -> NDArray[np.float32]:
     """Mirrored lamp and room (M, 3): a lobe around the mirrored direction, Schlick's Fresnel factor.
 
-    ``normal`` (M, 4) has the share of the sky that is seen as its fourth column.
+    ``normal`` (M, 4) has the fraction of the sky that is seen as its fourth column.
     """
     f0 = np.array([p.gloss.f0 for p in patches], np.float32)[patch]
     sharpness = np.array([p.gloss.sharpness for p in patches], np.float32)[patch]
@@ -225,8 +225,8 @@ def surroundings(direction: NDArray, sharpness: NDArray) -> NDArray[np.float32]:
     width = 0.06 + 1.6 / np.sqrt(sharpness)
     out = np.broadcast_to(MIRRORED[0], direction.shape)
     for edge, colour in zip(MIRRORED_EDGES, MIRRORED[1:], strict=True):
-        share = np.clip((direction[:, 2] - edge) / width + 0.5, 0, 1)
-        out = out + (share * share * (3 - 2 * share))[:, None] * (colour - out)
+        blend = np.clip((direction[:, 2] - edge) / width + 0.5, 0, 1)
+        out = out + (blend * blend * (3 - 2 * blend))[:, None] * (colour - out)
     for window, tightness, strength in WINDOWS:
         towards = np.asarray(window, np.float32) / np.float32(np.linalg.norm(window))
         blur = 1 / (1 / tightness + 1 / sharpness)

@@ -45,12 +45,12 @@ def find_image_folder(root: Path, names: Sequence[str]) -> Path:
 def shrunk_folder(folder: Path, names: Sequence[str], downscale: float) -> tuple[ImageFolder, str | None]:
     """The most shrunk copy ``<folder>_N``, N ≤ ``downscale``, that holds all images, and a note if one was skipped."""
     note = None
-    found: list[ImageFolder] = []
+    copies: list[ImageFolder] = []
     for path in folder.parent.iterdir():
         match = re.fullmatch(re.escape(folder.name) + r"_(\d+)", path.name)
         if match and path.is_dir() and 1 < int(match[1]) <= downscale:
-            found.append(ImageFolder(path, int(match[1])))
-    for candidate in sorted(found, key=lambda each: -each.factor):
+            copies.append(ImageFolder(path, int(match[1])))
+    for candidate in sorted(copies, key=lambda each: -each.factor):
         missing = [name for name in names if resolve(candidate.path, name) is None]
         if not missing:
             return candidate, note

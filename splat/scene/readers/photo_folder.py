@@ -1,4 +1,4 @@
-"""A bare folder of photos: structure from motion finds cameras and points once, and the result is kept beside them."""
+"""A bare folder of photos: structure from motion (SfM) runs once, and its result is cached beside them."""
 
 import dataclasses
 import hashlib
@@ -45,7 +45,7 @@ def read_photos(
     ordered: bool = False,
     extra_notes: Sequence[str] = (),
 ) -> RawScene:
-    """Cameras and points of the photos in ``folder``: kept ones, or by structure from motion. Raises InputError."""
+    """Cameras and points of the photos in ``folder``, from the cache or by SfM. Raises InputError."""
     names = photo_names(folder)
     if len(names) < _FEWEST:
         held = "one photo" if len(names) == 1 else f"{len(names)} photos"
@@ -55,14 +55,14 @@ def read_photos(
         )
     masks = find_masks(folder, names)
     fingerprint = _fingerprint(folder, names, masks)
-    places = result_cache.places(folder, "sfm", fingerprint)
-    place = result_cache.find(places, fingerprint)
-    if place is None:
-        place = result_cache.writable(places)
+    candidates = result_cache.candidate_folders(folder, "sfm", fingerprint)
+    cached = result_cache.find_result(candidates, fingerprint)
+    if cached is None:
+        cached = result_cache.first_writable(candidates)
         with reporter(progress) as report:
-            _reconstruct(folder, names, masks, fingerprint, place, ordered, report)
-    record = result_cache.read_record(place)
-    raw = read_colmap(root, place, downscale, images=folder)
+            _reconstruct(folder, names, masks, fingerprint, cached, ordered, report)
+    record = result_cache.read_record(cached)
+    raw = read_colmap(root, cached, downscale, images=folder)
     views = [turn_upright(view, record["orientations"][view.name]) for view in raw.views]
     notes = (*extra_notes, *record["notes"], *(note for note in raw.notes if "no pose" not in note))
     return dataclasses.replace(raw, kind=kind, views=views, notes=notes)
@@ -88,13 +88,13 @@ def _reconstruct(
     names: Sequence[str],
     masks: dict[str, Path],
     fingerprint: str,
-    place: Path,
+    cached: Path,
     ordered: bool,
     report: Report,
 ) -> None:
     from splat.scene.sfm.reconstruct import reconstruct
 
-    with result_cache.filling(place) as result, tempfile.TemporaryDirectory(prefix="splat-sfm-") as scratch:
+    with result_cache.atomic_folder(cached) as result, tempfile.TemporaryDirectory(prefix="splat-sfm-") as scratch:
         work = Path(scratch)
         photos = prepare(folder, names, masks, work)
         model, finding = reconstruct(work, photos, ordered, report)

@@ -20,7 +20,6 @@ from splat.scene.readers.sparse_ply import read_sparse_points
 from splat.scene.undistort import MODELS, Lens, unknown_model
 
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
-_SPLITS = {"train": False, "test": True}
 
 
 def find_transforms(root: Path) -> Path | None:
@@ -35,18 +34,7 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     """Read the scene described by ``path`` (and its sibling transforms_test.json). Raises InputError."""
     root = path.parent
     meta = _read_json(path)
-    frames = [(frame, meta, None, path) for frame in _frames(meta, path)]
-    if path.name == "transforms_train.json":
-        frames = [(frame, meta, False, path) for frame, *_ in frames]
-        other = next(
-            (root / f"transforms_{s}.json" for s in ("test", "val") if (root / f"transforms_{s}.json").is_file()), None
-        )
-        if other is not None:
-            held_out = _read_json(other)
-            frames += [(frame, held_out, True, other) for frame in _frames(held_out, other)]
-    elif meta.get("test_filenames"):
-        tests = {_plain(name) for name in meta["test_filenames"]}
-        frames = [(frame, meta, _plain(frame["file_path"]) in tests, path) for frame, *_ in frames]
+    frames = _all_frames(path, meta)
     kind = _kind(meta, frames[0][0])
     files = [_plain(frame["file_path"]) for frame, *_ in frames]
     top = _common_folder(files)
@@ -61,8 +49,8 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
         group = groups.setdefault(lens, len(groups))
         image = resolve(shrunk.path, name) if shrunk.factor > 1 else None
         mask = root / frame["mask_path"] if frame.get("mask_path") else masks.get(name)
-        pose = _world_to_camera(frame, origin)
-        views.append(RawView(name, image or full, lens, group, pose, held_out=held_out, mask=mask))
+        world_to_camera = _world_to_camera(frame, origin)
+        views.append(RawView(name, image or full, lens, group, world_to_camera, held_out=held_out, mask=mask))
     points = read_sparse_points(root, meta, path)
     return RawScene(
         root,
@@ -75,6 +63,22 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
         shrunk=shrunk.factor,
         origin=str(path),
     )
+
+
+def _all_frames(path: Path, meta: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any], bool | None, Path]]:
+    """Each frame with its file's contents, whether it is held out (None: not said), and its file."""
+    if path.name == "transforms_train.json":
+        frames = [(frame, meta, False, path) for frame in _frames(meta, path)]
+        others = (path.parent / f"transforms_{split}.json" for split in ("test", "val"))
+        other = next((each for each in others if each.is_file()), None)
+        if other is not None:
+            held_out = _read_json(other)
+            frames += [(frame, held_out, True, other) for frame in _frames(held_out, other)]
+        return frames
+    if meta.get("test_filenames"):
+        tests = {_plain(name) for name in meta["test_filenames"]}
+        return [(frame, meta, _plain(frame["file_path"]) in tests, path) for frame in _frames(meta, path)]
+    return [(frame, meta, None, path) for frame in _frames(meta, path)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -191,15 +195,15 @@ def _world_to_camera(frame: dict[str, Any], path: Path) -> np.ndarray:
             f"the transform_matrix of {frame['file_path']} in {path} is not a 4×4 matrix of numbers; "
             "export the file again"
         )
-    pose = np.eye(4)
-    pose[:3] = given[:3]
-    pose = pose @ _OPENGL_TO_OPENCV
-    if not np.isfinite(pose).all():
-        return pose  # build() names the image
-    u, scale, v = np.linalg.svd(pose[:3, :3])
+    camera_to_world = np.eye(4)
+    camera_to_world[:3] = given[:3]
+    camera_to_world = camera_to_world @ _OPENGL_TO_OPENCV
+    if not np.isfinite(camera_to_world).all():
+        return camera_to_world  # build() names the image
+    u, scale, v = np.linalg.svd(camera_to_world[:3, :3])
     if np.abs(scale - 1).max() < 1e-2:
-        pose[:3, :3] = u @ v
+        camera_to_world[:3, :3] = u @ v
     result = np.eye(4)
-    result[:3, :3] = pose[:3, :3].T
-    result[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
+    result[:3, :3] = camera_to_world[:3, :3].T
+    result[:3, 3] = -camera_to_world[:3, :3].T @ camera_to_world[:3, 3]
     return result

@@ -27,21 +27,21 @@ _HEAD = 1 << 20  # bytes of the file that enter the fingerprint
 
 def find_video(folder: Path) -> Path | None:
     """The only video in ``folder``, or None. Raises InputError when there are several."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
-    if len(found) > 1:
+    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    if len(videos) > 1:
         raise InputError(
-            f"{folder} holds {len(found)} videos ({found[0].name}, {found[1].name}…); give one of them by its path"
+            f"{folder} holds {len(videos)} videos ({videos[0].name}, {videos[1].name}…); give one of them by its path"
         )
-    return found[0] if found else None
+    return videos[0] if videos else None
 
 
 def read_video(path: Path, downscale: float, progress: Report | bool) -> RawScene:
     """Take frames from ``path`` (kept beside it in .splat/), then treat them as photos. Raises InputError."""
     fingerprint = _fingerprint(path)
-    places = result_cache.places(path.parent, f"{path.name}.frames", fingerprint)
-    folder = result_cache.find(places, fingerprint)
+    candidates = result_cache.candidate_folders(path.parent, f"{path.name}.frames", fingerprint)
+    folder = result_cache.find_result(candidates, fingerprint)
     if folder is None:
-        folder = result_cache.writable(places)
+        folder = result_cache.first_writable(candidates)
         with reporter(progress) as report:
             _extract(path, folder, fingerprint, report)
     record = result_cache.read_record(folder)
@@ -60,7 +60,7 @@ def _fingerprint(path: Path) -> str:
 def _extract(path: Path, folder: Path, fingerprint: str, report: Report) -> None:
     """Write the sharpest frame of each interval as JPEG."""
     frames, rate = count_frames(path)
-    with result_cache.filling(folder) as work:
+    with result_cache.atomic_folder(folder) as work:
         taken = 0
         for index, frame in sharpest_frames(path, frames, frames_wanted(frames, rate), report):
             name = str(work / f"frame_{index:06d}.jpg")

@@ -25,10 +25,10 @@ def turn_upright(view: RawView, orientation: int) -> RawView:
 def _quarter_turn(view: RawView) -> RawView:
     """Clockwise: pixel (x, y) of a W×H image moves to (H − y, x); camera axes turn the same way."""
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    pose = view.world_to_camera.copy()
-    pose[:3] = turn @ pose[:3]
+    world_to_camera = view.world_to_camera.copy()
+    world_to_camera[:3] = turn @ world_to_camera[:3]
     xy = np.stack([view.lens.height - view.xy[:, 1], view.xy[:, 0]], axis=1)
-    return dataclasses.replace(view, lens=_turn_lens(view.lens), world_to_camera=pose, xy=xy)
+    return dataclasses.replace(view, lens=_turn_lens(view.lens), world_to_camera=world_to_camera, xy=xy)
 
 
 def _turn_lens(lens: Lens) -> Lens:

@@ -1,4 +1,4 @@
-"""Which photos to match when there are too many for all pairs: neighbours in name order, and photos that look alike.
+"""Image pairs to match when there are too many for all: neighbours in name order, and similar images (retrieval).
 
 Similarity is that of VLAD vectors (Jégou et al., "Aggregating local descriptors into a compact image representation",
 CVPR 2010) over visual words learnt from the photos at hand, so that no vocabulary has to be downloaded.
@@ -35,16 +35,17 @@ def choose_pairs(
 def vlad(descriptors: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
     """(N, words·128) float32 unit vectors, one per image: summed residuals to the nearest visual words."""
     rng = np.random.default_rng(seed)
-    votes = [_root(own) for own in descriptors]
+    votes = [_root_sift(each) for each in descriptors]
     everything = np.concatenate(votes)
     if len(everything) < _WORDS:
         return np.zeros((len(votes), 1), np.float32)
     words, _ = kmeans2(_sample(everything, _SAMPLE, rng), _WORDS, iter=10, minit="points", seed=seed)
     result = np.zeros((len(votes), _WORDS, words.shape[1]), np.float32)
-    for vector, own in zip(result, votes, strict=True):
-        nearest = np.argmax(own @ words.T - 0.5 * (words**2).sum(1), axis=1) if len(own) else np.zeros(0, int)
-        np.add.at(vector, nearest, own - words[nearest])
-        vector /= np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-12)  # one busy word must not rule
+    for vector, rows in zip(result, votes, strict=True):
+        nearest = np.argmax(rows @ words.T - 0.5 * (words**2).sum(1), axis=1) if len(rows) else np.zeros(0, int)
+        np.add.at(vector, nearest, rows - words[nearest])
+        # One frequent word must not dominate.
+        vector /= np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-12)
     flat = result.reshape(len(votes), -1)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
 
@@ -58,7 +59,7 @@ def _sample(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarra
     return rows if len(rows) <= count else rows[rng.choice(len(rows), count, replace=False)]
 
 
-def _root(descriptors: np.ndarray) -> np.ndarray:
+def _root_sift(descriptors: np.ndarray) -> np.ndarray:
     """RootSIFT (Arandjelović & Zisserman, CVPR 2012): Hellinger distance between histograms."""
     values = descriptors.astype(np.float32)
     return np.sqrt(values / np.maximum(values.sum(1, keepdims=True), 1e-12))

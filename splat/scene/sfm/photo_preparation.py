@@ -1,4 +1,4 @@
-"""Preparing photos for structure from motion: plain names, formats pycolmap reads, and which ones share a camera."""
+"""Photos prepared for SfM: plain names, formats that pycolmap reads, and which photos share intrinsics."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Is a model right? Whether every photo was placed at a small error does not tell; these questions do more."""
+"""Plausibility of an SfM model: a model can register every photo at a small reprojection error and still be wrong."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _PRIOR = 0.3  # relative deviation from the focal length EXIF tells
 _STRONG = 60  # verified matches that leave no doubt that two photos show the same thing
 _SHARED = 0.15  # of those, so many should be points of the model
 _SUPPORTED = 0.8  # of the strong pairs
-_FEW_SHARE = 2  # a camera used by fewer photos is not judged
+_FEWEST_PHOTOS = 2  # a camera used by fewer photos is not judged
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Finding:
         registered: photos with a pose.
         points, observations: sparse points, and how often they are seen.
         error: mean reprojection error, pixels.
-        supported: share of strongly matching pairs of placed photos that see common points of the model.
+        supported: fraction of strongly matching pairs of placed photos that see common points of the model.
         angles: field of view along the longer side per camera, degrees.
         doubts: reasons to mistrust the model, in words.
     """
@@ -55,7 +55,7 @@ def examine(model: pycolmap.Reconstruction, database: Path, photos: int) -> Find
         longer = max(camera.width, camera.height)
         angle = 2 * math.degrees(math.atan(0.5 * longer / camera.mean_focal_length()))
         angles.append(angle)
-        if users < _FEW_SHARE:
+        if users < _FEWEST_PHOTOS:
             continue
         if not _NARROW < angle < _WIDE:
             doubts.append(f"a field of view of {angle:.0f}° is implausible")
@@ -79,7 +79,7 @@ def examine(model: pycolmap.Reconstruction, database: Path, photos: int) -> Find
 
 
 def _focal_doubts(model: pycolmap.Reconstruction, database: Path) -> list[str]:
-    """Deviations from the focal lengths EXIF told."""
+    """Cameras whose focal length deviates from that in EXIF, in words."""
     doubts = []
     with pycolmap.Database.open(database) as opened:
         priors = {camera.camera_id: camera for camera in opened.read_all_cameras() if camera.has_prior_focal_length}
@@ -97,7 +97,7 @@ def _focal_doubts(model: pycolmap.Reconstruction, database: Path) -> list[str]:
 
 
 def _supported(images: list[pycolmap.Image], database: Path) -> float:
-    """Share of pairs with many verified matches that see common points; 1 when there are no such pairs.
+    """Fraction of pairs with many verified matches that see common points; 1 when there are no such pairs.
 
     A ring of photos that does not close, or a part folded onto another, leaves matching photos without common points.
     """

@@ -1,4 +1,4 @@
-"""Structure from motion with pycolmap on the CPU: features, matching, mapping, and a second look at the result.
+"""Structure from motion with pycolmap on the CPU: features, matching, incremental mapping, and a plausibility check.
 
 A model can register every photo at about 1 px and still be wrong, mostly by a wrong focal length when no EXIF tells it.
 Each result is therefore checked (`plausibility`), and mapping is tried again from other focal lengths when it looks
@@ -102,7 +102,7 @@ def _match(work: Path, database: Path, photos: Sequence[SfmPhoto], ordered: bool
 def _map_until_plausible(
     work: Path, database: Path, photos: Sequence[SfmPhoto], report: Report
 ) -> tuple[pycolmap.Reconstruction, Finding] | None:
-    """Map as COLMAP does; while the result looks wrong, again with less demanded and other focal lengths."""
+    """Map with COLMAP's settings; while implausible, again with lower thresholds and other focal lengths."""
     attempts: list[tuple[Callable[[Path], bool] | None, bool]] = [(None, False), (None, True)]
     if not all(photo.focal_known for photo in photos):
         attempts += [(_calibrate_by_pairs, True), (_assume_wide, True)]
@@ -142,9 +142,9 @@ def _map(
         placed += 1
         report(stage, placed / count)
 
-    found = pycolmap.incremental_mapping(database, work / "images", work, options, next_image_callback=one_more)
+    models = pycolmap.incremental_mapping(database, work / "images", work, options, next_image_callback=one_more)
     report(stage, 1.0)
-    return list(found.values())
+    return list(models.values())
 
 
 def _calibrate_by_pairs(database: Path) -> bool:

@@ -1,6 +1,6 @@
-"""Results that took long and are kept: beside the input, or in the user's cache folder where that cannot be written.
+"""On-disk cache of expensive results, such as SfM models: beside the input, or in the user's cache folder.
 
-A kept result is a folder with a JSON record that carries the fingerprint of what it was made from; it appears whole.
+A result is a folder with a JSON record that carries the fingerprint of what it was made from; it appears whole or not.
 """
 
 import json
@@ -18,56 +18,57 @@ HIDDEN = ".splat"
 RECORD = "record.json"
 
 
-def places(folder: Path, name: str, fingerprint: str) -> tuple[Path, Path]:
-    """Where the result ``name`` for the input in ``folder`` may be kept, best first."""
+def candidate_folders(folder: Path, name: str, fingerprint: str) -> tuple[Path, Path]:
+    """Folders that may hold the result ``name`` for the input in ``folder``, preferred one first."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return folder / HIDDEN / name, cache / "splat" / f"{name}-{fingerprint}"
 
 
-def find(candidates: tuple[Path, ...], fingerprint: str) -> Path | None:
+def find_result(candidates: tuple[Path, ...], fingerprint: str) -> Path | None:
     """The first of ``candidates`` that holds a result with this fingerprint."""
-    for place in candidates:
+    for folder in candidates:
         try:
-            record = read_record(place)
+            record = read_record(folder)
         except (OSError, ValueError):
             continue
         if isinstance(record, dict) and record.get("fingerprint") == fingerprint:
-            return place
+            return folder
     return None
 
 
-def read_record(place: Path) -> dict[str, Any]:
-    return json.loads((place / RECORD).read_text())
+def read_record(folder: Path) -> dict[str, Any]:
+    """The JSON record of the result in ``folder``."""
+    return json.loads((folder / RECORD).read_text())
 
 
-def writable(candidates: tuple[Path, ...]) -> Path:
+def first_writable(candidates: tuple[Path, ...]) -> Path:
     """The first of ``candidates`` that can be made. Raises InputError if none can."""
-    for place in candidates:
+    for folder in candidates:
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=place.parent):
-                return place
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder.parent):
+                return folder
         except OSError:
             continue
     raise InputError(
-        f"neither {candidates[0].parent} nor {candidates[-1].parent} can be written, where results are kept; free some "
-        "space, or set XDG_CACHE_HOME to a folder you may write"
+        f"neither {candidates[0].parent} nor {candidates[-1].parent} can be written, where results are cached; free "
+        "some space, or set XDG_CACHE_HOME to a folder you may write"
     )
 
 
 @contextmanager
-def filling(place: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes ``place`` on success and vanishes on any error. InputError on a full disk."""
-    work = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes ``folder`` on success and vanishes on any error. InputError on a full disk."""
+    work = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     try:
         yield work
-        if place.exists():
-            shutil.rmtree(place)
+        if folder.exists():
+            shutil.rmtree(folder)
         os.chmod(work, 0o755)
-        os.replace(work, place)
+        os.replace(work, folder)
     except OSError as error:
         raise InputError(
-            f"cannot write {place}: {error.strerror or error}; free some space, or set XDG_CACHE_HOME to another folder"
+            f"cannot write {folder}: {error.strerror or error}; free some space, or set XDG_CACHE_HOME elsewhere"
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)

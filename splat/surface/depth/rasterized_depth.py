@@ -7,7 +7,6 @@ from splat.cloud import GaussianCloud
 from splat.rendering import Rendering, RenderOptions, render
 from splat.rendering.reference import normals
 
-KINDS = ("median", "expected", "plane")
 GRAZING = 0.05  # cosine between ray and blended plane below which a plane gives no depth
 
 
@@ -25,7 +24,8 @@ def rendered_depth(
         return rendering.median_depth
     plain = RenderOptions(antialiased=options.antialiased, near=options.near)
     distance = render(cloud, camera, backend, plain, features=plane_distances(cloud, camera)[:, None]).features[..., 0]
-    facing = -(rendering.normal * camera.directions(camera.pixel_centres(torch.float32)).to(rendering.normal)).sum(-1)
+    rays = camera.directions(camera.pixel_centres(torch.float32)).to(rendering.normal)
+    facing = -(rendering.normal * rays).sum(-1)
     alpha = rendering.alpha.clamp_min(1e-6)
     good = facing > GRAZING * alpha
     return torch.where(good, distance / torch.where(good, facing, 1), 0)

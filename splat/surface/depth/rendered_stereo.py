@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from splat.camera import Camera
 from splat.depth.stereo_matcher import Matcher, both_ways
-from splat.surface.depth.stereo_rig import Partner, texture
+from splat.surface.depth.stereo_rig import StereoCamera, texture
 
 RETURN = 1.0  # pixels: left–right consistency
 AGREE = 1.0  # pixels of disparity within which two pairs mean the same surface
@@ -20,36 +20,36 @@ WIDEST = 0.4  # of the picture's side: the largest disparity looked for
 def stereo_depth(
     camera: Camera,
     rgb: NDArray[np.uint8],
-    partners: Sequence[tuple[Partner, NDArray[np.uint8]]],
+    pairs: Sequence[tuple[StereoCamera, NDArray[np.uint8]]],
     span: tuple[float, float],
     matcher: Matcher,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Depth of one view, and how sure it is.
+    """Depth of one view, and its weight.
 
     Args:
         camera: of the view; ``rgb`` (H, W, 3) is its picture.
-        partners: the other cameras and their pictures.
+        pairs: the second camera of each pair and its picture.
         span: nearest and farthest depth to expect, world units.
 
     Returns:
         (H, W) float32 z-depth, 0 where no pair found any; and its (H, W) weight, texture times baseline, 0 there.
     """
     inverse, weights = [], []
-    for partner, picture in partners:
-        left, right = partner.turn(rgb), partner.turn(picture)
-        scale = partner.focal(camera) * partner.baseline
+    for second, picture in pairs:
+        left, right = second.rectified(rgb), second.rectified(picture)
+        scale = second.focal(camera) * second.baseline
         high = min(scale / (RANGE[0] * span[0]), WIDEST * left.shape[1])
         low = scale / (RANGE[1] * span[1])
         if high <= low:
             continue
-        found = partner.turn_back(both_ways(matcher, left, right, low, high, RETURN))
-        known = np.isfinite(found)
-        inverse.append(np.where(known, found / scale, 0).astype(np.float32))
-        weights.append(np.where(known, partner.turn_back(texture(left)) * partner.baseline, 0).astype(np.float32))
+        disparity = second.unrectified(both_ways(matcher, left, right, low, high, RETURN))
+        known = np.isfinite(disparity)
+        inverse.append(np.where(known, disparity / scale, 0).astype(np.float32))
+        weights.append(np.where(known, second.unrectified(texture(left)) * second.baseline, 0).astype(np.float32))
     if not inverse:
         empty = np.zeros(rgb.shape[:2], np.float32)
         return empty, empty
-    tolerance = AGREE / max(partner.focal(camera) * partner.baseline for partner, _ in partners)
+    tolerance = AGREE / max(second.focal(camera) * second.baseline for second, _ in pairs)
     value, weight = consensus(np.stack(inverse), np.stack(weights), tolerance)
     return np.where(value > 0, 1 / np.maximum(value, 1e-12), 0).astype(np.float32), weight
 

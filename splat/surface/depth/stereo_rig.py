@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from splat.camera import Camera
-from splat.scene.camera_layout import camera_centres, meeting_point, stack_poses
+from splat.scene.camera_layout import camera_centres, meeting_point, world_to_camera_matrices
 
 SIDES = ("right", "down", "left", "up")
 
 
 @dataclass(frozen=True)
-class Partner:
+class StereoCamera:
     """The second camera of a pair: ``side`` of the first, ``baseline`` world units away."""
 
     side: str
@@ -28,32 +28,32 @@ class Partner:
     def camera(self, first: Camera) -> Camera:
         """``first`` moved in its image plane."""
         axis, sign = (0 if self.side in ("right", "left") else 1), (1 if self.side in ("right", "down") else -1)
-        pose = first.world_to_camera.clone()
-        pose[axis, 3] -= sign * self.baseline
-        return first.replace(world_to_camera=pose)
+        world_to_camera = first.world_to_camera.clone()
+        world_to_camera[axis, 3] -= sign * self.baseline
+        return first.replace(world_to_camera=world_to_camera)
 
     def focal(self, first: Camera) -> float:
         """Focal length along the baseline, pixels: depth = focal · baseline / disparity."""
         return first.fx if self.side in ("right", "left") else first.fy
 
-    def turn(self, picture: NDArray) -> NDArray:
-        """The picture (H, W, …) turned so that the second camera is to its right."""
+    def rectified(self, picture: NDArray) -> NDArray:
+        """The picture (H, W, …) transposed and mirrored so that the second camera is to its right."""
         if self.side in ("down", "up"):
             picture = picture.swapaxes(0, 1)
         return np.ascontiguousarray(picture[:, ::-1] if self.side in ("left", "up") else picture)
 
-    def turn_back(self, picture: NDArray) -> NDArray:
-        """The way back from `turn`."""
+    def unrectified(self, picture: NDArray) -> NDArray:
+        """The inverse of `rectified`."""
         picture = picture[:, ::-1] if self.side in ("left", "up") else picture
         return picture.swapaxes(0, 1) if self.side in ("down", "up") else picture
 
 
 def working_distance(cameras: list[Camera]) -> float:
-    """How far typical cameras are from what they look at together; the median, world units.
+    """Median distance of the cameras from the point that they look at together, world units.
 
     Where viewing axes do not meet (a drone, a corridor), the spread of the cameras serves.
     """
-    poses = stack_poses(cameras)
+    poses = world_to_camera_matrices(cameras)
     centres = camera_centres(poses)
     focus = meeting_point(poses)
     middle = centres.mean(0) if focus is None else focus
@@ -63,8 +63,8 @@ def working_distance(cameras: list[Camera]) -> float:
 
 def texture(picture: NDArray[np.uint8], window: int = 7) -> NDArray[np.float32]:
     """(H, W) root mean square of the horizontal gradient in the window: how well disparity can be told there."""
-    slope = cv2.Sobel(picture.astype(np.float32), cv2.CV_32F, 1, 0, ksize=3) / 8
-    return np.sqrt(cv2.boxFilter((slope * slope).sum(-1), -1, (window, window)) + 0.5)
+    gradient = cv2.Sobel(picture.astype(np.float32), cv2.CV_32F, 1, 0, ksize=3) / 8
+    return np.sqrt(cv2.boxFilter((gradient * gradient).sum(-1), -1, (window, window)) + 0.5)
 
 
 def picture(rgb: torch.Tensor) -> NDArray[np.uint8]:

@@ -1,11 +1,10 @@
-"""The evaluation protocols of the DTU and the Tanks and Temples benchmarks, re-implemented on KD-trees.
+"""The evaluation protocols of DTU (Jensen et al., CVPR 2014) and Tanks and Temples (Knapitsch et al., TOG 2017).
 
-Facts from the benchmarks' own descriptions (Jensen et al., CVPR 2014; Knapitsch et al., TOG 2017) and from how the
-field runs them; their data are not part of this package.
+Re-implemented on KD-trees from the benchmarks' own descriptions; their data are not part of this package.
+`splat eval-mesh --benchmark` runs them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,8 +13,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from splat.camera import Camera
+from splat.errors import InputError
+from splat.surface.evaluation.benchmark_files import CropVolume, Observability
 from splat.surface.evaluation.metrics import FScore, distances, sample
-from splat.surface.evaluation.registration import Similarity, icp, thin
+from splat.surface.evaluation.registration import Similarity, icp, voxel_downsample
 from splat.surface.mesh.mesh import Mesh
 
 DTU_SPACING = 0.2  # millimetres between samples
@@ -25,23 +26,6 @@ DTU_DILATION = 24  # pixels, at 1600 × 1200
 TNT_THRESHOLDS = {
     "barn": 0.01, "caterpillar": 0.005, "courthouse": 0.025, "ignatius": 0.003, "meetingroom": 0.01, "truck": 0.005,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Observability:
-    """Where the DTU scanner could see: ``mask`` (X, Y, Z) bool over voxels of ``resolution`` mm from ``low`` (3,)."""
-
-    mask: NDArray[np.bool_]
-    low: NDArray[np.float64]
-    resolution: float
-
-    def holds(self, points: NDArray) -> NDArray[np.bool_]:
-        """(M,) points in the mask."""
-        cell = np.rint((points - self.low) / self.resolution).astype(np.int64)
-        inside = ((cell >= 0) & (cell < self.mask.shape)).all(1)
-        result = np.zeros(len(points), bool)
-        result[inside] = self.mask[tuple(cell[inside].T)]
-        return result
 
 
 def dtu(
@@ -58,6 +42,9 @@ def dtu(
         scan: (K, 3) points of the structured-light scan.
         observable: points of the mesh outside do not count; None counts all.
         plane: (4,) ground plane; points of the scan not above it do not count.
+        spacing: between samples of the mesh, millimetres.
+
+    Raises InputError where nothing is left to compare.
     """
     points = spread(sample(mesh, spacing), spacing)
     if observable is not None:
@@ -65,9 +52,16 @@ def dtu(
         near = ((points >= observable.low - DTU_MARGIN) & (points < high + DTU_MARGIN)).all(1)
         points = points[near]
         points = points[observable.holds(points)]
+    if not len(points):
+        raise InputError("nothing of the mesh lies where the scanner could see; check the mesh's frame and unit")
     above = scan if plane is None else scan[scan @ plane[:3] + plane[3] > 0]
     accuracy, completeness = distances(points, scan), distances(above, points)
-    means = [float(each[each < DTU_MOST].mean()) for each in (accuracy, completeness)]
+    counted = [each[each < DTU_MOST] for each in (accuracy, completeness)]
+    if not all(len(each) for each in counted):
+        raise InputError(
+            f"no point of the mesh lies within {DTU_MOST:g} mm of the scan; check the mesh's frame and unit"
+        )
+    means = [float(each.mean()) for each in counted]
     return means[0], means[1], sum(means) / 2
 
 
@@ -100,24 +94,29 @@ def cull_by_masks(mesh: Mesh, cameras: Sequence[Camera], masks: Sequence[NDArray
 
 
 def tanks_and_temples(
-    points: NDArray, reference: NDArray, threshold: float, start: Similarity, crop=None
+    points: NDArray, reference: NDArray, threshold: float, start: Similarity, crop: CropVolume | None = None
 ) -> tuple[FScore, Similarity]:
     """F-score at ``threshold`` after the benchmark's three rounds of registration, and the alignment found.
 
     Args:
-        points: (M, 3) of the reconstruction. reference: (K, 3) of the scan, world of the benchmark.
+        points: (M, 3) of the reconstruction.
+        reference: (K, 3) of the scan.
+        threshold: world units of the scan (`TNT_THRESHOLDS`).
         start: from the reconstruction to the scan, by the cameras' trajectory.
-        crop: tells which points (M, 3), in the scan's frame, count; None means all.
+        crop: in the scan's frame; points outside do not count. None counts all.
     """
-    inside = crop or (lambda each: np.ones(len(each), bool))
-    target = reference[inside(reference)]
-    found = start
+
+    def inside(each: NDArray) -> NDArray:
+        return each if crop is None else each[crop.holds(each)]
+
+    target = inside(reference)
+    alignment = start
     for voxel, reach in ((threshold, 80 * threshold), (threshold / 2, 20 * threshold), (threshold / 2, 2 * threshold)):
-        moved = found.apply(points)
-        own = thin(moved[inside(moved)], voxel)
-        found = icp(own, thin(target, voxel), reach, with_scale=True).after(found)
-    moved = found.apply(points)
-    own, target = thin(moved[inside(moved)], threshold / 2), thin(target, threshold / 2)
-    precision = float((distances(own, target) < threshold).mean())
-    recall = float((distances(target, own) < threshold).mean())
-    return FScore(threshold, precision, recall), found
+        moved = voxel_downsample(inside(alignment.apply(points)), voxel)
+        step = icp(moved, voxel_downsample(target, voxel), reach, with_scale=True)
+        alignment = step.after(alignment)
+    moved = voxel_downsample(inside(alignment.apply(points)), threshold / 2)
+    target = voxel_downsample(target, threshold / 2)
+    precision = float((distances(moved, target) < threshold).mean())
+    recall = float((distances(target, moved) < threshold).mean())
+    return FScore(threshold, precision, recall), alignment

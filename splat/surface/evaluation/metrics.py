@@ -18,7 +18,7 @@ MOST_SAMPLES = 4_000_000
 
 @dataclass(frozen=True)
 class FScore:
-    """Precision (share of the mesh within ``threshold`` of the reference), recall (the reverse), harmonic mean."""
+    """Precision (fraction of the mesh within ``threshold`` of the reference) and recall (the reverse)."""
 
     threshold: float
     precision: float
@@ -26,6 +26,7 @@ class FScore:
 
     @property
     def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total > 0 else 0.0
 
@@ -75,8 +76,8 @@ def sample(mesh: Mesh, spacing: float, box: Sequence[float] | None = None, seed:
     count = int(np.clip(np.ceil(areas.sum() / spacing**2), 1000, MOST_SAMPLES))
     rng = np.random.default_rng(seed)
     # Stratified along the faces: evener than independent draws.
-    place = (np.arange(count) + rng.random(count)) / count * areas.sum()
-    face = np.minimum(np.searchsorted(np.cumsum(areas), place), len(areas) - 1)
+    area = (np.arange(count) + rng.random(count)) / count * areas.sum()
+    face = np.minimum(np.searchsorted(np.cumsum(areas), area), len(areas) - 1)
     a, b = rng.random((2, count))
     flip = a + b > 1
     a, b = np.where(flip, 1 - a, a), np.where(flip, 1 - b, b)
@@ -131,9 +132,9 @@ class Sight:
         """
         result = np.zeros(len(points), bool)
         for camera, depth in zip(self.cameras, self.depths, strict=True):
-            pose = camera.world_to_camera.double().numpy()
+            world_to_camera = camera.world_to_camera.double().numpy()
             rest = np.flatnonzero(~result)
-            local = points[rest] @ pose[:3, :3].T + pose[:3, 3]
+            local = points[rest] @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
             z = local[:, 2]
             front = z > 0
             column = np.floor(camera.fx * local[:, 0] / np.where(front, z, 1) + camera.cx)

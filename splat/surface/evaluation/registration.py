@@ -1,4 +1,4 @@
-"""Bringing a mesh onto its reference: similarity from pairs of points, and iterated closest points."""
+"""Registration of a mesh to its reference: similarity from point pairs (Umeyama 1991), and ICP."""
 
 from dataclasses import dataclass
 
@@ -74,10 +74,10 @@ def icp(
 
     Stops when the motion becomes negligible. Raises InputError where fewer than three pairs lie within reach.
     """
-    found = start or Similarity.identity()
+    motion = start or Similarity.identity()
     tree = cKDTree(target)
     for _ in range(rounds):
-        moved = found.apply(source)
+        moved = motion.apply(source)
         distance, nearest = tree.query(moved, distance_upper_bound=reach, workers=-1)
         pairs = np.isfinite(distance)
         if pairs.sum() < 3:
@@ -86,16 +86,16 @@ def icp(
                 "give a start with --transform"
             )
         step = umeyama(moved[pairs], target[nearest[pairs]], with_scale)
-        found = step.after(found)
+        motion = step.after(motion)
         shift = np.linalg.norm(step.apply(moved[pairs]) - moved[pairs], axis=1).max()
         if shift < 1e-6 * reach:
             break
-    return found
+    return motion
 
 
-def thin(points: NDArray, voxel: float) -> NDArray[np.float64]:
+def voxel_downsample(points: NDArray, voxel: float) -> NDArray[np.float64]:
     """One point (their mean) per occupied cube of side ``voxel``."""
     cell = np.floor(points / voxel).astype(np.int64)
-    _, place, counts = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
-    place = place.reshape(-1)
-    return np.stack([np.bincount(place, points[:, axis]) for axis in range(3)], 1) / counts[:, None]
+    _, row, counts = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
+    row = row.reshape(-1)
+    return np.stack([np.bincount(row, points[:, axis]) for axis in range(3)], 1) / counts[:, None]

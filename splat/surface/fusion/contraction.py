@@ -1,4 +1,4 @@
-"""Where voxels lie: an even grid, or one that shrinks space outside a sphere so that a room without end has an end."""
+"""Voxel coordinates: a uniform grid, or space contracted outside a sphere, for unbounded scenes."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Space:
     Attributes:
         middle: (3,) float64 world position of grid coordinate 0.
         voxel: world size of a voxel at the middle.
-        radius: of the sphere within which the grid is even, world units; None where it is even everywhere. Outside,
+        radius: of the sphere within which the grid is uniform, world units; None where it is so everywhere. Outside,
             |y| = 2 − 1/|x| with x in radii (Barron et al., "Mip-NeRF 360", 2022, eq. 10).
     """
 
@@ -24,7 +24,7 @@ class Space:
     radius: float | None = None
 
     def to_world(self, grid: NDArray) -> NDArray[np.float64]:
-        """World positions (…, 3) of grid coordinates (…, 3); what lies beyond the end is put near it."""
+        """World positions (…, 3) of grid coordinates (…, 3); clamped to the end of contracted space."""
         local = np.asarray(grid, np.float64) * self.voxel
         if self.radius is None:
             return local + self.middle

@@ -1,4 +1,4 @@
-"""The surface of a sparse distance field: marching cubes tile by tile, only through cells that were observed."""
+"""Marching cubes on the sparse TSDF, tile by tile, only through cells that were observed."""
 
 from collections.abc import Callable
 
@@ -63,8 +63,9 @@ def _dense(
     values, known = np.ones((side, side, side), np.float32), np.zeros((side, side, side), bool)
     inside = np.stack(np.meshgrid(*[np.arange(TILE + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
     wanted = keys_of(first + inside)
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    for block, row in zip(inside[keys[place] == wanted], place[keys[place] == wanted], strict=True):
+    rows = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    exists = keys[rows] == wanted
+    for block, row in zip(inside[exists], rows[exists], strict=True):
         start = block * SIDE
         stop = np.minimum(start + SIDE, side)
         there = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))

@@ -1,4 +1,4 @@
-"""How far depth maps of different views lie apart: what the truncation of the distance field has to bridge."""
+"""Truncation of the TSDF from the data: how far depth maps of different views lie apart, which it has to bridge."""
 
 import math
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ def disagreement(maps: Sequence[DepthMap]) -> float:
 
     0 where no two views see the same.
     """
-    places = np.array([view.camera.position.double().numpy() for view in maps])
+    centres = np.array([view.camera.position.double().numpy() for view in maps])
     apart = []
     for index in range(0, len(maps), max(1, len(maps) // VIEWS)):
-        nearest = np.argsort(np.linalg.norm(places - places[index], axis=1), kind="stable")[1 : NEIGHBOURS + 1]
+        nearest = np.argsort(np.linalg.norm(centres - centres[index], axis=1), kind="stable")[1 : NEIGHBOURS + 1]
         points = sample_points(maps[index], SAMPLES)
         for other in nearest:
             apart.append(_gaps(points, maps[other]))
-    found = np.concatenate(apart) if apart else np.zeros(0)
-    return float(np.quantile(found, QUANTILE)) if len(found) else 0.0
+    gaps = np.concatenate(apart) if apart else np.zeros(0)
+    return float(np.quantile(gaps, QUANTILE)) if len(gaps) else 0.0
 
 
 def sample_points(view: DepthMap, most: int) -> np.ndarray:
@@ -36,19 +36,15 @@ def sample_points(view: DepthMap, most: int) -> np.ndarray:
     step = max(1, math.isqrt(view.depth.size // most))
     rows, columns = np.nonzero(view.known[::step, ::step])
     rows, columns = rows * step, columns * step
-    z, camera = view.depth[rows, columns].astype(np.float64), view.camera
-    pixels = torch.from_numpy(np.stack([columns, rows], 1) + 0.5)
-    world_to_camera = camera.world_to_camera.double().numpy()
-    return (camera.directions(pixels).numpy() * z[:, None] - world_to_camera[:3, 3]) @ world_to_camera[:3, :3]
+    depth, pixels = torch.from_numpy(view.depth[rows, columns]), torch.from_numpy(np.stack([columns, rows], 1) + 0.5)
+    return view.camera.unproject(depth, pixels).numpy()
 
 
 def _gaps(points: np.ndarray, view: DepthMap) -> np.ndarray:
     """How far ``points`` lie before or behind what ``view`` sees, where they can be the same surface."""
-    camera, pose = view.camera, view.camera.world_to_camera.double().numpy()
-    local = points @ pose[:3, :3].T + pose[:3, 3]
-    z = local[:, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        column, row = local[:, 0] / z * camera.fx + camera.cx, local[:, 1] / z * camera.fy + camera.cy
+    camera = view.camera
+    xy, z = (each.numpy() for each in camera.project(torch.from_numpy(points)))
+    column, row = xy.T
     use = (z > 0) & (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
     depth = view.depth[row[use].astype(np.int64), column[use].astype(np.int64)]
     gap = np.abs(depth - z[use])

@@ -63,7 +63,7 @@ def find_blocks(maps: Sequence[DepthMap], space: Space, truncation: float, insid
     Args:
         inside: tells which world points (M, 3) are of interest; None means all.
     """
-    found = np.zeros(0, np.int64)
+    keys = np.zeros(0, np.int64)
     for view in maps:
         points, directions = _samples(view, space)
         if inside is not None and len(points):
@@ -72,11 +72,11 @@ def find_blocks(maps: Sequence[DepthMap], space: Space, truncation: float, insid
         if not len(points):
             continue
         reach = directions * (truncation * space.size_at(points))[:, None]
-        near = [space.to_grid(points + share * reach) for share in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+        near = [space.to_grid(points + fraction * reach) for fraction in (-1.0, -0.5, 0.0, 0.5, 1.0)]
         cells = np.concatenate([np.floor(each[space.inside(each)] / SIDE).astype(np.int64) for each in near])
         cells = cells[(np.abs(cells) < REACH - 1).all(1)]
-        found = np.union1d(found, keys_of(cells))
-    return blocks_of(found)
+        keys = np.union1d(keys, keys_of(cells))
+    return blocks_of(keys)
 
 
 def _samples(view: DepthMap, space: Space) -> tuple[NDArray, NDArray]:
@@ -88,11 +88,9 @@ def _samples(view: DepthMap, space: Space) -> tuple[NDArray, NDArray]:
     stride = max(1, int(0.5 * SIDE * space.voxel * min(camera.fx, camera.fy) / max(far, 1e-9)))
     rows, columns = np.nonzero(known[::stride, ::stride])
     rows, columns = rows * stride, columns * stride
-    z = view.depth[rows, columns].astype(np.float64)
-    rays = camera.directions(torch.from_numpy(np.stack([columns, rows], 1) + 0.5)).numpy()
-    pose = camera.world_to_camera.double().numpy()
-    points = (rays * z[:, None] - pose[:3, 3]) @ pose[:3, :3]
-    directions = rays @ pose[:3, :3]
+    pixels = torch.from_numpy(np.stack([columns, rows], 1) + 0.5)
+    points = camera.unproject(torch.from_numpy(view.depth[rows, columns]), pixels).numpy()
+    directions = camera.rays(pixels)[1].numpy()
     return points, directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
@@ -103,7 +101,7 @@ def fuse(
     truncation: float,
     progress: Callable[[int, int], None] | None = None,
 ) -> Field:
-    """The field over ``blocks``: per voxel the weighted mean over views of (depth of the map − own depth), truncated.
+    """The field over ``blocks``: weighted mean over views of (depth of the map − depth of the voxel), truncated.
 
     Distances beyond the truncation in front count as 1 (the view says the voxel is empty); beyond it behind, the view
     says nothing. Raises InputError where there is no block.
@@ -111,7 +109,7 @@ def fuse(
     if not len(blocks):
         raise InputError(
             "no view shows a surface in the region to be meshed: every depth map is empty there; "
-            "train the cloud longer, widen the crop box, or choose --method depth"
+            "train the cloud longer, widen the crop box, or choose --method median"
         )
     count = len(blocks)
     distance = np.ones((count, SIDE, SIDE, SIDE), np.float32)
@@ -120,12 +118,12 @@ def fuse(
     views = [_View.of(each) for each in maps]
 
     def fill(start: int) -> int:
-        own = slice(start, min(start + TOGETHER, count))
-        world = space.to_world(blocks[own, None] * SIDE + offsets)
+        part = slice(start, min(start + TOGETHER, count))
+        world = space.to_world(blocks[part, None] * SIDE + offsets)
         mean, total = _fill(world, truncation * space.size_at(world), views)
-        distance[own] = mean.reshape(-1, SIDE, SIDE, SIDE)
-        weight[own] = total.reshape(-1, SIDE, SIDE, SIDE)
-        return own.stop
+        distance[part] = mean.reshape(-1, SIDE, SIDE, SIDE)
+        weight[part] = total.reshape(-1, SIDE, SIDE, SIDE)
+        return part.stop
 
     with one_torch_thread(), ThreadPoolExecutor(usable_cores()) as pool:
         for stop in pool.map(fill, range(0, count, TOGETHER)):
@@ -147,7 +145,8 @@ class _View:
     def of(view: DepthMap) -> "_View":
         depth = torch.from_numpy(np.asarray(view.depth))
         known = view.depth[view.depth > 0]
-        return _View(view, depth, torch.from_numpy(np.asarray(view.weight)), float(known.max()) if known.size else 0.0)
+        weight = torch.from_numpy(np.asarray(view.confidence))
+        return _View(view, depth, weight, float(known.max()) if known.size else 0.0)
 
 
 def _fill(world: NDArray, band: NDArray, views: Sequence[_View]) -> tuple[NDArray, NDArray]:
@@ -160,14 +159,15 @@ def _fill(world: NDArray, band: NDArray, views: Sequence[_View]) -> tuple[NDArra
     weights = torch.zeros(points.shape[:2])
     for view in views:
         camera = view.view.camera
-        pose = camera.world_to_camera.double().numpy()
-        near = _in_sight(centres @ pose[:3, :3].T + pose[:3, 3], radii + band.max(1), view)
+        world_to_camera = camera.world_to_camera.double().numpy()
+        rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
+        near = _in_sight(centres @ rotation.T + translation, radii + band.max(1), view)
         if not len(near):
             continue
         whole = len(near) == len(points)
-        own = points if whole else points[near]
-        shift = torch.from_numpy((pose[:3, :3] @ centres.mean(0) + pose[:3, 3]).astype(np.float32))
-        local = own @ torch.from_numpy(pose[:3, :3].T.astype(np.float32).copy()) + shift
+        some = points if whole else points[near]
+        shift = torch.from_numpy((rotation @ centres.mean(0) + translation).astype(np.float32))
+        local = some @ torch.from_numpy(rotation.T.astype(np.float32).copy()) + shift
         x, y, z = local.unbind(-1)
         scale = 1 / z
         column = (x * scale * camera.fx + camera.cx).floor_()
@@ -177,14 +177,14 @@ def _fill(world: NDArray, band: NDArray, views: Sequence[_View]) -> tuple[NDArra
         depth = view.depth.view(-1)[pixel]
         signed = (depth - z) * (inverse_band if whole else inverse_band[near])
         use &= (depth > 0) & (signed > -1)
-        share = torch.where(use, view.weight.view(-1)[pixel], 0)
-        value = share * torch.where(use, signed.clamp_max(1), 0)
+        weight = torch.where(use, view.weight.view(-1)[pixel], 0)
+        value = weight * torch.where(use, signed.clamp_max(1), 0)
         if whole:
             total += value
-            weights += share
+            weights += weight
         else:
             total[near] += value
-            weights[near] += share
+            weights[near] += weight
     mean = torch.where(weights > 0, total / weights.clamp_min(1e-20), 1)
     return mean.numpy(), weights.numpy()
 
@@ -195,10 +195,10 @@ def _in_sight(local: NDArray, radii: NDArray, view: _View) -> NDArray[np.int64]:
     x, y, z = local.T
     use = (z > -radii) & (z < view.farthest + radii)
     # Distance from the side planes of the frustum, whose unit normals point inwards.
-    for focal, place, low, high in (
+    for focal, offset, low, high in (
         (camera.fx, x, -camera.cx, camera.width - camera.cx),
         (camera.fy, y, -camera.cy, camera.height - camera.cy),
     ):
-        use &= (place * focal - low * z) / np.hypot(focal, low) > -radii
-        use &= (high * z - place * focal) / np.hypot(focal, high) > -radii
+        use &= (offset * focal - low * z) / np.hypot(focal, low) > -radii
+        use &= (high * z - offset * focal) / np.hypot(focal, high) > -radii
     return np.flatnonzero(use)

@@ -1,4 +1,4 @@
-"""Pictures of meshes: depth, shaded, and with the vertices' colours, by a z-buffer."""
+"""Renderings of meshes by a z-buffer: depth, shading, vertex colours."""
 
 from dataclasses import dataclass
 
@@ -32,8 +32,8 @@ class Drawn:
 
 def draw(mesh: Mesh, camera: Camera) -> Drawn:
     """The nearest face at every pixel centre; faces count from both sides."""
-    pose = camera.world_to_camera.double().numpy()
-    local = mesh.vertices @ pose[:3, :3].T + pose[:3, 3]
+    world_to_camera = camera.world_to_camera.double().numpy()
+    local = mesh.vertices @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
     near = NEAR * max(float(np.abs(local[:, 2]).max(initial=0)), 1e-12)
     points, faces, source = _clip(local, mesh.faces, near)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -51,8 +51,9 @@ def draw(mesh: Mesh, camera: Camera) -> Drawn:
     corners = np.zeros((*hit.shape, 3), np.float32)
     rows, columns = np.nonzero(hit)
     z = depth[rows, columns].astype(np.float64)
-    there = camera.directions(torch.from_numpy(np.stack([columns, rows], 1) + 0.5)).numpy() * z[:, None]
-    corners[rows, columns] = _barycentric(there, local[mesh.faces[face[rows, columns]]])
+    pixels = torch.from_numpy(np.stack([columns, rows], 1) + 0.5)
+    hits = camera.directions(pixels).numpy() * z[:, None]
+    corners[rows, columns] = _barycentric(hits, local[mesh.faces[face[rows, columns]]])
     return Drawn(depth, face, corners)
 
 
@@ -72,8 +73,8 @@ def _clip(points: NDArray, faces: NDArray, near: float) -> tuple[NDArray, NDArra
         a, b, c = (faces[rows, (odd + k) % 3] for k in range(3))
         cuts = []
         for other in (b, c):
-            share = (near - points[a, 2]) / (points[other, 2] - points[a, 2])
-            extra.append(points[a] + share[:, None] * (points[other] - points[a]))
+            fraction = (near - points[a, 2]) / (points[other, 2] - points[a, 2])
+            extra.append(points[a] + fraction[:, None] * (points[other] - points[a]))
             cuts.append(base + np.arange(len(rows)))
             base += len(rows)
         if hidden == 1:

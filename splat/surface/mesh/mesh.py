@@ -56,11 +56,6 @@ class Mesh:
         return Mesh(self.vertices[used], number[kept], colours, normals)
 
     @property
-    def open_edges(self) -> int:
-        """Number of edges that belong to one face only: 0 where the surface is closed."""
-        return int((_edge_uses(self.faces) == 1).sum())
-
-    @property
     def watertight(self) -> bool:
         """Whether every edge belongs to exactly two faces."""
         return len(self.faces) > 0 and bool((_edge_uses(self.faces) == 2).all())

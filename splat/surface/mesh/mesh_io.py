@@ -51,7 +51,7 @@ def write_textured(path: Path, textured: Textured) -> None:
 
     image = Image.fromarray(textured.image)
     image.format = "JPEG"  # trimesh stores pictures in the format they came in
-    upwards = np.stack([textured.places[:, 0], 1 - textured.places[:, 1]], 1)
+    upwards = np.stack([textured.uv[:, 0], 1 - textured.uv[:, 1]], 1)
     glb = path.suffix.lower() == ".glb"
     # The light is in the picture already: no metal, no gloss.
     material = (

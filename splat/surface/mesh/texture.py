@@ -1,4 +1,4 @@
-"""Texture: the surface unfolded onto one picture (xatlas), and that picture painted from the views."""
+"""Textures: UV unwrapping by xatlas, and an image painted from the views."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from splat.triangle_raster import NOTHING, rasterize
 
 FILLED = 0.6  # of the picture's area, as charts usually pack: the texture comes out about as large as asked for
 GUTTER = 2  # texels between charts
-TOGETHER = 1 << 19  # texels painted at once
+BATCH = 1 << 19  # texels painted at once
 Picture = Callable[[int], NDArray[np.uint8]]
 
 
@@ -24,13 +24,13 @@ class Textured:
 
     Attributes:
         mesh: vertices are doubled along the seams of charts.
-        places: (V, 2) float64, where each vertex lies in ``image``: 0 to 1, right and down from the upper left corner.
+        uv: (V, 2) float64, where each vertex lies in ``image``: 0 to 1, right and down from the upper left corner.
         image: (H, W, 3) uint8.
         charts: number of pieces the surface was cut into.
     """
 
     mesh: Mesh
-    places: NDArray[np.float64]
+    uv: NDArray[np.float64]
     image: NDArray[np.uint8]
     charts: int
 
@@ -45,20 +45,20 @@ def texture(mesh: Mesh, maps: Sequence[DepthMap], side: int, tolerance: float, p
 
     Texels that no view sees get the colour of their nearest painted one. Raises InputError where xatlas is missing.
     """
-    unfolded, places, charts, shape = unfold(mesh, side)
-    points, normals, rows, columns = _texels(unfolded, places, shape)
+    unfolded, uv, charts, shape = unfold(mesh, side)
+    points, normals, rows, columns = _texels(unfolded, uv, shape)
     image, known = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool)
-    painters = [Painter(points[i : i + TOGETHER], normals[i : i + TOGETHER]) for i in range(0, len(points), TOGETHER)]
+    painters = [Painter(points[i : i + BATCH], normals[i : i + BATCH]) for i in range(0, len(points), BATCH)]
     for index, view in enumerate(maps):
-        seen = picture(index)
+        photo = picture(index)
         for painter in painters:
-            painter.add(view, tolerance, seen)
+            painter.add(view, tolerance, photo)
     for number, painter in enumerate(painters):
         colours, painted = painter.colours()
-        own = slice(number * TOGETHER, number * TOGETHER + len(colours))
-        image[rows[own], columns[own]] = colours
-        known[rows[own], columns[own]] = painted
-    return Textured(unfolded, places, _spread(image, known), charts)
+        part = slice(number * BATCH, number * BATCH + len(colours))
+        image[rows[part], columns[part]] = colours
+        known[rows[part], columns[part]] = painted
+    return Textured(unfolded, uv, _spread(image, known), charts)
 
 
 def unfold(mesh: Mesh, side: int) -> tuple[Mesh, NDArray[np.float64], int, tuple[int, int]]:
@@ -81,20 +81,20 @@ def unfold(mesh: Mesh, side: int) -> tuple[Mesh, NDArray[np.float64], int, tuple
     packing.bilinear = True
     packing.texels_per_unit = float(side * np.sqrt(FILLED / max(mesh.areas.sum(), 1e-30)))
     atlas.generate(charts, packing)
-    source, faces, places = atlas.get_mesh(0)
+    source, faces, uv = atlas.get_mesh(0)
     largest = max(atlas.width, atlas.height, 1)
     shape = (max(1, round(side * atlas.height / largest)), max(1, round(side * atlas.width / largest)))
     source, faces = source.astype(np.int64), faces.astype(np.int64)
     colours = None if mesh.colours is None else mesh.colours[source]
     normals = mesh.vertex_normals[source]
     unfolded = Mesh(mesh.vertices[source], faces, colours, normals)
-    return unfolded, places.astype(np.float64), int(atlas.chart_count), shape
+    return unfolded, uv.astype(np.float64), int(atlas.chart_count), shape
 
 
-def _texels(mesh: Mesh, places: NDArray, shape: tuple[int, int]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def _texels(mesh: Mesh, uv: NDArray, shape: tuple[int, int]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """World points and unit normals (T, 3) of the texels that some face covers, and their rows and columns."""
     height, width = shape
-    flat = places * [width, height]
+    flat = uv * [width, height]
     screen = np.concatenate([flat, np.zeros((len(flat), 1))], 1)
     seen = rasterize(screen, mesh.faces.astype(np.int32), np.zeros(len(mesh.faces), bool), width, height)
     rows, columns = np.nonzero(seen.face != NOTHING)

@@ -1,4 +1,4 @@
-"""Colours of vertices from the views that see them."""
+"""Vertex colours from the views that see them."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def vertex_colours(mesh: Mesh, maps: Sequence[DepthMap], tolerance: float) -> ND
     """(V, 3) colours, weighted by how near and how frontally a view sees the vertex.
 
     Args:
-        tolerance: share of the depth by which a vertex may lie off a view's depth map and still be seen in it.
+        tolerance: fraction of the depth by which a vertex may lie off a view's depth map and still be seen in it.
 
     Vertices that no view sees get the colour of their nearest coloured one.
     """

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
-from splat.depth.normals import normals_of_depth
+from splat.depth.normals import normals_from_depth
 from splat.rendering.types import ImageGradients, Rendering
 
 
@@ -14,7 +14,7 @@ def normal_consistency(depth: Tensor, normal: Tensor, alpha: Tensor, camera: Cam
     Huang et al., "2D Gaussian Splatting", 2024, eq. 14. Differentiable in ``depth`` (H, W) and ``normal`` (H, W, 3);
     ``alpha`` (H, W) is a constant.
     """
-    surface, known = normals_of_depth(depth, camera)
+    surface, known = normals_from_depth(depth, camera)
     return ((alpha.detach() - (surface * normal).sum(-1)) * known).mean()
 
 
