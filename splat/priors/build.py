@@ -35,13 +35,13 @@ def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, re
     parts: list[Part] = []
     maps, dense = None, None
     by_stereo = priors.source == "stereo" and (priors.depth > 0 or priors.normal > 0)
-    if priors.dense or priors.virtual > 0 or priors.floaters > 0 or by_stereo:
+    if priors.dense or priors.pseudo_views > 0 or priors.floaters > 0 or by_stereo:
         maps = multi_view_stereo.depth_maps(scene, report)
         dense = multi_view_stereo.fuse(scene, maps)
     if priors.dense:
         points = dense
-        if priors.guess > 0:
-            points = multi_view_stereo.fuse(scene, completed(scene, maps), priors.guess)
+        if priors.completion > 0:
+            points = multi_view_stereo.fuse(scene, completed(scene, maps), priors.completion)
         scene = with_dense(scene, points)
     if priors.confidence_rates:
         parts.append(rates_part(scene.points))
@@ -55,13 +55,13 @@ def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, re
             parts.append(depth_prior.depth_part(known, priors.depth, seed))
         if priors.normal > 0:
             parts.append(depth_prior.normal_part(known, cameras, priors.normal))
-    if priors.virtual > 0 and dense is not None:
-        parts.append(pseudo_views.part(scene, dense, priors.virtual, seed, config.background))
+    if priors.pseudo_views > 0 and dense is not None:
+        parts.append(pseudo_views.part(scene, dense, priors.pseudo_views, seed, config.background))
     if priors.floaters > 0 and maps is not None:
         parts.append(floater_removal.part(maps, cameras, priors.floaters))
     if priors.proximity > 0:
         parts.append(proximity_unpooling.part(priors.proximity))
-    if priors.partner > 0:
+    if priors.co_regularization > 0:
         from splat.priors.views import co_regularization
 
         parts.append(co_regularization.part(scene, config, tuple(part for part in parts if part.state is None)))
@@ -73,16 +73,14 @@ def _enhanced(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, d
     settings, parts = config.enhance, []
     if enhance is None and settings.model:
         try:
-            enhance = diffusion.load(
-                settings.model, settings.control, settings.prompt, settings.strength, settings.inference_steps
-            )
+            enhance = diffusion.load(settings.model, settings.control, settings.prompt, settings.strength)
         except InputError as error:
             warnings.warn(f"{error}; going on without refinement", stacklevel=2)
     if enhance is not None:
         parts.append(iterative_refinement.part(scene, config, enhance, dense, config.backend))
     if config.wild.occluders:
         painter = (enhance or classical) if config.wild.inpaint else None
-        parts.append(transient_masks.part(config.wild, len(scene.train_views), painter, config.seed))
+        parts.append(transient_masks.part(len(scene.train_views), painter, config.seed))
     return parts
 
 

@@ -1,6 +1,7 @@
 """Strategies and hooks by the settings that ask for them."""
 
 from splat.training.config.config import TrainConfig
+from splat.training.config.densify import resolve
 from splat.training.hooks.hook import Part
 from splat.training.strategies.strategy import Strategy
 
@@ -9,8 +10,12 @@ def strategy_of(config: TrainConfig) -> Strategy:
     """The strategy that ``config`` names."""
     from splat.training.strategies import adc, mcmc, taming, turbo
 
-    modules = {"adc": adc, "mcmc": mcmc, "taming": taming, "turbo": turbo}
-    return modules[config.strategy].strategy(getattr(config, config.strategy))
+    densify = resolve(config.strategy, config.densify)
+    if config.strategy == "adc":
+        return adc.strategy(densify, config.adc)
+    if config.strategy == "taming":
+        return taming.strategy(densify, config.taming)
+    return turbo.strategy(densify) if config.strategy == "turbo" else mcmc.strategy(densify, config.mcmc)
 
 
 def parts_of(config: TrainConfig) -> tuple[Part, ...]:
@@ -24,6 +29,6 @@ def parts_of(config: TrainConfig) -> tuple[Part, ...]:
         parts.append(ges.part(config.ges))
     if config.smooth.filter > 0:
         parts.append(mip_filter.part(config.smooth))
-    if config.prune.share > 0:
+    if config.prune.fraction > 0:
         parts.append(sensitivity_pruning.part(config.prune))
     return tuple(parts)

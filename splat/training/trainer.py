@@ -79,7 +79,7 @@ def _best_device() -> str:
 def begin(setup: Setup, plan: schedules.Plan) -> State:
     """The state before the first step."""
     config, strategy = setup.config, setup.strategy
-    own = strategy.config
+    own = strategy.densify
     cloud = initialize(setup.scene, first_rows(setup), own.init_opacity, own.init_scale, config.sh_degree, config.seed)
     for part in setup.parts:
         cloud = cloud if part.first is None else part.first(cloud)
@@ -89,8 +89,7 @@ def begin(setup: Setup, plan: schedules.Plan) -> State:
 
 def first_rows(setup: Setup) -> int:
     """Number of Gaussians a run begins with: one per sparse point, as far as its budget and strategy allow."""
-    share = getattr(setup.strategy.config, "first", 1.0)
-    return min(len(setup.scene.points), max(1, int(share * most_rows(setup.config, pixels=setup.pixels))))
+    return min(len(setup.scene.points), max(1, int(setup.strategy.first * most_rows(setup.config, pixels=setup.pixels))))
 
 
 def _photo_parameters(setup: Setup) -> tuple[Corrections, PhotoParameters | None]:
@@ -128,7 +127,7 @@ def step(setup: Setup, state: State) -> None:
             **vars(rates),
             visible_only=config.rates.visible_only,
             opacity_reg=strategy.opacity_weight(plan.expected),
-            scale_reg=strategy.config.scale_weight / extent,
+            scale_reg=strategy.densify.scale_weight / extent,
         )
         extra_rates = {name: rate for part in setup.parts for name, rate in part.rates.items()}
         if photos == 1:

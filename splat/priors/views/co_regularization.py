@@ -46,7 +46,7 @@ def part(scene: Scene, config: TrainConfig, others: tuple[Part, ...]) -> Part:
         if crossed(_PRUNE_EVERY, before, when.fraction):
             prune(other.population, state.cloud, scene.extent)
         dice = generator(config.seed, "partner", when.step)
-        if when.fraction < _START or float(torch.rand((), generator=dice)) >= config.priors.partner:
+        if when.fraction < _START or float(torch.rand((), generator=dice)) >= config.priors.co_regularization:
             return None
         camera = cameras[int(torch.randint(len(cameras), (), generator=dice))]
         return Shot(None, _seen(other.cloud, camera, setup.name, config.background), camera, config.background)

@@ -60,12 +60,11 @@ def part(scene: Scene, config: TrainConfig, enhance: ViewEnhancer, dense: DenseP
             chosen = reached(distances, due, settings.rounds)
             _repair_all(kept, chosen, state.cloud, due)
         dice = generator(config.seed, "repaired", when.step)
-        if not kept.views or float(torch.rand((), generator=dice)) >= settings.share:
+        if not kept.views or float(torch.rand((), generator=dice)) >= settings.fraction:
             return None
         place = int(torch.randint(len(kept.views), (), generator=dice))
         photo = Photo(kept.pictures[place], kept.masks[place])
-        weight = settings.weight * kept.weights[place]
-        return Shot(None, photo, cameras[kept.views[place]], config.background, weight=weight)
+        return Shot(None, photo, cameras[kept.views[place]], config.background, weight=kept.weights[place])
 
     def _repair_all(kept: Repairs, chosen: list[int], cloud: GaussianCloud, due: int) -> None:
         kept.round, kept.views = due, chosen

@@ -15,12 +15,12 @@ from torch.nn.functional import avg_pool2d
 from splat.priors.views.enhancer import ViewEnhancer, inpainted
 from splat.rendering.types import Rendering
 from splat.scene.images import Photo
-from splat.training.config.config import WildConfig
 from splat.training.hooks.hook import Part
 from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as exposures
 from splat.training.step_types import Shot, When
 
+_START = 0.2  # fraction of the run from which residuals tell occluders from what is not learnt yet
 _NEWEST = 0.1  # weight of the newest residual in the running mean
 _INLIERS = 0.8  # share of a photo that shows no occluder, usually
 _ABOVE = 2.0  # a residual above so many times the largest of those is suspicious …
@@ -29,7 +29,7 @@ _AREA = 0.5  # share of suspicious pixels in the neighbourhood that makes an occ
 _REPAINT = 50  # visits of a photo between two inpaintings
 
 
-def part(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: int) -> Part:
+def part(photos: int, enhance: ViewEnhancer | None, seed: int) -> Part:
     """Masks occluders in the photos; with ``enhance`` it trains on what that invents behind them instead."""
     residuals: dict[int, Tensor] = {}
     painted: dict[int, tuple[int, Tensor]] = {}
@@ -42,7 +42,7 @@ def part(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: in
         old = residuals.get(shot.index)
         residuals[shot.index] = residual if old is None else torch.lerp(old, residual, _NEWEST)
         visits[shot.index] += 1
-        if when.fraction < config.occluder_start:
+        if when.fraction < _START:
             return shot
         hidden = occluded(residuals[shot.index], shot.photo.mask)
         if enhance is not None and bool(hidden.any()):

@@ -23,7 +23,7 @@ def strided(config: DilateConfig, shot: Shot, fraction: float, seed: int, number
     stride, width, height = config.stride, shot.camera.width, shot.camera.height
     if stride == 1 or fraction >= config.until:
         return shot
-    if width * height < config.least or min(width, height) < stride * LEAST_SIDE:
+    if width * height < config.min_pixels or min(width, height) < stride * LEAST_SIDE:
         return shot
     x, y = torch.randint(0, stride, (2,), generator=generator(seed, "dilate", number)).tolist()
     channels = (shot.photo.rgb, shot.photo.mask, shot.photo.alpha)

@@ -25,6 +25,9 @@ from splat.training.strategies.strategy import Moment
 SHAPE = "shape"
 """Column of a cloud in training: b."""
 STRENGTH = 0.1
+# Fractions of a run: between two foldings of the shapes into the scales, and up to the last (every 750 of 30,000 steps,
+# up to 11,250): later ones would disturb scales that have settled.
+RESET_EVERY, RESET_UNTIL = 0.025, 0.375
 LEAST = 0.005  # φ of a Gaussian that is removed
 _SHRINK = 0.2  # of the picture that is searched for frequencies
 _CUT = 0.5  # of the largest difference of Gaussians
@@ -39,8 +42,7 @@ def part(config: GesConfig) -> Part:
     def first(cloud: GaussianCloud) -> GaussianCloud:
         return cloud.replace(extras=dict(cloud.extras) | {SHAPE: torch.zeros_like(cloud.logit_opacities)})
 
-    refine = functools.partial(fold_and_prune, config)
-    return Part("ges", first=first, drawn=shaped, rates={SHAPE: config.shape_rate}, judge=judge, refine=refine)
+    return Part("ges", first=first, drawn=shaped, rates={SHAPE: config.shape_rate}, judge=judge, refine=fold_and_prune)
 
 
 def log_width(shape: Tensor) -> Tensor:
@@ -55,9 +57,9 @@ def shaped(cloud: GaussianCloud) -> GaussianCloud:
     return cloud.replace(log_scales=wide, extras=extras)
 
 
-def fold_and_prune(config: GesConfig, population: Population, moment: Moment) -> None:
+def fold_and_prune(population: Population, moment: Moment) -> None:
     """Where one is due, remove Gaussians whose shape made them vanish, and fold the shapes into the scales."""
-    if moment.fraction > config.reset_until or not crossed(config.reset_every, moment.before, moment.fraction):
+    if moment.fraction > RESET_UNTIL or not crossed(RESET_EVERY, moment.before, moment.fraction):
         return
     widths = log_width(population.cloud.extras[SHAPE])
     edit.keep(population, widths.exp() >= LEAST)

@@ -91,7 +91,7 @@ def _corrected(
     if corrections.grids is not None:
         grid = corrections.grids.row(shot.index)
         picture = grid_model.apply_grid(picture, grid)
-        penalty = look.grid_smoothness * grid_model.total_variation(grid)
+        penalty = grid_model.SMOOTHNESS * grid_model.total_variation(grid)
     if corrections.exposures is not None:
         exposure = corrections.exposures.row(shot.index)
         picture = appearance.expose(picture, exposure)
@@ -100,7 +100,7 @@ def _corrected(
     if not math.isfinite(found.loss):  # the trainer stops on it; the corrections stay as they were
         return found, 0.0, leaf.grad
     if grid is not None:
-        rate = grid_model.grid_rate(look.grid_rate, when.step, when.fraction)
+        rate = grid_model.grid_rate(when.step, when.fraction)
         corrections.grids.step(shot.index, grid, rate)
     if exposure is not None:
         corrections.exposures.step(shot.index, exposure, look.exposure_rate * 0.1**when.fraction)

@@ -13,39 +13,43 @@ from torch import Tensor
 
 from splat.cloud import GaussianCloud
 from splat.training import population as edit
-from splat.training.config.config import AdcConfig
+from splat.training.config.densify import AdcConfig, DensifyConfig
 from splat.training.population import Population
 from splat.training.schedules import crossed
 from splat.training.strategies.strategy import Moment, Strategy
 
 
-def strategy(config: AdcConfig) -> Strategy:
-    """ADC with the settings ``config``."""
+PRUNE_SIZE = 0.1  # scene extents, of the released code: larger rows go once opacities have been reset
+RESET_OPACITY = 0.01  # of the released code: to which a reset lowers all rows above it
+
+
+def strategy(densify: DensifyConfig, config: AdcConfig) -> Strategy:
+    """ADC with these settings."""
     gradient = "grad2d_abs" if config.absolute_gradient else "grad2d"
-    return Strategy(config, (gradient, "count"), functools.partial(refine, config))
+    return Strategy(densify, (gradient, "count"), functools.partial(refine, densify, config))
 
 
-def refine(config: AdcConfig, population: Population, moment: Moment) -> None:
-    """Grow and prune every ``config.every`` steps, reset opacities every ``config.reset_every`` of the run."""
-    if moment.fraction <= config.stop and moment.due(config.every):
-        if moment.fraction > config.start:
-            grow_and_prune(config, population, moment)
+def refine(densify: DensifyConfig, config: AdcConfig, population: Population, moment: Moment) -> None:
+    """Grow and prune every ``densify.every`` steps, reset opacities every ``config.reset_every`` of the run."""
+    if moment.fraction <= densify.stop and moment.due(densify.every):
+        if moment.fraction > densify.start:
+            grow_and_prune(densify, config, population, moment)
         edit.clear_statistics(population)
-    if moment.fraction < config.stop and crossed(config.reset_every, moment.before, moment.fraction):
-        reset_opacities(population, config.reset_opacity)
+    if moment.fraction < densify.stop and crossed(config.reset_every, moment.before, moment.fraction):
+        reset_opacities(population, RESET_OPACITY)
 
 
-def grow_and_prune(config: AdcConfig, population: Population, moment: Moment) -> None:
+def grow_and_prune(densify: DensifyConfig, config: AdcConfig, population: Population, moment: Moment) -> None:
     """Clone small and split large Gaussians of large mean gradient; remove transparent and oversized ones."""
     cloud = population.cloud
     statistics = population.statistics
     mean = statistics["grad2d_abs" if config.absolute_gradient else "grad2d"] / statistics["count"].clamp_min(1)
     size = cloud.scales.amax(1)
-    limit = config.prune_size * moment.extent
+    limit = PRUNE_SIZE * moment.extent
     sizes_count = config.reset_every > 0 and moment.fraction > config.reset_every
 
-    transparent = cloud.opacities < config.prune_opacity
-    hot = (mean >= config.gradient) & ~transparent
+    transparent = cloud.opacities < densify.prune_opacity
+    hot = (mean >= densify.gradient) & ~transparent
     doomed = transparent | ((size > limit) & ~hot) if sizes_count else transparent
     # Growing takes one more row each, by cloning as well as by splitting (two children for one parent).
     room = moment.cap - (len(population) - int(doomed.sum()))
@@ -54,9 +58,9 @@ def grow_and_prune(config: AdcConfig, population: Population, moment: Moment) ->
     if sizes_count:
         doomed |= (size > limit) & ~hot
 
-    small = size <= config.small * moment.extent
+    small = size <= densify.small * moment.extent
     clones = cloud.select(hot & small)
-    children = split(cloud.select(hot & ~small), config.split_factor, moment.generator("split"))
+    children = split(cloud.select(hot & ~small), densify.split_factor, moment.generator("split"))
     if sizes_count:
         children = children.select(children.scales.amax(1) <= limit)
     edit.keep(population, ~(doomed | (hot & ~small)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from splat.training.config.config import AdcConfig, McmcConfig, TamingConfig, TurboConfig
+from splat.training.config.densify import DensifyConfig
 from splat.training.population import Population
 from splat.training.rng import generator
 from splat.training.schedules import crossed
@@ -64,18 +64,22 @@ class Moment:
 @dataclass(frozen=True)
 class Strategy:
     """Attributes:
-    config: the strategy's settings.
+    densify: the settings that all strategies share, resolved for this one.
     statistics: names of what is summed up over steps, as in `splat.rendering.fused_step.Statistics`.
     refine: called after every step; changes the population where one is due.
     noise: strength of the noise on positions after each step; 0 is none.
+    first: largest fraction of the budget that a run begins with.
+    opacity_steps: length of a run, in steps, for which the opacity weight is meant; other lengths scale it. None does not.
     """
 
-    config: AdcConfig | McmcConfig | TamingConfig | TurboConfig
+    densify: DensifyConfig
     statistics: tuple[str, ...]
     refine: Callable[[Population, Moment], None]
     noise: float = 0.0
+    first: float = 1.0
+    opacity_steps: int | None = None
 
     def opacity_weight(self, steps: int) -> float:
         """Weight of the mean opacity in the loss of a run of so many steps."""
-        meant = getattr(self.config, "opacity_steps", 0)
-        return self.config.opacity_weight * (steps / meant if meant else 1.0)
+        weight = self.densify.opacity_weight
+        return weight if self.opacity_steps is None else weight * (steps / self.opacity_steps)

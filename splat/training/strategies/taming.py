@@ -18,10 +18,10 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.training import population as edit
-from splat.training.config.config import TamingConfig
+from splat.training.config.densify import DensifyConfig, TamingConfig
 from splat.training.losses.image import compare, composite
 from splat.training.population import Population
-from splat.training.strategies.splitting import choose, densify, fill
+from splat.training.strategies import splitting
 from splat.training.strategies.strategy import Moment, Strategy
 from splat.training.strategies.view_sampler import Survey
 
@@ -31,58 +31,63 @@ _GRADIENT, _OPACITY, _DEPTH, _RADIUS, _VOLUME = 25.0, 100.0, 5.0, 10.0, 25.0  # 
 _SPREAD, _ERROR, _AREA, _BLEND = 50.0, 10.0, 0.1, 50.0  # of a Gaussian's pixels
 _VIEW = 50.0
 
+VIEWS = 10  # photos, at random, of one scoring; each costs about as much as a step
+# Steps of the runs for which the opacity weight was chosen; it grows with a run, as long ones fit the photos too closely.
+OPACITY_STEPS = 2000
 
-def strategy(config: TamingConfig) -> Strategy:
-    """Taming with the settings ``config``."""
-    return Strategy(config, ("grad2d", "count"), functools.partial(refine, config))
+
+def strategy(densify: DensifyConfig, config: TamingConfig) -> Strategy:
+    """Taming with these settings."""
+    act = functools.partial(refine, densify, config)
+    return Strategy(densify, ("grad2d", "count"), act, first=config.first, opacity_steps=OPACITY_STEPS)
 
 
-def refine(config: TamingConfig, population: Population, moment: Moment) -> None:
-    """Prune what is transparent and grow to the budget of the moment, every ``config.every`` steps."""
-    if moment.due(config.every) and moment.fraction <= config.stop:
-        if moment.fraction > config.start:
-            grow(config, population, moment)
+def refine(densify: DensifyConfig, config: TamingConfig, population: Population, moment: Moment) -> None:
+    """Prune what is transparent and grow to the budget of the moment, every ``densify.every`` steps."""
+    if moment.due(densify.every) and moment.fraction <= densify.stop:
+        if moment.fraction > densify.start:
+            grow(densify, config, population, moment)
         edit.clear_statistics(population)
 
 
-def budget(config: TamingConfig, moment: Moment) -> int:
+def budget(densify: DensifyConfig, moment: Moment) -> int:
     """Number of Gaussians after the change at ``moment``: B − (B − S)(1 − x)², x from 0 to 1; B at the last change."""
-    x = min((moment.fraction - config.start) / max(config.stop - config.start, 1e-9), 1.0)
-    x = 1.0 if is_last(config, moment) else x
+    x = min((moment.fraction - densify.start) / max(densify.stop - densify.start, 1e-9), 1.0)
+    x = 1.0 if is_last(densify, moment) else x
     return math.floor(moment.cap - (moment.cap - min(moment.first, moment.cap)) * (1 - x) ** 2)
 
 
-def is_last(config: TamingConfig, moment: Moment) -> bool:
+def is_last(densify: DensifyConfig, moment: Moment) -> bool:
     """Whether this is the last change of the run."""
-    return moment.fraction + moment.period(config.every) > config.stop
+    return moment.fraction + moment.period(densify.every) > densify.stop
 
 
-def grow(config: TamingConfig, population: Population, moment: Moment) -> None:
+def grow(densify: DensifyConfig, config: TamingConfig, population: Population, moment: Moment) -> None:
     """One change: transparent rows out, and as many rows doubled, drawn by score, as the budget wants."""
     statistics = population.statistics
     mean = statistics["grad2d"] / statistics["count"].clamp_min(1)
-    doomed = population.cloud.opacities < config.prune_opacity
+    doomed = population.cloud.opacities < densify.prune_opacity
     if bool(doomed.all()):
         return
-    share = config.recycle * moment.period(config.every) / max(config.stop - config.start, 1e-9)
+    share = config.recycle * moment.period(densify.every) / max(densify.stop - densify.start, 1e-9)
     doomed = with_faintest(population.cloud.opacities, doomed, share)
-    room = budget(config, moment) - (len(population) - int(doomed.sum()))
+    room = budget(densify, moment) - (len(population) - int(doomed.sum()))
     source = moment.generator("taming")
     if room < 0:  # a lower budget than rows: keep the opaque ones
         kept = torch.where(doomed, -1.0, population.cloud.opacities).argsort(descending=True, stable=True)
         doomed[kept[int((~doomed).sum()) + room :]] = True
         edit.keep(population, ~doomed)
         return
-    score = scores(population.cloud, mean, moment, config.views)
-    candidates = (mean >= config.gradient) & ~doomed & (score > 0)
-    chosen = choose(score, candidates, room, source)
+    score = scores(population.cloud, mean, moment, VIEWS)
+    candidates = (mean >= densify.gradient) & ~doomed & (score > 0)
+    chosen = splitting.choose(score, candidates, room, source)
     missing = min(room - int(chosen.sum()), int((~doomed & ~chosen).sum()))
     if missing > 0:
         rest = ~doomed & ~chosen
-        chosen |= choose(score + 1e-12, rest, missing, source)
-    densify(population, chosen, doomed, config.small * moment.extent, config.split_factor)
-    if is_last(config, moment):
-        fill(population, moment.cap, config.small * moment.extent, config.split_factor, source)
+        chosen |= splitting.choose(score + 1e-12, rest, missing, source)
+    splitting.densify(population, chosen, doomed, densify.small * moment.extent, densify.split_factor)
+    if is_last(densify, moment):
+        splitting.fill(population, moment.cap, densify.small * moment.extent, densify.split_factor, source)
 
 
 def with_faintest(opacities: Tensor, doomed: Tensor, share: float) -> Tensor:

@@ -15,49 +15,53 @@ import torch
 from torch import Tensor
 
 from splat.training import population as edit
-from splat.training.config.config import TurboConfig
+from splat.training.config.densify import DensifyConfig
 from splat.training.population import Population
-from splat.training.strategies.splitting import densify, fill
+from splat.training.strategies import splitting
 from splat.training.strategies.strategy import Moment, Strategy
 
 _DC = 0.28209479177387814  # the constant spherical harmonic: ∂colour/∂(base coefficient)
 _BETA2 = 0.999
+COLOUR = 0.01  # gradient of a colour that is an error, in units of the one of a position
+COLOUR_CHANCE = 0.2  # fraction of the changes, at random, that look at colours too
+VISITED = 0.25  # rows visible less often than this, in times the median one is, are left alone
+TRUST = 0.5  # how much slower growth gets where the loss falls slower than it used to
 _LATE = 0.2  # the last part of the losses, against which all of them are held
 
 
-def strategy(config: TurboConfig) -> Strategy:
-    """Turbo-GS with the settings ``config``."""
-    return Strategy(config, ("grad2d", "count"), functools.partial(refine, config))
+def strategy(densify: DensifyConfig) -> Strategy:
+    """Turbo-GS with these settings."""
+    return Strategy(densify, ("grad2d", "count"), functools.partial(refine, densify))
 
 
-def refine(config: TurboConfig, population: Population, moment: Moment) -> None:
-    """Prune what is transparent, grow where positions or colours err, every ``config.every`` steps."""
-    if moment.due(config.every) and moment.fraction <= config.stop:
-        if moment.fraction > config.start:
-            grow(config, population, moment)
+def refine(densify: DensifyConfig, population: Population, moment: Moment) -> None:
+    """Prune what is transparent, grow where positions or colours err, every ``densify.every`` steps."""
+    if moment.due(densify.every) and moment.fraction <= densify.stop:
+        if moment.fraction > densify.start:
+            grow(densify, population, moment)
         edit.clear_statistics(population)
 
 
-def grow(config: TurboConfig, population: Population, moment: Moment) -> None:
+def grow(densify: DensifyConfig, population: Population, moment: Moment) -> None:
     """One change within the budget of the moment."""
     statistics = population.statistics
     count = statistics["count"]
     mean = statistics["grad2d"] / count.clamp_min(1)
-    error = mean / config.gradient
-    if torch.rand((), generator=moment.generator("turbo")) < config.colour_chance:
-        error = torch.maximum(error, colour_error(population, moment.step) / (config.colour * config.gradient))
-    doomed = population.cloud.opacities < config.prune_opacity
+    error = mean / densify.gradient
+    if torch.rand((), generator=moment.generator("turbo")) < COLOUR_CHANCE:
+        error = torch.maximum(error, colour_error(population, moment.step) / (COLOUR * densify.gradient))
+    doomed = population.cloud.opacities < densify.prune_opacity
     seen = count[count > 0]
-    visited = count >= config.visited * seen.median() if len(seen) else count > 0
+    visited = count >= VISITED * seen.median() if len(seen) else count > 0
     hot = visited & ~doomed
-    if not is_last(config, moment):  # then the budget is filled
+    if not is_last(densify, moment):  # then the budget is filled
         hot &= error >= 1
-    room = max(budget(config, moment) - (len(population) - int(doomed.sum())), 0)
+    room = max(budget(densify, moment) - (len(population) - int(doomed.sum())), 0)
     hot = _largest(error, hot, room)
-    densify(population, hot, doomed, config.small * moment.extent, config.split_factor)
-    if is_last(config, moment):
+    splitting.densify(population, hot, doomed, densify.small * moment.extent, densify.split_factor)
+    if is_last(densify, moment):
         source = moment.generator("turbo fill")
-        fill(population, moment.cap, config.small * moment.extent, config.split_factor, source)
+        splitting.fill(population, moment.cap, densify.small * moment.extent, densify.split_factor, source)
 
 
 def _largest(values: Tensor, mask: Tensor, count: int) -> Tensor:
@@ -74,16 +78,16 @@ def colour_error(population: Population, step: int) -> Tensor:
     return second.sqrt() / _DC
 
 
-def is_last(config: TurboConfig, moment: Moment) -> bool:
+def is_last(densify: DensifyConfig, moment: Moment) -> bool:
     """Whether this is the last change of the run."""
-    return moment.fraction + moment.period(config.every) > config.stop
+    return moment.fraction + moment.period(densify.every) > densify.stop
 
 
-def budget(config: TurboConfig, moment: Moment) -> int:
+def budget(densify: DensifyConfig, moment: Moment) -> int:
     """B(t) = N₀ + (t^α − 1)/(100^α − 1) · (M − N₀), t the percentage of the growing phase, α from `exponent`."""
-    share = min(max((moment.fraction - config.start) / max(config.stop - config.start, 1e-9), 0.0), 1.0)
-    t = 100.0 if is_last(config, moment) else 1 + 99 * share
-    alpha = exponent(moment.losses, config.trust)
+    share = min(max((moment.fraction - densify.start) / max(densify.stop - densify.start, 1e-9), 0.0), 1.0)
+    t = 100.0 if is_last(densify, moment) else 1 + 99 * share
+    alpha = exponent(moment.losses, TRUST)
     grown = math.log(t) / math.log(100) if abs(alpha) < 1e-6 else (t**alpha - 1) / (100**alpha - 1)
     first = min(moment.first, moment.cap)
     return min(moment.cap, first + math.floor(grown * (moment.cap - first)))
