@@ -89,7 +89,9 @@ def begin(setup: Setup, plan: schedules.Plan) -> State:
 
 def first_rows(setup: Setup) -> int:
     """Number of Gaussians a run begins with: one per sparse point, as far as its budget and strategy allow."""
-    return min(len(setup.scene.points), max(1, int(setup.strategy.first * most_rows(setup.config, pixels=setup.pixels))))
+    return min(
+        len(setup.scene.points), max(1, int(setup.strategy.first * most_rows(setup.config, pixels=setup.pixels)))
+    )
 
 
 def _photo_parameters(setup: Setup) -> tuple[Corrections, PhotoParameters | None]:

@@ -21,7 +21,6 @@ from splat.priors.wild.appearance_fitting import fit_exposure, fit_grid, left_ha
 from splat.priors.wild.transient_masks import occluded
 from splat.scene import Photo
 from splat.scene.subset import evenly, keep_views
-from splat.training.config.priors import WildConfig
 from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as appearance
 from splat.training.step_types import Shot, When
@@ -50,12 +49,11 @@ def test_what_the_rendering_does_not_know_is_left_out_or_painted_over(paint):
     camera = Camera(50.0, 50.0, 32.0, 24.0, 64, 48, torch.eye(4, dtype=torch.float64))
     shot = Shot(0, photo, camera, (0.0, 0.0, 0.0))
     state = SimpleNamespace(corrections=SimpleNamespace(exposures=None, grids=None))
-    config = WildConfig(occluders=True)
-    part = transient_masks.part(config, 1, classical if paint else None, 0)
+    part = transient_masks.part(1, classical if paint else None, 0)
     for step in range(10):
         drawn = SimpleNamespace(rgb=truth + 0.03 * torch.randn(48, 64, 3, generator=g))
         aimed = part.aim(state, drawn, shot, When(step, 0.1 * step, 1.0))
-        if 0.1 * step < config.occluder_start:
+        if 0.1 * step < transient_masks.START:
             assert aimed is shot
     square = torch.zeros(48, 64, dtype=torch.bool)
     square[10:30, 20:40] = True
@@ -65,7 +63,7 @@ def test_what_the_rendering_does_not_know_is_left_out_or_painted_over(paint):
     else:
         assert float((~aimed.photo.mask)[square].float().mean()) > 0.95
         assert float((~aimed.photo.mask)[~square].float().mean()) < 0.1
-    other = transient_masks.part(config, 1, None, 0)
+    other = transient_masks.part(1, None, 0)
     other.restore(part.state())
     assert torch.equal(other.state()["residuals"][0], part.state()["residuals"][0])
 

@@ -20,7 +20,7 @@ from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as exposures
 from splat.training.step_types import Shot, When
 
-_START = 0.2  # fraction of the run from which residuals tell occluders from what is not learnt yet
+START = 0.2  # fraction of the run from which residuals tell occluders from what is not learnt yet
 _NEWEST = 0.1  # weight of the newest residual in the running mean
 _INLIERS = 0.8  # share of a photo that shows no occluder, usually
 _ABOVE = 2.0  # a residual above so many times the largest of those is suspicious …
@@ -42,7 +42,7 @@ def part(photos: int, enhance: ViewEnhancer | None, seed: int) -> Part:
         old = residuals.get(shot.index)
         residuals[shot.index] = residual if old is None else torch.lerp(old, residual, _NEWEST)
         visits[shot.index] += 1
-        if when.fraction < _START:
+        if when.fraction < START:
             return shot
         hidden = occluded(residuals[shot.index], shot.photo.mask)
         if enhance is not None and bool(hidden.any()):

@@ -15,7 +15,7 @@ class PriorsConfig:
     dense: bool = False
     """Initialise from dense multi-view stereo points, checked for consistency between photos."""
     reconstruct: str = ""
-    """Take poses and points from this feed-forward reconstruction of yours, given as module:function (docs/sparse.md)."""
+    """Take poses and points from this feed-forward reconstruction of yours: module:function (docs/sparse.md)."""
     confidence_rates: bool = False
     """Scale the position rates of dense points by their uncertainty (InstantSplat, Fan et al. 2024)."""
     completion: int = non_negative(0)
@@ -24,7 +24,7 @@ class PriorsConfig:
     mean_background: bool = False
     """Use the mean colour of the photos as the background."""
     dropout: float = below_one(0.0)
-    """Fraction of Gaussians dropped at random at the end of the run, growing from 0 (DropGaussian, Park et al. 2025)."""
+    """Fraction of Gaussians dropped at random at the end, growing from 0 (DropGaussian, Park et al. 2025)."""
     depth: float = non_negative(0.0)
     """Weight of the depth correlation loss, global and in boxes, with a depth prior (SparseGS, FSGS)."""
     normal: float = non_negative(0.0)

@@ -18,7 +18,6 @@ from splat.training.population import Population
 from splat.training.schedules import crossed
 from splat.training.strategies.strategy import Moment, Strategy
 
-
 PRUNE_SIZE = 0.1  # scene extents, of the released code: larger rows go once opacities have been reset
 RESET_OPACITY = 0.01  # of the released code: to which a reset lowers all rows above it
 

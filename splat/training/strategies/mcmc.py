@@ -18,7 +18,6 @@ from splat.training.population import Population
 from splat.training.rng import draw
 from splat.training.strategies.strategy import Moment, Strategy
 
-
 GROWTH = 0.05  # of the paper: of the count, at one change
 
 

@@ -69,7 +69,7 @@ class Strategy:
     refine: called after every step; changes the population where one is due.
     noise: strength of the noise on positions after each step; 0 is none.
     first: largest fraction of the budget that a run begins with.
-    opacity_steps: length of a run, in steps, for which the opacity weight is meant; other lengths scale it. None does not.
+    opacity_steps: run length for which the opacity weight is meant, others scale it; None if it is meant for all.
     """
 
     densify: DensifyConfig

@@ -32,7 +32,7 @@ _SPREAD, _ERROR, _AREA, _BLEND = 50.0, 10.0, 0.1, 50.0  # of a Gaussian's pixels
 _VIEW = 50.0
 
 VIEWS = 10  # photos, at random, of one scoring; each costs about as much as a step
-# Steps of the runs for which the opacity weight was chosen; it grows with a run, as long ones fit the photos too closely.
+# Length of the runs for which the opacity weight was chosen; it grows with the length, as long runs overfit the photos.
 OPACITY_STEPS = 2000
 
 
