@@ -108,7 +108,10 @@ def used() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func).rpartition(".")[2]
-                if called in owners:
+                if called == "replace" and node.args:  # replace(config.enhance, rounds=2)
+                    section = ast.unparse(node.args[0]).rpartition(".")[2] + "."
+                    names |= {f"{section if section in owners.values() else ''}{word.arg}" for word in node.keywords}
+                elif called in owners:
                     names |= {f"{owners[called]}{word.arg}" for word in node.keywords}
     return names
 
