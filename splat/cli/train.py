@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> None:
     strategy = first.config.strategy if "--strategy" in given else base.strategy
     options = parse("train", Train, old_names.arguments(arguments, strategy), default=Train(config=base))
     if options.config.size is not None and "--gaussians" not in given:
-        options = replace(options, config=budget.filling(options.config))
+        options = replace(options, config=budget.use_whole_size(options.config))
     elif "--gaussians" in given and "--gaussians-per-root-step" not in given:  # who names a number wants it used
         options = replace(options, config=replace(options.config, gaussians_per_root_step=0.0))
     page = watching(options)

@@ -2,7 +2,7 @@
 
 from splat.training.config.config import TrainConfig
 from splat.training.config.densify import resolve
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.strategies.strategy import Strategy
 
 
@@ -18,17 +18,17 @@ def strategy_of(config: TrainConfig) -> Strategy:
     return turbo.strategy(densify) if config.strategy == "turbo" else mcmc.strategy(densify, config.mcmc)
 
 
-def parts_of(config: TrainConfig) -> tuple[Part, ...]:
+def hooks_of(config: TrainConfig) -> tuple[TrainingHook, ...]:
     """The methods that combine with any strategy, where ``config`` switches them on."""
     from splat.training.hooks import coarse_to_fine, ges, mip_filter, sensitivity_pruning
 
-    parts = []
+    hooks = []
     if config.coarse.start > 1:
-        parts.append(coarse_to_fine.part(config.coarse, config.scene.cache_megabytes << 20))
+        hooks.append(coarse_to_fine.hook(config.coarse, config.scene.cache_megabytes << 20))
     if config.ges.shape or config.ges.frequency > 0:
-        parts.append(ges.part(config.ges))
+        hooks.append(ges.hook(config.ges))
     if config.smooth.filter > 0:
-        parts.append(mip_filter.part(config.smooth))
+        hooks.append(mip_filter.hook(config.smooth))
     if config.prune.fraction > 0:
-        parts.append(sensitivity_pruning.part(config.prune))
-    return tuple(parts)
+        hooks.append(sensitivity_pruning.hook(config.prune))
+    return tuple(hooks)

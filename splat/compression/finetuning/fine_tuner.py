@@ -6,7 +6,7 @@ what falling learning rates would make of it: decisions in the middle of a run l
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -15,41 +15,59 @@ from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.compression.finetuning.straight_through import Rounding, settle, with_ordered_axes
 from splat.errors import InputError
-from splat.ops.adam import AdamHyper, adam_step
+from splat.ops.adam import AdamHyper
 from splat.rendering import RenderOptions, render
 from splat.rendering.backends import choose_backend
-from splat.rendering.types import ImageGradients
-from splat.scene import ImageCache, Scene
+from splat.rendering.types import ImageGradients, Rendering
+from splat.scene import ImageCache, Photo, Scene
 from splat.training.config.config import RatesConfig
-from splat.training.losses.image import compare, composite
+from splat.training.fitter import Fitter
+from splat.training.hooks.hook import TrainingHook
+from splat.training.losses.image import Loss, PictureLoss, composite, photometric
 from splat.training.population import keep, populate
 from splat.training.schedules import Rates, log_linear, rates
-from splat.training.update import update
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 
 CACHE_BYTES = 1 << 30
-SSIM_WEIGHT = 0.2
 MIDDLE = 0.5  # of the schedule of a training run: its rates there are those of pace 1
 MEMORY = 100  # steps that the running mean reaches back
 MEAN_EVERY = 5  # steps
 REFRESH = 20  # steps between two roundings; in between each value keeps its distance to the rounded one
 
 Target = tuple[Camera, Tensor, Tensor | None]  # camera, (H, W, 3) picture, (H, W) bool mask
-Loss = Callable[[Tensor, Tensor, Tensor | None], tuple[float, Tensor]]  # and its gradient by the rendering
 
 
-def photo_loss(rgb: Tensor, picture: Tensor, mask: Tensor | None) -> tuple[float, Tensor]:
-    """That of training, against a uint8 ``picture``."""
-    found = compare(rgb, picture, mask, SSIM_WEIGHT)
-    return found.loss, found.grad
+@dataclass(frozen=True)
+class SquareError:
+    """Mean squared error, as a loss."""
+
+    mse: float
+
+    @property
+    def loss(self) -> float:
+        return self.mse
 
 
-def square_loss(rgb: Tensor, picture: Tensor, mask: Tensor | None) -> tuple[float, Tensor]:
-    """Mean squared error against a float ``picture``; what lies outside 0 to 1 shows no differently there."""
-    gap = rgb.clamp(0, 1) - picture
-    if mask is not None:
-        gap = gap * mask[..., None]
+def square_loss(rendering: Rendering, view: TrainingView, context: StepContext) -> PictureLoss:
+    """Mean squared error against a float picture; what lies outside 0 to 1 shows no differently there."""
+    rgb = rendering.rgb
+    gap = rgb.clamp(0, 1) - view.photo.rgb
+    if view.photo.mask is not None:
+        gap = gap * view.photo.mask[..., None]
     inside = (rgb >= 0) & (rgb <= 1)
-    return float(gap.square().mean()), torch.where(inside, gap * (2 / gap.numel()), 0.0)
+    gradient = torch.where(inside, gap * (2 / gap.numel()), 0.0)
+    return PictureLoss(SquareError(float(gap.square().mean())), 0.0, ImageGradients(rgb=gradient))
+
+
+def _rounding_hook(change: dict[str, Tensor], rate: Tensor | None) -> TrainingHook:
+    """Renders the rounded cloud, straight through: ``change`` is added; ``rate`` joins the gradient of SH."""
+
+    def deform(cloud: GaussianCloud, view: TrainingView | None) -> GaussianCloud:
+        return cloud.replace(**{name: getattr(cloud, name) + change[name] for name in FIELDS})
+
+    regularize = None if rate is None else lambda cloud, context: {"sh": rate}
+    return TrainingHook("rounding", deform=deform, regularize=regularize)
 
 
 def photos(scene: Scene, options: RenderOptions) -> tuple[Callable[[int], Target], int]:
@@ -113,7 +131,7 @@ class Recovery:
         options: RenderOptions | None = None,
         seed: int = 0,
         progress: Callable[[], None] | None = None,
-        loss: Loss = photo_loss,
+        loss: Loss = photometric,
     ) -> None:
         """Args: target, views: as `photos` gives them. usual: learning rates at pace 1. progress: called each step."""
         self.steps, self.loss, self.usual = 0, 0.0, usual
@@ -199,21 +217,11 @@ class Recovery:
         return change, rounding.slope(self.cloud) * (price * self.loss)
 
     def _step(self, camera, picture, mask, hyper, change: dict[str, Tensor], rate: Tensor | None) -> float:
-        population, backend, options = self._population, self._backend, self._options
-        if not change:
-            rendering, context = backend.forward(population.cloud, camera, options)
-            loss, slope = self._compare(rendering.rgb, picture, mask)
-            update(backend, context, rendering, ImageGradients(rgb=slope), population, hyper)
-            return loss
-        shown = GaussianCloud(**{name: getattr(population.cloud, name) + change[name] for name in FIELDS})
-        rendering, context = backend.forward(shown, camera, options)
-        loss, slope = self._compare(rendering.rgb, picture, mask)
-        gradients = backend.backward(context, ImageGradients(rgb=slope))
-        slopes = {name: getattr(gradients, name) for name in FIELDS}
-        if rate is not None:
-            slopes["sh"] = slopes["sh"] + rate
-        adam_step(population.cloud, slopes, population.adam, hyper)
-        return loss
+        view = TrainingView(None, Photo(picture, mask), camera, self._options.background)
+        hooks = (_rounding_hook(change, rate),) if change else ()
+        fitter = Fitter(self._population, self._backend, self._compare, hooks)
+        (loss,) = fitter.step([view], hyper, self._options)
+        return loss.loss
 
     def _remember(self) -> None:
         self._counted = min(self._counted + 1, MEMORY / MEAN_EVERY)

@@ -17,12 +17,12 @@ from splat.cloud import FIELDS, GaussianCloud
 from splat.coding import rans as entropy
 from splat.coding import vector_kmeans
 from splat.coding.octree import Places, join, middles, read_places, split, write_places
-from splat.compression.finetuning.fine_tuner import SSIM_WEIGHT, Target
+from splat.compression.finetuning.fine_tuner import Target
 from splat.compression.finetuning.straight_through import with_ordered_axes
 from splat.rendering import RenderOptions
 from splat.rendering.backends import choose_backend
 from splat.rendering.types import ImageGradients
-from splat.training.losses.image import compare
+from splat.training.losses.image import SSIM_WEIGHT, compare
 
 BANDS = 10  # of the encoding of positions
 HEAD = struct.Struct("<IBBBHHHH4d")

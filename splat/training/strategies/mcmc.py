@@ -16,7 +16,8 @@ from splat.training import population as edit
 from splat.training.config.densify import DensifyConfig, McmcConfig
 from splat.training.population import Population
 from splat.training.rng import draw
-from splat.training.strategies.strategy import Moment, Strategy
+from splat.training.step_context import StepContext
+from splat.training.strategies.strategy import Strategy
 
 GROWTH = 0.05  # of the paper: of the count, at one change
 
@@ -26,22 +27,22 @@ def strategy(densify: DensifyConfig, config: McmcConfig) -> Strategy:
     return Strategy(densify, (), functools.partial(refine, densify, config), config.noise)
 
 
-def refine(densify: DensifyConfig, config: McmcConfig, population: Population, moment: Moment) -> None:
+def refine(densify: DensifyConfig, config: McmcConfig, population: Population, context: StepContext) -> None:
     """Relocate dead Gaussians and grow, every ``densify.every`` steps."""
-    if moment.due(densify.every) and densify.start < moment.fraction <= densify.stop:
-        relocate(population, densify.prune_opacity, moment.generator("relocate"))
-        count = target_count(densify.every, config.full, len(population), moment)
-        grow(population, count - len(population), densify.prune_opacity, moment.generator("grow"))
+    if context.due(densify.every) and densify.start < context.fraction <= densify.stop:
+        relocate(population, densify.prune_opacity, context.generator("relocate"))
+        count = target_count(densify.every, config.full, len(population), context)
+        grow(population, count - len(population), densify.prune_opacity, context.generator("grow"))
 
 
-def target_count(every: int, full: float, count: int, moment: Moment) -> int:
+def target_count(every: int, full: float, count: int, context: StepContext) -> int:
     """How many Gaussians there should be after this change, given ``count`` now.
 
     The paper's growth of 5 % a time, or as much more as it takes to reach the cap by ``full`` of the run.
     """
-    changes = (full - moment.fraction) / moment.period(every)  # still to come
-    needed = (moment.cap / count) ** (1 / (1 + max(changes, 0.0))) - 1
-    return min(moment.cap, math.floor((1 + max(GROWTH, needed)) * count))
+    changes = (full - context.fraction) / context.period(every)  # still to come
+    needed = (context.max_gaussians / count) ** (1 / (1 + max(changes, 0.0))) - 1
+    return min(context.max_gaussians, math.floor((1 + max(GROWTH, needed)) * count))
 
 
 def relocate(population: Population, min_opacity: float, source: torch.Generator) -> None:

@@ -17,8 +17,9 @@ from torch import Tensor
 from splat.training import population as edit
 from splat.training.config.densify import DensifyConfig
 from splat.training.population import Population
+from splat.training.step_context import StepContext
 from splat.training.strategies import splitting
-from splat.training.strategies.strategy import Moment, Strategy
+from splat.training.strategies.strategy import Strategy
 
 _DC = 0.28209479177387814  # the constant spherical harmonic: ∂colour/∂(base coefficient)
 _BETA2 = 0.999
@@ -34,42 +35,34 @@ def strategy(densify: DensifyConfig) -> Strategy:
     return Strategy(densify, ("grad2d", "count"), functools.partial(refine, densify))
 
 
-def refine(densify: DensifyConfig, population: Population, moment: Moment) -> None:
+def refine(densify: DensifyConfig, population: Population, context: StepContext) -> None:
     """Prune what is transparent, grow where positions or colours err, every ``densify.every`` steps."""
-    if moment.due(densify.every) and moment.fraction <= densify.stop:
-        if moment.fraction > densify.start:
-            grow(densify, population, moment)
+    if context.due(densify.every) and context.fraction <= densify.stop:
+        if context.fraction > densify.start:
+            grow(densify, population, context)
         edit.clear_statistics(population)
 
 
-def grow(densify: DensifyConfig, population: Population, moment: Moment) -> None:
+def grow(densify: DensifyConfig, population: Population, context: StepContext) -> None:
     """One change within the budget of the moment."""
     statistics = population.statistics
     count = statistics["count"]
     mean = statistics["grad2d"] / count.clamp_min(1)
     error = mean / densify.gradient
-    if torch.rand((), generator=moment.generator("turbo")) < COLOUR_CHANCE:
-        error = torch.maximum(error, colour_error(population, moment.step) / (COLOUR * densify.gradient))
-    doomed = population.cloud.opacities < densify.prune_opacity
+    if torch.rand((), generator=context.generator("turbo")) < COLOUR_CHANCE:
+        error = torch.maximum(error, colour_error(population, context.step) / (COLOUR * densify.gradient))
+    to_prune = population.cloud.opacities < densify.prune_opacity
     seen = count[count > 0]
     visited = count >= VISITED * seen.median() if len(seen) else count > 0
-    hot = visited & ~doomed
-    if not is_last(densify, moment):  # then the budget is filled
+    hot = visited & ~to_prune
+    if not is_last(densify, context):  # then the budget is filled
         hot &= error >= 1
-    room = max(budget(densify, moment) - (len(population) - int(doomed.sum())), 0)
-    hot = _largest(error, hot, room)
-    splitting.densify(population, hot, doomed, densify.small * moment.extent, densify.split_factor)
-    if is_last(densify, moment):
-        source = moment.generator("turbo fill")
-        splitting.fill(population, moment.cap, densify.small * moment.extent, densify.split_factor, source)
-
-
-def _largest(values: Tensor, mask: Tensor, count: int) -> Tensor:
-    """The ``count`` rows of ``mask`` (N,) with the largest ``values``, as a mask."""
-    order = torch.where(mask, values, -math.inf).argsort(descending=True, stable=True)
-    chosen = torch.zeros_like(mask)
-    chosen[order[: min(count, int(mask.sum()))]] = True
-    return chosen
+    room = max(budget(densify, context) - (len(population) - int(to_prune.sum())), 0)
+    hot = splitting.largest(error, hot, room)
+    splitting.densify(population, hot, to_prune, densify.small * context.extent, densify.split_factor)
+    if is_last(densify, context):
+        source = context.generator("turbo fill")
+        splitting.fill(population, context.max_gaussians, densify.small * context.extent, densify.split_factor, source)
 
 
 def colour_error(population: Population, step: int) -> Tensor:
@@ -78,19 +71,19 @@ def colour_error(population: Population, step: int) -> Tensor:
     return second.sqrt() / _DC
 
 
-def is_last(densify: DensifyConfig, moment: Moment) -> bool:
+def is_last(densify: DensifyConfig, context: StepContext) -> bool:
     """Whether this is the last change of the run."""
-    return moment.fraction + moment.period(densify.every) > densify.stop
+    return context.fraction + context.period(densify.every) > densify.stop
 
 
-def budget(densify: DensifyConfig, moment: Moment) -> int:
+def budget(densify: DensifyConfig, context: StepContext) -> int:
     """B(t) = N₀ + (t^α − 1)/(100^α − 1) · (M − N₀), t the percentage of the growing phase, α from `exponent`."""
-    share = min(max((moment.fraction - densify.start) / max(densify.stop - densify.start, 1e-9), 0.0), 1.0)
-    t = 100.0 if is_last(densify, moment) else 1 + 99 * share
-    alpha = exponent(moment.losses, TRUST)
+    share = min(max((context.fraction - densify.start) / max(densify.stop - densify.start, 1e-9), 0.0), 1.0)
+    t = 100.0 if is_last(densify, context) else 1 + 99 * share
+    alpha = exponent(context.losses, TRUST)
     grown = math.log(t) / math.log(100) if abs(alpha) < 1e-6 else (t**alpha - 1) / (100**alpha - 1)
-    first = min(moment.first, moment.cap)
-    return min(moment.cap, first + math.floor(grown * (moment.cap - first)))
+    first = min(context.first_count, context.max_gaussians)
+    return min(context.max_gaussians, first + math.floor(grown * (context.max_gaussians - first)))
 
 
 def exponent(losses: Sequence[tuple[int, float]], trust: float) -> float:
