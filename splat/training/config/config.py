@@ -139,7 +139,7 @@ class TrainConfig:
     average: AverageConfig = field(default_factory=AverageConfig)
     """Weight averaging (SWA)"""
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
-    """Per-photo appearance: exposure, bilateral grids, appearance features"""
+    """Per-photo appearance: exposure, bilateral grid, features"""
     pose: PoseConfig = field(default_factory=PoseConfig)
     """Pose refinement"""
     surface: SurfaceConfig = field(default_factory=SurfaceConfig)
