@@ -44,13 +44,13 @@ class Train:
     out: Path | None = None
     """Folder for all results; by default runs/ and the name of the scene."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on with an interrupted run from its last checkpoint."""
+    """Resume an interrupted run from its last checkpoint."""
     preset: str | None = None
     """Start from the settings of this preset; other options override it."""
     downscale: float | None = None
-    """Divide the photos' sides by this."""
+    """Divide the sides of photos by this."""
     max_side: int | None = None
-    """Shrink the photos so that no side is longer, pixels."""
+    """Shrink photos so that no side is longer than this, pixels."""
     views: int | None = None
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int | None = None

@@ -1,6 +1,5 @@
 """Settings of the strategies: densification, which all of them share, and what each has of its own."""
 
-import dataclasses
 from dataclasses import dataclass
 
 from splat.training.config.fields import fraction, non_negative, opacity, positive
@@ -62,13 +61,11 @@ STRATEGY_DEFAULTS = {
 
 def resolve(strategy: str, config: DensifyConfig) -> DensifyConfig:
     """``config`` with numbers for whatever ``strategy`` uses, and None for what it has no use for."""
-    return DensifyConfig(
-        **{
-            item.name: own if own is None or getattr(config, item.name) is None else getattr(config, item.name)
-            for item in dataclasses.fields(DensifyConfig)
-            for own in [getattr(STRATEGY_DEFAULTS[strategy], item.name)]
-        }
-    )
+    values = {}
+    for name, own in vars(STRATEGY_DEFAULTS[strategy]).items():
+        given = getattr(config, name)
+        values[name] = own if own is None or given is None else given
+    return DensifyConfig(**values)
 
 
 @dataclass(frozen=True)
