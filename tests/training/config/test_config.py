@@ -139,8 +139,9 @@ def test_what_is_not_set_is_the_strategys_own_and_is_written_as_a_number(tmp_pat
 
 
 def test_what_was_chosen_leaves_out_the_strategys_own():
-    config = settings.resolved(TrainConfig(strategy="taming", steps=10, densify=DensifyConfig(stop=0.5)))
-    assert settings.chosen(config) == {"strategy": "taming", "steps": 10, "densify.stop": 0.5}
+    config = TrainConfig(strategy="taming", steps=10, densify=DensifyConfig(stop=0.5))
+    for each in (config, settings.resolved(config)):
+        assert settings.chosen(each) == {"strategy": "taming", "steps": 10, "densify.stop": 0.5}
 
 
 def lines(path) -> int:

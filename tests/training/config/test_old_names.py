@@ -1,14 +1,19 @@
 """Old names of settings and presets: read from files and the command line, said once, refused where they must be."""
 
+import dataclasses
 import warnings
 
 import pytest
+import tomli_w
+import torch
+from support.mini_scene import mini_scene, train_in_pieces
 
 from splat.errors import InputError
+from splat.training import train
 from splat.training.config import config as settings
 from splat.training.config import old_names
 from splat.training.config.config import TrainConfig
-from splat.training.config.densify import STRATEGIES, STRATEGY_DEFAULTS
+from splat.training.config.densify import STRATEGIES, STRATEGY_DEFAULTS, DensifyConfig
 
 OLD_FILE = """
 steps = 700
@@ -139,3 +144,29 @@ def test_options_of_old():
 def test_a_preset_of_old():
     with pytest.warns(UserWarning, match="uneven is called casual-photos now"):
         assert settings.preset("uneven") == settings.preset("casual-photos")
+
+
+def without_none(values: dict) -> dict:
+    plain = {key: without_none(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in plain.items() if value is not None}
+
+
+def test_a_run_whose_settings_have_old_names_is_resumed_to_the_same_result(tmp_path):
+    """Its config.toml as it was: a section for each strategy, full of numbers, and the constants of today."""
+    scene, run = mini_scene(size=24), tmp_path / "run"
+    densify = DensifyConfig(every=5, gradient=1e-5)
+    config = TrainConfig(steps=20, gaussians=100, sh_degree=0, strategy="adc", checkpoint_seconds=0, densify=densify)
+    whole = train(scene, config).cloud
+    train_in_pieces(scene, config, run, (7,))
+    values = without_none(dataclasses.asdict(settings.read(run / "config.toml")))
+    values["adc"] |= values.pop("densify") | {"prune_size": 0.1, "reset_opacity": 0.01}
+    values["mcmc"] |= {"start": 0.0167, "stop": 0.83, "min_opacity": 0.005, "growth": 0.05}
+    values["turbo"] = {"trust": 0.5, "every": 50}
+    old = tomli_w.dumps(values)
+    (run / "config.toml").write_text(old.replace("steps = 20", "steps = 21"))
+    with pytest.raises(InputError, match=r"other settings than those given \(steps\)"), pytest.warns(UserWarning):
+        train(scene, config, run, resume=True)
+    (run / "config.toml").write_text(old)
+    with pytest.warns(UserWarning, match="old names"):
+        resumed = train(scene, config, run, resume=True).cloud
+    assert torch.equal(whole.means, resumed.means) and torch.equal(whole.sh, resumed.sh)
