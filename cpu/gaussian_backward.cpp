@@ -54,14 +54,13 @@ SPLAT_INLINE void gather_pairs(const Workspace& w, int64_t gaussian, int width, 
     for (int k = 0; k < PAIR_FLOATS_LARGE / W; ++k) store(out + k * W, sum[k]);
 }
 
-void add_statistics(const Span& span, const uint32_t* ids, int n, const FootprintGradient<VF>& print, VF abs_x, VF abs_y, VF radius) {
+void add_statistics(const Span& span, const uint32_t* ids, int n, const FootprintGradient<VF>& print, VF abs_x, VF abs_y) {
     const Step& s = span.step;
     const VF half_w = set1(0.5f * static_cast<float>(span.w.frame.width)), half_h = set1(0.5f * static_cast<float>(span.w.frame.height));
-    alignas(64) float norm[W], norm_abs[W], radii[W], centre[2][W], centre_abs[2][W];
+    alignas(64) float norm[W], norm_abs[W], centre[2][W], centre_abs[2][W];
     const VF x = print.x * half_w, y = print.y * half_h, ax = abs_x * half_w, ay = abs_y * half_h;
     store(norm, sqrt(x * x + y * y));
     store(norm_abs, sqrt(ax * ax + ay * ay));
-    store(radii, radius);
     store(centre[0], print.x), store(centre[1], print.y);
     store(centre_abs[0], abs_x), store(centre_abs[1], abs_y);
     for (int lane = 0; lane < n; ++lane) {
@@ -69,7 +68,6 @@ void add_statistics(const Span& span, const uint32_t* ids, int n, const Footprin
         if (s.grad2d != nullptr) s.grad2d[g] += norm[lane];
         if (s.grad2d_abs != nullptr) s.grad2d_abs[g] += norm_abs[lane];
         if (s.count != nullptr) s.count[g] += 1.0f;
-        if (s.max_radius != nullptr) s.max_radius[g] = std::max(s.max_radius[g], radii[lane]);
         for (int i = 0; i < 2; ++i) {
             if (s.means2d != nullptr) s.means2d[2 * g + i] = centre[i][lane];
             if (s.means2d_abs != nullptr) s.means2d_abs[2 * g + i] = centre_abs[i][lane];
@@ -105,8 +103,7 @@ void backward_group(const Span& span, const uint32_t* ids, int n, const Rows& ro
     outer.depth = fma(2.0f * print.depth, sum[SUM_SQUARE], sum[SUM_DEPTH]);
     for (int i = 0; i < 3; ++i) outer.normal[i] = sum[SUM_NORMAL_X + i];
     const VF two_ln2 = set1(2.0f * LN_2);
-    const VF radius = -floor(-min(max(print.extent_x, print.extent_y), set1(1e9f)));
-    add_statistics(span, ids, n, outer, two_ln2 * white.m11 * sum[SUM_ABS_X], two_ln2 * sum[SUM_ABS_Y], radius);
+    add_statistics(span, ids, n, outer, two_ln2 * white.m11 * sum[SUM_ABS_X], two_ln2 * sum[SUM_ABS_Y]);
 
     GaussianGradient<VF> inner;
     if (f.with_normal) project_backward<true>(g, w.view, geometry, white, outer, inner);

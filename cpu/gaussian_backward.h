@@ -17,7 +17,7 @@ struct Step {
     double beta1, beta2, eps;
     int64_t step;                  // counted from 1
     float opacity_weight, scale_weight;  // of Σ opacity and Σ scale in the loss
-    float *grad2d, *grad2d_abs, *count, *max_radius;  // (count) statistics to go on with
+    float *grad2d, *grad2d_abs, *count;  // (count) statistics to go on with
     // Results.
     float pose[12];                // ∂L/∂rotation row by row, ∂L/∂translation
     int32_t nonfinite;             // bit i: the gradient of tensor i was not finite in some row

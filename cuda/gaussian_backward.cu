@@ -19,7 +19,7 @@ struct FusedAdam {
     Adam adam;
     int visible_only;
     float opacity_weight, scale_weight;
-    float *grad2d, *grad2d_abs, *count, *max_radius;
+    float *grad2d, *grad2d_abs, *count;
     int* nonfinite;  // bit i: some row of tensor i had a gradient that is not finite, and was left alone
 };
 
@@ -180,14 +180,13 @@ SPLAT_FN void update_row(const FusedAdam& step, int field, int row, const float 
         adam_update(step.adam, step.p[field], step.m[field], step.v[field], static_cast<i64>(row) * WIDTH + j, gradient[j], step.rates[field]);
 }
 
-SPLAT_FN void add_statistics(const FusedAdam& step, const Frame& frame, int i, const float centre[2], const float centre_abs[2], int radius) {
+SPLAT_FN void add_statistics(const FusedAdam& step, const Frame& frame, int i, const float centre[2], const float centre_abs[2]) {
     const float half_width = 0.5f * frame.width, half_height = 0.5f * frame.height;
     const float x = centre[0] * half_width, y = centre[1] * half_height;
     const float abs_x = centre_abs[0] * half_width, abs_y = centre_abs[1] * half_height;
     if (step.grad2d) step.grad2d[i] += sqrt(x * x + y * y);
     if (step.grad2d_abs) step.grad2d_abs[i] += sqrt(abs_x * abs_x + abs_y * abs_y);
     if (step.count) step.count[i] += 1.0f;
-    if (step.max_radius) step.max_radius[i] = max(step.max_radius[i], static_cast<float>(radius));
 }
 
 template <int DEGREE>
@@ -198,7 +197,7 @@ SPLAT_FN void write_adam(const Cloud& cloud, const Frame& frame, const Drawn& fr
     const int i = thread_of_grid();
     bool good = i < cloud.n && (found.drawn || !step.visible_only);
     if (good) {
-        if (found.drawn) add_statistics(step, frame, i, found.centre, found.centre_abs, from.radii[i]);
+        if (found.drawn) add_statistics(step, frame, i, found.centre, found.centre_abs);
         GaussianGradient<float>& g = found.gradient;
         if (step.opacity_weight != 0.0f) g.logit += opacity_slope(cloud.logits[i], step.opacity_weight);
         if (step.scale_weight != 0.0f)

@@ -60,7 +60,7 @@ FusedAdam = structure(
     visible_only=INT,
     opacity_weight=FLOAT,
     scale_weight=FLOAT,
-    **pointers("grad2d", "grad2d_abs", "count", "max_radius", "nonfinite"),
+    **pointers("grad2d", "grad2d_abs", "count", "nonfinite"),
 )
 
 

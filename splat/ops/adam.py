@@ -64,12 +64,10 @@ class AdamState:
     Attributes:
         m, v: first and second moments by tensor name (the five fields and the names of floating-point extras), each of
             the tensor's shape; the rows belong to the cloud's rows.
-        step: how many steps have been made.
     """
 
     m: dict[str, Tensor]
     v: dict[str, Tensor]
-    step: int = 0
 
     @staticmethod
     def zeros(cloud: GaussianCloud) -> "AdamState":
@@ -98,7 +96,7 @@ def adam_step(
 ) -> tuple[str, ...]:
     """One step of Adam on a cloud, in place on its tensors and on ``state.m`` and ``state.v``.
 
-    Rows whose gradient is not finite keep their values and moments. ``state.step`` is left to the caller.
+    Rows whose gradient is not finite keep their values and moments.
 
     Args:
         cloud: tensors of float32, contiguous.

@@ -118,28 +118,6 @@ def image_loss(
     return ImageLoss(torch.tensor(list(result), dtype=torch.float64), ssim_weight, grad)
 
 
-def differentiable_image_loss(
-    rgb: Tensor, target: Tensor, mask: Tensor | None = None, ssim_weight: float = 0.2
-) -> tuple[Tensor, ImageLoss]:
-    """The same loss as a scalar tensor that autograd can follow into ``rgb``, and its parts.
-
-    For renderings that pass through an exposure or bilateral transform before they are compared.
-    """
-    parts = image_loss(rgb.detach().contiguous(), target, mask, ssim_weight, gradient=rgb.requires_grad)
-    return _Loss.apply(rgb, parts), parts
-
-
-class _Loss(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, rgb: Tensor, parts: ImageLoss) -> Tensor:
-        ctx.grad = parts.grad
-        return rgb.new_tensor(parts.loss)
-
-    @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
-        return ctx.grad * upstream, None
-
-
 def _loss_gpu(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, gradient: bool) -> ImageLoss:
     """`image_loss` by the CUDA kernels."""
     sums, grad = compare_images(rgb, target, mask, ssim_weight, gradient)

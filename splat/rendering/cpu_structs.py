@@ -53,7 +53,7 @@ Step = _structure(
     *_group(c_double, "beta1 beta2 eps"),
     ("step", c_int64),
     *_group(c_float, "opacity_weight scale_weight"),
-    *_group(c_void_p, "grad2d grad2d_abs count max_radius"),
+    *_group(c_void_p, "grad2d grad2d_abs count"),
     ("pose", c_float * 12),
     ("nonfinite", c_int32),
 )

@@ -14,13 +14,11 @@ class Statistics:
         grad2d: += ‖∂L/∂(projected centre) · (W/2, H/2)‖, the gradient in normalised device coordinates.
         grad2d_abs: the same of the per-pixel absolute sums (AbsGS, Ye et al. 2024).
         count: += 1.
-        max_radius: largest radius so far, pixels.
     """
 
     grad2d: Tensor | None = None
     grad2d_abs: Tensor | None = None
     count: Tensor | None = None
-    max_radius: Tensor | None = None
 
 
 class Moments(Protocol):

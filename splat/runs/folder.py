@@ -35,7 +35,7 @@ def prepare(out: Path | None, config: TrainConfig, resume: bool) -> dict[str, An
             return "finished"
         return checkpoint.load(out / "checkpoints")
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file, expected a folder for the results; choose another place")
+        raise InputError(f"{out} is a file, expected a folder for the results; choose another path")
     settings.write(config, stored)
     return None
 
@@ -45,9 +45,9 @@ def forget(out: Path) -> None:
     if any((out / "checkpoints").glob("step_*.pt")):
         return
     (out / "config.toml").unlink(missing_ok=True)
-    for place in (out / "checkpoints", out):
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
+    for path in (out / "checkpoints", out):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def check_same_photos(packed: dict[str, Any], scene: Scene, out: Path | None) -> None:

@@ -48,7 +48,7 @@ class Progress:
 
     Attributes:
         step, steps: done and in all (an estimate when the run has a number of minutes).
-        fraction: share of the run that is done.
+        fraction: of the run that is done.
         loss, psnr: running means over training photos; psnr in dB.
         gaussians: count.
         steps_per_second, seconds: speed lately, and time spent.
@@ -293,11 +293,11 @@ def _reserve(setup: Setup, state: State, out: Path | None, saving: float) -> flo
     if out is None:
         evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1])
         return (state.schedule.seconds - start) * len(views)
-    with tempfile.TemporaryDirectory(dir=out) as place:
-        evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1], save=Path(place))
+    with tempfile.TemporaryDirectory(dir=out) as folder_name:
+        evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1], save=Path(folder_name))
         evaluating = (state.schedule.seconds - start) * len(views)
         start = state.schedule.seconds
-        formats.write(cloud.to("cpu"), Path(place) / "cloud.ply")
+        formats.write(cloud.to("cpu"), Path(folder_name) / "cloud.ply")
         return evaluating + state.schedule.seconds - start + saving + _REPORT_SECONDS
 
 
@@ -320,7 +320,7 @@ def _let_go(error: BaseException | None) -> None:
 
 
 def _save(setup: Setup, state: State, out: Path | None) -> Path | None:
-    """Write a checkpoint and return its place, unless the state is faulty: then the one before stays the newest."""
+    """Write a checkpoint and return its path, unless the state is faulty: then the one before stays the newest."""
     if out is not None and first_nonfinite(parameters(state.cloud)) is None:
         names = [view.name for view in setup.views]
         return checkpoint.save(

@@ -48,8 +48,8 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 def load(folder: Path) -> dict[str, Any] | None:
     """The newest readable checkpoint in ``folder`` or None; warns where it passes over a broken one."""
-    found = _all(folder)
-    for path in reversed(found):
+    paths = _all(folder)
+    for path in reversed(paths):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # PyTorch raises many kinds for broken files
@@ -61,7 +61,7 @@ def load(folder: Path) -> dict[str, Any] | None:
                 "resume with the splat that wrote it, or start anew in another folder"
             )
         return state
-    if found:
+    if paths:
         raise InputError(f"none of the checkpoints in {folder} can be read; start anew in another folder")
     return None
 

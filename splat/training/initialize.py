@@ -13,7 +13,7 @@ from splat.sh import rgb_to_dc
 from splat.training.rng import generator
 
 NEIGHBOURS = 3
-# Points closer than this share of the scene extent count as this far apart, so that duplicates get a finite log scale.
+# Points closer than this fraction of the scene extent count as so far apart: duplicates get a finite log scale.
 NEAREST = 1e-4
 
 

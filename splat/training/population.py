@@ -1,4 +1,4 @@
-"""The edit layer: the one place where a cloud in training changes its rows.
+"""The only module in which a cloud in training changes its rows.
 
 A `Population` holds everything that has one row per Gaussian: parameters, both Adam moments, statistics. `keep`,
 `append` and `replace` change all of them together, so that no strategy can leave a moment behind.

@@ -1,4 +1,4 @@
-"""Random numbers that depend only on (seed, purpose, step), so that a resumed run draws what the first would have."""
+"""Random numbers that depend only on (seed, purpose, step), so that a resumed run samples what the first would have."""
 
 import zlib
 
@@ -35,8 +35,8 @@ def photo_at(seed: int, step: int, photos: int) -> int:
     return int(torch.randperm(photos, generator=generator(seed, "order", epoch))[position])
 
 
-def draw(weights: Tensor, count: int, source: torch.Generator) -> Tensor:
-    """``count`` indices (int64, CPU order) drawn ∝ ``weights`` (N,) ≥ 0, with replacement.
+def sample_with_replacement(weights: Tensor, count: int, source: torch.Generator) -> Tensor:
+    """``count`` indices (int64, CPU order) sampled ∝ ``weights`` (N,) ≥ 0, with replacement.
 
     By inverting the cumulative sum in float64, which has no limit on N (torch.multinomial stops at 2²⁴).
     """

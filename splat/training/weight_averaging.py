@@ -1,8 +1,8 @@
-"""The mean of the Gaussians over the last part of a run, which is what such a run draws, judges and writes.
+"""The mean of the Gaussians over the last part of a run, which is what such a run evaluates and writes.
 
-With constant learning rates the parameters wander about a better place than any that they pass: averaging them along
-the way (Polyak & Juditsky 1992; Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima") finds it without the
-slow steps at the end of a falling rate. Any change of rows begins the mean anew (`splat.training.population`).
+With constant learning rates the parameters wander about a point better than any that they pass: averaging them (Polyak &
+Juditsky 1992; Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima") finds it without the slow steps at the
+end of a falling rate. Any change of rows begins the mean anew (`splat.training.population`).
 """
 
 from splat.cloud import FIELDS, GaussianCloud

@@ -132,7 +132,7 @@ def test_draws_follow_the_weights():
     import torch
 
     weights = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0])
-    rows = rng.draw(weights, 40_000, torch.Generator().manual_seed(0))
+    rows = rng.sample_with_replacement(weights, 40_000, torch.Generator().manual_seed(0))
     counts = torch.bincount(rows, minlength=5).tolist()
     assert counts[0] == counts[2] == counts[4] == 0
     assert counts[3] / 40_000 == pytest.approx(0.75, abs=0.01)

@@ -25,8 +25,8 @@ def disparity_loss(depth: Tensor, camera: Camera, points: Tensor, pixels: Tensor
         use &= mask.to(use.device)[row.clamp(0, height - 1), column.clamp(0, width - 1)]
     if not use.any():
         return depth.sum() * 0
-    place = pixels[use] / pixels.new_tensor([width, height]) * 2 - 1
-    sampled = grid_sample(depth[None, None], place[None, None], align_corners=False, padding_mode="border")[0, 0, 0]
+    positions = pixels[use] / pixels.new_tensor([width, height]) * 2 - 1
+    sampled = grid_sample(depth[None, None], positions[None, None], align_corners=False, padding_mode="border")[0, 0, 0]
     seen = sampled > 0
     disparity = torch.where(seen, 1 / torch.where(seen, sampled, torch.ones_like(sampled)), torch.zeros_like(sampled))
     return (disparity - 1 / z[use]).abs().mean()

@@ -18,14 +18,14 @@ def apply_grid(rgb: Tensor, grid: Tensor) -> Tensor:
         grid: (12, 8, 16, 16) differences of affine transforms (3×4, row-major) from the identity, over luma, y and x.
 
     Returns:
-        (H, W, 3). The grid is interpolated trilinearly at each pixel's place and luma, which pass no gradient on.
+        (H, W, 3). The grid is interpolated trilinearly at each pixel's position and luma, which pass no gradient on.
     """
     height, width = rgb.shape[:2]
     luma = (rgb.detach() @ rgb.new_tensor(LUMA)).clamp(0, 1)
     y = ((torch.arange(height, device=rgb.device) + 0.5) / height * 2 - 1).to(rgb)
     x = ((torch.arange(width, device=rgb.device) + 0.5) / width * 2 - 1).to(rgb)
-    place = torch.stack([x.expand(height, width), y[:, None].expand(height, width), 2 * luma - 1], -1)
-    sliced = grid_sample(grid[None], place[None, None], align_corners=True, padding_mode="border")
+    position = torch.stack([x.expand(height, width), y[:, None].expand(height, width), 2 * luma - 1], -1)
+    sliced = grid_sample(grid[None], position[None, None], align_corners=True, padding_mode="border")
     affine = sliced[0, :, 0].permute(1, 2, 0).reshape(height, width, 3, 4)
     return rgb + (affine[..., :3] @ rgb[..., None])[..., 0] + affine[..., 3]
 

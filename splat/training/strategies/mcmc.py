@@ -15,7 +15,7 @@ from splat.ops import mcmc as kernels
 from splat.training import population as edit
 from splat.training.config.densify import DensifyConfig, McmcConfig
 from splat.training.population import Population
-from splat.training.rng import draw
+from splat.training.rng import sample_with_replacement
 from splat.training.step_context import StepContext
 from splat.training.strategies.strategy import Strategy
 
@@ -52,7 +52,7 @@ def relocate(population: Population, min_opacity: float, source: torch.Generator
     count = int(dead.sum())
     if count == 0 or count == len(population):
         return
-    chosen = draw(torch.where(dead, 0, opacities), count, source)
+    chosen = sample_with_replacement(torch.where(dead, 0, opacities), count, source)
     shared = _share(population, chosen, min_opacity)
     edit.replace(population, dead.nonzero()[:, 0], shared)
 
@@ -60,7 +60,7 @@ def relocate(population: Population, min_opacity: float, source: torch.Generator
 def grow(population: Population, count: int, min_opacity: float, source: torch.Generator) -> None:
     """Add ``count`` Gaussians by sharing ones drawn by opacity."""
     if count > 0 and len(population) > 0:
-        chosen = draw(population.cloud.opacities, count, source)
+        chosen = sample_with_replacement(population.cloud.opacities, count, source)
         edit.append(population, _share(population, chosen, min_opacity))
 
 

@@ -74,7 +74,7 @@ def shared_opacity(opacity: Tensor) -> Tensor:
 
 
 def split_along_axis(parents: GaussianCloud, small: float, factor: float) -> tuple[GaussianCloud, GaussianCloud]:
-    """The two halves of each of ``parents``; both at the parent's place where it is no larger than ``small``.
+    """The two halves of each of ``parents``; both at the parent's centre where it is no larger than ``small``.
 
     A half is 1/``factor`` as long along the longest axis, and lies so far out that the variance of both together is
     the parent's.

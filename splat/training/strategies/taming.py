@@ -4,7 +4,7 @@ Departures from the released code, most of them known defects: the budget is met
 the threshold; candidates and the pruned are drawn from themselves, not from rows that have moved meanwhile; no
 division by zero without candidates; opacities stay below 1 and trained to the end, so the result is an ordinary
 cloud; two Gaussians share their parent's opacity; opacities fade by a weight instead of resets. Sums over pixels
-are weighted by αT, the share of a Gaussian in the pixel, where the code counts every pixel a Gaussian touches.
+have blending weights αT, where the code counts every pixel a Gaussian touches.
 Two additions make small budgets work: a run begins with no more than half of its budget, however many sparse points
 there are, and each change also gives the places of the faintest Gaussians to others.
 """
@@ -71,8 +71,8 @@ def grow(densify: DensifyConfig, config: TamingConfig, population: Population, c
     to_prune = population.cloud.opacities < densify.prune_opacity
     if bool(to_prune.all()):
         return
-    share = config.recycle * context.period(densify.every) / max(densify.stop - densify.start, 1e-9)
-    to_prune = with_faintest(population.cloud.opacities, to_prune, share)
+    fraction = config.recycle * context.period(densify.every) / max(densify.stop - densify.start, 1e-9)
+    to_prune = with_faintest(population.cloud.opacities, to_prune, fraction)
     room = budget(densify, context) - (len(population) - int(to_prune.sum()))
     source = context.generator("taming")
     if room < 0:  # a lower budget than rows: keep the opaque ones
@@ -92,9 +92,9 @@ def grow(densify: DensifyConfig, config: TamingConfig, population: Population, c
         splitting.fill(population, context.max_gaussians, densify.small * context.extent, densify.split_factor, source)
 
 
-def with_faintest(opacities: Tensor, to_prune: Tensor, share: float) -> Tensor:
-    """``to_prune`` (N,) and of the others the least opaque, until ``share`` of all rows (but not all) are in."""
-    count = min(max(math.floor(share * len(to_prune)), int(to_prune.sum())), len(to_prune) - 1)
+def with_faintest(opacities: Tensor, to_prune: Tensor, fraction: float) -> Tensor:
+    """``to_prune`` (N,) and of the others the least opaque, until ``fraction`` of all rows (but not all) are in."""
+    count = min(max(math.floor(fraction * len(to_prune)), int(to_prune.sum())), len(to_prune) - 1)
     order = torch.where(to_prune, -1.0, opacities).argsort(stable=True)
     more = to_prune.clone()
     more[order[:count]] = True

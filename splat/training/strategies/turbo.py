@@ -78,8 +78,8 @@ def is_last(densify: DensifyConfig, context: StepContext) -> bool:
 
 def budget(densify: DensifyConfig, context: StepContext) -> int:
     """B(t) = N₀ + (t^α − 1)/(100^α − 1) · (M − N₀), t the percentage of the growing phase, α from `exponent`."""
-    share = min(max((context.fraction - densify.start) / max(densify.stop - densify.start, 1e-9), 0.0), 1.0)
-    t = 100.0 if is_last(densify, context) else 1 + 99 * share
+    growth = min(max((context.fraction - densify.start) / max(densify.stop - densify.start, 1e-9), 0.0), 1.0)
+    t = 100.0 if is_last(densify, context) else 1 + 99 * growth
     alpha = exponent(context.losses, TRUST)
     grown = math.log(t) / math.log(100) if abs(alpha) < 1e-6 else (t**alpha - 1) / (100**alpha - 1)
     first = min(context.first_count, context.max_gaussians)
