@@ -61,31 +61,31 @@ ELSEWHERE = {  # rows of more, and of fewer photos
 }
 ALONE = {
     "plain ADC + dense points": lambda: plain(priors__dense=True),
-    "plain ADC + dense and guessed points": lambda: plain(priors__dense=True, priors__guess=10),
+    "plain ADC + dense and completed points": lambda: plain(priors__dense=True, priors__completion=10),
     "plain ADC + mean background": lambda: plain(priors__mean_background=True),
     "plain ADC + dropout": lambda: plain(priors__dropout=0.3),
-    "plain ADC + no growth": lambda: plain(adc__gradient=1e9),
+    "plain ADC + no growth": lambda: plain(densify__gradient=1e9),
     "plain ADC + rates that fall": lambda: plain(rates__final=0.1),
     "plain ADC + SH degree 0": lambda: plain(sh_degree=0),
-    "plain ADC + no weights on opacity and size": lambda: plain(adc__opacity_weight=0.0, adc__scale_weight=0.0),
+    "plain ADC + no weights on opacity and size": lambda: plain(densify__opacity_weight=0.0, densify__scale_weight=0.0),
 }
 WITHOUT = {
     "sparse − dense points": lambda: sparse(priors__dense=False),
-    "sparse − guessed points": lambda: sparse(priors__guess=0),
+    "sparse − completed points": lambda: sparse(priors__completion=0),
     "sparse − mean background": lambda: sparse(priors__mean_background=False),
     "sparse − dropout": lambda: sparse(priors__dropout=0.0),
-    "sparse, with growth": lambda: sparse(adc__gradient=2e-4),
+    "sparse, with growth": lambda: sparse(densify__gradient=2e-4),
     "sparse, rates that do not fall": lambda: sparse(rates__final=1.0),
     "sparse, SH degree 3": lambda: sparse(sh_degree=3),
-    "sparse, weights on opacity and size": lambda: sparse(adc__opacity_weight=0.01, adc__scale_weight=0.01),
+    "sparse, weights on opacity and size": lambda: sparse(densify__opacity_weight=0.01, densify__scale_weight=0.01),
 }
 OPTIONS = {
     "sparse + depth correlation (stereo)": lambda: sparse(priors__depth=0.05),
     "sparse + normals (stereo)": lambda: sparse(priors__normal=0.02),
-    "sparse + virtual views": lambda: sparse(priors__virtual=0.3),
+    "sparse + pseudo views": lambda: sparse(priors__pseudo_views=0.3),
     "sparse + floater removal": lambda: sparse(priors__floaters=0.2),
     "sparse + proximity": lambda: sparse(priors__proximity=0.1),
-    "sparse + partner model": lambda: sparse(priors__partner=0.3),
+    "sparse + co-regularization": lambda: sparse(priors__co_regularization=0.3),
     "sparse + confidence rates": lambda: sparse(priors__confidence_rates=True),
 }
 ABLATION = {"plain ADC": ALONE, "preset sparse": WITHOUT | OPTIONS}

@@ -197,7 +197,7 @@ def run_facts(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "kind": "run",
         "path": str(path),
-        "settings": settings.differences(config, settings.TrainConfig()),
+        "settings": settings.chosen(config),
         "metrics": None,
         "cloud": None,
     }

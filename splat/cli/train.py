@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from splat.cli import train_help
 from splat.cli.console import parse, registry, require, say
 from splat.cli.train_result import show_result, what_now
 from splat.errors import InputError
 from splat.training import budget
 from splat.training.config import config as settings
+from splat.training.config import old_names
 from splat.training.config.config import SceneConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -42,13 +44,13 @@ class Train:
     out: Path | None = None
     """Folder for all results; by default runs/ and the name of the scene."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on with an interrupted run from its last checkpoint."""
+    """Resume an interrupted run from its last checkpoint."""
     preset: str | None = None
     """Start from the settings of this preset; other options override it."""
     downscale: float | None = None
-    """Divide the photos' sides by this."""
+    """Divide the sides of photos by this."""
     max_side: int | None = None
-    """Shrink the photos so that no side is longer, pixels."""
+    """Shrink photos so that no side is longer than this, pixels."""
     views: int | None = None
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int | None = None
@@ -67,7 +69,9 @@ class Train:
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat train``."""
     began = time.monotonic()
-    first = parse("train", Train, arguments)
+    if wanted := {"-h", "--help", "--help-all"} & set(arguments):
+        return train_help.show(train_help.everything(Train) if "--help-all" in wanted else train_help.usual(Train))
+    first = parse("train", Train, old_names.arguments(arguments, strategy=None))
     out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
     stored = out / "config.toml"
     import splat.training.trainer  # noqa: F401  takes longer, with PyTorch, than reading most scenes
@@ -80,8 +84,9 @@ def run(arguments: Sequence[str]) -> None:
     else:
         scene, reading = _timed_scene(with_scene(first))
         base = _preset_for(scene)
-    options = parse("train", Train, arguments, default=Train(config=base))
     given = {word.split("=")[0].replace("_", "-") for word in arguments}
+    strategy = first.config.strategy if "--strategy" in given else base.strategy
+    options = parse("train", Train, old_names.arguments(arguments, strategy), default=Train(config=base))
     if options.config.size is not None and "--gaussians" not in given:
         options = replace(options, config=budget.use_whole_size(options.config))
     elif "--gaussians" in given and "--gaussians-per-root-step" not in given:  # who names a number wants it used

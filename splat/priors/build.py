@@ -37,13 +37,13 @@ def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, re
     hooks: list[TrainingHook] = []
     maps, dense = None, None
     by_stereo = priors.source == "stereo" and (priors.depth > 0 or priors.normal > 0)
-    if priors.dense or priors.virtual > 0 or priors.floaters > 0 or by_stereo:
+    if priors.dense or priors.pseudo_views > 0 or priors.floaters > 0 or by_stereo:
         maps = multi_view_stereo.depth_maps(scene, report)
         dense = multi_view_stereo.fuse(scene, maps)
     if priors.dense:
         points = dense
-        if priors.guess > 0:
-            points = multi_view_stereo.fuse(scene, completed(scene, maps), priors.guess)
+        if priors.completion > 0:
+            points = multi_view_stereo.fuse(scene, completed(scene, maps), priors.completion)
         scene = with_dense(scene, points)
     if priors.confidence_rates:
         hooks.append(confidence_hook(scene.points))
@@ -57,13 +57,13 @@ def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, re
             hooks.append(depth_prior.depth_hook(known, priors.depth, seed))
         if priors.normal > 0:
             hooks.append(depth_prior.normal_hook(known, priors.normal))
-    if priors.virtual > 0 and dense is not None:
-        hooks.append(pseudo_views.hook(scene, dense, priors.virtual, seed, config.background))
+    if priors.pseudo_views > 0 and dense is not None:
+        hooks.append(pseudo_views.hook(scene, dense, priors.pseudo_views, seed, config.background))
     if priors.floaters > 0 and maps is not None:
         hooks.append(floater_removal.hook(maps, priors.floaters))
     if priors.proximity > 0:
         hooks.append(proximity_unpooling.hook(priors.proximity))
-    if priors.partner > 0:
+    if priors.co_regularization > 0:
         from splat.priors.views import co_regularization
 
         hooks.append(co_regularization.hook(scene, config, tuple(hook for hook in hooks if hook.state is None)))
@@ -77,16 +77,14 @@ def _enhanced(
     settings, hooks = config.enhance, []
     if enhance is None and settings.model:
         try:
-            enhance = diffusion.load(
-                settings.model, settings.control, settings.prompt, settings.strength, settings.inference_steps
-            )
+            enhance = diffusion.load(settings.model, settings.control, settings.prompt, settings.strength)
         except InputError as error:
             warnings.warn(f"{error}; going on without refinement", stacklevel=2)
     if enhance is not None:
         hooks.append(iterative_refinement.hook(scene, config, enhance, dense, config.backend))
     if config.wild.occluders:
         painter = (enhance or classical) if config.wild.inpaint else None
-        hooks.append(transient_masks.hook(config.wild, len(scene.train_views), painter, config.seed))
+        hooks.append(transient_masks.hook(len(scene.train_views), painter, config.seed))
     return hooks
 
 

@@ -24,7 +24,8 @@ def prepare(out: Path | None, config: TrainConfig, resume: bool) -> dict[str, An
     if stored.exists() and not resume:
         raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
     if stored.exists():
-        changed = [name for name in settings.differences(config, settings.read(stored)) if name not in FREE]
+        before = settings.resolved(settings.read(stored))
+        changed = [name for name in settings.differences(config, before) if name not in FREE]
         if changed:
             raise InputError(
                 f"{stored} has other settings than those given ({', '.join(changed)}); "

@@ -29,6 +29,7 @@ from splat.runs.evaluation import SCORES, Evaluation, evaluate, options_of
 from splat.scene import Scene
 from splat.training import checkpoint, trainer
 from splat.training import population as edit
+from splat.training.config import config as settings
 from splat.training.config.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
 from splat.training.hooks.hook import TrainingHook
 from splat.training.schedules import Schedule, crossed
@@ -110,7 +111,7 @@ def train(
         OutOfMemory: when a GPU's memory is full, likewise.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint.
     """
-    config = config or TrainConfig()
+    config = settings.resolved(config or TrainConfig())
     out = None if out is None else Path(out)
     config = _settled(config, scene)
     schedule = Schedule(config.steps, config.minutes, clock, spent)

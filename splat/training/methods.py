@@ -1,6 +1,7 @@
 """Strategies and hooks by the settings that ask for them."""
 
 from splat.training.config.config import TrainConfig
+from splat.training.config.densify import resolve
 from splat.training.hooks.hook import TrainingHook
 from splat.training.strategies.strategy import Strategy
 
@@ -9,8 +10,12 @@ def strategy_of(config: TrainConfig) -> Strategy:
     """The strategy that ``config`` names."""
     from splat.training.strategies import adc, mcmc, taming, turbo
 
-    modules = {"adc": adc, "mcmc": mcmc, "taming": taming, "turbo": turbo}
-    return modules[config.strategy].strategy(getattr(config, config.strategy))
+    densify = resolve(config.strategy, config.densify)
+    if config.strategy == "adc":
+        return adc.strategy(densify, config.adc)
+    if config.strategy == "taming":
+        return taming.strategy(densify, config.taming)
+    return turbo.strategy(densify) if config.strategy == "turbo" else mcmc.strategy(densify, config.mcmc)
 
 
 def hooks_of(config: TrainConfig, photo_bytes: int) -> tuple[TrainingHook, ...]:
@@ -28,6 +33,6 @@ def hooks_of(config: TrainConfig, photo_bytes: int) -> tuple[TrainingHook, ...]:
         hooks.append(ges.hook(config.ges))
     if config.smooth.filter > 0:
         hooks.append(mip_filter.hook(config.smooth))
-    if config.prune.share > 0:
+    if config.prune.fraction > 0:
         hooks.append(sensitivity_pruning.hook(config.prune))
     return tuple(hooks)

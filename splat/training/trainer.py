@@ -77,7 +77,7 @@ def _best_device() -> str:
 
 def begin(setup: Setup, schedule: Schedule) -> State:
     """The state before the first step."""
-    config, settings = setup.config, setup.strategy.config
+    config, settings = setup.config, setup.strategy.densify
     count, opacity, scale = first_count(setup), settings.init_opacity, settings.init_scale
     cloud = initialize(setup.scene, count, opacity, scale, config.sh_degree, config.seed)
     for hook in setup.hooks:
@@ -88,8 +88,8 @@ def begin(setup: Setup, schedule: Schedule) -> State:
 
 def first_count(setup: Setup) -> int:
     """Number of Gaussians a run begins with: one per sparse point, as far as its budget and strategy allow."""
-    fraction = getattr(setup.strategy.config, "first", 1.0)
-    return min(len(setup.scene.points), max(1, int(fraction * max_gaussians(setup.config, pixels=setup.pixels))))
+    budget = max_gaussians(setup.config, pixels=setup.pixels)
+    return min(len(setup.scene.points), max(1, int(setup.strategy.first * budget)))
 
 
 def finished(setup: Setup, state: State) -> GaussianCloud:
@@ -113,7 +113,7 @@ def step(setup: Setup, state: State) -> None:
         **vars(rates),
         visible_only=config.rates.visible_only,
         opacity_reg=strategy.opacity_weight(schedule.expected),
-        scale_reg=strategy.config.scale_weight / extent,
+        scale_reg=strategy.densify.scale_weight / extent,
     )
     fitter = fitter_of(setup, state)
     options = replace(_options(config, context.fraction), depth=config.loss.depth > 0)

@@ -32,6 +32,7 @@ def test_options_named_exist(capsys):
     named = set(re.findall(r"--[a-z][a-z-]+", README)) - {"--index-url"}
     for command in COMMANDS:
         main([command, "--help"])
+    main(["train", "--help-all"])
     known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     assert named <= known
 

@@ -12,11 +12,11 @@ from splat.native import cuda_launcher
 from splat.rendering import backends, cuda, reference
 from splat.training import checkpoint, train, trainer
 from splat.training import population as edit
-from splat.training.config.config import AdcConfig, McmcConfig, TrainConfig
+from splat.training.config.config import AdcConfig, DensifyConfig, TrainConfig
 from splat.training.initialize import initialize
 
 TINY = TrainConfig(
-    steps=40, gaussians=100, sh_degree=1, mcmc=McmcConfig(every=10), adc=AdcConfig(every=10, reset_every=0.25)
+    steps=40, gaussians=100, sh_degree=1, densify=DensifyConfig(every=10), adc=AdcConfig(reset_every=0.25)
 )
 ON_CPU = dataclasses.replace(cuda.BACKEND, device=torch.device("cpu"))
 

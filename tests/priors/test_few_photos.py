@@ -43,7 +43,14 @@ def test_the_preset_trains_and_repeats_itself():
 
 def test_all_parts_together_resume_bit_for_bit(tmp_path: Path):
     config = replace(settings.preset("sparse"), steps=16, eval_every=0.0, checkpoint_seconds=1e9, gaussians=400)
-    on = {"depth": 0.05, "normal": 0.02, "virtual": 0.2, "floaters": 0.3, "proximity": 0.2, "partner": 0.2}
+    on = {
+        "depth": 0.05,
+        "normal": 0.02,
+        "pseudo_views": 0.2,
+        "floaters": 0.3,
+        "proximity": 0.2,
+        "co_regularization": 0.2,
+    }
     config = replace(
         config, priors=replace(config.priors, confidence_rates=True, **on), wild=replace(config.wild, occluders=True)
     )

@@ -120,7 +120,7 @@ def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
     from splat.training import checkpoint, schedules, trainer
 
     config = short(steps=12)
-    config = replace(config, enhance=replace(config.enhance, start=0.25, rounds=2, between=1, share=0.6))
+    config = replace(config, enhance=replace(config.enhance, start=0.25, rounds=2, between=1, fraction=0.6))
     calls = []
 
     def enhance(image, reference, mask, seed):

@@ -20,7 +20,6 @@ from splat.priors.wild.appearance_fitting import fit_exposure, fit_grid, left_ha
 from splat.priors.wild.transient_masks import occluded
 from splat.scene import Photo
 from splat.scene.subset import evenly, keep_views
-from splat.training.config.priors import WildConfig
 from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as appearance
 from splat.training.step_context import StepContext
@@ -49,12 +48,11 @@ def test_what_the_rendering_does_not_know_is_left_out_or_painted_over(paint):
     photo = Photo((taken * 255).to(torch.uint8))
     camera = Camera(50.0, 50.0, 32.0, 24.0, 64, 48, torch.eye(4, dtype=torch.float64))
     view = TrainingView(0, photo, camera, (0.0, 0.0, 0.0))
-    config = WildConfig(occluders=True)
-    hook = transient_masks.hook(config, 1, classical if paint else None, 0)
+    hook = transient_masks.hook(1, classical if paint else None, 0)
     for step in range(10):
         picture = truth + 0.03 * torch.randn(48, 64, 3, generator=g)
         aimed = hook.refine_target(picture, view, StepContext(step, 0.1 * step))
-        if 0.1 * step < config.occluder_start:
+        if 0.1 * step < transient_masks.START:
             assert aimed is view
     square = torch.zeros(48, 64, dtype=torch.bool)
     square[10:30, 20:40] = True
@@ -64,7 +62,7 @@ def test_what_the_rendering_does_not_know_is_left_out_or_painted_over(paint):
     else:
         assert float((~aimed.photo.mask)[square].float().mean()) > 0.95
         assert float((~aimed.photo.mask)[~square].float().mean()) < 0.1
-    other = transient_masks.hook(config, 1, None, 0)
+    other = transient_masks.hook(1, None, 0)
     other.restore(hook.state())
     assert torch.equal(other.state()["residuals"][0], hook.state()["residuals"][0])
 

@@ -52,4 +52,4 @@ def mini_scene(views: int = 4, size: int = 32, change=None) -> Scene:
 def short(**changes) -> TrainConfig:
     """Settings of a run without growth."""
     config = TrainConfig(strategy="adc", gaussians=500, eval_every=0.0, sh_degree=0, **changes)
-    return replace(config, adc=replace(config.adc, gradient=1e9))
+    return replace(config, densify=replace(config.densify, gradient=1e9))

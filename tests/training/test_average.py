@@ -9,12 +9,12 @@ from support.mini_scene import mini_scene, train_in_pieces
 from splat.cloud import FIELDS
 from splat.training import population as edit
 from splat.training import train, weight_averaging
-from splat.training.config.config import AverageConfig, McmcConfig, TrainConfig
+from splat.training.config.config import AverageConfig, DensifyConfig, McmcConfig, TrainConfig
 from splat.training.config.methods import GesConfig
 
-STILL = McmcConfig(every=10, stop=0.1)  # rows change at step 5 at most
+STILL = DensifyConfig(every=10, stop=0.1)  # rows change at step 5 at most
 BASE = TrainConfig(
-    steps=60, gaussians=120, sh_degree=1, checkpoint_seconds=0, average=AverageConfig(start=0.4), mcmc=STILL
+    steps=60, gaussians=120, sh_degree=1, checkpoint_seconds=0, average=AverageConfig(start=0.4), densify=STILL
 )
 
 
@@ -52,7 +52,7 @@ def test_without_a_say_in_the_training(scene):
 
 def test_a_change_of_rows_begins_the_mean_anew(scene):
     """Growth at every tenth step up to 50: the mean knows steps 50 and 60 only."""
-    config = dataclasses.replace(BASE, mcmc=McmcConfig(every=10, stop=0.85, full=0.85))
+    config = dataclasses.replace(BASE, densify=DensifyConfig(every=10, stop=0.85), mcmc=McmcConfig(full=0.85))
     result, found = seen(scene, config, (50, 60))
     mean = (found[50].means.double() + found[60].means.double()) / 2
     assert torch.allclose(result.cloud.means.double(), mean, atol=1e-6)

@@ -125,5 +125,5 @@ def test_a_run_with_the_preset_makes_flatter_gaussians():
         scales = train(scene, config).cloud.log_scales.sort(dim=1).values
         return float((scales[:, 1] - scales[:, 0]).mean())
 
-    strong = settings.SurfaceConfig(own.normals, 0.2, 2 * own.flatten)
+    strong = settings.SurfaceConfig(normals=own.normals, start=0.2, flatten=2 * own.flatten)
     assert flatness(strong) > flatness(settings.SurfaceConfig()) + 0.05

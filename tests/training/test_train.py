@@ -18,15 +18,22 @@ import splat
 from splat.cloud import FIELDS
 from splat.errors import InputError, NonFiniteError
 from splat.training import checkpoint, train
-from splat.training.config.config import AdcConfig, AppearanceConfig, LossConfig, McmcConfig, PoseConfig, TrainConfig
+from splat.training.config.config import (
+    AdcConfig,
+    AppearanceConfig,
+    DensifyConfig,
+    LossConfig,
+    PoseConfig,
+    TrainConfig,
+)
 
 TINY = TrainConfig(
     steps=120,
     gaussians=120,
     sh_degree=1,
     background=(0.1, 0.1, 0.1),
-    mcmc=McmcConfig(every=10),
-    adc=AdcConfig(every=10, reset_every=0.25),
+    densify=DensifyConfig(every=10),
+    adc=AdcConfig(reset_every=0.25),
     checkpoint_seconds=1e-6,
 )
 EVERYTHING = dataclasses.replace(

@@ -46,7 +46,7 @@ def hook(scene: Scene, config: TrainConfig, others: tuple[TrainingHook, ...]) ->
         if crossed(_PRUNE_EVERY, before, context.fraction):
             prune(other.population, cloud, scene.extent)
         rng = generator(config.seed, "partner", context.step)
-        if context.fraction < _START or float(torch.rand((), generator=rng)) >= config.priors.partner:
+        if context.fraction < _START or float(torch.rand((), generator=rng)) >= config.priors.co_regularization:
             return None
         camera = cameras[int(torch.randint(len(cameras), (), generator=rng))]
         return TrainingView(

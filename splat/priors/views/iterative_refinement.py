@@ -63,12 +63,13 @@ def hook(
             chosen = reached(distances, due, settings.rounds)
             _repair_all(repairs, chosen, cloud, due)
         rng = generator(config.seed, "repaired", context.step)
-        if not repairs.views or float(torch.rand((), generator=rng)) >= settings.share:
+        if not repairs.views or float(torch.rand((), generator=rng)) >= settings.fraction:
             return None
         number = int(torch.randint(len(repairs.views), (), generator=rng))
         photo = Photo(repairs.pictures[number], repairs.masks[number])
-        weight = settings.weight * repairs.weights[number]
-        return TrainingView(None, photo, cameras[repairs.views[number]], config.background, weight=weight)
+        return TrainingView(
+            None, photo, cameras[repairs.views[number]], config.background, weight=repairs.weights[number]
+        )
 
     def _repair_all(repairs: Repairs, chosen: list[int], cloud: GaussianCloud, due: int) -> None:
         repairs.round, repairs.views = due, chosen

@@ -14,11 +14,11 @@ from torch.nn.functional import avg_pool2d
 
 from splat.priors.views.enhancer import ViewEnhancer, inpainted
 from splat.scene.images import Photo
-from splat.training.config.config import WildConfig
 from splat.training.hooks.hook import TrainingHook
 from splat.training.step_context import StepContext
 from splat.training.training_view import TrainingView
 
+START = 0.2  # fraction of the run from which residuals tell occluders from what is not learnt yet
 _NEWEST = 0.1  # weight of the newest residual in the running mean
 _INLIERS = 0.8  # fraction of a photo that shows no occluder, usually
 _ABOVE = 2.0  # a residual above so many times the largest of those is suspicious …
@@ -27,7 +27,7 @@ _AREA = 0.5  # fraction of outliers in the neighbourhood that makes an occluder
 _REPAINT = 50  # visits of a photo between two inpaintings
 
 
-def hook(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: int) -> TrainingHook:
+def hook(photos: int, enhance: ViewEnhancer | None, seed: int) -> TrainingHook:
     """Masks occluders in the photos; with ``enhance`` it trains on what that invents behind them instead."""
     residuals: dict[int, Tensor] = {}
     painted: dict[int, tuple[int, Tensor]] = {}
@@ -40,7 +40,7 @@ def hook(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: in
         old = residuals.get(view.index)
         residuals[view.index] = residual if old is None else torch.lerp(old, residual, _NEWEST)
         visits[view.index] += 1
-        if context.fraction < config.occluder_start:
+        if context.fraction < START:
             return view
         mask, device = view.photo.mask, view.photo.rgb.device
         hidden = occluded(residuals[view.index], None if mask is None else mask.cpu()).to(device)

@@ -2,49 +2,49 @@
 
 from dataclasses import dataclass
 
+from splat.training.config.fields import fraction, non_negative, positive
+
 
 @dataclass(frozen=True)
 class AppearanceConfig:
-    """Per-photo colour correction, used in training only; the mean over all photos stays neutral."""
+    """Used in training only; the mean over all photos stays neutral."""
 
     exposure: bool = False
-    """One affine colour transform (3×4) per photo."""
-    exposure_rate: float = 1e-3
+    """One affine colour transform (3×4) per photo (Kerbl et al. 2024, "Hierarchical 3DGS")."""
+    exposure_rate: float = non_negative(1e-3)
     """Learning rate of the exposures, falling to a tenth."""
     bilateral_grid: bool = False
-    """One bilateral grid (16×16×8 affine transforms) per photo (Wang et al. 2024), for local changes."""
-    grid_rate: float = 2e-3
-    """Learning rate of the grids, warmed up and falling to a hundredth."""
-    grid_smoothness: float = 10.0
-    """Weight of the grids' total variation."""
-    features: int = 0
-    """Features per Gaussian, through which photos change colours in parts of the scene (the sky); 0 is off, 4 usual."""
-    features_rate: float = 2e-3
-    """Learning rate of the features and of what the photos make of them, the latter falling to a tenth."""
+    """One bilateral grid (16×16×8 affine transforms) per photo, for local changes (Wang et al. 2024)."""
+    features: int = non_negative(0)
+    """Appearance features per Gaussian, for changes in parts of the scene such as the sky (after "NeRF in the Wild" and
+    WildGaussians); 0 is off, 4 is usual."""
+    features_rate: float = non_negative(2e-3)
+    """Learning rate of the features and of the photos' colour transforms, the latter falling to a tenth."""
 
 
 @dataclass(frozen=True)
 class PoseConfig:
-    """Camera pose refinement."""
+    """Training cameras move by small rigid motions until their photos fit."""
 
     refine: bool = False
-    """Let the training cameras move by small rigid motions."""
-    rate: float = 1e-5
+    """Refine the poses of the training cameras."""
+    rate: float = non_negative(1e-5)
     """Learning rate, radians and scene extents, falling to a hundredth."""
 
 
 @dataclass(frozen=True)
 class SurfaceConfig:
-    """Regularisers for clouds that are to become meshes."""
+    """For clouds that are to become meshes (preset surface)."""
 
-    normals: float = 0.0
-    """Weight of the disagreement between blended normals and those of the depth (Huang et al. 2024); 0.05 is usual."""
-    start: float = 0.25
-    """Fraction of the run from which normals are compared and rays are made thin."""
-    flatten: float = 0.0
-    """How fast the shortest axis of each Gaussian shrinks, in learning rates of the scales; 0.1 is usual."""
-    distortion: float = 0.0
-    """Weight of the spread of a ray's Gaussians in depth (Huang et al. 2024); 1 is usual."""
+    normals: float = non_negative(0.0)
+    """Weight of normal consistency with the rendered depth (2DGS, Huang et al. 2024); 0.05 is usual."""
+    start: float = fraction(0.25)
+    """Fraction of the run from which normal consistency and depth distortion count."""
+    flatten: float = non_negative(0.0)
+    """How fast the shortest axis of each Gaussian shrinks, in learning rates of the scales (aim of PGSR, Chen et al.
+    2024); 0.1 is usual."""
+    distortion: float = non_negative(0.0)
+    """Weight of depth distortion, the spread of a ray's Gaussians (2DGS); 1 is usual."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class SceneConfig:
 
     path: str = ""
     """Folder of the scene; filled in by the command line."""
-    downscale: float | None = None
-    """Divide the photos' sides by this."""
-    max_side: int | None = None
-    """Shrink the photos so that no side is longer, pixels."""
-    views: int | None = None
+    downscale: float | None = positive(None)
+    """Divide the sides of photos by this."""
+    max_side: int | None = positive(None)
+    """Shrink photos so that no side is longer than this, pixels."""
+    views: int | None = non_negative(None)
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
-    cache_megabytes: int = 4096
+    cache_megabytes: int = positive(4096)
     """Memory for decoded photos; the rest stays on disk."""

@@ -3,75 +3,71 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from splat.training.config.fields import below_one, choice, fraction, non_negative, positive
+
 DEPTHS = ("stereo", "depth-anything", "dpt", "marigold")
 
 
 @dataclass(frozen=True)
 class PriorsConfig:
-    """Priors for scenes of few photos: each works alone."""
+    """For scenes of few photos (presets sparse and few); each works alone."""
 
     dense: bool = False
-    """Start from dense points, by stereo between the photos, checked from photo to photo."""
+    """Initialise from dense multi-view stereo points, checked for consistency between photos."""
     reconstruct: str = ""
-    """Take poses and points from this function of yours instead, given as module:function (see docs/sparse.md)."""
+    """Take poses and points from this feed-forward reconstruction of yours: module:function (docs/sparse.md)."""
     confidence_rates: bool = False
-    """Let positions of dense points move the less the surer they are (InstantSplat)."""
-    guess: int = 0
-    """Guess the depth of what only one photo shows, and start from so many coarse points along its shorter side there;
-    0 guesses none."""
+    """Scale the position rates of dense points by their uncertainty (InstantSplat, Fan et al. 2024)."""
+    completion: int = non_negative(0)
+    """Seed coarse points with completed depth where only one photo sees the surface; this many along the shorter image
+    side, 0 is off."""
     mean_background: bool = False
-    """Put the mean colour of the photos behind the scene: where nothing is known, it is nearest to what may be."""
-    dropout: float = 0.0
-    """Share of the Gaussians that a step hides, by lot, at the end of the run; grows from zero (DropGaussian)."""
-    depth: float = 0.0
-    """Weight of the correlation, in all and in boxes, of depth with a prior."""
-    normal: float = 0.0
-    """Weight of the difference of normals from those of the prior depth."""
-    source: Literal["stereo", "depth-anything", "dpt", "marigold"] = "stereo"
-    """Where the prior depth comes from; the stereo of `dense` needs no weights."""
-    virtual: float = 0.0
-    """Share of the steps that train on pictures of the dense points, taken from between the photos."""
-    floaters: float = 0.0
-    """Fraction of the run between two removals of what floats before the surfaces; 0 removes none."""
-    proximity: float = 0.0
-    """Fraction of the run between two insertions of Gaussians where they stand far apart; 0 inserts none (FSGS)."""
-    partner: float = 0.0
-    """Share of the steps that train on what a second model, trained beside, shows from between the photos (CoR-GS)."""
+    """Use the mean colour of the photos as the background."""
+    dropout: float = below_one(0.0)
+    """Fraction of Gaussians dropped at random at the end, growing from 0 (DropGaussian, Park et al. 2025)."""
+    depth: float = non_negative(0.0)
+    """Weight of the depth correlation loss, global and in boxes, with a depth prior (SparseGS, FSGS)."""
+    normal: float = non_negative(0.0)
+    """Weight of the difference between rendered normals and those of the depth prior."""
+    source: Literal["stereo", "depth-anything", "dpt", "marigold"] = choice("stereo", DEPTHS)
+    """Depth prior; multi-view stereo needs no weights."""
+    pseudo_views: float = fraction(0.0)
+    """Fraction of the steps that train on pseudo views: renders of the dense points from between the photos."""
+    floaters: float = fraction(0.0)
+    """Fraction of the run between two removals of floaters in front of the surfaces; 0 is off."""
+    proximity: float = fraction(0.0)
+    """Fraction of the run between two proximity-guided unpoolings (FSGS, Zhu et al. 2024); 0 is off."""
+    co_regularization: float = fraction(0.0)
+    """Fraction of the steps that train on pseudo views of a second model (CoR-GS, Zhang et al. 2024)."""
 
 
 @dataclass(frozen=True)
 class WildConfig:
-    """Photos that strangers took: people and cars before the subject."""
+    """People and cars in front of the subject."""
 
     occluders: bool = False
-    """Find what only one photo shows, by its residuals, and leave it out of the loss."""
-    occluder_start: float = 0.2
-    """Fraction of the run after which residuals are trusted."""
+    """Mask transient occluders by their residuals (RobustNeRF, Sabour et al. 2023)."""
     inpaint: bool = False
-    """Train behind occluders on what the enhancer invents there, instead of on nothing."""
+    """Train on inpainted pixels behind occluders instead of leaving them out of the loss."""
 
 
 @dataclass(frozen=True)
 class EnhanceConfig:
-    """Refinement by a generative prior: new views are drawn, repaired by a diffusion model, and trained on."""
+    """Rounds of new views that are rendered, repaired by a diffusion model, and trained on (LM-Gaussian)."""
 
     model: str = ""
-    """A diffusers image-to-image pipeline: name on the hub or folder. Empty switches refinement off."""
+    """A diffusers image-to-image pipeline: name on the hub or folder; empty is off."""
     control: str = ""
-    """A ControlNet for it, fed with the picture to repair: name or folder; empty uses none."""
+    """A ControlNet for it, conditioned on the render to repair: name or folder; empty uses none."""
     prompt: str = "a photo"
-    """What the scene shows, in words."""
-    strength: float = 0.2
-    """How much of a picture may be invented anew, 0 to 1."""
-    inference_steps: int = 50
-    """Denoising steps of a whole image; `strength` of them are made."""
-    start: float = 0.4
+    """Text prompt: what the scene shows."""
+    strength: float = fraction(0.2)
+    """Strength of the image-to-image pipeline: how much of a picture may be generated anew."""
+    start: float = fraction(0.4)
     """Fraction of the run at which the first round begins."""
-    rounds: int = 3
+    rounds: int = positive(3)
     """Rounds, evenly spread over the rest of the run; each reaches farther from the photos."""
-    between: int = 4
+    between: int = positive(4)
     """New views between each photo and its neighbours."""
-    share: float = 0.3
-    """Share of the steps that train on repaired views."""
-    weight: float = 1.0
-    """Weight of repaired views in the loss."""
+    fraction: float = fraction(0.3)
+    """Fraction of the steps that train on repaired views."""

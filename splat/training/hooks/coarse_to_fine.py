@@ -15,6 +15,7 @@ from splat.training.hooks.hook import TrainingHook
 from splat.training.step_context import StepContext
 from splat.training.training_view import TrainingView
 
+CAP_POWER = 0.5  # the cap is scaled by (fraction of the pixels in use) ** this while photos are small
 LEAST_SIDE = 16  # pixels; no picture is made smaller
 
 
@@ -28,10 +29,10 @@ def factor(config: CoarseConfig, fraction: float) -> float:
 
 def cap(config: CoarseConfig, first: int, cap: int, fraction: float) -> int:
     """Largest number of Gaussians at ``fraction`` of a run that began with ``first`` and may end with ``cap``."""
-    if config.start <= 1 or config.count == 0 or fraction >= config.until or first >= cap:
+    if config.start <= 1 or fraction >= config.until or first >= cap:
         return cap
     pixels = config.start ** (-2 * (1 - fraction / config.until))  # fraction of them, without the steps of the levels
-    return first + math.floor((cap - first) * pixels**config.count)
+    return first + math.floor((cap - first) * pixels**CAP_POWER)
 
 
 def hook(config: CoarseConfig, limit: int) -> TrainingHook:

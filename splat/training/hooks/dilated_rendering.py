@@ -23,7 +23,7 @@ def strided(config: DilateConfig, view: TrainingView, fraction: float, seed: int
     stride, width, height = config.stride, view.camera.width, view.camera.height
     if stride == 1 or fraction >= config.until:
         return view
-    if width * height < config.least or min(width, height) < stride * LEAST_SIDE:
+    if width * height < config.min_pixels or min(width, height) < stride * LEAST_SIDE:
         return view
     x, y = torch.randint(0, stride, (2,), generator=generator(seed, "dilate", number)).tolist()
     channels = (view.photo.rgb, view.photo.mask, view.photo.alpha)

@@ -25,6 +25,9 @@ from splat.training.training_view import TrainingView
 SHAPE = "shape"
 """Column of a cloud in training: b."""
 STRENGTH = 0.1
+# Fractions of a run: between two foldings of the shapes into the scales, and up to the last (every 750 of 30,000 steps,
+# up to 11,250): later ones would disturb scales that have settled.
+RESET_EVERY, RESET_UNTIL = 0.025, 0.375
 LEAST = 0.005  # φ of a Gaussian that is removed
 _SHRINK = 0.2  # of the picture that is searched for frequencies
 _CUT = 0.5  # of the largest difference of Gaussians
@@ -39,14 +42,13 @@ def hook(config: GesConfig) -> TrainingHook:
     def initialize(cloud: GaussianCloud) -> GaussianCloud:
         return cloud.replace(extras=dict(cloud.extras) | {SHAPE: torch.zeros_like(cloud.logit_opacities)})
 
-    refine = functools.partial(fold_and_prune, config)
     return TrainingHook(
         "ges",
         initialize=initialize,
         deform=lambda cloud, view: shaped(cloud),
         rates={SHAPE: config.shape_rate},
         penalty=penalty,
-        refine=refine,
+        refine=fold_and_prune,
     )
 
 
@@ -62,11 +64,10 @@ def shaped(cloud: GaussianCloud) -> GaussianCloud:
     return cloud.replace(log_scales=wide, extras=extras)
 
 
-def fold_and_prune(config: GesConfig, population: Population, context: StepContext) -> None:
+def fold_and_prune(population: Population, context: StepContext) -> None:
     """Where one is due, remove Gaussians whose shape made them vanish, and fold the shapes into the scales."""
-    if context.fraction > config.reset_until or not crossed(
-        config.reset_every, context.previous_fraction, context.fraction
-    ):
+    due = crossed(RESET_EVERY, context.previous_fraction, context.fraction)
+    if context.fraction > RESET_UNTIL or not due:
         return
     widths = log_width(population.cloud.extras[SHAPE])
     edit.keep(population, widths.exp() >= LEAST)

@@ -18,6 +18,7 @@ from splat.training.step_context import StepContext
 
 FILTER = "filter"
 """Column of a cloud in training: standard deviation of each Gaussian's filter, world units."""
+EVERY = 100  # steps between two measurements of the distances to the cameras, as in the released code
 _NEAR = 0.2  # world units; nearer views do not count
 _MARGIN = 0.15  # of the picture's size, by which a centre may lie outside
 _MOST = 1 - 1e-6  # opacity
@@ -49,8 +50,8 @@ def filtered(cloud: GaussianCloud) -> GaussianCloud:
 
 
 def refine(config: SmoothConfig, population: Population, context: StepContext) -> None:
-    """Measure the filter anew every ``config.every`` steps and where rows were added or moved."""
-    if context.step % config.every == 1 % config.every:
+    """Measure the filter anew every `EVERY` steps and where rows were added or moved."""
+    if context.step % EVERY == 1 % EVERY:
         sampler = context.view_sampler
         cameras = [sampler.view_at(index).camera for index in range(sampler.photos)]
         population.cloud.extras[FILTER].copy_(widths(population.cloud.means, cameras, config.filter))

@@ -19,6 +19,7 @@ from splat.training.population import Population
 from splat.training.step_context import StepContext
 from splat.training.strategies.view_sampler import ViewSampler
 
+VIEWS = 24  # photos, at random, of one pruning: enough for the order of the scores
 LEFT = 1  # a cloud keeps at least so many rows
 
 
@@ -28,10 +29,10 @@ def hook(config: PruneConfig) -> TrainingHook:
 
 
 def refine(config: PruneConfig, population: Population, context: StepContext) -> None:
-    """Remove ``config.share`` of the rows where one of the removals is due."""
+    """Remove ``config.fraction`` of the rows where one of the removals is due."""
     if due(config, context.previous_fraction, context.fraction):
-        score = sensitivity(population.cloud, context.view_sampler, config.views, context.step)
-        count = min(math.floor(config.share * len(population)), len(population) - LEFT)
+        score = sensitivity(population.cloud, context.view_sampler, VIEWS, context.step)
+        count = min(math.floor(config.fraction * len(population)), len(population) - LEFT)
         mask = torch.ones(len(population), dtype=torch.bool, device=score.device)
         mask[score.argsort(stable=True)[: max(count, 0)]] = False
         edit.keep(population, mask)

@@ -99,7 +99,7 @@ def _corrected_loss(rgb: Tensor, view: TrainingView, config: TrainConfig) -> Pic
     leaf = rgb.detach().requires_grad_()
     picture, penalty = corrected(leaf, view), leaf.new_zeros(())
     if GRIDS in leaves:
-        penalty = config.appearance.grid_smoothness * bilateral_grid.total_variation(leaves[GRIDS])
+        penalty = bilateral_grid.SMOOTHNESS * bilateral_grid.total_variation(leaves[GRIDS])
     comparison = compare(picture.detach().contiguous(), target, mask, config.loss.ssim)
     total = (picture * comparison.grad).sum() + penalty
     gradient, *of_leaves = torch.autograd.grad(total, [leaf, *leaves.values()])

@@ -5,6 +5,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 GRID = (12, 8, 16, 16)  # affine coefficients, luma levels, rows, columns
+RATE = 2e-3  # of Adam, at its highest
+SMOOTHNESS = 10.0  # weight of the total variation
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
 
@@ -33,7 +35,7 @@ def total_variation(grid: Tensor) -> Tensor:
     return sum(grid.diff(dim=dim).square().mean() for dim in (1, 2, 3))
 
 
-def grid_rate(rate: float, step: int, fraction: float) -> float:
+def grid_rate(step: int, fraction: float) -> float:
     """Learning rate of the grids: warm-up from 1 % over 1000 steps or a seventh of the run, then decay to 1 %."""
     warmed = min(1.0, max(step / 1000, 7 * fraction))
-    return rate * (0.01 + 0.99 * warmed) * 0.01**fraction
+    return RATE * (0.01 + 0.99 * warmed) * 0.01**fraction

@@ -22,7 +22,7 @@ def corrections_of(config: TrainConfig, photos: int, device: torch.device | str 
     if on.bilateral_grid:
         parameters = PhotoParameters(photos, *bilateral_grid.GRID).to(device)
         corrections[GRIDS] = PerPhoto(
-            parameters, lambda context: bilateral_grid.grid_rate(on.grid_rate, context.step, context.fraction)
+            parameters, lambda context: bilateral_grid.grid_rate(context.step, context.fraction)
         )
     if config.pose.refine:
         rate = config.pose.rate

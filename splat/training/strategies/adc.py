@@ -12,41 +12,44 @@ import torch
 
 from splat.cloud import GaussianCloud
 from splat.training import population as edit
-from splat.training.config.config import AdcConfig
+from splat.training.config.densify import AdcConfig, DensifyConfig
 from splat.training.population import Population
 from splat.training.schedules import crossed
 from splat.training.step_context import StepContext
 from splat.training.strategies.splitting import largest
 from splat.training.strategies.strategy import Strategy
 
+PRUNE_SIZE = 0.1  # scene extents, of the released code: larger rows go once opacities have been reset
+RESET_OPACITY = 0.01  # of the released code: to which a reset lowers all rows above it
 
-def strategy(config: AdcConfig) -> Strategy:
-    """ADC with the settings ``config``."""
+
+def strategy(densify: DensifyConfig, config: AdcConfig) -> Strategy:
+    """ADC with these settings."""
     gradient = "grad2d_abs" if config.absolute_gradient else "grad2d"
-    return Strategy(config, (gradient, "count"), functools.partial(refine, config))
+    return Strategy(densify, (gradient, "count"), functools.partial(refine, densify, config))
 
 
-def refine(config: AdcConfig, population: Population, context: StepContext) -> None:
-    """Grow and prune every ``config.every`` steps, reset opacities every ``config.reset_every`` of the run."""
-    if context.fraction <= config.stop and context.due(config.every):
-        if context.fraction > config.start:
-            grow_and_prune(config, population, context)
+def refine(densify: DensifyConfig, config: AdcConfig, population: Population, context: StepContext) -> None:
+    """Grow and prune every ``densify.every`` steps, reset opacities every ``config.reset_every`` of the run."""
+    if context.fraction <= densify.stop and context.due(densify.every):
+        if context.fraction > densify.start:
+            grow_and_prune(densify, config, population, context)
         edit.clear_statistics(population)
-    if context.fraction < config.stop and crossed(config.reset_every, context.previous_fraction, context.fraction):
-        reset_opacities(population, config.reset_opacity)
+    if context.fraction < densify.stop and crossed(config.reset_every, context.previous_fraction, context.fraction):
+        reset_opacities(population, RESET_OPACITY)
 
 
-def grow_and_prune(config: AdcConfig, population: Population, context: StepContext) -> None:
+def grow_and_prune(densify: DensifyConfig, config: AdcConfig, population: Population, context: StepContext) -> None:
     """Clone small and split large Gaussians of large mean gradient; remove transparent and oversized ones."""
     cloud = population.cloud
     statistics = population.statistics
     mean = statistics["grad2d_abs" if config.absolute_gradient else "grad2d"] / statistics["count"].clamp_min(1)
     size = cloud.scales.amax(1)
-    limit = config.prune_size * context.extent
+    limit = PRUNE_SIZE * context.extent
     sizes_count = config.reset_every > 0 and context.fraction > config.reset_every
 
-    transparent = cloud.opacities < config.prune_opacity
-    hot = (mean >= config.gradient) & ~transparent
+    transparent = cloud.opacities < densify.prune_opacity
+    hot = (mean >= densify.gradient) & ~transparent
     to_prune = transparent | ((size > limit) & ~hot) if sizes_count else transparent
     # Growing takes one more row each, by cloning as well as by splitting (two children for one parent).
     room = context.max_gaussians - (len(population) - int(to_prune.sum()))
@@ -55,9 +58,9 @@ def grow_and_prune(config: AdcConfig, population: Population, context: StepConte
     if sizes_count:
         to_prune |= (size > limit) & ~hot
 
-    small = size <= config.small * context.extent
+    small = size <= densify.small * context.extent
     clones = cloud.select(hot & small)
-    children = split(cloud.select(hot & ~small), config.split_factor, context.generator("split"))
+    children = split(cloud.select(hot & ~small), densify.split_factor, context.generator("split"))
     if sizes_count:
         children = children.select(children.scales.amax(1) <= limit)
     edit.keep(population, ~(to_prune | (hot & ~small)))

@@ -13,34 +13,36 @@ from torch import Tensor
 from splat.cloud import GaussianCloud
 from splat.ops import mcmc as kernels
 from splat.training import population as edit
-from splat.training.config.config import McmcConfig
+from splat.training.config.densify import DensifyConfig, McmcConfig
 from splat.training.population import Population
 from splat.training.rng import sample_with_replacement
 from splat.training.step_context import StepContext
 from splat.training.strategies.strategy import Strategy
 
-
-def strategy(config: McmcConfig) -> Strategy:
-    """MCMC with the settings ``config``."""
-    return Strategy(config, (), functools.partial(refine, config), config.noise)
+GROWTH = 0.05  # of the paper: of the count, at one change
 
 
-def refine(config: McmcConfig, population: Population, context: StepContext) -> None:
-    """Relocate dead Gaussians and grow, every ``config.every`` steps."""
-    if context.due(config.every) and config.start < context.fraction <= config.stop:
-        relocate(population, config.min_opacity, context.generator("relocate"))
-        count = target_count(config, len(population), context)
-        grow(population, count - len(population), config.min_opacity, context.generator("grow"))
+def strategy(densify: DensifyConfig, config: McmcConfig) -> Strategy:
+    """MCMC with these settings."""
+    return Strategy(densify, (), functools.partial(refine, densify, config), config.noise)
 
 
-def target_count(config: McmcConfig, count: int, context: StepContext) -> int:
+def refine(densify: DensifyConfig, config: McmcConfig, population: Population, context: StepContext) -> None:
+    """Relocate dead Gaussians and grow, every ``densify.every`` steps."""
+    if context.due(densify.every) and densify.start < context.fraction <= densify.stop:
+        relocate(population, densify.prune_opacity, context.generator("relocate"))
+        count = target_count(densify.every, config.full, len(population), context)
+        grow(population, count - len(population), densify.prune_opacity, context.generator("grow"))
+
+
+def target_count(every: int, full: float, count: int, context: StepContext) -> int:
     """How many Gaussians there should be after this change, given ``count`` now.
 
-    The paper's growth of 5 % a time, or as much more as it takes to reach the cap by ``config.full`` of the run.
+    The paper's growth of 5 % a time, or as much more as it takes to reach the cap by ``full`` of the run.
     """
-    changes = (config.full - context.fraction) / context.period(config.every)  # still to come
+    changes = (full - context.fraction) / context.period(every)  # still to come
     needed = (context.max_gaussians / count) ** (1 / (1 + max(changes, 0.0))) - 1
-    return min(context.max_gaussians, math.floor((1 + max(config.growth, needed)) * count))
+    return min(context.max_gaussians, math.floor((1 + max(GROWTH, needed)) * count))
 
 
 def relocate(population: Population, min_opacity: float, source: torch.Generator) -> None:

@@ -18,11 +18,11 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.training import population as edit
-from splat.training.config.config import TamingConfig
+from splat.training.config.densify import DensifyConfig, TamingConfig
 from splat.training.losses.image import compare, composite
 from splat.training.population import Population
 from splat.training.step_context import StepContext
-from splat.training.strategies.splitting import choose, densify, fill
+from splat.training.strategies import splitting
 from splat.training.strategies.strategy import Strategy
 from splat.training.strategies.view_sampler import ViewSampler
 from splat.training.training_view import TrainingView
@@ -32,60 +32,64 @@ _LOSS, _EDGES = 50.0, 50.0  # of a pixel
 _GRADIENT, _OPACITY, _DEPTH, _RADIUS, _VOLUME = 25.0, 100.0, 5.0, 10.0, 25.0  # of a Gaussian
 _SPREAD, _ERROR, _AREA, _BLEND = 50.0, 10.0, 0.1, 50.0  # of a Gaussian's pixels
 _VIEW = 50.0
+VIEWS = 10  # photos, at random, of one scoring; each costs about as much as a step
+# Length of the runs for which the opacity weight was chosen; it grows with the length, as long runs overfit the photos.
+OPACITY_STEPS = 2000
 
 
-def strategy(config: TamingConfig) -> Strategy:
-    """Taming with the settings ``config``."""
-    return Strategy(config, ("grad2d", "count"), functools.partial(refine, config))
+def strategy(densify: DensifyConfig, config: TamingConfig) -> Strategy:
+    """Taming with these settings."""
+    act = functools.partial(refine, densify, config)
+    return Strategy(densify, ("grad2d", "count"), act, first=config.first, opacity_steps=OPACITY_STEPS)
 
 
-def refine(config: TamingConfig, population: Population, context: StepContext) -> None:
-    """Prune what is transparent and grow to the budget of the moment, every ``config.every`` steps."""
-    if context.due(config.every) and context.fraction <= config.stop:
-        if context.fraction > config.start:
-            grow(config, population, context)
+def refine(densify: DensifyConfig, config: TamingConfig, population: Population, context: StepContext) -> None:
+    """Prune what is transparent and grow to the budget of the moment, every ``densify.every`` steps."""
+    if context.due(densify.every) and context.fraction <= densify.stop:
+        if context.fraction > densify.start:
+            grow(densify, config, population, context)
         edit.clear_statistics(population)
 
 
-def budget(config: TamingConfig, context: StepContext) -> int:
+def budget(densify: DensifyConfig, context: StepContext) -> int:
     """Number of Gaussians after the change at ``moment``: B − (B − S)(1 − x)², x from 0 to 1; B at the last change."""
-    x = min((context.fraction - config.start) / max(config.stop - config.start, 1e-9), 1.0)
-    x = 1.0 if is_last(config, context) else x
+    x = min((context.fraction - densify.start) / max(densify.stop - densify.start, 1e-9), 1.0)
+    x = 1.0 if is_last(densify, context) else x
     most = context.max_gaussians
     return math.floor(most - (most - min(context.first_count, most)) * (1 - x) ** 2)
 
 
-def is_last(config: TamingConfig, context: StepContext) -> bool:
+def is_last(densify: DensifyConfig, context: StepContext) -> bool:
     """Whether this is the last change of the run."""
-    return context.fraction + context.period(config.every) > config.stop
+    return context.fraction + context.period(densify.every) > densify.stop
 
 
-def grow(config: TamingConfig, population: Population, context: StepContext) -> None:
+def grow(densify: DensifyConfig, config: TamingConfig, population: Population, context: StepContext) -> None:
     """One change: transparent rows out, and as many rows doubled, drawn by score, as the budget wants."""
     statistics = population.statistics
     mean = statistics["grad2d"] / statistics["count"].clamp_min(1)
-    to_prune = population.cloud.opacities < config.prune_opacity
+    to_prune = population.cloud.opacities < densify.prune_opacity
     if bool(to_prune.all()):
         return
-    fraction = config.recycle * context.period(config.every) / max(config.stop - config.start, 1e-9)
+    fraction = config.recycle * context.period(densify.every) / max(densify.stop - densify.start, 1e-9)
     to_prune = with_faintest(population.cloud.opacities, to_prune, fraction)
-    room = budget(config, context) - (len(population) - int(to_prune.sum()))
+    room = budget(densify, context) - (len(population) - int(to_prune.sum()))
     source = context.generator("taming")
     if room < 0:  # a lower budget than rows: keep the opaque ones
         kept = torch.where(to_prune, -1.0, population.cloud.opacities).argsort(descending=True, stable=True)
         to_prune[kept[int((~to_prune).sum()) + room :]] = True
         edit.keep(population, ~to_prune)
         return
-    score = scores(population.cloud, mean, context, config.views)
-    candidates = (mean >= config.gradient) & ~to_prune & (score > 0)
-    chosen = choose(score, candidates, room, source)
+    score = scores(population.cloud, mean, context, VIEWS)
+    candidates = (mean >= densify.gradient) & ~to_prune & (score > 0)
+    chosen = splitting.choose(score, candidates, room, source)
     missing = min(room - int(chosen.sum()), int((~to_prune & ~chosen).sum()))
     if missing > 0:
         rest = ~to_prune & ~chosen
-        chosen |= choose(score + 1e-12, rest, missing, source)
-    densify(population, chosen, to_prune, config.small * context.extent, config.split_factor)
-    if is_last(config, context):
-        fill(population, context.max_gaussians, config.small * context.extent, config.split_factor, source)
+        chosen |= splitting.choose(score + 1e-12, rest, missing, source)
+    splitting.densify(population, chosen, to_prune, densify.small * context.extent, densify.split_factor)
+    if is_last(densify, context):
+        splitting.fill(population, context.max_gaussians, densify.small * context.extent, densify.split_factor, source)
 
 
 def with_faintest(opacities: Tensor, to_prune: Tensor, fraction: float) -> Tensor:
