@@ -1,19 +1,19 @@
-"""A cloud in recovery: training on photos while rows leave, with one optimizer state, and on the rounded.
+"""Fine-tune a cloud while pruning, optionally quantization-aware.
 
-Rows are only removed, so that Adam's moments stay with theirs. A running mean of the cloud over the last steps shows
-what falling learning rates would make of it: decisions in the middle of a run look at that.
+Rows are only removed, with one optimizer state, so that Adam's moments stay with theirs. A running mean of the cloud
+over the last steps shows what falling learning rates would make of it: decisions in the middle of a run look at that.
 """
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
-from splat.compression.finetuning.straight_through import Rounding, settle, with_ordered_axes
+from splat.compression.finetuning.straight_through import Rounding, normalize_in_place, with_ordered_axes
 from splat.errors import InputError
 from splat.ops.adam import adam_step
 from splat.rendering import RenderOptions, render
@@ -40,8 +40,8 @@ Loss = Callable[[Tensor, Tensor, Tensor | None], tuple[float, Tensor]]  # and it
 
 def photo_loss(rgb: Tensor, picture: Tensor, mask: Tensor | None) -> tuple[float, Tensor]:
     """That of training, against a uint8 ``picture``."""
-    found = compare(rgb, picture, mask, SSIM_WEIGHT)
-    return found.loss, found.grad
+    result = compare(rgb, picture, mask, SSIM_WEIGHT)
+    return result.loss, result.grad
 
 
 def square_loss(rgb: Tensor, picture: Tensor, mask: Tensor | None) -> tuple[float, Tensor]:
@@ -53,44 +53,62 @@ def square_loss(rgb: Tensor, picture: Tensor, mask: Tensor | None) -> tuple[floa
     return float(gap.square().mean()), torch.where(inside, gap * (2 / gap.numel()), 0.0)
 
 
-def photos(scene: Scene, options: RenderOptions) -> tuple[Callable[[int], Target], int]:
-    """What to train on: the scene's training photos by number, and how many there are. Raises InputError for none."""
+@dataclass(frozen=True)
+class Targets:
+    """What to train on.
+
+    Attributes:
+        count: how many pictures. get: camera, picture and mask by number. loss: compares a rendering with a picture.
+    """
+
+    count: int
+    get: Callable[[int], Target]
+    loss: Loss = photo_loss
+
+
+def photo_targets(scene: Scene, options: RenderOptions) -> Targets:
+    """The scene's training photos. Raises InputError for none."""
     if not scene.train_views:
-        raise InputError(f"{scene.root} has no photos to train on; recovery after pruning needs at least two")
+        raise InputError(f"{scene.root} has no photos to train on; fine-tuning after pruning needs at least two")
     cache = ImageCache(scene.train_views, CACHE_BYTES)
 
-    def target(index: int) -> Target:
+    def get(index: int) -> Target:
         photo = cache.get(index)
         return cache.views[index].camera, composite(photo, options.background), photo.mask
 
-    return target, len(cache.views)
+    return Targets(len(cache.views), get)
 
 
-def renders(
+def fixed_targets(cameras: Sequence[Camera], pictures: Sequence[Tensor]) -> Targets:
+    """Float ``pictures`` (H, W, 3) in [0, 1] from ``cameras``, compared by squares."""
+    return Targets(len(cameras), lambda index: (cameras[index], pictures[index], None), square_loss)
+
+
+def render_targets(
     cloud: GaussianCloud, cameras: Sequence[Camera], options: RenderOptions, jitter: float, seed: int = 0
-) -> Callable[[int], Target]:
+) -> Targets:
     """Targets without photos: renders of ``cloud``, two of three from a camera moved by noise.
 
     The noise is ``jitter`` times the distance between neighbours of as many cameras (LightGaussian's pseudo views).
     """
-    places = torch.stack([camera.position.double() for camera in cameras])
-    spacing = float((places - places.mean(0)).norm(dim=1).mean()) / max(len(cameras), 1) ** 0.5
+    positions = torch.stack([camera.position.double() for camera in cameras])
+    spacing = float((positions - positions.mean(0)).norm(dim=1).mean()) / max(len(cameras), 1) ** 0.5
     generator = torch.Generator().manual_seed(seed)
     count = 0
 
-    def target(index: int) -> Target:
+    def get(index: int) -> Target:
         nonlocal count
         camera, count = cameras[index], count + 1
         if count % 3:
-            pose = camera.world_to_camera.double().clone()
+            world_to_camera = camera.world_to_camera.double().clone()
             noise = torch.randn(3, generator=generator, dtype=torch.float64)
-            pose[:3, 3] -= pose[:3, :3] @ (jitter * spacing * noise)
-            camera = camera.replace(world_to_camera=pose)
+            world_to_camera[:3, 3] -= world_to_camera[:3, :3] @ (jitter * spacing * noise)
+            camera = camera.replace(world_to_camera=world_to_camera)
         with torch.no_grad():
             picture = render(cloud, camera, options=options).rgb
         return camera, (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8), None
 
-    return target
+    return Targets(len(cameras), get)
 
 
 def usual_rates(extent: float) -> Rates:
@@ -98,34 +116,32 @@ def usual_rates(extent: float) -> Rates:
     return rates(RatesConfig(), extent, MIDDLE)
 
 
-class Recovery:
+class FineTuner:
     """Trains its own copy of a cloud.
 
     Attributes:
-        steps: how many have been made. loss: mean of that of the last steps.
+        steps: how many have been made. loss: mean of that of the last steps. usual: learning rates at pace 1.
     """
 
     def __init__(
         self,
         cloud: GaussianCloud,
-        target: Callable[[int], Target],
-        views: int,
+        targets: Targets,
         usual: Rates,
         options: RenderOptions | None = None,
         seed: int = 0,
         progress: Callable[[], None] | None = None,
-        loss: Loss = photo_loss,
     ) -> None:
-        """Args: target, views: as `photos` gives them. usual: learning rates at pace 1. progress: called each step."""
+        """Args: usual: learning rates at pace 1. progress: called after each step."""
         self.steps, self.loss, self.usual = 0, 0.0, usual
-        self._target, self._views, self._options = target, views, options or RenderOptions()
+        self._targets, self._options = targets, options or RenderOptions()
         self._population = populate(cloud.detach().clone().replace(extras={}))
         self._backend = choose_backend(self._population.cloud)
         self._generator = torch.Generator().manual_seed(seed)
         self._order: list[int] = []
         self._mean = {name: getattr(self.cloud, name).clone() for name in FIELDS}
         self._counted = 1.0  # refreshes of the running mean that it holds
-        self._progress, self._compare = progress, loss
+        self._progress = progress
 
     @property
     def cloud(self) -> GaussianCloud:
@@ -145,7 +161,7 @@ class Recovery:
         """Go back to the cloud of ``snapshot``, which is used up; steps stay counted."""
         self._population, self._mean, self._counted = snapshot
 
-    def thin(self, kept: Tensor) -> None:
+    def prune(self, kept: Tensor) -> None:
         """Only the rows of ``kept`` (N,) bool stay."""
         keep(self._population, kept)
         self._mean = {name: tensor[kept] for name, tensor in self._mean.items()}
@@ -154,9 +170,9 @@ class Recovery:
         """Axes from long to short, as files have them; moments follow as far as they can."""
         cloud, adam = self._population.cloud, self._population.adam
         order = cloud.log_scales.argsort(dim=1, descending=True, stable=True)
-        found = with_ordered_axes(cloud)
-        cloud.log_scales.copy_(found.log_scales)
-        cloud.quats.copy_(found.quats)
+        ordered = with_ordered_axes(cloud)
+        cloud.log_scales.copy_(ordered.log_scales)
+        cloud.quats.copy_(ordered.quats)
         for moments in (adam.m, adam.v):
             moments["log_scales"].copy_(moments["log_scales"].gather(1, order))
         adam.m["quats"].zero_()
@@ -168,20 +184,20 @@ class Recovery:
 
         Args:
             pace: factors on the usual learning rates at the first and the last of them, log-linear in between.
-            rounding: draw what this makes of the cloud; gradients move what is behind it.
-            price: by what share of itself the loss may rise for each bit that the file becomes smaller.
+            rounding: render what this makes of the cloud; gradients move what is behind it.
+            price: by what fraction of itself the loss may rise for each bit that the file becomes smaller.
         """
         change: dict[str, Tensor] = {}
         rate = None
         for step in range(steps):
-            order = self._order = self._order or torch.randperm(self._views, generator=self._generator).tolist()
-            camera, picture, mask = self._target(order.pop())
+            order = self._order = self._order or torch.randperm(self._targets.count, generator=self._generator).tolist()
+            camera, picture, mask = self._targets.get(order.pop())
             self.steps += 1
             hyper = AdamHyper(step=self.steps, **self._rates(log_linear(*pace, step / max(steps - 1, 1))))
             if rounding is not None and step % REFRESH == 0:
                 change, rate = self._refresh(rounding, price)
-            found = self._step(camera, picture, mask, hyper, change, rate)
-            self.loss += (found - self.loss) * max(1 / self.steps, 0.02)
+            loss = self._step(camera, picture, mask, hyper, change, rate)
+            self.loss += (loss - self.loss) * max(1 / self.steps, 0.02)
             if self.steps % MEAN_EVERY == 0:
                 self._remember()
             if self._progress is not None:
@@ -192,23 +208,23 @@ class Recovery:
 
     def _refresh(self, rounding: Rounding, price: float) -> tuple[dict[str, Tensor], Tensor | None]:
         """What rounding adds to every tensor, and what the price adds to the gradient of SH."""
-        settle(self.cloud)
+        normalize_in_place(self.cloud)
         shown = rounding.rounded(self.cloud)
         change = {name: getattr(shown, name) - getattr(self.cloud, name) for name in FIELDS}
         if not price:
             return change, None
-        return change, rounding.slope(self.cloud) * (price * self.loss)
+        return change, rounding.rate_gradient(self.cloud) * (price * self.loss)
 
     def _step(self, camera, picture, mask, hyper, change: dict[str, Tensor], rate: Tensor | None) -> float:
         population, backend, options = self._population, self._backend, self._options
         if not change:
             rendering, context = backend.forward(population.cloud, camera, options)
-            loss, slope = self._compare(rendering.rgb, picture, mask)
+            loss, slope = self._targets.loss(rendering.rgb, picture, mask)
             update(backend, context, rendering, ImageGradients(rgb=slope), population, hyper)
             return loss
         shown = GaussianCloud(**{name: getattr(population.cloud, name) + change[name] for name in FIELDS})
         rendering, context = backend.forward(shown, camera, options)
-        loss, slope = self._compare(rendering.rgb, picture, mask)
+        loss, slope = self._targets.loss(rendering.rgb, picture, mask)
         gradients = backend.backward(context, ImageGradients(rgb=slope))
         slopes = {name: getattr(gradients, name) for name in FIELDS}
         if rate is not None:

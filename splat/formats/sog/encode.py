@@ -15,7 +15,7 @@ from splat.coding.webp import MAX_SIDE
 from splat.errors import InputError
 from splat.formats.sog import quantizer
 from splat.formats.sog.meta import GENERATOR, PALETTE_COLUMNS
-from splat.formats.splatz.quantizer import Steps
+from splat.formats.splatz.quantizer import QuantizationSteps
 
 # ln-scale of what is flat or smaller than anything visible; a code for it would be lost on everything else.
 MIN_LOG_SCALE = -20.0
@@ -29,7 +29,13 @@ DC_CODES = 232
 
 
 def encode(
-    table: Table, path: Path, *, palette: int | None, antialiased: bool, reorder: bool, steps: Steps | None = None
+    table: Table,
+    path: Path,
+    *,
+    palette: int | None,
+    antialiased: bool,
+    reorder: bool,
+    steps: QuantizationSteps | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """``meta.json`` as a dict, and the pictures (H, W, 4) uint8 by name; as fine as can be without ``steps``."""
     table = without_zero_bands(prepare(table, path, max_degree=3))
@@ -146,14 +152,14 @@ def palette_size(points: np.ndarray) -> int:
 
 
 def _rest(
-    table: Table, path: Path, entries: int | None, steps: Steps | None
+    table: Table, path: Path, entries: int | None, steps: QuantizationSteps | None
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Metadata, centroid picture and label pixels (N, 4) of the SH beyond the base colour."""
     points = table.sh[:, 1:].reshape(len(table), -1)
     if entries is None:
         entries = palette_size(points)
         if steps is not None:
-            entries = min(entries, max(1, round(quantizer.palette_share(steps) * len(points))))
+            entries = min(entries, max(1, round(quantizer.palette_fraction(steps) * len(points))))
     if not 1 <= entries <= MAX_PALETTE:
         raise InputError(f"{path}: a palette of {entries:,} SH entries was asked for; SOG holds 1 to 65,536")
     centers, label = vector_kmeans.fit(points, importance(table, PALETTE_SPREAD).astype(np.float32), entries)
