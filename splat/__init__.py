@@ -12,6 +12,7 @@ _PUBLIC = {
     "GaussianCloud": "splat.cloud",
     "Camera": "splat.camera",
     "Scene": "splat.scene",
+    "load_scene": "splat.scene",
     "InputError": "splat.errors",
     "Rendering": "splat.rendering",
     "render": "splat.rendering",

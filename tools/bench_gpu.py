@@ -24,10 +24,9 @@ from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import InputError, OutOfMemory
 from splat.files import write_json
 from splat.native import cuda_sort
-from splat.ops.adam import AdamState
+from splat.ops.adam import AdamHyper, AdamState
 from splat.ops.photometric_loss import compare_images
 from splat.rendering import RenderOptions, check_backend, cuda, get_backend
-from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import ImageGradients
 
 DEVICE = "cuda"

@@ -32,12 +32,11 @@ from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path, write_json
 from splat.native import cpu_library
-from splat.ops.adam import AdamState
+from splat.ops.adam import AdamHyper, AdamState
 from splat.ops.mcmc import add_noise
 from splat.ops.photometric_loss import image_loss
 from splat.rendering import ImageGradients, RenderOptions, cpu
-from splat.rendering.fused_step import AdamHyper
-from splat.scene import Scene
+from splat.scene import load_scene
 
 COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
 HEIGHTS = (240, 360, 540, 720, 1080, 1440, 2160)  # pictures of 16:9
@@ -281,7 +280,7 @@ def cases(options: Options) -> list[tuple[str, Callable[[], GaussianCloud], Came
     if options.cloud is not None:
         if options.scene is None:
             raise InputError("a cloud needs a scene that has cameras; add --scene FOLDER")
-        view = Scene.load(options.scene).train_views[0].camera
+        view = load_scene(options.scene).train_views[0].camera
         return [("cloud", lambda: formats.read(options.cloud), view)]
     base = [("base", lambda: synthetic_cloud(COUNT), camera(HEIGHT))]
     if options.quick:

@@ -21,7 +21,7 @@ from splat.cli.inputs import open_subject
 from splat.cli.mesh import box_of
 from splat.depth.depth_maps import DepthMap, MapStore
 from splat.rendering import RenderOptions
-from splat.scene import Scene
+from splat.scene import Scene, load_scene
 from splat.surface.cameras import scene_cameras
 from splat.surface.evaluation import metrics
 from splat.surface.mesh import draw, mesh_io
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--depths", type=Path)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
-    subject, scene = open_subject(given.run), Scene.load(given.scene, progress=False)
+    subject, scene = open_subject(given.run), load_scene(given.scene, progress=False)
     cameras, masks = scene_cameras(scene, with_masks=given.masks == "object")
     drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
     judge = None if given.reference is None else Judge(mesh_io.read(given.reference), cameras, given.box)

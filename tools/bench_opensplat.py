@@ -32,7 +32,7 @@ from rich.table import Table
 from splat.errors import InputError
 from splat.files import write_json
 from splat.native import cpu_library
-from splat.scene import Scene
+from splat.scene import load_scene
 from splat.training import trainer
 from splat.training.config.config import TrainConfig
 from splat.training.schedules import Plan
@@ -126,7 +126,7 @@ def running(options: Options) -> Iterator[OpenSplat]:
 
 def compare(options: Options) -> dict[str, object]:
     """Take turns; return seconds per step of both, and what they were measured on."""
-    scene = Scene.load(options.scene)
+    scene = load_scene(options.scene)
     config = TrainConfig(steps=_FOREVER, gaussians=10_000_000, sh_degree=options.sh_degree, backend="cpu")
     setup = trainer.set_up(scene, config)
     state = trainer.begin(setup, Plan(config.steps, None))

@@ -34,7 +34,7 @@ from splat.native.threads import one_torch_thread
 from splat.rendering import render
 from splat.runs.evaluation import evaluate, options_of
 from splat.runs.train import peak_memory
-from splat.scene import Scene
+from splat.scene import Scene, load_scene
 from splat.training import schedules, trainer
 from splat.training.config import config as settings
 from splat.training.config.config import TrainConfig
@@ -118,7 +118,7 @@ def parsed(setting: str) -> dict[str, Any]:
 def train(name: str, place: Path, options: Options, first: int) -> dict[str, Any]:
     """The run ``name`` on the scene at ``place``, in this process; ``first`` as of `config_of`."""
     config = config_of(name, options, first)
-    scene = Scene.load(place, **({"downscale": options.downscale} if options.downscale else {}))
+    scene = load_scene(place, **({"downscale": options.downscale} if options.downscale else {}))
     before = peak_memory()
     setup = trainer.set_up(scene, config)
     for index in range(len(setup.cache) if setup.cache.fits else 0):  # decoding is no part of training

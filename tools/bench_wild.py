@@ -103,9 +103,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("bench_wild.json"))
     options = parser.parse_args()
 
-    from splat.scene import Scene
+    from splat.scene import load_scene
 
-    scene = Scene.load(options.scene, max_side=options.max_side, progress=False)
+    scene = load_scene(options.scene, max_side=options.max_side, progress=False)
     results = json.loads(options.results.read_text()) if options.results.exists() else {}
     for row in options.rows:
         for number in range(options.folds):

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from splat.rendering import cpu
 from splat.training import trainer
-from splat.training.state import Setup
+from splat.training.setup import Setup
 
 
 class Clock:

@@ -116,9 +116,9 @@ def _aligned(options: EvalMesh, mesh, reference, diagonal: float):
 
 
 def _cameras(path: Path) -> list:
-    from splat.scene import Scene
+    from splat.scene import load_scene
 
-    return [view.camera for view in Scene.load(require(path, "scene"), max_side=640).train_views]
+    return [view.camera for view in load_scene(require(path, "scene"), max_side=640).train_views]
 
 
 def _as_dict(options: EvalMesh, scores, diagonal: float, moved) -> dict:

@@ -128,9 +128,9 @@ def show_cloud(facts: dict[str, Any]) -> None:
 
 def scene_facts(path: Path) -> dict[str, Any]:
     """What a scene holds."""
-    from splat.scene import Scene
+    from splat.scene import load_scene
 
-    scene = Scene.load(path)
+    scene = load_scene(path)
     points, cameras = scene.points, {}
     for view in scene.views:
         size = (view.camera.width, view.camera.height)

@@ -88,7 +88,7 @@ def open_subject(path: Path) -> Subject:
 
 def open_scene(subject: Subject, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
     """The scene named on the command line, or the one that the run was trained on, at the run's size unless told."""
-    from splat.scene import Scene
+    from splat.scene import load_scene
 
     trained = subject.config.scene if subject.config is not None else None
     if scene is None and (trained is None or not trained.path):
@@ -96,7 +96,7 @@ def open_scene(subject: Subject, scene: Path | None, downscale: float | None, ma
     if trained is not None and downscale is None and max_side is None:
         downscale, max_side = trained.downscale, trained.max_side
     path = require(scene if scene is not None else Path(trained.path), "scene")
-    return Scene.load(path, downscale=downscale, max_side=max_side)
+    return load_scene(path, downscale=downscale, max_side=max_side)
 
 
 def on_device(cloud: "GaussianCloud", backend: str) -> "GaussianCloud":

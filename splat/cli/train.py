@@ -16,7 +16,7 @@ from splat.training.config import config as settings
 from splat.training.config.config import SceneConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from splat.scene import Scene
+    from splat.scene import Scene, load_scene
     from splat.training import TrainResult
 
 
@@ -132,7 +132,7 @@ def with_scene(options: Train) -> TrainConfig:
 
 def load_scene(config: TrainConfig) -> "Scene":
     """The scene that ``config`` names, at its size and with its number of photos."""
-    from splat.scene import Scene
+    from splat.scene import load_scene
     from splat.scene.subset import keep_views
 
     path = require(Path(config.scene.path), "scene")
@@ -143,7 +143,7 @@ def load_scene(config: TrainConfig) -> "Scene":
         options = LoadOptions(config.scene.downscale or 1.0, config.scene.max_side)
         scene = feed_forward.load(path, feed_forward.find(config.priors.reconstruct), options)
     else:
-        scene = Scene.load(path, downscale=config.scene.downscale, max_side=config.scene.max_side)
+        scene = load_scene(path, downscale=config.scene.downscale, max_side=config.scene.max_side)
     return scene if config.scene.views is None else keep_views(scene, config.scene.views)
 
 

@@ -7,7 +7,6 @@ serve gradients that come from anywhere else, with the same equations.
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,9 +15,6 @@ from splat.cloud import FIELDS, GaussianCloud
 from splat.native import cpu_library, cuda_launcher, cuda_structs
 from splat.native.cuda_launcher import blocks_for
 from splat.native.cuda_structs import FLOAT, INT, fill, pointers, structure
-
-if TYPE_CHECKING:
-    from splat.rendering.fused_step import AdamHyper
 
 NONE_BAD = 2**31 - 1  # what `adam_rows` reports when all rows are finite
 MAX_WIDTH = 256  # values per row that `adam_rows` takes
@@ -31,6 +27,34 @@ _Rows = structure(
 _POINTER, _INT64, _DOUBLE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
 _ARGUMENTS = [_POINTER] * 4 + [_INT64] * 3 + [_DOUBLE] * 5 + [_INT64, _POINTER, _INT, _DOUBLE]
 _REGULARISERS = {"logit_opacities": 1, "log_scales": 2}
+
+
+@dataclass(frozen=True)
+class AdamHyper:
+    """Settings of one Adam step.
+
+    Attributes:
+        step: number of this step, counted from 1, for the bias correction 1 − βᵗ.
+        means, log_scales, quats, logit_opacities, sh_dc, sh_rest: learning rates.
+        beta1, beta2, eps: Kingma & Ba 2015.
+        visible_only: touch only rows with radii > 0, without bias correction (selective Adam, Mallick et al. 2024).
+        opacity_reg: adds the gradient of λ·mean(sigmoid(logit_opacities)), over all rows.
+        scale_reg: adds the gradient of λ·mean(exp(log_scales)), over all rows and axes.
+    """
+
+    step: int
+    means: float
+    log_scales: float
+    quats: float
+    logit_opacities: float
+    sh_dc: float
+    sh_rest: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-15
+    visible_only: bool = False
+    opacity_reg: float = 0.0
+    scale_reg: float = 0.0
 
 
 @dataclass
@@ -68,7 +92,7 @@ def adam_step(
     cloud: GaussianCloud,
     gradients: Mapping[str, Tensor],
     state: AdamState,
-    hyper: "AdamHyper",
+    hyper: AdamHyper,
     visible: Tensor | None = None,
     extra_rates: Mapping[str, float] | None = None,
 ) -> tuple[str, ...]:
@@ -115,7 +139,7 @@ def _step_compiled(
     tensor: Tensor,
     gradient: Tensor,
     state: AdamState,
-    hyper: "AdamHyper",
+    hyper: AdamHyper,
     rates: tuple[float, float],
     visible: Tensor | None,
     weight: float,
@@ -158,7 +182,7 @@ def _step_torch(
     tensor: Tensor,
     gradient: Tensor,
     state: AdamState,
-    hyper: "AdamHyper",
+    hyper: AdamHyper,
     rates: tuple[float, float],
     visible: Tensor | None,
     weight: float,

@@ -16,8 +16,9 @@ from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import BackendError, InputError
 from splat.native import cpu_library
+from splat.ops.adam import AdamHyper
 from splat.rendering import cpu_structs as library
-from splat.rendering.fused_step import AdamHyper, Moments, Statistics, StepResult
+from splat.rendering.fused_step import Moments, Statistics, StepResult
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
 
 

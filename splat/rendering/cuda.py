@@ -19,7 +19,8 @@ from splat.native import cuda_structs as arguments
 from splat.native.cuda_launcher import blocks_for, pointer, rounded
 from splat.native.cuda_sort import sort_pairs
 from splat.native.cuda_structs import FLOAT, fill
-from splat.rendering.fused_step import AdamHyper, Moments, Statistics, StepResult
+from splat.ops.adam import AdamHyper
+from splat.rendering.fused_step import Moments, Statistics, StepResult
 from splat.rendering.types import TILE, CloudGradients, ImageGradients, Rendering, RenderOptions
 
 CHUNK = 256  # list entries, as in cuda/chunks.h

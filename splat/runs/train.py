@@ -32,7 +32,8 @@ from splat.training import population as edit
 from splat.training.config.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
 from splat.training.hooks.hook import Part
 from splat.training.schedules import Plan, crossed
-from splat.training.state import Setup, State
+from splat.training.setup import Setup
+from splat.training.state import State
 
 _CHECK_EVERY = 50  # steps between two searches of all parameters for NaN and infinity
 _REPORT_SECONDS = 1.0  # what writing the report takes at the end of a run, about

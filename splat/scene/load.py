@@ -1,4 +1,4 @@
-"""`load`: from a path to a `Scene`, whatever lies there."""
+"""`load_scene`: from a path to a `Scene`, whatever lies there."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ from splat.scene.scene import Scene
 ALPHA_MODES = ("auto", "mask", "composite", "none")
 
 
-def load(
+def load_scene(
     path: str | Path,
     downscale: float | None = None,
     max_side: int | None = None,

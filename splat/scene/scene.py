@@ -105,13 +105,6 @@ class Scene:
     points: Points
     notes: tuple[str, ...] = ()
 
-    @staticmethod
-    def load(path: str | Path, **options) -> "Scene":
-        """Read the scene in ``path``; see `splat.scene.load` for the options."""
-        from splat.scene.load import load
-
-        return load(path, **options)
-
     @property
     def train_views(self) -> tuple[View, ...]:
         """Views to train on: all but the held-out ones."""

@@ -6,17 +6,12 @@ The root is measured: on `fox` at 135×240, runs of 700 steps gained most for th
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
 
-from splat.files import bytes_of
-
-if TYPE_CHECKING:
-    from splat.training.config.config import TrainConfig
-
-_PLY_HEADER = 2300  # bytes, more than the header of any cloud.ply takes
+from splat.training.config.config import TrainConfig
+from splat.training.config.size_limit import gaussians_within
 
 
-def most_rows(config: "TrainConfig", steps: int | None = None, pixels: float = math.inf) -> int:
+def most_rows(config: TrainConfig, steps: int | None = None, pixels: float = math.inf) -> int:
     """Largest number of Gaussians that `gaussians`, `size` and `gaussians_per_root_step` all allow.
 
     Args:
@@ -30,13 +25,10 @@ def most_rows(config: "TrainConfig", steps: int | None = None, pixels: float = m
         most = max(1, int(min(most, 2 * pixels, placed)))
     if config.size is None:
         return most
-    features = config.appearance.features
-    each = 4 * (14 + 3 * (config.sh_degree + 1) ** 2 + features)
-    header = _PLY_HEADER + 64 * features
-    return min(most, (bytes_of(config.size, "the setting size") - header) // each)
+    return min(most, gaussians_within(config.size, config.sh_degree, config.appearance.features))
 
 
-def filling(config: "TrainConfig") -> "TrainConfig":
+def filling(config: TrainConfig) -> TrainConfig:
     """``config`` with as many Gaussians as its `size` has room for."""
     free = dataclasses.replace(config, gaussians=2**40, gaussians_per_root_step=0.0)
     return dataclasses.replace(free, gaussians=most_rows(free))

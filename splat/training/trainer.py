@@ -13,12 +13,11 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.errors import NonFiniteError
 from splat.native import cuda_launcher
-from splat.ops.adam import parameters
+from splat.ops.adam import AdamHyper, parameters
 from splat.ops.mcmc import add_noise
 from splat.ops.nonfinite import first_nonfinite
 from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
-from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import Rendering
 from splat.scene import ImageCache, Scene
 from splat.training import schedules
@@ -36,7 +35,8 @@ from splat.training.per_photo import pose
 from splat.training.per_photo.parameters import PhotoParameters
 from splat.training.population import populate
 from splat.training.rng import generator, photo_at, stream
-from splat.training.state import Setup, State, check_views
+from splat.training.setup import Setup
+from splat.training.state import State, check_views
 from splat.training.step_types import Shot, When
 from splat.training.strategies.strategy import Moment
 from splat.training.strategies.view_sampler import Survey

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from splat.cloud import FIELDS
 from splat.errors import NonFiniteError
-from splat.ops.adam import adam_step
-from splat.rendering.fused_step import AdamHyper, Statistics
+from splat.ops.adam import AdamHyper, adam_step
+from splat.rendering.fused_step import Statistics
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering
 from splat.training.hooks.chain_rule import Slopes
 from splat.training.population import Population

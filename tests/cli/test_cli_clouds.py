@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tiny import everything_in, tiny_cloud
+from support.tiny import everything_in, tiny_cloud
 
 from splat import formats
 from splat.cli import main

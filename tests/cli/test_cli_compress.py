@@ -2,7 +2,7 @@
 
 import json
 
-from tiny import splat, tiny_cloud
+from support.tiny import splat, tiny_cloud
 
 from splat import formats
 

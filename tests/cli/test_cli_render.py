@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import SIDE, everything_in, tiny_cameras, tiny_cloud, write_scene
+from support.tiny import SIDE, everything_in, tiny_cameras, tiny_cloud, write_scene
 
 from splat import formats
 from splat.cli import main

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from PIL import Image
-from tiny import everything_in, splat, tiny_cloud, write_scene
+from support.tiny import everything_in, splat, tiny_cloud, write_scene
 
 from splat import formats
 from splat.cli import main

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tiny import write_scene
+from support.tiny import write_scene
 
 from splat.cli import main
 

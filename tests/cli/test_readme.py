@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tiny import write_scene
+from support.tiny import write_scene
 
 from splat.cli import COMMANDS, main
 

@@ -1,10 +1,8 @@
 """Stages and rate control of `splat.compress` on clouds and scenes that are small enough to be quick."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from support.mini_scene import mini_scene, truth
 
 import splat
 from splat import InputError
@@ -14,9 +12,6 @@ from splat.compression.finetuning import finetune
 from splat.compression.methods import prune, significance
 from splat.compression.methods.significance import volume_factor
 from splat.rendering import RenderOptions, render
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from mini_scene import mini_scene, truth  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,10 @@
 """Recovery: one optimizer state while rows leave, the running mean, axes in order; and the whole way with photos."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
+from support.mini_scene import mini_scene, truth
 
 import splat
 from splat.cloud import GaussianCloud
@@ -15,9 +14,6 @@ from splat.compression.finetuning.straight_through import Rounding, with_ordered
 from splat.formats.splatz import container
 from splat.formats.splatz.quantizer import quantize
 from splat.rendering import RenderOptions, render
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from mini_scene import mini_scene, truth  # noqa: E402
 
 OPTIONS = RenderOptions(background=(0.1, 0.1, 0.1))
 

@@ -1,9 +1,9 @@
 """Training on the rounded: the grid of codes against the file, and fine-tuning through it."""
 
-import sys
 from pathlib import Path
 
 import torch
+from support.mini_scene import mini_scene, truth
 
 from splat import formats
 from splat.cloud import GaussianCloud
@@ -12,9 +12,6 @@ from splat.compression.finetuning import finetune
 from splat.compression.finetuning.straight_through import Rounding, with_ordered_axes
 from splat.formats.splatz import container
 from splat.rendering import RenderOptions, render
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from mini_scene import mini_scene, truth  # noqa: E402
 
 
 def blobs(count: int, degree: int = 2, seed: int = 0) -> GaussianCloud:

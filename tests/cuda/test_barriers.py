@@ -3,20 +3,16 @@
 import ctypes
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from emulator import CUDA, EmulationError, Emulator, build
+from support.cases import case
+from support.emulator import CUDA, EmulationError, Emulator, build
 
 from splat.native import cuda_launcher
 from splat.rendering import cuda
 from splat.rendering.types import ImageGradients
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
-
-from cases import case  # noqa: E402
 
 BARRIER = re.compile(r"__sync(threads|warp)\(\);")
 FILES = ("blending", "blending_backward")

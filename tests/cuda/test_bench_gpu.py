@@ -5,16 +5,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import bench_gpu
 import pytest
 import torch
-from emulator import Emulator
+from support.emulator import Emulator
 
 from splat.native import cuda_launcher
 from splat.rendering import cuda
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-
-import bench_gpu  # noqa: E402
 
 
 class Event:

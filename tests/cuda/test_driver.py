@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from emulator import CUDA, build
+from support.emulator import CUDA, build
 
 from splat.errors import BackendError, OutOfMemory
 from splat.native import cuda_launcher, nvrtc

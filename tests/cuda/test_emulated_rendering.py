@@ -4,20 +4,9 @@ Everything but the GPU is real: the kernels' source, the Python driver, the sort
 memory, reads before writes and diverging barriers fail here.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from emulator import Emulator
-
-from splat.native import cuda_launcher
-from splat.rendering import cuda
-from splat.rendering.types import ImageGradients, RenderOptions
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
-
-from cases import (  # noqa: E402
+from support.cases import (
     GRADIENTS,
     PICTURES,
     assert_gradients_match,
@@ -28,6 +17,11 @@ from cases import (  # noqa: E402
     expected,
     random_cloud,
 )
+from support.emulator import Emulator
+
+from splat.native import cuda_launcher
+from splat.rendering import cuda
+from splat.rendering.types import ImageGradients, RenderOptions
 
 
 @pytest.fixture(autouse=True)

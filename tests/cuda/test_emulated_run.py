@@ -1,12 +1,11 @@
 """Whole training runs with the CUDA backend: emulated kernels, and what happens when memory runs out."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from emulator import Emulator
+from support.emulator import Emulator
+from support.mini_scene import mini_scene
 
 from splat.errors import OutOfMemory
 from splat.native import cuda_launcher
@@ -15,10 +14,6 @@ from splat.training import checkpoint, train, trainer
 from splat.training import population as edit
 from splat.training.config.config import AdcConfig, McmcConfig, TrainConfig
 from splat.training.initialize import initialize
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-
-from mini_scene import mini_scene  # noqa: E402
 
 TINY = TrainConfig(
     steps=40, gaussians=100, sh_degree=1, mcmc=McmcConfig(every=10), adc=AdcConfig(every=10, reset_every=0.25)

@@ -1,27 +1,21 @@
 """The training step's CUDA kernels, run by the emulation, against autograd, PyTorch's Adam and worked equations."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from emulator import Emulator
+from support.cases import case, expected, random_cloud
+from support.emulator import Emulator
 
 from splat.cloud import FIELDS
 from splat.native import cuda_launcher
 from splat.native.cuda_structs import adam
 from splat.ops import adam as optimizer
 from splat.ops import mcmc
-from splat.ops.adam import AdamState
+from splat.ops.adam import AdamHyper, AdamState
 from splat.ops.mcmc import _noise_torch
 from splat.ops.photometric_loss import compare_images
 from splat.rendering import cuda
-from splat.rendering.fused_step import AdamHyper, Statistics
+from splat.rendering.fused_step import Statistics
 from splat.rendering.types import ImageGradients
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
-
-from cases import case, expected, random_cloud  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

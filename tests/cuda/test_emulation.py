@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from emulator import EmulationError, Emulator, kernels
+from support.emulator import EmulationError, Emulator, kernels
 
 PRELUDE = '#include "device.h"\nusing namespace splat;\n'
 

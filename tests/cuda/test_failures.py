@@ -1,12 +1,12 @@
 """What the command line says when the GPU cannot be used, or its memory runs out: one sentence, exit code 2."""
 
-import sys
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
-from emulator import Emulator
+from support.emulator import Emulator
+from support.tiny import write_scene
 
 from splat.cli import main
 from splat.errors import BackendError, OutOfMemory
@@ -14,10 +14,6 @@ from splat.native import cuda_launcher, nvrtc
 from splat.rendering import backends, cuda
 from splat.runs import train as training_run
 from splat.training import checkpoint, trainer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
-
-from tiny import write_scene  # noqa: E402
 
 
 class OldDriver:

@@ -14,23 +14,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.cases import camera, case, random_cloud
 
 from splat.cloud import FIELDS
 from splat.ops import adam, mcmc, photometric_loss
+from splat.ops.adam import AdamHyper
 from splat.ops.photometric_loss import compare_images
 from splat.rendering import RenderOptions, check_backend, render
-from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import ImageGradients
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
-
-from cases import camera, case, random_cloud  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 DRAW = """
 import sys; sys.path.insert(0, {cases!r})
 import time, torch
-from cases import camera, random_cloud
+from support.cases import camera, random_cloud
 from splat.rendering import cuda
 from splat.rendering.types import ImageGradients, RenderOptions
 cloud = random_cloud(3000, 3, 1).to("cuda", torch.float32)
@@ -51,7 +48,7 @@ def usable():
 
 
 def script() -> str:
-    return DRAW.format(cases=str(Path(__file__).parents[1] / "rendering"))
+    return DRAW.format(cases=str(Path(__file__).parents[1]))
 
 
 def test_current_stream_is_honoured():

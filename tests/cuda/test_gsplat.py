@@ -1,20 +1,16 @@
 """The gsplat backend against a stand-in with gsplat's calling convention that draws with the reference renderer."""
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from support.cases import GRADIENTS, case, expected
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import RenderOptions, gsplat, render
 from splat.sh import C0
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
-
-from cases import GRADIENTS, case, expected  # noqa: E402
 
 
 def rasterization(

@@ -12,17 +12,16 @@ import weakref
 
 import pytest
 import torch
-from emulator import Emulator
+from support.emulator import Emulator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.native import cuda_launcher, cuda_sort
-from splat.ops.adam import AdamState
+from splat.ops.adam import AdamHyper, AdamState
 from splat.ops.photometric_loss import compare_images
 from splat.rendering import RenderOptions, cuda
-from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import ImageGradients
 
 SMALL, SMALL_SEGMENT, LARGE_SEGMENT, ROUND_LARGE = 1 << 20, 2 << 20, 20 << 20, 2 << 20

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from emulator import BUILT, CUDA, kernels
+from support.emulator import BUILT, CUDA, kernels
 
 from splat.errors import BackendError, OutOfMemory
 from splat.files import write_text

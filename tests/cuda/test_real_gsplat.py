@@ -4,20 +4,14 @@ Its CUDA parts do not run here. Its projection, SH and tile intersection exist i
 of the CUDA ones, so that its `rasterization` itself, with its signature, shapes and conventions, serves our backend.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from support.cases import GRADIENTS, case, expected
 
 from splat.rendering import gsplat as backend
 from splat.rendering import reference
 from splat.rendering.types import BLUR, NEAR, TILE
 from splat.sh import basis as our_basis
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rendering"))
-
-from cases import GRADIENTS, case, expected  # noqa: E402
 
 real = pytest.importorskip("gsplat", reason="gsplat is not installed (pip install --no-deps gsplat==1.5.3)")
 truth = pytest.importorskip("gsplat.cuda._torch_impl")

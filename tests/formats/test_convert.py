@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clouds import cloud_of
+from support.clouds import cloud_of
 
 from splat import formats
 from splat.cli import main, plain_parser

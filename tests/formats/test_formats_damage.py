@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clouds import cloud_of
+from support.clouds import cloud_of
 
 from splat import InputError, formats
 from splat.formats.usd import reader_process

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from clouds import angles, cloud_of, same_bits
+from support.clouds import angles, cloud_of, same_bits
 
 from splat import InputError, formats
 from splat.cloud_arrays import Table

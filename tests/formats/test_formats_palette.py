@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from clouds import cloud_of
+from support.clouds import cloud_of
 
 from splat.cloud_arrays import Table
 from splat.coding import decimate as merging

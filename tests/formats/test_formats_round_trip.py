@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from clouds import angles, cloud_of, clouds, same_bits
 from hypothesis import HealthCheck, given, settings
+from support.clouds import angles, cloud_of, clouds, same_bits
 
 from splat import InputError, formats
 from splat.cloud_arrays import Table

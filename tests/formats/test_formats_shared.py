@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import test_formats_round_trip as steps
-from clouds import same_bits
+from support.clouds import same_bits
 
 from splat import formats
 

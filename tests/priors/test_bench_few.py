@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mini_scene_priors import mini_scene
+from support.mini_scene_priors import mini_scene
 
 from splat.training.config.config import check
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mini_scene_priors import mini_scene
 from PIL import Image
+from support.mini_scene_priors import mini_scene
 
 from splat.cli import train as command
 from splat.errors import InputError
 from splat.priors.availability import priors
-from splat.scene import Scene
+from splat.scene import load_scene
 from splat.scene.background import mean_colour
 from splat.training import train
 from splat.training.config import config as settings
@@ -69,12 +69,12 @@ def photos(folder: Path, count: int) -> Path:
 def test_one_or_two_photos_are_answered_in_words(tmp_path: Path, count: int):
     held = {1: "one photo", 2: "2 photos"}[count]
     with pytest.raises(InputError, match=f"holds {held}, but structure from motion needs at least 3"):
-        Scene.load(photos(tmp_path, count), progress=False)
+        load_scene(photos(tmp_path, count), progress=False)
 
 
 def test_photos_without_overlap_are_answered_in_words(tmp_path: Path):
     with pytest.raises(InputError, match="no two of the 4 photos that fit together"):
-        Scene.load(photos(tmp_path, 4), progress=False)
+        load_scene(photos(tmp_path, 4), progress=False)
 
 
 def test_what_is_loadable_is_listed_with_the_lines_that_bring_the_rest():

@@ -114,7 +114,7 @@ def test_a_saved_pipeline_loads_and_a_missing_one_is_named(pieces, tmp_path: Pat
 
 def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
     """The whole way: rounds begin on schedule, repaired views are trained on, a resumed run ends the same."""
-    from mini_scene_priors import mini_scene, short
+    from support.mini_scene_priors import mini_scene, short
 
     from splat.priors.build import prepare
     from splat.training import schedules, trainer

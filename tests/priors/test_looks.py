@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from mini_scene_priors import mini_scene, short
+from support.mini_scene_priors import mini_scene, short
 
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud

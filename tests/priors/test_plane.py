@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mini_scene_priors import Memory, mini_scene
+from support.mini_scene_priors import Memory, mini_scene
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud

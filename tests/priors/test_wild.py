@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mini_scene_priors import mini_scene, short
+from support.mini_scene_priors import mini_scene, short
 
 from splat.camera import Camera
 from splat.depth import monocular

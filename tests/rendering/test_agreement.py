@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from cases import GRADIENTS, PICTURES, assert_gradients_match, assert_rendering_matches, case, case_names, expected
+from support.cases import (
+    GRADIENTS,
+    PICTURES,
+    assert_gradients_match,
+    assert_rendering_matches,
+    case,
+    case_names,
+    expected,
+)
 
 from splat.cloud import FIELDS, GaussianCloud
 from splat.rendering import CloudGradients, ImageGradients, check_backend, get_backend, render

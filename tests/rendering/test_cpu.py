@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from cases import (
+from support.cases import (
     GRADIENTS,
     assert_gradients_match,
     assert_rendering_matches,
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from splat.cloud import FIELDS, GaussianCloud
 from splat.native import cpu_library
+from splat.ops.adam import AdamHyper
 from splat.rendering import ImageGradients, RenderOptions, check_backend, cpu
-from splat.rendering.fused_step import AdamHyper, Statistics
+from splat.rendering.fused_step import Statistics
 
 pytestmark = pytest.mark.skipif(check_backend("cpu") is not None, reason=str(check_backend("cpu")))
 

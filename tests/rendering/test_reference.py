@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import camera, case, random_cloud
+from support.cases import camera, case, random_cloud
 
 from splat import GaussianCloud
 from splat.camera import Camera

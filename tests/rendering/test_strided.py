@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import camera, random_cloud
+from support.cases import camera, random_cloud
 from test_agreement import place
 
 from splat.cloud import FIELDS

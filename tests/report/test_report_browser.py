@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chromium import running, wait_for
 from PIL import Image
+from support.chromium import running, wait_for
 
 from splat.cloud import GaussianCloud
 from splat.report.embed import WEB, embed_viewer

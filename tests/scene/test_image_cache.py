@@ -6,15 +6,15 @@ import time
 import PIL.Image
 import pytest
 import torch
-from scene_models import make_model
+from support.scene_models import make_model
 
 from splat.errors import InputError
-from splat.scene import ImageCache, Photo, Scene
+from splat.scene import ImageCache, Photo, load_scene
 
 
 def test_each_photo_is_decoded_once_while_all_fit(tmp_path) -> None:
     make_model(tmp_path)
-    scene = Scene.load(tmp_path)
+    scene = load_scene(tmp_path)
     cache = ImageCache(scene, max_bytes=scene.nbytes)
     assert cache.fits and len(cache) == 9
     for _ in range(3):
@@ -26,7 +26,7 @@ def test_each_photo_is_decoded_once_while_all_fit(tmp_path) -> None:
 
 def test_larger_than_memory_streams(tmp_path) -> None:
     make_model(tmp_path, "OPENCV")
-    scene = Scene.load(tmp_path)
+    scene = load_scene(tmp_path)
     size = scene.views[0].nbytes
     cache = ImageCache(scene.views, max_bytes=3 * size + 10)
     assert not cache.fits
@@ -42,7 +42,7 @@ def test_larger_than_memory_streams(tmp_path) -> None:
 
 def test_prefetch_decodes_in_the_background(tmp_path) -> None:
     make_model(tmp_path)
-    cache = ImageCache(Scene.load(tmp_path))
+    cache = ImageCache(load_scene(tmp_path))
     cache.prefetch(4)
     deadline = time.monotonic() + 20
     while cache.decoded == 0 and time.monotonic() < deadline:
@@ -83,7 +83,7 @@ def test_a_broken_photo_is_reported_to_the_caller(tmp_path) -> None:
     make_model(tmp_path, names=[f"{k}.jpg" for k in range(9)])
     path = tmp_path / "images/4.jpg"
     path.write_bytes(path.read_bytes()[:3000])
-    cache = ImageCache(Scene.load(tmp_path))
+    cache = ImageCache(load_scene(tmp_path))
     for _ in range(2):
         cache.prefetch(4)
         with pytest.raises(InputError, match="4.jpg"):

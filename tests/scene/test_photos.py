@@ -8,10 +8,10 @@ import PIL.Image
 import PIL.ImageOps
 import pycolmap
 import pytest
-from scene_models import CAMERAS, SIZE, ring_poses
+from support.scene_models import CAMERAS, SIZE, ring_poses
 
 from splat.errors import InputError
-from splat.scene import Scene
+from splat.scene import load_scene
 from splat.scene.build import RawView
 from splat.scene.readers.photo_folder import _fingerprint, photo_folder, photo_names
 from splat.scene.sfm import reconstruct
@@ -47,7 +47,7 @@ def test_fountain_against_its_ground_truth(shared, tmp_path, monkeypatch) -> Non
             image.save(tmp_path / name, quality=95)
     stages: dict[str, float] = {}
     monkeypatch.setattr(reconstruct, "_FEATURES_FEW", 3000)
-    scene = Scene.load(tmp_path, progress=stages.__setitem__)
+    scene = load_scene(tmp_path, progress=stages.__setitem__)
     assert stages == {"finding features": 1.0, "matching pairs": 1.0, "placing photos": 1.0}
     assert scene.kind == "photos" and "placed 5 of 5 photos" in scene.notes[0]
     assert [view.name for view in scene.views] == names
@@ -64,7 +64,7 @@ def test_fountain_against_its_ground_truth(shared, tmp_path, monkeypatch) -> Non
         ids, xy = view.keypoints()
         assert (view.camera.project(scene.points.xyz[ids])[0] - xy).norm(dim=1).median() < 0.5
     monkeypatch.setattr(reconstruct, "reconstruct", None)  # the kept result is used from now on
-    again = Scene.load(tmp_path, progress=False)
+    again = load_scene(tmp_path, progress=False)
     np.testing.assert_array_equal(again.positions, scene.positions)
     assert again.notes == scene.notes
 
@@ -75,14 +75,14 @@ def test_photos_without_overlap(tmp_path) -> None:
         noise = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
         PIL.Image.fromarray(noise).resize((200, 150), PIL.Image.Resampling.BICUBIC).save(tmp_path / f"{k}.jpg")
     with pytest.raises(InputError, match=r"no two of the 4 photos|only \d of the 4 photos"):
-        Scene.load(tmp_path, progress=False)
+        load_scene(tmp_path, progress=False)
     assert os.listdir(tmp_path / ".splat") == []  # nothing half-made is left
 
 
 def test_too_few_photos(tmp_path) -> None:
     PIL.Image.new("RGB", (64, 48)).save(tmp_path / "one.jpg")
     with pytest.raises(InputError, match="holds one photo,"):
-        Scene.load(tmp_path, progress=False)
+        load_scene(tmp_path, progress=False)
 
 
 def test_which_photos_belong_to_a_folder(tmp_path) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from scene_models import SIZE, make_model, ring_poses
+from support.scene_models import SIZE, make_model, ring_poses
 
 from splat.errors import InputError
-from splat.scene import Scene
+from splat.scene import load_scene
 
 
 def message_of(path: Path, **options) -> str:
     with pytest.raises(InputError) as caught:
-        Scene.load(path, progress=False, **options)
+        load_scene(path, progress=False, **options)
     text = str(caught.value)
     assert "\n" not in text and len(text) < 600
     return text
@@ -108,7 +108,7 @@ def test_truncated_image(tmp_path) -> None:
     path = tmp_path / "images/view_003.png"
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(InputError, match=r"view_003.png cannot be decoded"):
-        Scene.load(tmp_path).views[3].load()
+        load_scene(tmp_path).views[3].load()
 
 
 @pytest.mark.parametrize("size", [(100, 100), (80, 60), (161, 122), (120, 160)])

@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from scene_models import CAMERAS, make_model, ring_poses
+from support.scene_models import CAMERAS, make_model, ring_poses
 
-from splat.scene import Scene
+from splat.scene import load_scene
 
 GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -54,7 +54,7 @@ def test_blender(tmp_path) -> None:
         mode="RGBA",
         camera_angle_x=angle,
     )
-    scene = Scene.load(tmp_path)
+    scene = load_scene(tmp_path)
     assert scene.kind == "blender"
     assert [view.name for view in scene.test_views] == [f"test/r_{k}" for k in range(3)]
     check_poses(scene.train_views, train)
@@ -64,13 +64,13 @@ def test_blender(tmp_path) -> None:
     assert (camera.cx, camera.cy) == (32, 24)
     photo = scene.views[0].load()
     assert photo.alpha is not None and photo.mask is None
-    masked = Scene.load(tmp_path, alpha="mask").views[0].load()
+    masked = load_scene(tmp_path, alpha="mask").views[0].load()
     assert masked.alpha is None and masked.mask is not None
 
 
 def test_points_are_random_in_the_common_view_and_said_so(tmp_path) -> None:
     write(tmp_path, "transforms_train.json", [f"{k}.png" for k in range(12)], ring_poses(12), camera_angle_x=0.7)
-    scene = Scene.load(tmp_path)
+    scene = load_scene(tmp_path)
     assert "random" in scene.notes[-1] and not scene.points.measured
     assert len(scene.points) > 10_000
     seen = torch.zeros(len(scene.points))
@@ -79,7 +79,7 @@ def test_points_are_random_in_the_common_view_and_said_so(tmp_path) -> None:
         seen += (depth > 0) & (xy >= 0).all(1) & (xy[:, 0] <= 64) & (xy[:, 1] <= 48)
     assert seen.min() >= 4
     assert scene.points.xyz.norm(dim=1).median() < 2  # cameras stand 4 away from the origin they look at
-    torch.testing.assert_close(scene.points.xyz, Scene.load(tmp_path).points.xyz, rtol=0, atol=0)
+    torch.testing.assert_close(scene.points.xyz, load_scene(tmp_path).points.xyz, rtol=0, atol=0)
 
 
 def test_nerfstudio_with_ply(tmp_path) -> None:
@@ -104,7 +104,7 @@ def test_nerfstudio_with_ply(tmp_path) -> None:
         test_filenames=["images/frame_1.jpg"],
     )
     (tmp_path / "sparse_pc.ply").write_bytes(("\n".join([*lines, "end_header"]) + "\n").encode() + rows.tobytes())
-    scene = Scene.load(tmp_path)
+    scene = load_scene(tmp_path)
     assert scene.kind == "nerfstudio" and not scene.notes
     check_poses(scene.views, poses)
     assert [view.camera.fx for view in scene.views] == [50, 51, 52, 53, 54, 55]
@@ -116,7 +116,7 @@ def test_nerfstudio_with_ply(tmp_path) -> None:
     (tmp_path / "sparse_pc.ply").write_text(
         "\n".join(lines).replace("binary_little_endian", "ascii") + f"\nend_header\n{ascii_rows}\n"
     )
-    np.testing.assert_allclose(Scene.load(tmp_path).points.xyz, xyz, atol=1e-6)
+    np.testing.assert_allclose(load_scene(tmp_path).points.xyz, xyz, atol=1e-6)
 
 
 def test_nerfstudio_distortion_masks_and_downscale(tmp_path) -> None:
@@ -137,13 +137,13 @@ def test_nerfstudio_distortion_masks_and_downscale(tmp_path) -> None:
     (tmp_path / "images_2").mkdir()
     for i in range(4):
         PIL.Image.new("RGB", (32, 24)).save(tmp_path / f"images_2/{i}.png")
-    scene = Scene.load(tmp_path)
+    scene = load_scene(tmp_path)
     assert scene.views[0].source.lens.model == "OPENCV_FISHEYE" and scene.views[0].source.lens.params[4:] == tuple(k)
     assert not scene.views[2].load().mask.any() and scene.views[1].load().mask is None
     assert "1 of 4 images have a mask" in " ".join(scene.notes)
     (tmp_path / "masks_own/m.png").unlink()
     PIL.Image.new("L", (64, 48)).save(tmp_path / "masks_own/m.png")
-    half = Scene.load(tmp_path, downscale=2, masks=False)
+    half = load_scene(tmp_path, downscale=2, masks=False)
     assert half.views[0].source.path.parent.name == "images_2"
     assert half.views[0].camera.fx == pytest.approx(scene.views[0].camera.fx / 2)
 
@@ -167,7 +167,7 @@ def test_nerfstudio_points_of_its_colmap_model(tmp_path) -> None:
         camera_model="PINHOLE",
         applied_transform=applied[:3].tolist(),
     )
-    scene = Scene.load(tmp_path)
+    scene = load_scene(tmp_path)
     assert scene.kind == "nerfstudio"
     image = reconstruction.find_image_with_name("view_000.png")
     seen = image.get_observation_points2D()
@@ -198,7 +198,7 @@ def test_instant_ngp(tmp_path) -> None:
         h=48.0,
         aabb_scale=4,
     )
-    scene = Scene.load(tmp_path / "transforms.json")
+    scene = load_scene(tmp_path / "transforms.json")
     assert scene.kind == "instant-ngp"
     check_poses(scene.views, poses)
     lens = scene.views[0].source.lens

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from scene_models import CAMERAS, SIZE, make_model
+from support.scene_models import CAMERAS, SIZE, make_model
 
 from splat.errors import InputError
-from splat.scene import Scene
+from splat.scene import load_scene
 from splat.scene.undistort import MODELS, Lens
 
 DISTORTED = [name for name in CAMERAS if "PINHOLE" not in name]
@@ -20,7 +20,7 @@ def lens_of(model: str) -> Lens:
 @pytest.mark.parametrize("model", CAMERAS)
 def test_keypoints_are_pinhole_projections(tmp_path, model: str) -> None:
     _, xyz = make_model(tmp_path, model)
-    scene = Scene.load(tmp_path)
+    scene = load_scene(tmp_path)
     assert len(scene.points) == len(xyz)
     np.testing.assert_allclose(scene.points.xyz.numpy(), xyz, atol=1e-12)
     total = 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from splat.errors import InputError
-from splat.scene import Scene
+from splat.scene import load_scene
 from splat.scene.readers import video
 from splat.scene.readers.video import frames_wanted, sharpest_frames
 
@@ -48,7 +48,7 @@ def test_frames_are_kept_beside_the_video(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(video, "read_photos", read_photos)
     for path in (tmp_path / "walk.mp4", tmp_path):  # the file, or the folder that holds it
         with pytest.raises(InputError, match="enough"):
-            Scene.load(path, progress=False)
+            load_scene(path, progress=False)
     folder, kind, ordered, notes = calls[0]
     assert folder == tmp_path / ".splat/walk.mp4.frames" and kind == "video" and ordered
     assert len(list(folder.glob("*.jpg"))) == 24 and "24 sharpest of 60 frames" in notes[0]
@@ -58,7 +58,7 @@ def test_frames_are_kept_beside_the_video(tmp_path, monkeypatch) -> None:
 def test_broken_videos(tmp_path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video at all" * 100)
     with pytest.raises(InputError, match=r"broken.mp4 cannot be read as a video"):
-        Scene.load(tmp_path / "broken.mp4", progress=False)
+        load_scene(tmp_path / "broken.mp4", progress=False)
     (tmp_path / "second.mov").write_bytes(b"")
     with pytest.raises(InputError, match="2 videos"):
-        Scene.load(tmp_path, progress=False)
+        load_scene(tmp_path, progress=False)

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from shapes import cameras_around, sphere_depth, store_of, volume
+from support.shapes import cameras_around, sphere_depth, store_of, volume
 
 from splat.camera import Camera
 from splat.errors import InputError

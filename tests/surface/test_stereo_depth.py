@@ -135,7 +135,7 @@ def wall(count: int = 3000, opacity: float = 6.0) -> GaussianCloud:
 
 @pytest.mark.parametrize("kind", ["expected", "median", "plane"])
 def test_rendered_depths_of_a_sphere(kind):
-    from shapes import sphere_depth
+    from support.shapes import sphere_depth
 
     camera = Camera.look_at(torch.tensor([0.0, 0, 3]), torch.zeros(3), torch.tensor([0.0, 1, 0]), 64, 64, 30.0)
     drawing = RenderOptions()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from shapes import cameras_around, sphere_depth, sphere_mesh, square, volume
+from support.shapes import cameras_around, sphere_depth, sphere_mesh, square, volume
 
 from splat.camera import Camera
 from splat.errors import InputError

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from shapes import cameras_around, sphere_depth, sphere_mesh, store_of
+from support.shapes import cameras_around, sphere_depth, sphere_mesh, store_of
 
 from splat.cli.mesh import FACES, FACES_TEXTURED, MeshCommand, _faces
 from splat.errors import InputError

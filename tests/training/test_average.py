@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from mini_scene import mini_scene, train_in_pieces
+from support.mini_scene import mini_scene, train_in_pieces
 
 from splat.cloud import FIELDS
 from splat.training import population as edit

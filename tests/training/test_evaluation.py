@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from mini_scene import mini_scene, truth
+from support.mini_scene import mini_scene, truth
 
 from splat.rendering import RenderOptions, render
 from splat.runs.evaluation import evaluate, match_colours

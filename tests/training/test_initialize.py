@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from mini_scene import mini_scene
+from support.mini_scene import mini_scene
 
 from splat.training.initialize import initialize, neighbour_distances
 

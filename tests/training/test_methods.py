@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from mini_scene import mini_scene, ring, train_in_pieces, truth
+from support.mini_scene import mini_scene, ring, train_in_pieces, truth
 from torch.nn.functional import interpolate
 
 from splat.cloud import FIELDS, GaussianCloud

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from mini_scene import mini_scene
+from support.mini_scene import mini_scene
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud

@@ -13,7 +13,7 @@ from pathlib import Path
 import plyfile
 import pytest
 import torch
-from mini_scene import mini_scene
+from support.mini_scene import mini_scene
 
 import splat
 from splat.cloud import FIELDS
@@ -110,7 +110,7 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from mini_scene import mini_scene
+from support.mini_scene import mini_scene
 from test_train import TINY
 from splat.training import train
 run = Path(sys.argv[1])
@@ -127,7 +127,7 @@ def test_a_killed_run_goes_on_bit_for_bit(scene, tmp_path):
     kills, code = 0, None
     while code != 0:
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(run), str(Path(__file__).parent)],
+            [sys.executable, "-c", CHILD, str(run), str(Path(__file__).parents[1])],
             stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         if kills < 5:

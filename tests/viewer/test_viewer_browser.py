@@ -2,23 +2,20 @@
 
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from chromium import running, wait_for
+from support.chromium import running, wait_for
+from support.tiny import tiny_cameras, tiny_cloud, write_scene
+from support.viser_page import choose, served, shows
 
 from splat import formats
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.viewer import Look, initial_view, picture
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))  # for the scene of the command line's tests
-from tiny import tiny_cameras, tiny_cloud, write_scene  # noqa: E402
-from viser_page import choose, served, shows  # noqa: E402
 
 pytest.importorskip("viser", reason="the viewer's extra is not installed")
 

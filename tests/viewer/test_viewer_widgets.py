@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -11,19 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chromium import running, wait_for
 from PIL import Image
+from support.chromium import running, wait_for
+from support.tiny import tiny_cloud, write_scene
+from support.viser_page import choose, enter, served, shows, tick, unfold
 
 from splat import formats
 from splat.cloud import GaussianCloud
-from splat.scene import Scene
+from splat.scene import load_scene
 from splat.viewer import Edits, Look, filters, initial_view, picture, render_modes
 from splat.viewer.page import turned
 from splat.viewpoints import paths as camera_paths
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))  # for the scene of the command line's tests
-from tiny import tiny_cloud, write_scene  # noqa: E402
-from viser_page import choose, enter, served, shows, tick, unfold  # noqa: E402
 
 pytest.importorskip("viser", reason="the viewer's extra is not installed")
 TOKEN = "a secret & more"
@@ -58,7 +55,7 @@ def test_every_control(tmp_path: Path) -> None:
         wait_for(lambda: tab.evaluate("innerWidth") and "Save cloud" in tab.text, 60)
         tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         width, height = tab.evaluate("[innerWidth, innerHeight]")
-        scene = Scene.load(scene_folder)
+        scene = load_scene(scene_folder)
         view = initial_view(cloud, scene, None)
         camera, look = view.camera(width, height), Look()
 

@@ -15,10 +15,9 @@ from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.compression.finetuning.straight_through import Rounding, normalize_in_place, with_ordered_axes
 from splat.errors import InputError
-from splat.ops.adam import adam_step
+from splat.ops.adam import AdamHyper, adam_step
 from splat.rendering import RenderOptions, render
 from splat.rendering.backends import choose_backend
-from splat.rendering.fused_step import AdamHyper
 from splat.rendering.types import ImageGradients
 from splat.scene import ImageCache, Scene
 from splat.training.config.config import RatesConfig

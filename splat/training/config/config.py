@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from splat.errors import InputError
 from splat.files import packaged_folder, write_text
-from splat.training.budget import most_rows
 from splat.training.config.methods import (
     AverageConfig,
     BatchConfig,
@@ -27,6 +26,7 @@ from splat.training.config.methods import (
 )
 from splat.training.config.photos import AppearanceConfig, PoseConfig, SceneConfig, SurfaceConfig
 from splat.training.config.priors import DEPTHS, EnhanceConfig, PriorsConfig, WildConfig
+from splat.training.config.size_limit import gaussians_within
 
 STRATEGIES = ("mcmc", "adc", "taming", "turbo")
 BACKENDS = ("auto", "cpu", "cuda", "gsplat", "reference")
@@ -273,7 +273,7 @@ def check(config: TrainConfig) -> None:
         for name in ("priors.depth", "priors.normal", "wild.occluders"):
             if flatten(config)[name]:
                 raise InputError(f"the setting {name} needs whole photos; switch it, or coarse and dilate, off")
-    if most_rows(config) < 1:
+    if config.size is not None and gaussians_within(config.size, config.sh_degree, config.appearance.features) < 1:
         raise InputError(f"the setting size is '{config.size}', not enough for one Gaussian; give more")
     if len(config.background) != 3 or not all(0 <= channel <= 1 for channel in config.background):
         raise InputError(f"the setting background is {config.background}, expected three numbers from 0 to 1")

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from chromium import Tab, wait_for
 from PIL import Image
+
+from support.chromium import Tab, wait_for
 
 PAUSE = 0.4  # seconds between two controls: viser's page sends only the last of several quick changes
 _FIND = """(() => {
