@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from splat.compression.rate_control.judge import by_photos, by_renders
 
 from splat import compression, formats
 from splat.cli.inputs import open_scene, open_subject
@@ -27,7 +28,6 @@ from splat.cloud import GaussianCloud
 from splat.cloud_arrays import Table
 from splat.compression.finetuning.fine_tuner import Recovery, photos, usual_rates
 from splat.compression.methods import neuralgs, self_organizing_grid, vector_quantization, vectree
-from splat.compression.rate_control.judge import by_photos, by_renders
 from splat.formats.splatz import container
 from splat.rendering import RenderOptions, render
 from splat.viewpoints.around_cloud import scene_views

@@ -64,8 +64,9 @@ def run(arguments: Sequence[str]) -> None:
     drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
     with narrated_counter("compressing") as (progress, aside):
         found = compression.compress(
-            subject.cloud, options.out, fidelity=options.fidelity, size=size, ratio=options.ratio,
-            max_drop=options.max_drop, scene=scene, steps=options.steps, options=drawing, progress=progress, say=aside,
+            subject.cloud, options.out, scene=scene, options=drawing, steps=options.steps,
+            callbacks=compression.Callbacks(progress=progress, say=aside),
+            fidelity=options.fidelity, size=size, ratio=options.ratio, max_drop=options.max_drop,
         )  # fmt: skip
     write_bytes(options.out, found.data)
     names = (

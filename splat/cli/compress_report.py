@@ -60,22 +60,22 @@ def write_page(
     path: Path, out: Path, subject, found, scene, drawing, on_photos: bool, progress: Callable[[int, int], None]
 ) -> None:
     """The page: the file beside what other formats make of the same cloud, and pictures before and after."""
-    from splat.compression.rate_control.format_comparison import RIVALS, rivals
-    from splat.compression.rate_control.judge import by_renders, decibels
+    from splat.compression.rate_control.fidelity_metric import FidelityMetric, psnr_of_mse
+    from splat.compression.rate_control.format_comparison import OTHER_FORMATS, compare_formats
     from splat.files import write_text
     from splat.rendering import render
     from splat.report.compression_page import Comparison, page
 
-    judge = by_renders(subject.cloud, drawing, scene=scene)
-    curves, total = {}, len(RIVALS) + 1
-    for name, trials in rivals(subject.cloud, judge):
+    metric = FidelityMetric.to_renders(subject.cloud, drawing, scene=scene)
+    curves, total = {}, len(OTHER_FORMATS) + 1
+    for name, trials in compare_formats(subject.cloud, metric):
         curves[name] = [(trial.size, trial.psnr) for trial in trials]
         progress(len(curves), total)
-    curves[f"{out.name}, chosen"] = [(found.size, judge.psnr(found.cloud))]
+    curves[f"{out.name}, chosen"] = [(found.size, metric.psnr(found.cloud))]
     views = []
-    for number, (camera, before) in enumerate(list(zip(judge.cameras, judge.pictures, strict=True))[:PICTURED]):
+    for number, (camera, before) in enumerate(list(zip(metric.cameras, metric.pictures, strict=True))[:PICTURED]):
         after = render(found.cloud, camera, options=drawing).rgb.clamp(0, 1)
-        psnr = decibels(float((after - before).double().square().mean()))
+        psnr = psnr_of_mse(float((after - before).double().square().mean()))
         views.append(Comparison(f"View {number + 1}", before.numpy(), after.numpy(), psnr))
     facts = [
         ("Size", *amount(found.size).split(" ", 1)),

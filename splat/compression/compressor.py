@@ -128,8 +128,8 @@ def compress(
 ) -> Compressed:
     """Search for the best small version of ``cloud`` in the format that the ending of ``out`` names; writes nothing.
 
-    Give one of the `Goals` (45 dB of fidelity if none): ``fidelity``, ``size``, ``ratio`` or ``max_drop``, which prunes,
-    and fine-tunes the rest on the photos of ``scene``.
+    Give one of the `Goals` (45 dB of fidelity if none): ``fidelity``, ``size``, ``ratio`` or ``max_drop``, which
+    prunes, and fine-tunes the rest on the photos of ``scene``.
 
     Args:
         scene: its held-out cameras measure fidelity instead of views around the cloud.

@@ -1,4 +1,4 @@
-"""Fine-tuning on photos or on renders of a better cloud, in one call: rows stay, learning rates fall to almost nothing."""
+"""Fine-tuning on photos, or distilling from a better cloud, in one call: rows stay, learning rates fall to nearly 0."""
 
 from collections.abc import Sequence
 

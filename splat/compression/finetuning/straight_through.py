@@ -1,6 +1,6 @@
-"""Training on the rounded: pictures are rendered from what a `.splatz` file will hold, gradients move what is behind it.
+"""Straight-through rounding: pictures show what a `.splatz` file will hold, gradients move what is behind it.
 
-Straight-through rounding (Bengio et al. 2013) with the rate in the loss: the entropy coder's price of view-dependent
+The estimator of Bengio et al. 2013, with the rate in the loss: the entropy coder's price of view-dependent
 colour is modelled by a geometric distribution for each component, fitted to the codes as they are.
 """
 
@@ -31,9 +31,7 @@ class Rounding:
     detail: np.ndarray | None = None
 
     @staticmethod
-    def of(
-        cloud: GaussianCloud, quality: float | QuantizationSteps, detail: np.ndarray | None = None
-    ) -> "Rounding":
+    def of(cloud: GaussianCloud, quality: float | QuantizationSteps, detail: np.ndarray | None = None) -> "Rounding":
         """For ``cloud`` as `with_ordered_axes` gives it, and a file of ``quality`` or of these steps."""
         known = isinstance(quality, QuantizationSteps)
         steps = quality.storable() if known else QuantizationSteps.of_quality(quality)

@@ -69,9 +69,7 @@ def _search_pruned(
         return task.search_quality(candidates(TINY_FRACTIONS), COARSEST), pruned
 
 
-def _prunable_fraction(
-    cloud: GaussianCloud, scores: Tensor, metric: FidelityMetric, psnr: float, part: float
-) -> float:
+def _prunable_fraction(cloud: GaussianCloud, scores: Tensor, metric: FidelityMetric, psnr: float, part: float) -> float:
     """The largest fraction to prune that takes at most ``part`` of the squared error that ``psnr`` allows."""
     if part == 0:
         return 0.0

@@ -24,6 +24,17 @@ _EXTRA = re.compile(r"splat extra (\S+) (\S+) \[([\d,]*)\]")
 # What the arrays of extras may hold.
 EXTRA_TYPES = ("bool", "float16", "int64", "uint64", *(str(np.dtype(kind)) for kind in NAMES))
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+_USUAL_HEADER = 1500  # bytes, about
+
+
+def row_bytes(sh_degree: int, extra_columns: int = 0) -> int:
+    """Bytes of one Gaussian in the file, with normals and so many float32 columns of extras."""
+    return 4 * (14 + 3 * (sh_degree + 1) ** 2 + extra_columns)
+
+
+def ply_bytes(count: int, sh_degree: int) -> int:
+    """Bytes of the file of ``count`` Gaussians with normals: what "times smaller" compares with."""
+    return _USUAL_HEADER + count * row_bytes(sh_degree)
 
 
 def is_cloud(header: Header) -> bool:
