@@ -35,7 +35,7 @@ from splat.native import cpu_library
 from splat.scene import load_scene
 from splat.training import trainer
 from splat.training.config.config import TrainConfig
-from splat.training.schedules import Plan
+from splat.training.schedules import Schedule
 
 _FOREVER = 1_000_000  # steps of a schedule of which only the very beginning is run
 _PATIENCE = 300.0  # seconds for OpenSplat to come up with a step
@@ -129,7 +129,7 @@ def compare(options: Options) -> dict[str, object]:
     scene = load_scene(options.scene)
     config = TrainConfig(steps=_FOREVER, gaussians=10_000_000, sh_degree=options.sh_degree, backend="cpu")
     setup = trainer.set_up(scene, config)
-    state = trainer.begin(setup, Plan(config.steps, None))
+    state = trainer.begin(setup, Schedule(config.steps, None))
     ours: list[float] = []
     theirs: list[float] = []
     with running(options) as opponent:

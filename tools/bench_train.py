@@ -24,7 +24,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-from stage_clock import Clock, stage_clock
+from stage_clock import Clock
 
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
@@ -120,32 +120,32 @@ def train(name: str, place: Path, options: Options, first: int) -> dict[str, Any
     config = config_of(name, options, first)
     scene = load_scene(place, **({"downscale": options.downscale} if options.downscale else {}))
     before = peak_memory()
-    setup = trainer.set_up(scene, config)
+    clock, curve, looking = Clock(), [], [0.0]
+    setup = trainer.set_up(scene, config, timer=clock.stage)
     for index in range(len(setup.cache) if setup.cache.fits else 0):  # decoding is no part of training
         setup.cache.get(index)
-    clock, curve, looking = Clock(), [], [0.0]
     began = time.process_time()
-    plan = schedules.Plan(config.steps, config.minutes, clock)
-    state = trainer.begin(setup, plan)
+    schedule = schedules.Schedule(config.steps, config.minutes, clock)
+    state = trainer.begin(setup, schedule)
 
     def look() -> None:
-        entry = {"step": plan.step, "seconds": plan.seconds, "gaussians": len(state.cloud)}
+        entry = {"step": schedule.step, "seconds": schedule.seconds, "gaussians": len(state.cloud)}
         with clock.paused():
             used = time.process_time()
             cloud = trainer.finished(setup, state)
-            found = evaluate(cloud, scene, setup.name, options_of(config), full=plan.finished)
+            found = evaluate(cloud, scene, setup.name, options_of(config), full=schedule.finished)
             looking[0] += time.process_time() - used
         curve.append(entry | {"psnr": found.psnr, "ssim": found.ssim})
 
-    with one_torch_thread(), stage_clock(setup, clock) as stages, _progress(name) as show:
-        while not plan.finished:
+    with one_torch_thread(), _progress(name) as show:
+        while not schedule.finished:
             trainer.step(setup, state)
-            if schedules.crossed(1 / options.looks, plan.before, plan.fraction) or plan.finished:
+            if schedules.crossed(1 / options.looks, schedule.previous_fraction, schedule.fraction) or schedule.finished:
                 look()
-            show(plan.fraction, f"{len(state.cloud):,} Gaussians  {state.psnr:.2f} dB")
-        seconds = plan.seconds
+            show(schedule.fraction, f"{len(state.cloud):,} Gaussians  {state.psnr:.2f} dB")
+        seconds = schedule.seconds
         processor = time.process_time() - began - looking[0]
-        spent = stages()
+        spent = clock.stages(setup.name)
         pace = frame_rate(trainer.finished(setup, state), scene, config, setup.name)
     setup.cache.close()
     spent["other"] = seconds - sum(spent.values())
@@ -158,10 +158,10 @@ def train(name: str, place: Path, options: Options, first: int) -> dict[str, Any
         "backend": setup.name,
         "variant": cpu_library.variant() if setup.name == "cpu" else None,
         "threads": cpu_library.threads() if setup.name == "cpu" else None,
-        "steps": plan.step,
+        "steps": schedule.step,
         "seconds": seconds,
         "processor_seconds": processor,
-        "seconds_per_step": {stage: total / plan.step for stage, total in spent.items()},
+        "seconds_per_step": {stage: total / schedule.step for stage, total in spent.items()},
         "gaussians": len(state.cloud),
         "psnr": curve[-1]["psnr"],
         "ssim": curve[-1]["ssim"],

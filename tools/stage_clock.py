@@ -2,14 +2,10 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
-from unittest.mock import patch
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from splat.rendering import cpu
-from splat.training import trainer
-from splat.training.setup import Setup
 
 
 class Clock:
@@ -47,48 +43,24 @@ class Clock:
         if stage is not None:
             self.spent[stage] += time.perf_counter() - start
 
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """The timer of a run, see `splat.training.timing`."""
+        if name == "strategy":  # it renders and compares too
+            with self.counted_as(name):
+                yield
+            return
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[name] += time.perf_counter() - start
 
-@contextmanager
-def stage_clock(setup: Setup, clock: Clock) -> Iterator[Callable[[], dict[str, float]]]:
-    """Inside the block, the trainer's calls are timed; the function that it yields gives seconds by stage so far.
-
-    Of the stages inside the core, what its own clock counts; "drawing" and "update" are the rest of those calls.
-    """
-
-    def timed(stage: str, function: Callable) -> Callable:
-        def call(*args: Any, **named: Any) -> Any:
-            if stage == "strategy":  # it draws and compares too
-                with clock.counted_as(stage):
-                    return function(*args, **named)
-            start = time.perf_counter()
-            try:
-                return function(*args, **named)
-            finally:
-                clock.spent[stage] += time.perf_counter() - start
-
-        return call
-
-    def stages() -> dict[str, float]:
-        inside = clock.core() if setup.name == "cpu" else {}
+    def stages(self, backend: str) -> dict[str, float]:
+        """Seconds by stage so far: those inside the core by its own clock, and the rest of those outside."""
+        inside = self.core() if backend == "cpu" else {}
         backward = inside.get("blend_backward", 0.0) + inside.get("gaussian_backward", 0.0)
-        found = dict(inside) | clock.spent
-        found["drawing"] = found.get("drawing", 0.0) - (sum(inside.values()) - backward)
-        found["update"] = found.get("update", 0.0) - backward
-        return found
-
-    places = (
-        ("photo", setup.cache, "get"),
-        ("drawing", setup.backend, "forward"),
-        ("loss", trainer, "picture_loss"),
-        ("update", trainer, "update"),
-        ("noise", trainer, "add_noise"),
-        ("strategy", setup.strategy, "refine"),
-    )
-    with ExitStack() as stack:
-        for stage, owner, name in places:
-            call = timed(stage, getattr(owner, name))
-            if owner is setup.strategy:  # frozen
-                object.__setattr__(owner, name, call)
-            else:
-                stack.enter_context(patch.object(owner, name, call))
-        yield stages
+        seconds = dict(inside) | self.spent
+        seconds["rendering"] = seconds.get("rendering", 0.0) - (sum(inside.values()) - backward)
+        seconds["update"] = seconds.get("update", 0.0) - backward
+        return seconds

@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parse("train", Train, arguments, default=Train(config=base))
     given = {word.split("=")[0].replace("_", "-") for word in arguments}
     if options.config.size is not None and "--gaussians" not in given:
-        options = replace(options, config=budget.filling(options.config))
+        options = replace(options, config=budget.use_whole_size(options.config))
     elif "--gaussians" in given and "--gaussians-per-root-step" not in given:  # who names a number wants it used
         options = replace(options, config=replace(options.config, gaussians_per_root_step=0.0))
     page = watching(options)

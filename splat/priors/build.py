@@ -1,4 +1,4 @@
-"""`prepare`: the priors that a run's settings switch on, as the parts they play in it."""
+"""`prepare`: the priors that a run's settings switch on, as hooks."""
 
 import sys
 import warnings
@@ -9,18 +9,20 @@ from splat.depth.multi_view_stereo import DensePoints, DepthMap
 from splat.errors import InputError
 from splat.priors import depth_prior
 from splat.priors.points import floater_removal, proximity_unpooling
-from splat.priors.points.dense_initialization import rates_part, with_dense
+from splat.priors.points.dense_initialization import confidence_hook, with_dense
 from splat.priors.views import diffusion, iterative_refinement, pseudo_views
 from splat.priors.views.enhancer import ViewEnhancer, classical
 from splat.priors.wild import transient_masks
 from splat.scene.progress import Report, reporter
 from splat.scene.scene import Scene
 from splat.training.config.config import TrainConfig
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 
 
-def prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None = None) -> tuple[Scene, tuple[Part, ...]]:
-    """``scene`` with what the priors in ``config`` know of it, and their parts.
+def prepare(
+    scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None = None
+) -> tuple[Scene, tuple[TrainingHook, ...]]:
+    """``scene`` with what the priors in ``config`` know of it, and their hooks.
 
     ``enhance`` replaces the diffusion model that ``config.enhance.model`` names. Raises InputError for a prior that
     cannot be loaded.
@@ -32,7 +34,7 @@ def prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None = No
 def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, report: Report):
     priors, seed = config.priors, config.seed
     cameras = [view.camera for view in scene.train_views]
-    parts: list[Part] = []
+    hooks: list[TrainingHook] = []
     maps, dense = None, None
     by_stereo = priors.source == "stereo" and (priors.depth > 0 or priors.normal > 0)
     if priors.dense or priors.virtual > 0 or priors.floaters > 0 or by_stereo:
@@ -44,33 +46,35 @@ def _prepare(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, re
             points = multi_view_stereo.fuse(scene, completed(scene, maps), priors.guess)
         scene = with_dense(scene, points)
     if priors.confidence_rates:
-        parts.append(rates_part(scene.points))
+        hooks.append(confidence_hook(scene.points))
     if priors.dropout > 0:
-        parts.append(Part("dropout", hidden=lambda when: priors.dropout * when.fraction))
+        hooks.append(TrainingHook("dropout", dropout=lambda context: priors.dropout * context.fraction))
     if priors.depth > 0 or priors.normal > 0:
         known = maps if priors.source == "stereo" else _asked(scene, config, report)
         if known is None:
             known = maps or multi_view_stereo.depth_maps(scene, report)
         if priors.depth > 0:
-            parts.append(depth_prior.depth_part(known, priors.depth, seed))
+            hooks.append(depth_prior.depth_hook(known, priors.depth, seed))
         if priors.normal > 0:
-            parts.append(depth_prior.normal_part(known, cameras, priors.normal))
+            hooks.append(depth_prior.normal_hook(known, cameras, priors.normal))
     if priors.virtual > 0 and dense is not None:
-        parts.append(pseudo_views.part(scene, dense, priors.virtual, seed, config.background))
+        hooks.append(pseudo_views.hook(scene, dense, priors.virtual, seed, config.background))
     if priors.floaters > 0 and maps is not None:
-        parts.append(floater_removal.part(maps, cameras, priors.floaters))
+        hooks.append(floater_removal.hook(maps, cameras, priors.floaters))
     if priors.proximity > 0:
-        parts.append(proximity_unpooling.part(priors.proximity))
+        hooks.append(proximity_unpooling.hook(priors.proximity))
     if priors.partner > 0:
         from splat.priors.views import co_regularization
 
-        parts.append(co_regularization.part(scene, config, tuple(part for part in parts if part.state is None)))
-    return scene, tuple(parts + _enhanced(scene, config, enhance, dense))
+        hooks.append(co_regularization.hook(scene, config, tuple(hook for hook in hooks if hook.state is None)))
+    return scene, tuple(hooks + _enhanced(scene, config, enhance, dense))
 
 
-def _enhanced(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, dense: DensePoints | None) -> list[Part]:
-    """The parts that may need an enhancer: refinement, and what is behind occluders."""
-    settings, parts = config.enhance, []
+def _enhanced(
+    scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, dense: DensePoints | None
+) -> list[TrainingHook]:
+    """The hooks that may need an enhancer: refinement, and what is behind occluders."""
+    settings, hooks = config.enhance, []
     if enhance is None and settings.model:
         try:
             enhance = diffusion.load(
@@ -79,11 +83,11 @@ def _enhanced(scene: Scene, config: TrainConfig, enhance: ViewEnhancer | None, d
         except InputError as error:
             warnings.warn(f"{error}; going on without refinement", stacklevel=2)
     if enhance is not None:
-        parts.append(iterative_refinement.part(scene, config, enhance, dense, config.backend))
+        hooks.append(iterative_refinement.hook(scene, config, enhance, dense, config.backend))
     if config.wild.occluders:
         painter = (enhance or classical) if config.wild.inpaint else None
-        parts.append(transient_masks.part(config.wild, len(scene.train_views), painter, config.seed))
-    return parts
+        hooks.append(transient_masks.hook(config.wild, len(scene.train_views), painter, config.seed))
+    return hooks
 
 
 def _asked(scene: Scene, config: TrainConfig, report: Report) -> tuple[DepthMap, ...] | None:

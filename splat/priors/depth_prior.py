@@ -8,9 +8,10 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.depth.multi_view_stereo import DepthMap
 from splat.rendering.types import ImageGradients, Rendering
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.rng import generator
-from splat.training.step_types import Shot, When
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 
 BOX = 0.25  # side of a box, in shorter sides of the picture
 BOXES = 8
@@ -21,45 +22,45 @@ _LOCAL = 1.0  # weight of the boxes beside the whole picture
 _COVERED = 0.1  # alpha from which a rendered depth means something
 
 
-def depth_part(maps: Sequence[DepthMap], weight: float, seed: int) -> Part:
+def depth_hook(maps: Sequence[DepthMap], weight: float, seed: int) -> TrainingHook:
     """Minimises ``weight`` × (1 − correlation) of inverse depths, over each photo and over boxes in it."""
     priors = [(inverse(own.depth)[0], own.confidence) for own in maps]
 
-    def judge(rendering: Rendering, shot: Shot, when: When) -> tuple[float, ImageGradients]:
-        if shot.index is None:
+    def penalty(rendering: Rendering, view: TrainingView, context: StepContext) -> tuple[float, ImageGradients]:
+        if view.index is None:
             return 0.0, ImageGradients()
-        prior, sure = (each.to(rendering.depth.device) for each in priors[shot.index])
-        sure = sure * _counting(rendering, shot)
+        prior, sure = (each.to(rendering.depth.device) for each in priors[view.index])
+        sure = sure * _counting(rendering, view)
         depth = rendering.depth.detach().requires_grad_()
         disparity, known = inverse(depth)
         sure = sure * known
         loss = correlation_loss(disparity, prior, sure)
-        loss = weight * (loss + _LOCAL * local_correlation_loss(disparity, prior, sure, seed, when.step))
+        loss = weight * (loss + _LOCAL * local_correlation_loss(disparity, prior, sure, seed, context.step))
         loss.backward()
         return float(loss.detach()), ImageGradients(depth=depth.grad.nan_to_num(0.0, 0.0, 0.0))
 
-    return Part("depth", needs=frozenset({"depth"}), judge=judge)
+    return TrainingHook("depth", needs=frozenset({"depth"}), penalty=penalty)
 
 
-def normal_part(maps: Sequence[DepthMap], cameras: Sequence[Camera], weight: float) -> Part:
+def normal_hook(maps: Sequence[DepthMap], cameras: Sequence[Camera], weight: float) -> TrainingHook:
     """Minimises ``weight`` × mean (1 − cosine) between rendered normals and those of the prior depth's surface."""
     priors = []
     for own, camera in zip(maps, cameras, strict=True):
         normals, known = surface_normals(own.depth, camera)
         priors.append((normals, own.confidence * known))
 
-    def judge(rendering: Rendering, shot: Shot, when: When) -> tuple[float, ImageGradients]:
-        if shot.index is None:
+    def penalty(rendering: Rendering, view: TrainingView, context: StepContext) -> tuple[float, ImageGradients]:
+        if view.index is None:
             return 0.0, ImageGradients()
-        prior, sure = (each.to(rendering.normal.device) for each in priors[shot.index])
-        sure = sure * _counting(rendering, shot)
+        prior, sure = (each.to(rendering.normal.device) for each in priors[view.index])
+        sure = sure * _counting(rendering, view)
         normal = rendering.normal.detach().requires_grad_()
         cosine = torch.nn.functional.cosine_similarity(normal, prior, dim=-1, eps=1e-4)
         loss = weight * (sure * (1 - cosine)).sum() / sure.sum().clamp_min(1)
         loss.backward()
         return float(loss.detach()), ImageGradients(normal=normal.grad)
 
-    return Part("normal", needs=frozenset({"normal"}), judge=judge)
+    return TrainingHook("normal", needs=frozenset({"normal"}), penalty=penalty)
 
 
 def surface_normals(depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
@@ -87,11 +88,11 @@ def surface_normals(depth: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     return normals, known
 
 
-def _counting(rendering: Rendering, shot: Shot) -> Tensor:
+def _counting(rendering: Rendering, view: TrainingView) -> Tensor:
     """(H, W) 1.0 where something is drawn and the photo's mask counts."""
     counting = rendering.alpha.detach() > _COVERED
-    if shot.photo.mask is not None:
-        counting &= shot.photo.mask.to(counting.device)
+    if view.photo.mask is not None:
+        counting &= view.photo.mask.to(counting.device)
     return counting.float()
 
 

@@ -30,8 +30,8 @@ from splat.scene import Scene
 from splat.training import checkpoint, trainer
 from splat.training import population as edit
 from splat.training.config.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
-from splat.training.hooks.hook import Part
-from splat.training.schedules import Plan, crossed
+from splat.training.hooks.hook import TrainingHook
+from splat.training.schedules import Schedule, crossed
 from splat.training.setup import Setup
 from splat.training.state import State
 
@@ -113,20 +113,20 @@ def train(
     config = config or TrainConfig()
     out = None if out is None else Path(out)
     config = _settled(config, scene)
-    plan = Plan(config.steps, config.minutes, clock, spent)
+    schedule = Schedule(config.steps, config.minutes, clock, spent)
     packed = folder.prepare(out, config, resume)
     if packed == "finished":
         return _finished(out)
     try:
-        scene, parts = _with_priors(scene, config)
-        setup = trainer.set_up(scene, config, parts)
+        scene, hooks = _with_priors(scene, config)
+        setup = trainer.set_up(scene, config, hooks)
         try:
             with cuda_launcher.memory_errors():
                 if packed is None:
-                    state = trainer.begin(setup, plan)
+                    state = trainer.begin(setup, schedule)
                 else:
                     folder.check_same_photos(packed, scene, out)
-                    state = trainer.unpack(setup, packed, plan)
+                    state = checkpoint.unpack(setup, packed, schedule)
             complete = _loop(setup, state, out, progress, stop)
         finally:
             setup.cache.close()
@@ -151,8 +151,8 @@ def _settled(config: TrainConfig, scene: Scene) -> TrainConfig:
     return replace(config, background=colour_behind(views))
 
 
-def _with_priors(scene: Scene, config: TrainConfig) -> tuple[Scene, tuple[Part, ...]]:
-    """The scene with what the priors know of it, and the parts they play; the plain path when none is switched on."""
+def _with_priors(scene: Scene, config: TrainConfig) -> tuple[Scene, tuple[TrainingHook, ...]]:
+    """The scene with what the priors know of it, and their hooks; the plain path when none is switched on."""
     if (config.priors, config.wild, config.enhance) == (PriorsConfig(), WildConfig(), EnhanceConfig()):
         return scene, ()
     from splat.priors.build import prepare
@@ -167,26 +167,31 @@ def _loop(
     progress: Callable[[Progress], None] | None,
     stop: Callable[[], bool] | None,
 ) -> bool:
-    """Steps until the plan is finished; False when `stop` ended it before."""
-    config, plan = setup.config, state.plan
-    saved, saving = plan.seconds, 0.0
+    """Steps until the run is finished; False when `stop` ended it before."""
+    config, schedule = setup.config, state.schedule
+    saved, saving = schedule.seconds, 0.0
     speed = Speed()
     eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
     with one_torch_thread(), interrupts() as interrupted:
-        while not plan.finished:
+        while not schedule.finished:
             try:
                 with cuda_launcher.memory_errors():
                     trainer.step(setup, state)
                     # A faulty gradient shows at once; a parameter that is out of every picture only here.
-                    if plan.step % _CHECK_EVERY == 0 or plan.finished:
+                    if schedule.step % _CHECK_EVERY == 0 or schedule.finished:
                         trainer.check_finite(state)
-                    if crossed(config.eval_every, plan.before, plan.fraction) and not plan.finished:
+                    if (
+                        crossed(config.eval_every, schedule.previous_fraction, schedule.fraction)
+                        and not schedule.finished
+                    ):
                         eval_psnr = _look(setup, state)
                         _record(state, eval_psnr)
-                    elif crossed(0.01, plan.before, plan.fraction) and not plan.finished:
+                    elif crossed(0.01, schedule.previous_fraction, schedule.fraction) and not schedule.finished:
                         _record(state)
-                    if config.minutes is not None and any(plan.before < at <= plan.fraction for at in _REPLAN):
-                        plan.reserve = _reserve(setup, state, out, saving)
+                    if config.minutes is not None and any(
+                        schedule.previous_fraction < at <= schedule.fraction for at in _REPLAN
+                    ):
+                        schedule.reserve = _reserve(setup, state, out, saving)
             except (NonFiniteError, OutOfMemory) as error:
                 _let_go(error)
                 # Memory may run out between two tensors of an edit.
@@ -195,30 +200,30 @@ def _loop(
                     raise OutOfMemory(f"{error}; the run so far is kept in {saved_to}") from error
                 raise
             if progress is not None:
-                rate = speed.after(plan.seconds)
+                rate = speed.after(schedule.seconds)
                 progress(
                     Progress(
-                        plan.step,
-                        plan.steps,
-                        plan.fraction,
+                        schedule.step,
+                        schedule.steps,
+                        schedule.fraction,
                         state.loss,
                         state.psnr,
                         len(state.cloud),
                         rate,
-                        plan.seconds,
+                        schedule.seconds,
                         eval_psnr,
                         state.cloud,
                     )  # fmt: skip
                 )
             ending = interrupted() or (stop is not None and stop())
-            if ending or plan.finished or 0 < config.checkpoint_seconds <= plan.seconds - saved:
-                start = plan.seconds
+            if ending or schedule.finished or 0 < config.checkpoint_seconds <= schedule.seconds - saved:
+                start = schedule.seconds
                 _save(setup, state, out)
-                saved = plan.seconds
+                saved = schedule.seconds
                 saving = saved - start
             if interrupted():
                 raise KeyboardInterrupt
-            if ending and not plan.finished:
+            if ending and not schedule.finished:
                 return False
     return True
 
@@ -282,24 +287,24 @@ def _reserve(setup: Setup, state: State, out: Path | None, saving: float) -> flo
     Args:
         saving: what the last checkpoint took.
     """
-    start, views = state.plan.seconds, setup.scene.test_views
+    start, views = state.schedule.seconds, setup.scene.test_views
     cloud = trainer.finished(setup, state)
     if out is None:
         evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1])
-        return (state.plan.seconds - start) * len(views)
+        return (state.schedule.seconds - start) * len(views)
     with tempfile.TemporaryDirectory(dir=out) as place:
         evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1], save=Path(place))
-        evaluating = (state.plan.seconds - start) * len(views)
-        start = state.plan.seconds
+        evaluating = (state.schedule.seconds - start) * len(views)
+        start = state.schedule.seconds
         formats.write(cloud.to("cpu"), Path(place) / "cloud.ply")
-        return evaluating + state.plan.seconds - start + saving + _REPORT_SECONDS
+        return evaluating + state.schedule.seconds - start + saving + _REPORT_SECONDS
 
 
 def _record(state: State, psnr: float | None = None) -> None:
     """Add an entry to the history."""
     entry = {
-        "step": state.plan.step,
-        "seconds": round(state.plan.seconds, 3),
+        "step": state.schedule.step,
+        "seconds": round(state.schedule.seconds, 3),
         "loss": state.loss,
         "gaussians": len(state.cloud),
     }
@@ -317,7 +322,9 @@ def _save(setup: Setup, state: State, out: Path | None) -> Path | None:
     """Write a checkpoint and return its place, unless the state is faulty: then the one before stays the newest."""
     if out is not None and first_nonfinite(parameters(state.cloud)) is None:
         names = [view.name for view in setup.views]
-        return checkpoint.save(out / "checkpoints", state.plan.step, trainer.pack(setup, state) | {"photos": names})
+        return checkpoint.save(
+            out / "checkpoints", state.schedule.step, checkpoint.pack(setup, state) | {"photos": names}
+        )
     return None
 
 
@@ -330,7 +337,7 @@ def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
     metrics = _facts(setup, state, scores)
     if out is not None:
         formats.write(state.cloud.to("cpu"), out / "cloud.ply")
-        metrics["seconds"] = round(state.plan.seconds, 3)
+        metrics["seconds"] = round(state.schedule.seconds, 3)
         write_json(out / "metrics.json", metrics)
         write_report(out, setup.scene)
     return TrainResult(state.cloud, metrics, True, out)
@@ -341,8 +348,8 @@ def _facts(setup: Setup, state: State, scores: Evaluation | None = None) -> dict
     camera = setup.views[0].camera
     scored = scores.as_dict() if scores else dict.fromkeys(SCORES) | {"views": []}
     return {
-        "steps": state.plan.step,
-        "seconds": round(state.plan.seconds, 3),
+        "steps": state.schedule.step,
+        "seconds": round(state.schedule.seconds, 3),
         "gaussians": len(state.cloud),
         **{name: scored[name] for name in SCORES},
         "peak_memory_bytes": peak_memory(),

@@ -11,7 +11,7 @@ from splat.training.config.config import TrainConfig
 from splat.training.config.size_limit import gaussians_within
 
 
-def most_rows(config: TrainConfig, steps: int | None = None, pixels: float = math.inf) -> int:
+def max_gaussians(config: TrainConfig, steps: int | None = None, pixels: float = math.inf) -> int:
     """Largest number of Gaussians that `gaussians`, `size` and `gaussians_per_root_step` all allow.
 
     Args:
@@ -28,7 +28,7 @@ def most_rows(config: TrainConfig, steps: int | None = None, pixels: float = mat
     return min(most, gaussians_within(config.size, config.sh_degree, config.appearance.features))
 
 
-def filling(config: TrainConfig) -> TrainConfig:
+def use_whole_size(config: TrainConfig) -> TrainConfig:
     """``config`` with as many Gaussians as its `size` has room for."""
     free = dataclasses.replace(config, gaussians=2**40, gaussians_per_root_step=0.0)
-    return dataclasses.replace(free, gaussians=most_rows(free))
+    return dataclasses.replace(free, gaussians=max_gaussians(free))

@@ -10,10 +10,22 @@ from splat.cloud import FIELDS, GaussianCloud
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.ops.adam import AdamState
+from splat.training.hooks.hook import TrainingHook
+from splat.training.per_photo.corrections import corrections_of
 from splat.training.population import Population
+from splat.training.schedules import Schedule
+from splat.training.setup import Setup
+from splat.training.state import State
 
 VERSION = 1
 KEEP = 2
+_OLD_HOOKS = {
+    "appearance features": "looks",
+    "co-regularization": "partner",
+    "iterative refinement": "enhance",
+    "transient masks": "occluders",
+}
+"""Hooks by their name today, and the name under which checkpoints of before hold their state."""
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
@@ -59,6 +71,40 @@ def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*.pt"))
 
 
+def pack(setup: Setup, state: State) -> dict[str, Any]:
+    """Everything of ``state``, for `save`."""
+    return {
+        "population": pack_population(state.population),
+        "fraction": state.schedule.fraction,
+        "seconds": state.schedule.seconds,
+        "photo_parameters": {name: each.parameters.state() for name, each in state.per_photo.items()},
+        "parts": {hook.name: hook.state() for hook in setup.hooks if hook.state is not None},
+        "loss": state.loss,
+        "mse": state.mse,
+        "history": state.history,
+        "losses": state.losses,
+    }
+
+
+def unpack(setup: Setup, packed: dict[str, Any], schedule: Schedule) -> State:
+    """The state that `pack` saw, going on in ``schedule``."""
+    population = unpack_population(packed["population"], setup.device)
+    state = State(population, schedule, corrections_of(setup.config, len(setup.views), setup.device))
+    for name, values in packed["photo_parameters"].items():
+        state.per_photo[name].parameters.restore(values)
+    for hook in setup.hooks:
+        if hook.restore is not None:
+            hook.restore(_state_of(hook, packed["parts"]))
+    schedule.resume(packed["step"], packed["fraction"], packed["seconds"])
+    state.loss, state.mse, state.history = packed["loss"], packed["mse"], packed["history"]
+    state.losses = [tuple(entry) for entry in packed.get("losses", [])]
+    return state
+
+
+def _state_of(hook: TrainingHook, packed: dict[str, Any]) -> dict[str, Any]:
+    return packed[hook.name if hook.name in packed else _OLD_HOOKS[hook.name]]
+
+
 def pack_population(population: Population) -> dict[str, Any]:
     """``population`` as plain dicts of tensors."""
     cloud, adam = population.cloud, population.adam
@@ -76,7 +122,7 @@ def pack_population(population: Population) -> dict[str, Any]:
 def unpack_population(state: dict[str, Any], device: torch.device) -> Population:
     """The inverse of `pack_population`, on ``device``."""
     names = ("cloud", "extras", "m", "v", "statistics", "mean")
-    moved = {part: {name: tensor.to(device) for name, tensor in state.get(part, {}).items()} for part in names}
+    moved = {each: {name: tensor.to(device) for name, tensor in state.get(each, {}).items()} for each in names}
     cloud = GaussianCloud(**moved["cloud"], extras=moved["extras"])
     adam = AdamState(moved["m"], moved["v"])
     return Population(cloud, adam, moved["statistics"], moved["mean"], state.get("averaged", 0))

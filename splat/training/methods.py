@@ -1,7 +1,7 @@
 """Strategies and hooks by the settings that ask for them."""
 
 from splat.training.config.config import TrainConfig
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.strategies.strategy import Strategy
 
 
@@ -13,17 +13,17 @@ def strategy_of(config: TrainConfig) -> Strategy:
     return modules[config.strategy].strategy(getattr(config, config.strategy))
 
 
-def parts_of(config: TrainConfig) -> tuple[Part, ...]:
+def hooks_of(config: TrainConfig) -> tuple[TrainingHook, ...]:
     """The methods that combine with any strategy, where ``config`` switches them on."""
     from splat.training.hooks import coarse_to_fine, ges, mip_filter, sensitivity_pruning
 
-    parts = []
+    hooks = []
     if config.coarse.start > 1:
-        parts.append(coarse_to_fine.part(config.coarse, config.scene.cache_megabytes << 20))
+        hooks.append(coarse_to_fine.hook(config.coarse, config.scene.cache_megabytes << 20))
     if config.ges.shape or config.ges.frequency > 0:
-        parts.append(ges.part(config.ges))
+        hooks.append(ges.hook(config.ges))
     if config.smooth.filter > 0:
-        parts.append(mip_filter.part(config.smooth))
+        hooks.append(mip_filter.hook(config.smooth))
     if config.prune.share > 0:
-        parts.append(sensitivity_pruning.part(config.prune))
-    return tuple(parts)
+        hooks.append(sensitivity_pruning.hook(config.prune))
+    return tuple(hooks)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
     """A CPU generator of its own for one purpose at one step."""
-    return torch.Generator().manual_seed(stream(seed, purpose, step))
+    return torch.Generator().manual_seed(mix_seed(seed, purpose, step))
 
 
-def stream(seed: int, purpose: str, step: int = 0) -> int:
+def mix_seed(seed: int, purpose: str, step: int = 0) -> int:
     """A well-mixed 63-bit number for (seed, purpose, step): SplitMix64 (Steele et al. 2014) over the three."""
     state = 0
     for value in (seed, zlib.crc32(purpose.encode()), step):

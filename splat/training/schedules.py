@@ -54,10 +54,10 @@ def rates(config: RatesConfig, extent: float, fraction: float) -> Rates:
     )
 
 
-class Plan:
+class Schedule:
     """Where in its schedule a run is: by steps, or by time when the run has a number of minutes.
 
-    By time, the fraction done is the share of the budget spent, so that every schedule stretches or shrinks with the
+    By time, the fraction done is that of the budget spent, so that every schedule stretches or shrinks with the
     speed of the machine as it is at that moment. The time that evaluating and writing will need at the end
     (``reserve``, seconds) is set aside; ``spent`` seconds of the budget were gone before.
     """
@@ -67,7 +67,7 @@ class Plan:
     ) -> None:
         self.step = 0
         self.fraction = 0.0
-        self.before = 0.0
+        self.previous_fraction = 0.0
         self.reserve = 0.0
         self._steps = steps
         self._budget = None if minutes is None else 60.0 * minutes
@@ -82,19 +82,20 @@ class Plan:
 
     def resume(self, step: int, fraction: float, seconds: float) -> None:
         """Go on where a checkpoint was."""
-        self.step, self.fraction, self.before = step, fraction, fraction
+        self.step, self.fraction = step, fraction
+        self.previous_fraction = fraction if self._budget is not None else max(step - 1, 0) / self._steps
         self._origin = self._clock() - seconds
 
     def advance(self) -> None:
         """One step is done."""
         self.step += 1
-        self.before = self.fraction
+        self.previous_fraction = self.fraction
         if self._budget is None:
             self.fraction = self.step / self._steps
         else:
             usable = max(self._budget - self.reserve, 0.1 * self._budget)
             self.fraction = max(self.fraction, min(1.0, self.seconds / usable))
-            if crossed(0.01, self.before, self.fraction):
+            if crossed(0.01, self.previous_fraction, self.fraction):
                 self._marks.append((self.step, self.seconds))
 
     @property

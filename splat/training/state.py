@@ -1,16 +1,16 @@
 """What a training run holds between steps."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.scene import Scene
-from splat.training import schedules
-from splat.training.losses.image import Corrections
-from splat.training.per_photo.parameters import PhotoParameters
+from splat.training.per_photo.parameters import PerPhoto
 from splat.training.population import Population
+from splat.training.schedules import Schedule
 
 
 @dataclass
@@ -19,17 +19,16 @@ class State:
 
     Attributes:
         population: the Gaussians with their optimiser.
-        plan: step and position in the schedules.
-        corrections, poses: per-photo parameters that are switched on.
+        schedule: step and fraction of the run.
+        per_photo: the corrections of photos that are switched on, by name.
         loss, mse: running means over steps; NaN before the first.
         history: one entry per hundredth of the run, as in metrics.json.
-    losses: (step, running mean of the loss), one per hundredth of the run.
+        losses: (step, running mean of the loss), one per hundredth of the run.
     """
 
     population: Population
-    plan: schedules.Plan
-    corrections: Corrections
-    poses: PhotoParameters | None
+    schedule: Schedule
+    per_photo: Mapping[str, PerPhoto]
     loss: float = math.nan
     mse: float = math.nan
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -1,6 +1,6 @@
-"""From the gradients of a picture to moved Gaussians: the backward pass, Adam, regularisers, statistics."""
+"""From the gradients of renderings to one Adam step of a population, with its statistics; for the `Fitter` alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -12,51 +12,27 @@ from splat.errors import NonFiniteError
 from splat.ops.adam import AdamHyper, adam_step
 from splat.rendering.fused_step import Statistics
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering
-from splat.training.hooks.chain_rule import Slopes
+from splat.training.hooks.chain_rule import Pullback
 from splat.training.population import Population
 
-SUMS = ("grad2d", "grad2d_abs", "count", "max_radius")
+SUMS = ("grad2d", "grad2d_abs", "count")
 
 
-def update(
-    backend: ModuleType,
-    context: Any,
-    rendering: Rendering,
-    gradients: ImageGradients,
-    population: Population,
-    hyper: AdamHyper,
-    slopes: Slopes | None = None,
-    extra_rates: Mapping[str, float] | None = None,
-) -> Tensor:
-    """One Adam step of every Gaussian along the gradient of the picture and of the regularisers; updates statistics.
+def fused_step(
+    backward_adam: Callable, context: Any, gradients: ImageGradients, population: Population, hyper: AdamHyper
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Backward pass, Adam and statistics in one go over the Gaussians.
 
-    Args:
-        slopes: from gradients of the cloud as it was drawn to those of the population's; None where it is the same.
-        extra_rates: learning rates of the extras that were drawn.
-
-    Returns:
-        ∂L/∂world_to_camera (4, 4).
-
-    Raises NonFiniteError naming the tensor; rows with a faulty gradient have not moved then.
+    Returns ∂L/∂world_to_camera (4, 4) and the names of the tensors whose gradient is not finite.
     """
-    if slopes is None and hasattr(backend, "backward_adam"):  # the core does all of it in one go over the Gaussians
-        sums = population.statistics
-        statistics = Statistics(*(sums.get(name) for name in SUMS)) if sums else None
-        result = backend.backward_adam(context, gradients, population.adam, hyper, statistics)
-        faulty, pose = result.nonfinite, result.pose
-    else:
-        found = backend.backward(context, gradients)
-        _accumulate(population.statistics, found, rendering)
-        tensors = {name: getattr(found, name) for name in FIELDS}
-        tensors = tensors if slopes is None else slopes(tensors)
-        faulty = adam_step(population.cloud, tensors, population.adam, hyper, rendering.visible, extra_rates)
-        pose = found.pose
-    _refuse(faulty, hyper.step)
-    return pose
+    sums = population.statistics
+    statistics = Statistics(**{name: sums.get(name) for name in SUMS}) if sums else None
+    result = backward_adam(context, gradients, population.adam, hyper, statistics)
+    return result.pose, result.nonfinite
 
 
-class Mean:
-    """The mean gradient of several pictures of one cloud, for one step along it."""
+class MeanGradient:
+    """The mean gradient of the renderings of one or several views, and the Adam step along it."""
 
     def __init__(self, backend: ModuleType, population: Population) -> None:
         self._backend, self._population = backend, population
@@ -65,48 +41,52 @@ class Mean:
         self._count = 0
 
     def add(
-        self, context: Any, rendering: Rendering, gradients: ImageGradients, slopes: Slopes | None = None
-    ) -> Tensor:
-        """Take in one picture; updates statistics; ``slopes`` as of `update`. Returns ∂L/∂world_to_camera (4, 4)."""
-        found = self._backend.backward(context, gradients)
-        _accumulate(self._population.statistics, found, rendering)
-        tensors = {name: getattr(found, name) for name in FIELDS}
-        for name, gradient in (tensors if slopes is None else slopes(tensors)).items():
+        self, context: Any, rendering: Rendering, gradients: ImageGradients, pullback: Pullback | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add one rendering, and its statistics to the population's.
+
+        Returns ∂L/∂world_to_camera (4, 4) and the gradients of the photo parameters that ``pullback`` gives.
+        """
+        drawn = self._backend.backward(context, gradients)
+        _accumulate(self._population.statistics, drawn, rendering)
+        tensors, of_photo = {name: getattr(drawn, name) for name in FIELDS}, {}
+        if pullback is not None:
+            tensors, of_photo = pullback(tensors)
+        for name, gradient in tensors.items():
             self._sums[name] = self._sums[name] + gradient if name in self._sums else gradient
-        seen = rendering.visible
-        self._visible = seen if self._visible is None else self._visible | seen
+        visible = rendering.visible
+        self._visible = visible if self._visible is None else self._visible | visible
         self._count += 1
-        return found.pose
+        return drawn.pose, of_photo
 
-    def update(self, hyper: AdamHyper, extra_rates: Mapping[str, float] | None) -> None:
-        """One Adam step along the mean; arguments and errors as of `update`."""
-        tensors = {name: total / self._count for name, total in self._sums.items()}
-        population = self._population
-        _refuse(adam_step(population.cloud, tensors, population.adam, hyper, self._visible, extra_rates), hyper.step)
+    def step(self, hyper: AdamHyper, extra_rates: Mapping[str, float], more: Mapping[str, Tensor]) -> tuple[str, ...]:
+        """One Adam step along the mean plus ``more``; the names of the tensors whose gradient is not finite."""
+        count, population = self._count, self._population
+        tensors = {name: total if count == 1 else total / count for name, total in self._sums.items()}
+        for name, gradient in more.items():
+            tensors[name] = tensors[name] + gradient if name in tensors else gradient
+        return adam_step(population.cloud, tensors, population.adam, hyper, self._visible, extra_rates)
 
 
-def _refuse(faulty: tuple[str, ...], step: int) -> None:
-    if faulty:
+def refuse(nonfinite: tuple[str, ...], step: int) -> None:
+    """Raise NonFiniteError where a gradient was not finite; rows with such a gradient have not moved."""
+    if nonfinite:
         raise NonFiniteError(
-            f"the gradient of {', '.join(faulty)} is not finite at step {step}; resume from the last checkpoint "
+            f"the gradient of {', '.join(nonfinite)} is not finite at step {step}; resume from the last checkpoint "
             "with a lower learning rate, or report the scene"
         )
 
 
-def _accumulate(sums: dict[str, Tensor], found: CloudGradients, rendering: Rendering) -> None:
-    """Add what densification strategies look at, for the rows in the picture (see `Statistics`)."""
+def _accumulate(sums: dict[str, Tensor], drawn: CloudGradients, rendering: Rendering) -> None:
+    """Add to ``sums`` for the visible rows what `splat.rendering.fused_step.Statistics` describes."""
     if not sums:
         return
-    visible = rendering.visible
     height, width = rendering.rgb.shape[:2]
-    half = found.means2d.new_tensor([width / 2, height / 2])
+    half = drawn.means2d.new_tensor([width / 2, height / 2])
     news = {
-        "grad2d": lambda: (found.means2d * half).norm(dim=1),
-        "grad2d_abs": lambda: (found.means2d_abs * half).norm(dim=1),
-        "count": lambda: torch.ones_like(found.means2d[:, 0]),
+        "grad2d": lambda: (drawn.means2d * half).norm(dim=1),
+        "grad2d_abs": lambda: (drawn.means2d_abs * half).norm(dim=1),
+        "count": lambda: torch.ones_like(drawn.means2d[:, 0]),
     }
     for name, total in sums.items():
-        if name == "max_radius":
-            total.copy_(torch.maximum(total, rendering.radii.to(total)))
-        else:
-            total += torch.where(visible, news[name](), 0)
+        total += torch.where(rendering.visible, news[name](), 0)

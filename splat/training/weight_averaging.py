@@ -13,7 +13,7 @@ from splat.training.population import Population
 EVERY = 10  # steps between two that are averaged: neighbours are nearly the same
 
 
-def take_in(config: AverageConfig, population: Population, step: int, fraction: float) -> None:
+def update_running_mean(config: AverageConfig, population: Population, step: int, fraction: float) -> None:
     """Add the parameters after ``step`` steps, at ``fraction`` of the run, to the mean, where they belong to it."""
     if fraction <= config.start or step % EVERY:
         return

@@ -14,6 +14,8 @@ from splat.compression.finetuning.fine_tuner import FineTuner, Targets, photo_ta
 from splat.compression.finetuning.straight_through import Rounding, with_ordered_axes
 from splat.formats.splatz.rows import Rows
 from splat.rendering import RenderOptions, render
+from splat.scene.images import Photo
+from splat.training.training_view import TrainingView
 
 OPTIONS = RenderOptions(background=(0.1, 0.1, 0.1))
 
@@ -93,7 +95,7 @@ def test_photos_that_mislead_are_replaced_by_renders(monkeypatch):
     noise = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(
         "splat.compression.rate_control.with_photos.photo_targets",
-        lambda *_: Targets(1, lambda index: (camera, noise, None)),
+        lambda *_: Targets(1, lambda index: TrainingView(None, Photo(noise), camera, (0.1, 0.1, 0.1))),
     )
     cloud = GaussianCloud.concat([truth(), truth().replace(logit_opacities=truth().logit_opacities * 0 - 6)])
     found = splat.compress(

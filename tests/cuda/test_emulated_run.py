@@ -30,7 +30,7 @@ def emulated(monkeypatch):
     """The CUDA backend, with its clouds in main memory and its kernels emulated."""
     monkeypatch.setattr(trainer, "choose_backend", lambda cloud: cuda)
     monkeypatch.setattr(backends, "check_backend", lambda name: None)
-    monkeypatch.setattr(trainer, "device_of", lambda backend: torch.device("cpu"))
+    monkeypatch.setattr("splat.training.setup.Setup.device", torch.device("cpu"))
     emulator = Emulator()
     with cuda_launcher.use(emulator):
         yield emulator

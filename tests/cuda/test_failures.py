@@ -89,7 +89,7 @@ def emulated(monkeypatch):
     """The CUDA backend, with its clouds in main memory and its kernels emulated."""
     monkeypatch.setattr(trainer, "get_backend", lambda name: cuda)
     monkeypatch.setattr(backends, "check_backend", lambda name: None)
-    monkeypatch.setattr(trainer, "device_of", lambda backend: torch.device("cpu"))
+    monkeypatch.setattr("splat.training.setup.Setup.device", torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 8 << 30))
     with cuda_launcher.use(Emulator()):
         yield

@@ -117,7 +117,7 @@ def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
     from support.mini_scene_priors import mini_scene, short
 
     from splat.priors.build import prepare
-    from splat.training import schedules, trainer
+    from splat.training import checkpoint, schedules, trainer
 
     config = short(steps=12)
     config = replace(config, enhance=replace(config.enhance, start=0.25, rounds=2, between=1, share=0.6))
@@ -129,7 +129,7 @@ def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
 
     scene, parts = prepare(mini_scene(), config, enhance)
     setup = trainer.set_up(scene, config, parts)
-    state = trainer.begin(setup, schedules.Plan(config.steps, None))
+    state = trainer.begin(setup, schedules.Schedule(config.steps, None))
     for _ in range(3):
         trainer.step(setup, state)
     assert not calls
@@ -138,14 +138,16 @@ def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
     kept = parts[-1].state()
     first = len(kept["views"])
     assert kept["round"] == 1 and len(calls) == first > 0
-    packed = {**trainer.pack(setup, state), "step": state.plan.step}
+    packed = {**checkpoint.pack(setup, state), "step": state.schedule.step}
     torch.save(packed, tmp_path / "state.pt")
     for _ in range(6):
         trainer.step(setup, state)
     assert parts[-1].state()["round"] == 2 and len(parts[-1].state()["views"]) > first
     again_scene, again_parts = prepare(mini_scene(), config, enhance)
     again = trainer.set_up(again_scene, config, again_parts)
-    resumed = trainer.unpack(again, torch.load(tmp_path / "state.pt", weights_only=True), schedules.Plan(12, None))
+    resumed = checkpoint.unpack(
+        again, torch.load(tmp_path / "state.pt", weights_only=True), schedules.Schedule(12, None)
+    )
     for _ in range(6):
         trainer.step(again, resumed)
     assert torch.equal(resumed.cloud.means, state.cloud.means)

@@ -9,15 +9,15 @@ from splat.camera import Camera, unproject
 from splat.cloud import GaussianCloud
 from splat.depth.multi_view_stereo import DepthMap
 from splat.priors import depth_prior
-from splat.priors.depth_prior import depth_part, normal_part, surface_normals
+from splat.priors.depth_prior import depth_hook, normal_hook, surface_normals
 from splat.priors.points import floater_removal, proximity_unpooling
 from splat.priors.views import co_regularization
 from splat.rendering import render
 from splat.scene.images import Photo
-from splat.training.hooks.dropout import hiding
-from splat.training.hooks.hook import FREEDOM, holding
+from splat.training.hooks.dropout import POSITION_STEP, gaussian_dropout, scale_position_step
 from splat.training.population import populate
-from splat.training.step_types import Shot, When
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 from splat.viewpoints.interpolation import blend, pairs, virtual_cameras, warped
 
 CAMERA = Camera(40.0, 40.0, 24.0, 16.0, 48, 32, torch.eye(4, dtype=torch.float64))
@@ -82,27 +82,27 @@ def test_depth_and_normal_terms_fall_along_their_gradients():
     drawn = render(cloud(), CAMERA, "reference", depth=True, normal=True)
     sure = torch.ones(32, 48)
     maps = [DepthMap(plane_depth(), sure, sure > 0)]
-    shot = Shot(0, Photo(torch.zeros(32, 48, 3, dtype=torch.uint8)), CAMERA, (0.0, 0.0, 0.0))
-    when = When(0, 0.0, 1.0)
-    for part, name in ((depth_part(maps, 1.0, 0), "depth"), (normal_part(maps, [CAMERA], 1.0), "normal")):
-        before, gradients = part.judge(drawn, shot, when)
+    view = TrainingView(0, Photo(torch.zeros(32, 48, 3, dtype=torch.uint8)), CAMERA, (0.0, 0.0, 0.0))
+    context = StepContext()
+    for hook, name in ((depth_hook(maps, 1.0, 0), "depth"), (normal_hook(maps, [CAMERA], 1.0), "normal")):
+        before, gradients = hook.penalty(drawn, view, context)
         slope = getattr(gradients, name)
         assert slope.isfinite().all() and float(slope.abs().max()) > 0
         step = 1e-3 * slope / slope.norm()
         moved = type(drawn)(**{**vars(drawn), name: getattr(drawn, name) - step})
-        after, _ = part.judge(moved, shot, when)
+        after, _ = hook.penalty(moved, view, context)
         assert after < before
         assert abs((before - after) / (1e-3 * float(slope.norm())) - 1) < 0.2
-    assert depth_part(maps, 1.0, 0).judge(drawn, Shot(None, shot.photo, CAMERA, (0, 0, 0)), when)[0] == 0
+    assert depth_hook(maps, 1.0, 0).penalty(drawn, TrainingView(None, view.photo, CAMERA, (0, 0, 0)), context)[0] == 0
 
 
-# ---- hiding and holding ----
+# ---- dropout and the steps of positions ----
 
 
 def test_hidden_gaussians_are_not_drawn_and_the_step_made_meanwhile_stays():
     own = cloud()
     before = own.logit_opacities.clone()
-    with hiding(own, 0.5, seed=0, step=1):
+    with gaussian_dropout(own, 0.5, seed=0, step=1):
         lost = own.logit_opacities < -15
         assert 5 < int(lost.sum()) < 25
         shown = own.opacities[~lost]
@@ -112,22 +112,22 @@ def test_hidden_gaussians_are_not_drawn_and_the_step_made_meanwhile_stays():
     assert torch.allclose(own.logit_opacities, before + 0.25, atol=1e-5)
 
 
-def test_hiding_is_unbiased_where_nothing_saturates():
+def test_dropout_is_unbiased_where_nothing_saturates():
     own = cloud(2000)
     own.logit_opacities.fill_(-2.0)
     total = 0.0
     for step in range(20):
-        with hiding(own, 0.4, seed=3, step=step):
+        with gaussian_dropout(own, 0.4, seed=3, step=step):
             total += float(own.opacities.mean()) / 20
     assert abs(total / float(own.opacities.mean()) - 1) < 0.02
 
 
-def test_freedom_limits_the_way_of_positions():
+def test_positions_make_a_fraction_of_their_step():
     own = cloud()
     freedom = torch.linspace(0, 1, len(own))
-    own = own.replace(extras={FREEDOM: freedom})
+    own = own.replace(extras={POSITION_STEP: freedom})
     before = own.means.clone()
-    with holding(own):
+    with scale_position_step(own):
         own.means.add_(1.0)
     assert torch.allclose(own.means - before, freedom[:, None].expand(-1, 3), atol=1e-6)
 

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +23,8 @@ from splat.scene.subset import evenly, keep_views
 from splat.training.config.priors import WildConfig
 from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as appearance
-from splat.training.step_types import Shot, When
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 
 
 def test_an_occluder_is_found_and_noise_is_none():
@@ -48,15 +48,14 @@ def test_what_the_rendering_does_not_know_is_left_out_or_painted_over(paint):
     taken[10:30, 20:40] = torch.tensor([1.0, 0.0, 1.0])
     photo = Photo((taken * 255).to(torch.uint8))
     camera = Camera(50.0, 50.0, 32.0, 24.0, 64, 48, torch.eye(4, dtype=torch.float64))
-    shot = Shot(0, photo, camera, (0.0, 0.0, 0.0))
-    state = SimpleNamespace(corrections=SimpleNamespace(exposures=None, grids=None))
+    view = TrainingView(0, photo, camera, (0.0, 0.0, 0.0))
     config = WildConfig(occluders=True)
-    part = transient_masks.part(config, 1, classical if paint else None, 0)
+    hook = transient_masks.hook(config, 1, classical if paint else None, 0)
     for step in range(10):
-        drawn = SimpleNamespace(rgb=truth + 0.03 * torch.randn(48, 64, 3, generator=g))
-        aimed = part.aim(state, drawn, shot, When(step, 0.1 * step, 1.0))
+        picture = truth + 0.03 * torch.randn(48, 64, 3, generator=g)
+        aimed = hook.refine_target(picture, view, StepContext(step, 0.1 * step))
         if 0.1 * step < config.occluder_start:
-            assert aimed is shot
+            assert aimed is view
     square = torch.zeros(48, 64, dtype=torch.bool)
     square[10:30, 20:40] = True
     if paint:
@@ -65,9 +64,9 @@ def test_what_the_rendering_does_not_know_is_left_out_or_painted_over(paint):
     else:
         assert float((~aimed.photo.mask)[square].float().mean()) > 0.95
         assert float((~aimed.photo.mask)[~square].float().mean()) < 0.1
-    other = transient_masks.part(config, 1, None, 0)
-    other.restore(part.state())
-    assert torch.equal(other.state()["residuals"][0], part.state()["residuals"][0])
+    other = transient_masks.hook(config, 1, None, 0)
+    other.restore(hook.state())
+    assert torch.equal(other.state()["residuals"][0], hook.state()["residuals"][0])
 
 
 def test_a_look_is_recovered_from_half_a_photo_despite_an_occluder():

@@ -61,7 +61,7 @@ def test_exposures_recover_gains_without_a_colour_cast():
         target = (truth * gains[index] * 255).round().to(torch.uint8)
         found = image_loss(shown.detach().contiguous(), target, None, 0.0)
         (shown * found.grad).sum().backward()
-        exposures.step(index, leaf, 0.01 * 0.1 ** (step / 240))
+        exposures.step(index, leaf.grad, 0.01 * 0.1 ** (step / 240))
         assert exposures.values.mean(0).abs().max() < 1e-6
     errors = [
         (appearance.expose(truth, exposures.values[i]) * 1 - truth * gain).abs().mean().item()
@@ -73,9 +73,7 @@ def test_exposures_recover_gains_without_a_colour_cast():
 
 def test_only_the_shown_photo_steps():
     rows = PhotoParameters(3, 2)
-    leaf = rows.row(1)
-    leaf.grad = torch.tensor([1.0, -1.0])
-    rows.step(1, leaf, 0.3)
+    rows.step(1, torch.tensor([1.0, -1.0]), 0.3)
     assert rows.steps.tolist() == [0, 1, 0]
     # Adam's first step has length rate; the mean over photos is taken off all of them.
     assert torch.allclose(rows.values, torch.tensor([[0.1, -0.1], [-0.2, 0.2], [0.1, -0.1]]), atol=1e-6)

@@ -62,7 +62,7 @@ def test_a_change_of_rows_begins_the_mean_anew(scene):
 def test_every_edit_forgets_it(scene, change):
     cloud = train(scene, dataclasses.replace(BASE, steps=2)).cloud
     population = edit.populate(cloud)
-    weight_averaging.take_in(AverageConfig(start=0.0), population, weight_averaging.EVERY, 0.5)
+    weight_averaging.update_running_mean(AverageConfig(start=0.0), population, weight_averaging.EVERY, 0.5)
     assert population.averaged == 1
     rows = torch.arange(len(cloud))
     {

@@ -30,11 +30,11 @@ from splat.training.config.methods import (
     TurboConfig,
 )
 from splat.training.hooks import coarse_to_fine, dilated_rendering, ges, mip_filter, sensitivity_pruning
-from splat.training.hooks.chain_rule import presented_with_slopes
+from splat.training.hooks.chain_rule import deform_with_pullback
 from splat.training.losses.image import composite
-from splat.training.step_types import Shot, When
+from splat.training.step_context import StepContext
 from splat.training.strategies import splitting, taming, turbo
-from splat.training.strategies.strategy import Moment
+from splat.training.training_view import TrainingView
 
 BASE = TrainConfig(
     steps=40,
@@ -72,8 +72,8 @@ def same(a: GaussianCloud, b: GaussianCloud) -> bool:
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in FIELDS)
 
 
-def moment(step: int, steps: int, cap: int, first: int = 10, losses=()) -> Moment:
-    return Moment(step, step / steps, (step - 1) / steps, 1.0, cap, 0, first, losses)
+def context_at(step: int, steps: int, cap: int, first: int = 10, losses=()) -> StepContext:
+    return StepContext(step, step / steps, (step - 1) / steps, 1.0, cap, 0, first, losses)
 
 
 # ---- whole runs ----
@@ -110,7 +110,7 @@ def test_the_factor_falls_in_steps_of_root_two_and_the_count_rises_to_the_cap():
     assert coarse_to_fine.cap(config, 2000, 1000, 0.0) == 1000
 
 
-def test_a_dilated_shot_has_the_pixels_that_its_camera_sees():
+def test_a_dilated_view_has_the_pixels_that_its_camera_sees():
     camera = ring(1, 61)[0].replace(height=58)
     cloud = truth()
     rgb = render(cloud, camera, "reference").rgb.clamp(0, 1)
@@ -120,16 +120,16 @@ def test_a_dilated_shot_has_the_pixels_that_its_camera_sees():
     where = camera.project(point)[0]
     found = set()
     for number in range(40):
-        shot = dilated_rendering.strided(
-            DilateConfig(3), Shot(0, photo, camera, (0.0,) * 3, point, where), 0.5, 1, number
+        view = dilated_rendering.strided(
+            DilateConfig(3), TrainingView(0, photo, camera, (0.0,) * 3, point, where), 0.5, 1, number
         )
-        seen = render(cloud, shot.camera, "reference", RenderOptions(blur=shot.blur)).rgb.clamp(0, 1)
-        assert (seen - shot.photo.rgb / 255).abs().max() < 0.502 / 255
-        torch.testing.assert_close(shot.pixels, shot.camera.project(point)[0], rtol=0, atol=1e-4)
-        assert shot.photo.mask.shape == shot.photo.rgb.shape[:2] and shot.photo.mask.is_contiguous()
-        found.add((round(shot.camera.cx, 3), round(shot.camera.cy, 3)))
+        seen = render(cloud, view.camera, "reference", RenderOptions(blur=view.blur)).rgb.clamp(0, 1)
+        assert (seen - view.photo.rgb / 255).abs().max() < 0.502 / 255
+        torch.testing.assert_close(view.pixels, view.camera.project(point)[0], rtol=0, atol=1e-4)
+        assert view.photo.mask.shape == view.photo.rgb.shape[:2] and view.photo.mask.is_contiguous()
+        found.add((round(view.camera.cx, 3), round(view.camera.cy, 3)))
     assert len(found) == 9  # all offsets
-    plain = Shot(0, photo, camera, (0.0,) * 3)
+    plain = TrainingView(0, photo, camera, (0.0,) * 3)
     assert dilated_rendering.strided(DilateConfig(3, until=0.5), plain, 0.5, 1, 0) is plain
     assert dilated_rendering.strided(DilateConfig(4), plain, 0.0, 1, 0) is plain  # too small for a grid
     assert dilated_rendering.strided(DilateConfig(2, least=58 * 61 + 1), plain, 0.0, 1, 0) is plain
@@ -140,15 +140,15 @@ def test_a_small_photo_shows_what_its_small_camera_sees():
     camera = ring(1, 90)[0]
     cloud = truth()
     photo = Photo((render(cloud, camera, "reference").rgb.clamp(0, 1) * 255 + 0.5).to(torch.uint8))
-    view = coarse_to_fine.part(CoarseConfig(start=4.0), 1 << 20).view
+    shrink = coarse_to_fine.hook(CoarseConfig(start=4.0), 1 << 20).transform_view
     pixels = torch.tensor([[45.0, 45.0]])
-    shot = view(Shot(0, photo, camera, (0.0, 0.0, 0.0), torch.zeros(1, 3), pixels), When(0, 0.0, 1.0))
-    assert shot.photo.rgb.shape == (22, 22, 3) and (shot.camera.width, shot.camera.height) == (22, 22)
-    small = render(cloud, shot.camera, "reference").rgb
-    assert (small - shot.photo.rgb / 255).abs().mean() < 0.02
-    centre, _ = shot.camera.project(torch.zeros(1, 3, dtype=torch.float64))
-    assert torch.allclose(centre, shot.pixels.double(), atol=1e-5)
-    assert view(shot, When(90, 0.9, 1.0)) is shot
+    view = shrink(TrainingView(0, photo, camera, (0.0, 0.0, 0.0), torch.zeros(1, 3), pixels), StepContext(0, 0.0))
+    assert view.photo.rgb.shape == (22, 22, 3) and (view.camera.width, view.camera.height) == (22, 22)
+    small = render(cloud, view.camera, "reference").rgb
+    assert (small - view.photo.rgb / 255).abs().mean() < 0.02
+    centre, _ = view.camera.project(torch.zeros(1, 3, dtype=torch.float64))
+    assert torch.allclose(centre, view.pixels.double(), atol=1e-5)
+    assert shrink(view, StepContext(90, 0.9)) is view
 
 
 # ---- growth ----
@@ -162,7 +162,7 @@ def test_two_that_share_an_opacity_cover_as_much_as_one():
 
 def test_halves_have_the_moments_of_their_parent():
     parents = truth(6).map(torch.Tensor.double)
-    one, other = splitting.halves(parents, small=0.0, factor=1.6)
+    one, other = splitting.split_along_axis(parents, small=0.0, factor=1.6)
     assert torch.allclose((one.means + other.means) / 2, parents.means)
     offset = (one.means - other.means) / 2
 
@@ -172,7 +172,7 @@ def test_halves_have_the_moments_of_their_parent():
     # Mixture of the two: their covariance plus the spread of their centres.
     mixed = covariance(one) + offset[:, :, None] * offset[:, None, :]
     assert torch.allclose(mixed, covariance(parents), atol=1e-9)
-    clone, _ = splitting.halves(parents, small=10.0, factor=1.6)
+    clone, _ = splitting.split_along_axis(parents, small=10.0, factor=1.6)
     assert torch.equal(clone.means, parents.means) and torch.equal(clone.log_scales, parents.log_scales)
 
 
@@ -195,7 +195,7 @@ def test_growing_hardly_changes_the_picture_and_forgets_moments_only_where_it_mu
 
 def test_the_budget_is_the_papers_parabola_and_exact_at_the_end():
     config = TamingConfig(start=0.0, stop=1.0, every=1)
-    counts = [taming.budget(config, moment(step, 29, 3_000_000, 200_000)) for step in (1, 2, 3, 4, 29)]
+    counts = [taming.budget(config, context_at(step, 29, 3_000_000, 200_000)) for step in (1, 2, 3, 4, 29)]
     assert counts == [389_774, 572_889, 749_346, 919_143, 3_000_000]
 
 
@@ -212,15 +212,15 @@ def test_a_run_begins_with_a_share_of_its_budget_however_many_points_there_are(s
         taming_config = dataclasses.replace(BASE.taming, first=first)
         config = dataclasses.replace(config_with("taming"), gaussians=30, taming=taming_config)
         setup = trainer.set_up(scene, config)
-        state = trainer.begin(setup, schedules.Plan(20, None))
-        assert len(state.cloud) == rows == trainer.moment_of(setup, state).first
+        state = trainer.begin(setup, schedules.Schedule(20, None))
+        assert len(state.cloud) == rows == trainer.context_of(setup, state).first_count
 
 
 def test_the_faintest_make_room_but_never_all():
     opacities = torch.tensor([0.5, 0.1, 0.9, 0.2, 0.001])
-    doomed = torch.tensor([False, False, False, False, True])
+    to_prune = torch.tensor([False, False, False, False, True])
     for share, rows in ((0.0, [4]), (0.2, [4]), (0.4, [1, 4]), (0.6, [1, 3, 4]), (1.0, [0, 1, 3, 4])):
-        assert taming.with_faintest(opacities, doomed, share).nonzero()[:, 0].tolist() == rows
+        assert taming.with_faintest(opacities, to_prune, share).nonzero()[:, 0].tolist() == rows
 
 
 def test_draws_follow_the_score_without_replacement():
@@ -236,20 +236,20 @@ def test_draws_follow_the_score_without_replacement():
 def test_pixel_sums_agree_with_naive_ones_in_float64(scene):
     """Each Gaussian's αT, drawn alone in white among black ones, against the sums by gradients."""
     setup = trainer.set_up(scene, config_with("taming"))
-    state = trainer.begin(setup, schedules.Plan(10, None))
-    survey = trainer.moment_of(setup, state).survey
+    state = trainer.begin(setup, schedules.Schedule(10, None))
+    sampler = trainer.context_of(setup, state).view_sampler
     cloud = truth(7).replace(logit_opacities=torch.linspace(-1.0, 3.0, 7))
-    shot = survey.shots(2)
-    height, width = shot.photo.rgb.shape[:2]
+    view = sampler.view_at(2)
+    height, width = view.photo.rgb.shape[:2]
     weight = torch.rand(height, width, generator=torch.Generator().manual_seed(3))
-    centres = survey.draw(cloud, shot)[0].means2d
-    (spread, error), blend = taming.spreads(survey, cloud, shot, weight, centres)
+    centres = sampler.render(cloud, view)[0].means2d
+    (spread, error), blend = taming.spreads(sampler, cloud, view, weight, centres)
     exact = cloud.map(torch.Tensor.double)
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     for row in range(7):
         colours = torch.full((7, 1, 3), -0.5 / 0.28209479177387814, dtype=torch.float64)
         colours[row] *= -1
-        share = render(exact.replace(sh=colours), shot.camera, "reference").rgb[..., 0]
+        share = render(exact.replace(sh=colours), view.camera, "reference").rgb[..., 0]
         distance = (centres[row, 0].double() - x) ** 2 + (centres[row, 1].double() - y) ** 2
         assert blend[row].item() == pytest.approx(share.sum().item(), rel=1e-3, abs=1e-3)
         assert error[row].item() == pytest.approx((share * weight.double()).sum().item(), rel=1e-3, abs=1e-3)
@@ -287,7 +287,7 @@ def test_the_exponent_is_that_of_the_losses_and_grows_when_they_stall():
 def test_the_turbo_budget_goes_from_the_first_to_the_cap():
     config = TurboConfig(start=0.0, stop=0.5, every=10)
     law = tuple((step, step**-0.3) for step in range(101, 400, 10))
-    counts = [turbo.budget(config, moment(step, 1000, 1000, 100, law)) for step in range(10, 501, 10)]
+    counts = [turbo.budget(config, context_at(step, 1000, 1000, 100, law)) for step in range(10, 501, 10)]
     assert counts == sorted(counts) and counts[-1] == 1000 and 100 <= counts[0] < 400
     t = 1 + 99 * 0.5
     assert counts[24] == pytest.approx(100 + 900 * (t**0.3 - 1) / (100**0.3 - 1), abs=1)
@@ -307,13 +307,13 @@ def test_colour_errors_are_read_from_the_second_moments():
 
 def test_sensitivity_is_the_sum_of_squared_slopes():
     setup = trainer.set_up(mini_scene(views=2, size=16), BASE)
-    state = trainer.begin(setup, schedules.Plan(10, None))
-    survey = dataclasses.replace(trainer.moment_of(setup, state).survey, options=RenderOptions())
+    state = trainer.begin(setup, schedules.Schedule(10, None))
+    sampler = dataclasses.replace(trainer.context_of(setup, state).view_sampler, options=RenderOptions())
     cloud = truth(3).map(torch.Tensor.double)
     opacities = cloud.opacities.clone()
 
     def picture(values):
-        return render(cloud.replace(logit_opacities=torch.logit(values)), survey.shots(0).camera, "reference").rgb
+        return render(cloud.replace(logit_opacities=torch.logit(values)), sampler.view_at(0).camera, "reference").rgb
 
     step = 1e-4
     exact = torch.zeros(3, dtype=torch.float64)
@@ -323,7 +323,7 @@ def test_sensitivity_is_the_sum_of_squared_slopes():
         exact[row] = (((picture(opacities + shift) - picture(opacities - shift)) / (2 * step)) ** 2).sum()
     draws = 300
     single = cloud.map(torch.Tensor.float)
-    total = sum(sensitivity_pruning.sensitivity(single, survey, 1, number).double() for number in range(draws))
+    total = sum(sensitivity_pruning.sensitivity(single, sampler, 1, number).double() for number in range(draws))
     assert torch.allclose(total / draws, exact, rtol=0.3)
 
 
@@ -343,19 +343,19 @@ def with_columns() -> GaussianCloud:
     return cloud.replace(extras=columns)
 
 
-@pytest.mark.parametrize("part", [ges.part(GesConfig(shape=True)), mip_filter.part(SmoothConfig(filter=0.2))])
-def test_slopes_agree_with_finite_differences(part):
+@pytest.mark.parametrize("hook", [ges.hook(GesConfig(shape=True)), mip_filter.hook(SmoothConfig(filter=0.2))])
+def test_the_pullback_agrees_with_finite_differences(hook):
     cloud = with_columns()
     g = torch.Generator().manual_seed(1)
     weights = {name: torch.randn(getattr(cloud, name).shape, generator=g, dtype=torch.float64) for name in FIELDS}
 
     def value(changed):
-        drawn = part.drawn(changed)
+        drawn = hook.deform(changed, None)
         return sum((weights[name] * getattr(drawn, name)).sum() for name in FIELDS).item()
 
-    _, slopes = presented_with_slopes((part,), cloud)
-    found = slopes(weights)
-    assert ("shape" in found) == (part.name == "ges") and "filter" not in found
+    _, pullback = deform_with_pullback((hook,), cloud)
+    found, of_photo = pullback(weights)
+    assert not of_photo and ("shape" in found) == (hook.name == "ges") and "filter" not in found
     for name, gradient in found.items():
         extra = name not in FIELDS
         tensor = cloud.extras[name] if extra else getattr(cloud, name)
@@ -374,24 +374,24 @@ def test_a_shape_multiplies_the_scales_and_folding_keeps_the_picture():
     drawn = ges.shaped(cloud)
     assert torch.allclose(drawn.scales, cloud.scales * width[:, None]) and "shape" not in drawn.extras
     population = edit.populate(cloud)
-    when = dataclasses.replace(moment(30, 100, 10), before=0.24, fraction=0.25)
-    ges.fold_and_prune(GesConfig(shape=True, reset_every=0.25), population, when)
+    context = dataclasses.replace(context_at(30, 100, 10), previous_fraction=0.24, fraction=0.25)
+    ges.fold_and_prune(GesConfig(shape=True, reset_every=0.25), population, context)
     assert torch.allclose(ges.shaped(population.cloud).scales, drawn.scales)
     assert (population.cloud.extras["shape"] == 0).all()
 
 
 def test_the_frequency_error_has_the_slope_of_its_value():
     photo = Photo((torch.rand(60, 70, 3, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8))
-    shot = Shot(0, photo, ring(1, 24)[0], (0.0, 0.0, 0.0))
+    view = TrainingView(0, photo, ring(1, 24)[0], (0.0, 0.0, 0.0))
     rgb = torch.rand(60, 70, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    when = When(5, 0.05, 1.0)
+    context = StepContext(5, 0.05)
     drawn = Rendering(rgb, rgb[..., 0], None, None, None, torch.ones(1), None, torch.ones(1, 2))
-    value, slopes = ges.frequency_error(0.5, drawn, shot, when)
+    value, gradients = ges.frequency_error(0.5, drawn, view, context)
     mask = ges.frequency_mask(rgb, 0.05)[..., None]
-    difference = (rgb - composite(photo, shot.background).double() / 255).abs()
+    difference = (rgb - composite(photo, view.background).double() / 255).abs()
     assert 0 < mask.mean() < 1
     assert value == pytest.approx(0.5 * ((mask * difference).mean() - difference.mean()).item())
-    assert torch.allclose(slopes.rgb, 0.5 * (mask - 1) * (rgb - photo.rgb.double() / 255).sign() / rgb.numel())
+    assert torch.allclose(gradients.rgb, 0.5 * (mask - 1) * (rgb - photo.rgb.double() / 255).sign() / rgb.numel())
 
 
 def test_the_mask_cuts_midway_between_the_extremes_of_the_difference():
@@ -434,7 +434,7 @@ def test_the_filter_is_a_share_of_the_finest_pixel_and_keeps_the_mass():
 
 @pytest.mark.parametrize(("degree", "size"), [(0, "6kB"), (1, "20 kB"), (3, "0.02MB")])
 def test_a_size_is_filled_and_never_exceeded(scene, degree, size, tmp_path):
-    config = budget.filling(dataclasses.replace(BASE, steps=30, size=size, sh_degree=degree))
+    config = budget.use_whole_size(dataclasses.replace(BASE, steps=30, size=size, sh_degree=degree))
     train(scene, config, tmp_path / "run")
     limit = bytes_of(size, "size")
     # One Gaussian more would not fit; at a few kilobytes the header counts.
@@ -452,13 +452,13 @@ def test_a_budget_is_used_and_never_exceeded(scene, name):
 
 def test_at_megabytes_a_size_is_used_to_98_percent():
     for size, degree in (("1MB", 3), ("12MB", 3), ("5MB", 0)):
-        count = budget.filling(TrainConfig(size=size, sh_degree=degree)).gaussians
+        count = budget.use_whole_size(TrainConfig(size=size, sh_degree=degree)).gaussians
         assert count * 4 * (14 + 3 * (degree + 1) ** 2) >= 0.98 * bytes_of(size, "size")
 
 
 def test_size_and_count_both_hold():
-    assert budget.most_rows(TrainConfig(size="12MB", gaussians=100)) == 100
-    assert budget.most_rows(TrainConfig(size="12MB", gaussians=10**9)) < 12e6 / 248
+    assert budget.max_gaussians(TrainConfig(size="12MB", gaussians=100)) == 100
+    assert budget.max_gaussians(TrainConfig(size="12MB", gaussians=10**9)) < 12e6 / 248
     for wrong in ("12 parsecs", "1kB"):
         with pytest.raises(InputError, match="size"):
             TrainConfig(size=wrong)
@@ -475,7 +475,7 @@ def test_minutes_hold_on_a_machine_that_slows_down(scene, monkeypatch, tmp_path)
 
         return call
 
-    each = slow(trainer.step, lambda setup, state: 0.25 if state.plan.fraction < 0.5 else 0.75)
+    each = slow(trainer.step, lambda setup, state: 0.25 if state.schedule.fraction < 0.5 else 0.75)
     monkeypatch.setattr(trainer, "step", each)
     views = lambda *args, **named: 3.0 * len(args[4] if len(args) > 4 else scene.test_views)  # noqa: E731
     monkeypatch.setattr(training_run, "evaluate", slow(training_run.evaluate, views))

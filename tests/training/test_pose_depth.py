@@ -52,7 +52,7 @@ def test_a_moved_camera_is_found_again():
         pose = refined(wrong[index].world_to_camera, leaf, 1.0)
         shown = render(cloud, wrong[index], "reference", world_to_camera=pose).rgb
         (shown - photos[index]).square().mean().backward()
-        poses.step(index, leaf, 4e-3 * 0.05 ** (step / 240))
+        poses.step(index, leaf.grad, 4e-3 * 0.05 ** (step / 240))
     for index, (camera, start) in enumerate(zip(cameras, before, strict=True)):
         found = refined(wrong[index].world_to_camera, poses.values[index], 1.0)
         position = -found[:3, :3].T @ found[:3, 3]

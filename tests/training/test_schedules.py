@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from splat.training import rng, schedules
-from splat.training.budget import filling, most_rows
+from splat.training.budget import max_gaussians, use_whole_size
 from splat.training.config.config import RatesConfig, TrainConfig
 
 
@@ -25,7 +25,7 @@ def test_colour_bands_are_added_one_by_one():
 
 @pytest.mark.parametrize("steps", [7, 10, 999, 7000, 30_000])
 def test_every_multiple_is_crossed_once(steps):
-    plan = schedules.Plan(steps, None, clock=lambda: 0.0)
+    plan = schedules.Schedule(steps, None, clock=lambda: 0.0)
     events = 0
     while not plan.finished:
         plan.advance()
@@ -44,9 +44,9 @@ class Machine:
         return self.now
 
 
-def run_minutes(minutes: float, seconds_at, reserve: float = 0.0) -> tuple[schedules.Plan, list[float]]:
+def run_minutes(minutes: float, seconds_at, reserve: float = 0.0) -> tuple[schedules.Schedule, list[float]]:
     machine = Machine()
-    plan = schedules.Plan(7000, minutes, clock=machine)
+    plan = schedules.Schedule(7000, minutes, clock=machine)
     plan.reserve = reserve
     fractions = []
     while not plan.finished:
@@ -72,7 +72,7 @@ def test_a_time_budget_is_met_when_steps_become_slower():
 
 def test_steps_are_foretold_from_the_speed():
     machine = Machine()
-    plan = schedules.Plan(7000, 1.0, clock=machine)
+    plan = schedules.Schedule(7000, 1.0, clock=machine)
     for _ in range(100):
         machine.now += 0.1
         plan.advance()
@@ -90,23 +90,23 @@ def test_steps_are_expected_to_take_as_long_as_those_lately():
     assert plan.step == pytest.approx(1000 + 200, rel=0.02)
     assert min(early) == pytest.approx(3000, rel=0.02) and max(early) == pytest.approx(3000, rel=0.02)
     assert min(late) == pytest.approx(1200, rel=0.03) and max(late) == pytest.approx(1200, rel=0.03)
-    assert schedules.Plan(50, None).expected == 50
+    assert schedules.Schedule(50, None).expected == 50
 
 
 def test_gaussians_are_limited_by_the_steps_that_there_will_be():
     config = TrainConfig(steps=100, gaussians=5000, gaussians_per_root_step=200.0)
-    assert most_rows(config) == 2000 and most_rows(config, 25) == 1000 and most_rows(config, 900) == 5000
+    assert max_gaussians(config) == 2000 and max_gaussians(config, 25) == 1000 and max_gaussians(config, 900) == 5000
     timed = dataclasses.replace(config, minutes=1.0)
-    assert most_rows(timed) == 5000 and most_rows(timed, 100) == 2000 and most_rows(timed, 1) == 200
-    assert most_rows(dataclasses.replace(config, gaussians_per_root_step=0.0)) == 5000
-    assert most_rows(config, pixels=500.0) == 1000 and most_rows(timed, pixels=500.0) == 1000
-    sized = filling(dataclasses.replace(config, size="1MB"))
-    assert most_rows(sized) == sized.gaussians == (10**6 - 2300) // 248
+    assert max_gaussians(timed) == 5000 and max_gaussians(timed, 100) == 2000 and max_gaussians(timed, 1) == 200
+    assert max_gaussians(dataclasses.replace(config, gaussians_per_root_step=0.0)) == 5000
+    assert max_gaussians(config, pixels=500.0) == 1000 and max_gaussians(timed, pixels=500.0) == 1000
+    sized = use_whole_size(dataclasses.replace(config, size="1MB"))
+    assert max_gaussians(sized) == sized.gaussians == (10**6 - 2300) // 248
 
 
 def test_a_resumed_budget_counts_what_was_spent_before():
     machine = Machine()
-    plan = schedules.Plan(7000, 1.0, clock=machine)
+    plan = schedules.Schedule(7000, 1.0, clock=machine)
     plan.resume(step=300, fraction=0.5, seconds=30.0)
     machine.now += 6.0
     plan.advance()
@@ -133,7 +133,7 @@ def test_draws_follow_the_weights():
 
 def test_seconds_that_were_spent_before_are_part_of_the_budget():
     now = [100.0]
-    plan = schedules.Plan(7, 1.0, lambda: now[0], spent=15.0)
+    plan = schedules.Schedule(7, 1.0, lambda: now[0], spent=15.0)
     assert plan.seconds == 15.0
     now[0] += 30.0
     plan.advance()

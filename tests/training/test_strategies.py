@@ -10,8 +10,8 @@ from splat.cloud import GaussianCloud
 from splat.rendering import render
 from splat.training import population as edit
 from splat.training.config.config import AdcConfig, McmcConfig
+from splat.training.step_context import StepContext
 from splat.training.strategies import adc, mcmc
-from splat.training.strategies.strategy import Moment
 
 
 def blobs(n: int, size: float = 0.005, opacity: float = 0.5) -> GaussianCloud:
@@ -26,8 +26,8 @@ def blobs(n: int, size: float = 0.005, opacity: float = 0.5) -> GaussianCloud:
     )
 
 
-def moment(step: int, steps: int = 1000, cap: int = 1000) -> Moment:
-    return Moment(step, step / steps, (step - 1) / steps, extent=1.0, cap=cap, seed=0)
+def context_at(step: int, steps: int = 1000, cap: int = 1000) -> StepContext:
+    return StepContext(step, step / steps, (step - 1) / steps, extent=1.0, max_gaussians=cap, seed=0)
 
 
 def seen(cloud: GaussianCloud, gradients: list[float], count: float = 2.0) -> edit.Population:
@@ -79,12 +79,16 @@ def test_sharing_keeps_the_picture():
 
 def test_mcmc_growth_follows_the_paper_or_reaches_the_cap_in_time():
     config = McmcConfig(every=100, growth=0.05, full=0.5)
-    slow = Moment(10_000, 1 / 3, 0.3333, 1.0, cap=1_000, seed=0)  # 51 changes left until half of 30 000 steps
+    slow = StepContext(
+        10_000, 1 / 3, 0.3333, 1.0, max_gaussians=1_000, seed=0
+    )  # 51 changes left until half of 30 000 steps
     assert mcmc.target_count(config, 990, slow) == 1_000
     assert mcmc.target_count(config, 500, slow) == 525
-    late = Moment(1000, 0.4, 0.3996, 1.0, cap=1_600, seed=0)  # 2.5 changes left after this one: 1.6^(1/3.5) needed
+    late = StepContext(
+        1000, 0.4, 0.3996, 1.0, max_gaussians=1_600, seed=0
+    )  # 2.5 changes left after this one: 1.6^(1/3.5) needed
     assert mcmc.target_count(config, 1000, late) == math.floor(1000 * 1.6 ** (1 / 3.5))
-    past = Moment(2000, 0.8, 0.7996, 1.0, cap=1_600, seed=0)
+    past = StepContext(2000, 0.8, 0.7996, 1.0, max_gaussians=1_600, seed=0)
     assert mcmc.target_count(config, 1000, past) == 1_600
 
 
@@ -92,7 +96,7 @@ def test_mcmc_changes_only_when_due():
     config = McmcConfig(every=10, start=0.1, stop=0.5)
     for step, changes in ((50, False), (105, False), (110, True), (500, True), (510, False)):
         population = edit.populate(blobs(100))
-        mcmc.refine(config, population, moment(step))
+        mcmc.refine(config, population, context_at(step))
         assert (len(population) > 100) == changes, step
 
 
@@ -103,7 +107,7 @@ EARLY = AdcConfig(every=10, start=0.0, stop=0.5, reset_every=0.3)
 
 def test_small_hot_gaussians_are_cloned():
     population = seen(blobs(3, size=0.005), [0.0, 3e-4, 1e-4])
-    adc.grow_and_prune(EARLY, population, moment(20))
+    adc.grow_and_prune(EARLY, population, context_at(20))
     assert len(population) == 4
     assert torch.equal(population.cloud.sh[3], population.cloud.sh[1])
     assert torch.equal(population.cloud.means[3], population.cloud.means[1])
@@ -112,7 +116,7 @@ def test_small_hot_gaussians_are_cloned():
 
 def test_large_hot_gaussians_are_split():
     population = seen(blobs(3, size=0.05), [0.0, 3e-4, 1e-4])
-    adc.grow_and_prune(EARLY, population, moment(20))
+    adc.grow_and_prune(EARLY, population, context_at(20))
     cloud = population.cloud
     assert len(cloud) == 4 and cloud.means[:2, 0].tolist() == [0, 2]  # the parent is gone
     assert torch.allclose(cloud.log_scales[2:], torch.tensor(math.log(0.05 / 1.6)))
@@ -133,26 +137,26 @@ def test_transparent_and_oversized_gaussians_are_pruned():
     cloud.logit_opacities[0] = -6  # 0.0025
     cloud.log_scales[2] = math.log(0.2)
     early = seen(cloud.clone(), [0.0] * 4)
-    adc.grow_and_prune(EARLY, early, moment(20))
+    adc.grow_and_prune(EARLY, early, context_at(20))
     assert early.cloud.means[:, 0].tolist() == [1, 2, 3]
     late = seen(cloud.clone(), [0.0] * 4)
-    adc.grow_and_prune(EARLY, late, moment(400))  # after the first opacity reset
+    adc.grow_and_prune(EARLY, late, context_at(400))  # after the first opacity reset
     assert late.cloud.means[:, 0].tolist() == [1, 3]
 
 
 def test_opacity_reset():
     population = seen(blobs(3, opacity=0.5), [0.0] * 3)
     population.cloud.logit_opacities[1] = -5
-    adc.refine(EARLY, population, moment(300))
+    adc.refine(EARLY, population, context_at(300))
     assert population.cloud.opacities.tolist() == pytest.approx([0.01, 0.00669, 0.01], abs=1e-5)
     assert (population.adam.m["logit_opacities"] == 0).all() and (population.adam.m["means"] == 1).all()
 
 
 def test_statistics_start_anew_after_each_change():
     population = seen(blobs(3), [0.0] * 3)
-    adc.refine(EARLY, population, moment(15))
+    adc.refine(EARLY, population, context_at(15))
     assert (population.statistics["count"] == 2).all()
-    adc.refine(EARLY, population, moment(20))
+    adc.refine(EARLY, population, context_at(20))
     assert (population.statistics["count"] == 0).all()
 
 
@@ -161,7 +165,7 @@ def test_adc_under_a_cap_grows_the_steepest(size):
     gradients = [3e-4, 9e-4, 2.5e-4, 8e-4, 0.0]
     population = seen(blobs(5, size=size), gradients)
     population.cloud.logit_opacities[4] = -9  # pruned, which makes room for one more
-    adc.grow_and_prune(EARLY, population, moment(20, cap=6))
+    adc.grow_and_prune(EARLY, population, context_at(20, cap=6))
     assert len(population) == 6
     colours = population.cloud.sh[:, 0, 0].tolist()
     original = blobs(5).sh[:, 0, 0].tolist()
@@ -184,9 +188,9 @@ def test_cap_is_never_exceeded(name, cap):
                 torch.rand(len(population), generator=g) * 1e-3 if values is population.statistics["grad2d"] else 1
             )
         if name == "adc":
-            adc.refine(EARLY, population, moment(step, cap=cap))
+            adc.refine(EARLY, population, context_at(step, cap=cap))
         else:
-            mcmc.refine(McmcConfig(every=10), population, moment(step, cap=cap))
+            mcmc.refine(McmcConfig(every=10), population, context_at(step, cap=cap))
         assert 0 < len(population) <= cap
     if name == "mcmc":
         assert len(population) == cap

@@ -15,41 +15,47 @@ from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
 from splat.compression.finetuning.straight_through import Rounding, normalize_in_place, with_ordered_axes
 from splat.errors import InputError
-from splat.ops.adam import AdamHyper, adam_step
+from splat.ops.adam import AdamHyper
 from splat.rendering import RenderOptions, render
 from splat.rendering.backends import choose_backend
-from splat.rendering.types import ImageGradients
-from splat.scene import ImageCache, Scene
+from splat.rendering.types import ImageGradients, Rendering
+from splat.scene import ImageCache, Photo, Scene
 from splat.training.config.config import RatesConfig
-from splat.training.losses.image import compare, composite
+from splat.training.fitter import Fitter
+from splat.training.hooks.hook import TrainingHook
+from splat.training.losses.image import Loss, PictureLoss, photometric
 from splat.training.population import keep, populate
 from splat.training.schedules import Rates, log_linear, rates
-from splat.training.update import update
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 
 CACHE_BYTES = 1 << 30
-SSIM_WEIGHT = 0.2
 MIDDLE = 0.5  # of the schedule of a training run: its rates there are those of pace 1
 MEMORY = 100  # steps that the running mean reaches back
 MEAN_EVERY = 5  # steps
 REFRESH = 20  # steps between two roundings; in between each value keeps its distance to the rounded one
 
-Target = tuple[Camera, Tensor, Tensor | None]  # camera, (H, W, 3) picture, (H, W) bool mask
-Loss = Callable[[Tensor, Tensor, Tensor | None], tuple[float, Tensor]]  # and its gradient by the rendering
+
+@dataclass(frozen=True)
+class SquareError:
+    """Mean squared error, as a loss."""
+
+    mse: float
+
+    @property
+    def loss(self) -> float:
+        return self.mse
 
 
-def photo_loss(rgb: Tensor, picture: Tensor, mask: Tensor | None) -> tuple[float, Tensor]:
-    """That of training, against a uint8 ``picture``."""
-    result = compare(rgb, picture, mask, SSIM_WEIGHT)
-    return result.loss, result.grad
-
-
-def square_loss(rgb: Tensor, picture: Tensor, mask: Tensor | None) -> tuple[float, Tensor]:
-    """Mean squared error against a float ``picture``; what lies outside 0 to 1 shows no differently there."""
-    gap = rgb.clamp(0, 1) - picture
-    if mask is not None:
-        gap = gap * mask[..., None]
+def square_loss(rendering: Rendering, view: TrainingView, context: StepContext) -> PictureLoss:
+    """Mean squared error against a float picture; what lies outside 0 to 1 shows no differently there."""
+    rgb = rendering.rgb
+    gap = rgb.clamp(0, 1) - view.photo.rgb
+    if view.photo.mask is not None:
+        gap = gap * view.photo.mask[..., None]
     inside = (rgb >= 0) & (rgb <= 1)
-    return float(gap.square().mean()), torch.where(inside, gap * (2 / gap.numel()), 0.0)
+    gradient = torch.where(inside, gap * (2 / gap.numel()), 0.0)
+    return PictureLoss(SquareError(float(gap.square().mean())), 0.0, ImageGradients(rgb=gradient))
 
 
 @dataclass(frozen=True)
@@ -57,12 +63,12 @@ class Targets:
     """What to train on.
 
     Attributes:
-        count: how many pictures. get: camera, picture and mask by number. loss: compares a rendering with a picture.
+        count: how many views. get: a view by number. loss: compares a rendering with its view.
     """
 
     count: int
-    get: Callable[[int], Target]
-    loss: Loss = photo_loss
+    get: Callable[[int], TrainingView]
+    loss: Loss = photometric
 
 
 def photo_targets(scene: Scene, options: RenderOptions) -> Targets:
@@ -71,16 +77,19 @@ def photo_targets(scene: Scene, options: RenderOptions) -> Targets:
         raise InputError(f"{scene.root} has no photos to train on; fine-tuning after pruning needs at least two")
     cache = ImageCache(scene.train_views, CACHE_BYTES)
 
-    def get(index: int) -> Target:
-        photo = cache.get(index)
-        return cache.views[index].camera, composite(photo, options.background), photo.mask
+    def get(index: int) -> TrainingView:
+        return TrainingView(None, cache.get(index), cache.views[index].camera, options.background)
 
     return Targets(len(cache.views), get)
 
 
-def fixed_targets(cameras: Sequence[Camera], pictures: Sequence[Tensor]) -> Targets:
+def fixed_targets(cameras: Sequence[Camera], pictures: Sequence[Tensor], options: RenderOptions) -> Targets:
     """Float ``pictures`` (H, W, 3) in [0, 1] from ``cameras``, compared by squares."""
-    return Targets(len(cameras), lambda index: (cameras[index], pictures[index], None), square_loss)
+
+    def get(index: int) -> TrainingView:
+        return TrainingView(None, Photo(pictures[index]), cameras[index], options.background)
+
+    return Targets(len(cameras), get, square_loss)
 
 
 def render_targets(
@@ -95,7 +104,7 @@ def render_targets(
     generator = torch.Generator().manual_seed(seed)
     count = 0
 
-    def get(index: int) -> Target:
+    def get(index: int) -> TrainingView:
         nonlocal count
         camera, count = cameras[index], count + 1
         if count % 3:
@@ -105,7 +114,8 @@ def render_targets(
             camera = camera.replace(world_to_camera=world_to_camera)
         with torch.no_grad():
             picture = render(cloud, camera, options=options).rgb
-        return camera, (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8), None
+        photo = Photo((picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8))
+        return TrainingView(None, photo, camera, options.background)
 
     return Targets(len(cameras), get)
 
@@ -134,8 +144,8 @@ class FineTuner:
         """Args: usual: learning rates at pace 1. progress: called after each step."""
         self.steps, self.loss, self.usual = 0, 0.0, usual
         self._targets, self._options = targets, options or RenderOptions()
-        self._population = populate(cloud.detach().clone().replace(extras={}))
-        self._backend = choose_backend(self._population.cloud)
+        population = populate(cloud.detach().clone().replace(extras={}))
+        self._fitter = Fitter(population, choose_backend(population.cloud), targets.loss)
         self._generator = torch.Generator().manual_seed(seed)
         self._order: list[int] = []
         self._mean = {name: getattr(self.cloud, name).clone() for name in FIELDS}
@@ -145,7 +155,7 @@ class FineTuner:
     @property
     def cloud(self) -> GaussianCloud:
         """As it is now; changes with every step."""
-        return self._population.cloud
+        return self._fitter.population.cloud
 
     @property
     def mean(self) -> GaussianCloud:
@@ -154,20 +164,20 @@ class FineTuner:
 
     def snapshot(self) -> tuple:
         """What `restore` needs to go back to the cloud as it is now."""
-        return copy.deepcopy((self._population, self._mean, self._counted))
+        return copy.deepcopy((self._fitter.population, self._mean, self._counted))
 
     def restore(self, snapshot: tuple) -> None:
         """Go back to the cloud of ``snapshot``, which is used up; steps stay counted."""
-        self._population, self._mean, self._counted = snapshot
+        self._fitter.population, self._mean, self._counted = snapshot
 
     def prune(self, kept: Tensor) -> None:
         """Only the rows of ``kept`` (N,) bool stay."""
-        keep(self._population, kept)
+        keep(self._fitter.population, kept)
         self._mean = {name: tensor[kept] for name, tensor in self._mean.items()}
 
     def order_axes(self) -> None:
         """Axes from long to short, as files have them; moments follow as far as they can."""
-        cloud, adam = self._population.cloud, self._population.adam
+        cloud, adam = self._fitter.population.cloud, self._fitter.population.adam
         order = cloud.log_scales.argsort(dim=1, descending=True, stable=True)
         ordered = with_ordered_axes(cloud)
         cloud.log_scales.copy_(ordered.log_scales)
@@ -186,52 +196,39 @@ class FineTuner:
             rounding: render what this makes of the cloud; gradients move what is behind it.
             price: by what fraction of itself the loss may rise for each bit that the file becomes smaller.
         """
-        change: dict[str, Tensor] = {}
-        rate = None
+        self._fitter.hooks = ()
         for step in range(steps):
             order = self._order = self._order or torch.randperm(self._targets.count, generator=self._generator).tolist()
-            camera, picture, mask = self._targets.get(order.pop())
+            view = self._targets.get(order.pop())
             self.steps += 1
             hyper = AdamHyper(step=self.steps, **self._rates(log_linear(*pace, step / max(steps - 1, 1))))
             if rounding is not None and step % REFRESH == 0:
-                change, rate = self._refresh(rounding, price)
-            loss = self._step(camera, picture, mask, hyper, change, rate)
-            self.loss += (loss - self.loss) * max(1 / self.steps, 0.02)
+                self._fitter.hooks = (self._rounding_hook(rounding, price),)
+            (result,) = self._fitter.step([view], hyper, self._options)
+            self.loss += (result.loss - self.loss) * max(1 / self.steps, 0.02)
             if self.steps % MEAN_EVERY == 0:
-                self._remember()
+                self._update_running_mean()
             if self._progress is not None:
                 self._progress()
 
     def _rates(self, pace: float) -> dict[str, float]:
         return {field.name: pace * getattr(self.usual, field.name) for field in fields(self.usual)}
 
-    def _refresh(self, rounding: Rounding, price: float) -> tuple[dict[str, Tensor], Tensor | None]:
-        """What rounding adds to every tensor, and what the price adds to the gradient of SH."""
+    def _rounding_hook(self, rounding: Rounding, price: float) -> TrainingHook:
+        """Renders the cloud plus what rounding changes now; the price of the rate joins the gradient of SH."""
         normalize_in_place(self.cloud)
-        shown = rounding.rounded(self.cloud)
-        change = {name: getattr(shown, name) - getattr(self.cloud, name) for name in FIELDS}
+        rounded = rounding.rounded(self.cloud)
+        change = {name: getattr(rounded, name) - getattr(self.cloud, name) for name in FIELDS}
+
+        def deform(cloud: GaussianCloud, view: TrainingView | None) -> GaussianCloud:
+            return cloud.replace(**{name: getattr(cloud, name) + change[name] for name in FIELDS})
+
         if not price:
-            return change, None
-        return change, rounding.rate_gradient(self.cloud) * (price * self.loss)
+            return TrainingHook("rounding", deform=deform)
+        rate = rounding.rate_gradient(self.cloud) * (price * self.loss)
+        return TrainingHook("rounding", deform=deform, regularize=lambda cloud, context: {"sh": rate})
 
-    def _step(self, camera, picture, mask, hyper, change: dict[str, Tensor], rate: Tensor | None) -> float:
-        population, backend, options = self._population, self._backend, self._options
-        if not change:
-            rendering, context = backend.forward(population.cloud, camera, options)
-            loss, slope = self._targets.loss(rendering.rgb, picture, mask)
-            update(backend, context, rendering, ImageGradients(rgb=slope), population, hyper)
-            return loss
-        shown = GaussianCloud(**{name: getattr(population.cloud, name) + change[name] for name in FIELDS})
-        rendering, context = backend.forward(shown, camera, options)
-        loss, slope = self._targets.loss(rendering.rgb, picture, mask)
-        gradients = backend.backward(context, ImageGradients(rgb=slope))
-        slopes = {name: getattr(gradients, name) for name in FIELDS}
-        if rate is not None:
-            slopes["sh"] = slopes["sh"] + rate
-        adam_step(population.cloud, slopes, population.adam, hyper)
-        return loss
-
-    def _remember(self) -> None:
+    def _update_running_mean(self) -> None:
         self._counted = min(self._counted + 1, MEMORY / MEAN_EVERY)
         for name, tensor in self._mean.items():
             tensor.lerp_(getattr(self.cloud, name), 1 / self._counted)

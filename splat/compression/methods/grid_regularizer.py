@@ -5,9 +5,9 @@ that it costs next to nothing and needs no gradients of the trainer.
 """
 
 from splat.compression.methods.self_organizing_grid import features, grid_order, smoothness
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.population import Population, permute
-from splat.training.strategies.strategy import Moment
+from splat.training.step_context import StepContext
 
 EVERY = 25  # steps between two pulls; ten were a sixth of the time of training
 SORT_EVERY = 1000  # steps between two sortings, as in the paper
@@ -17,16 +17,18 @@ WEIGHTS = {"quats": 10.0, "logit_opacities": 1.0}
 STRENGTH = 0.05  # part of the way to the blurred copy in one pull, where the loss is quadratic
 
 
-def grid_part(strength: float = STRENGTH, every: int = EVERY, sort_every: int = SORT_EVERY, seed: int = 0) -> Part:
+def grid_hook(
+    strength: float = STRENGTH, every: int = EVERY, sort_every: int = SORT_EVERY, seed: int = 0
+) -> TrainingHook:
     """What makes `splat.training` train on a grid; give it among the ``parts`` of a run."""
 
-    def refine(population: Population, moment: Moment) -> None:
-        if moment.step and moment.step % sort_every == 0 and len(population) > 1:
-            resort(population, seed + moment.step)
-        elif moment.step % every == 0:
+    def refine(population: Population, context: StepContext) -> None:
+        if context.step and context.step % sort_every == 0 and len(population) > 1:
+            resort(population, seed + context.step)
+        elif context.step % every == 0:
             pull(population, strength)
 
-    return Part("grid", refine=refine)
+    return TrainingHook("grid", refine=refine)
 
 
 def pull(population: Population, strength: float = STRENGTH, weights: dict[str, float] | None = None) -> float:

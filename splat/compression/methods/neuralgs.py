@@ -17,12 +17,11 @@ from splat.cloud import FIELDS, GaussianCloud
 from splat.coding import rans as entropy
 from splat.coding import vector_kmeans
 from splat.coding.octree import Places, join, middles, read_places, split, write_places
-from splat.compression.finetuning.fine_tuner import SSIM_WEIGHT, Target
+from splat.compression.finetuning.fine_tuner import Targets
 from splat.compression.finetuning.straight_through import with_ordered_axes
 from splat.rendering import RenderOptions
 from splat.rendering.backends import choose_backend
-from splat.rendering.types import ImageGradients
-from splat.training.losses.image import compare
+from splat.training.step_context import StepContext
 
 BANDS = 10  # of the encoding of positions
 HEAD = struct.Struct("<IBBBHHHH4d")
@@ -109,15 +108,14 @@ def shown(networks: Networks) -> GaussianCloud:
 
 def train(
     networks: Networks,
-    target: Callable[[int], Target],
-    views: int,
+    targets: Targets,
     steps: int,
     options: RenderOptions | None = None,
     rate: float = 5e-4,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Networks:
-    """The networks after ``steps`` of Adam on the ``views`` pictures of ``target`` (see `fine_tuner.photos`).
+    """The networks after ``steps`` of Adam on the views of ``targets`` (see `fine_tuner.photo_targets`).
 
     Pictures show weights as they will be stored, gradients move what is behind them; the result is the running mean.
     """
@@ -129,15 +127,15 @@ def train(
     decay = torch.optim.lr_scheduler.ExponentialLR(adam, 0.02 ** (1 / max(steps, 1)))
     order: list[int] = []
     for step in range(steps):
-        order = order or torch.randperm(views, generator=generator).tolist()
-        camera, picture, mask = target(order.pop())
+        order = order or torch.randperm(targets.count, generator=generator).tolist()
+        view = targets.get(order.pop())
         straight = [layer + (_rounded(layer.detach(), networks.form.bits) - layer.detach()) for layer in layers]
         cloud = _cloud(Networks(**vars(networks) | {"layers": straight}), places, members)
         plain = cloud.detach().map(torch.Tensor.contiguous)
         backend = choose_backend(plain)
-        rendering, context = backend.forward(plain, camera, options)
-        found = compare(rendering.rgb, picture, mask, SSIM_WEIGHT)
-        gradients = backend.backward(context, ImageGradients(rgb=found.grad))
+        rendering, context = backend.forward(plain, view.camera, options)
+        loss = targets.loss(rendering, view, StepContext())
+        gradients = backend.backward(context, loss.gradients)
         names = [name for name in FIELDS if name != "means"]
         adam.zero_grad()
         torch.autograd.backward([getattr(cloud, name) for name in names], [getattr(gradients, name) for name in names])

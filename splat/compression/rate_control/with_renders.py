@@ -75,7 +75,9 @@ def _tuner(task: CompressionTask, pruned: GaussianCloud, cameras: list[Camera], 
         pictures = [render(task.cloud, camera, options=task.options).rgb.clamp(0, 1) for camera in cameras]
     start = with_ordered_axes(pruned.replace(extras={}))
     rates = rates_for(Rounding.of(start, task.target.steps_at(quality)).grid.steps)
-    return FineTuner(start, fixed_targets(cameras, pictures), rates, task.options, task.seed, task.advance)
+    return FineTuner(
+        start, fixed_targets(cameras, pictures, task.options), rates, task.options, task.seed, task.advance
+    )
 
 
 def _goal_before_training(goal: Goal, gain: float) -> Goal:

@@ -9,7 +9,8 @@ from torch import Tensor
 from splat.cloud import GaussianCloud
 from splat.depth.multi_view_stereo import DensePoints
 from splat.scene.scene import Points, Scene
-from splat.training.hooks.hook import FREEDOM, Part
+from splat.training.hooks.dropout import POSITION_STEP
+from splat.training.hooks.hook import TrainingHook
 
 FEWEST = 200  # dense points; with fewer the sparse ones alone are better
 _SAME = 1e-5  # of the largest coordinate: what float32 may have moved a point by
@@ -37,14 +38,14 @@ def with_dense(scene: Scene, dense: DensePoints) -> Scene:
     return dataclasses.replace(scene, points=points, notes=(*scene.notes, note))
 
 
-def rates_part(points: Points) -> Part:
+def confidence_hook(points: Points) -> TrainingHook:
     """Lets each Gaussian's position go a share of its steps: 1 for unsure points, down to `_STIFF` for sure ones."""
 
-    def first(cloud: GaussianCloud) -> GaussianCloud:
+    def initialize(cloud: GaussianCloud) -> GaussianCloud:
         sure = confidence_at(cloud.means, points)
-        return cloud.replace(extras={**cloud.extras, FREEDOM: (1 - (1 - _STIFF) * sure).to(cloud.means)})
+        return cloud.replace(extras={**cloud.extras, POSITION_STEP: (1 - (1 - _STIFF) * sure).to(cloud.means)})
 
-    return Part("confidence", first=first)
+    return TrainingHook("confidence", initialize=initialize)
 
 
 def confidence_at(means: Tensor, points: Points) -> Tensor:

@@ -10,10 +10,10 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.depth.multi_view_stereo import DepthMap
 from splat.training import population as edit
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.population import Population
 from splat.training.schedules import crossed
-from splat.training.strategies.strategy import Moment
+from splat.training.step_context import StepContext
 
 _BEFORE = 0.85  # of the surface's depth: what is nearer than this floats
 _SURE = 0.5  # confidence from which the surface counts
@@ -21,13 +21,15 @@ _VIEWS = 1  # so many views must see it float
 _STOP = 0.9  # fraction of the run after which nothing is removed, so that holes can close
 
 
-def part(maps: Sequence[DepthMap], cameras: Sequence[Camera], every: float) -> Part:
+def hook(maps: Sequence[DepthMap], cameras: Sequence[Camera], every: float) -> TrainingHook:
     """Removes floaters each ``every`` of the run."""
-    return Part("floaters", refine=functools.partial(_refine, maps, cameras, every))
+    return TrainingHook("floaters", refine=functools.partial(_refine, maps, cameras, every))
 
 
-def _refine(maps: Sequence[DepthMap], cameras: Sequence[Camera], every: float, population: Population, moment: Moment):
-    if moment.fraction < _STOP and crossed(every, moment.before, moment.fraction):
+def _refine(
+    maps: Sequence[DepthMap], cameras: Sequence[Camera], every: float, population: Population, context: StepContext
+):
+    if context.fraction < _STOP and crossed(every, context.previous_fraction, context.fraction):
         floating = floaters(population.cloud, maps, cameras)
         if bool(floating.any()) and not bool(floating.all()):
             edit.keep(population, ~floating)

@@ -7,24 +7,24 @@ from torch import Tensor
 
 from splat.cloud import GaussianCloud
 from splat.training import population as edit
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.population import Population
 from splat.training.schedules import crossed
-from splat.training.strategies.strategy import Moment
+from splat.training.step_context import StepContext
 
 _NEIGHBOURS = 3
 _FAR = 3.0  # a mean distance to the neighbours above so many times the median calls for new Gaussians
 _STOP = 0.6  # fraction of the run after which none are added
 
 
-def part(every: float) -> Part:
+def hook(every: float) -> TrainingHook:
     """Inserts Gaussians each ``every`` of the run."""
-    return Part("proximity", refine=functools.partial(_refine, every))
+    return TrainingHook("proximity", refine=functools.partial(_refine, every))
 
 
-def _refine(every: float, population: Population, moment: Moment) -> None:
-    if moment.fraction <= _STOP and crossed(every, moment.before, moment.fraction):
-        room = moment.cap - len(population)
+def _refine(every: float, population: Population, context: StepContext) -> None:
+    if context.fraction <= _STOP and crossed(every, context.previous_fraction, context.fraction):
+        room = context.max_gaussians - len(population)
         rows = unpooled(population.cloud)
         if room > 0 and len(rows):
             edit.append(population, rows.select(torch.arange(min(room, len(rows)), device=rows.device)))

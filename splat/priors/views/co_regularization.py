@@ -16,15 +16,15 @@ from splat.rendering import render
 from splat.scene.images import Photo
 from splat.scene.scene import Scene
 from splat.training import population as edit
-from splat.training import schedules, trainer
+from splat.training import trainer
 from splat.training.checkpoint import pack_population, unpack_population
 from splat.training.config.config import TrainConfig
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.population import Population
 from splat.training.rng import generator
-from splat.training.schedules import crossed
-from splat.training.step_types import Shot, When
-from splat.training.strategies.strategy import Moment
+from splat.training.schedules import Schedule, crossed
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 from splat.viewpoints.interpolation import virtual_cameras
 
 _PRUNE_EVERY = 0.1  # of the run
@@ -33,46 +33,48 @@ _START = 0.1  # of the run, before which both are too raw to learn from
 _PER_PAIR = 6
 
 
-def part(scene: Scene, config: TrainConfig, others: tuple[Part, ...]) -> Part:
-    """Trains the second model one step for each of the first's; ``others``: the parts both use."""
+def hook(scene: Scene, config: TrainConfig, others: tuple[TrainingHook, ...]) -> TrainingHook:
+    """Trains the second model one step for each of the first's; ``others``: the hooks both use."""
     setup = trainer.set_up(scene, replace(config, seed=config.seed + 1), others)
-    other = trainer.begin(setup, schedules.Plan(config.steps, None))
+    other = trainer.begin(setup, Schedule(config.steps, None))
     cameras = virtual_cameras([view.camera for view in scene.train_views], _PER_PAIR)
 
-    def shot(state: Any, when: When) -> Shot | None:
-        before = other.plan.fraction
+    def extra_view(cloud: GaussianCloud, context: StepContext) -> TrainingView | None:
+        before = other.schedule.fraction
         trainer.step(setup, other)
-        other.plan.fraction = when.fraction  # the first model's plan, which may be one by time, is the clock
-        if crossed(_PRUNE_EVERY, before, when.fraction):
-            prune(other.population, state.cloud, scene.extent)
-        dice = generator(config.seed, "partner", when.step)
-        if when.fraction < _START or float(torch.rand((), generator=dice)) >= config.priors.partner:
+        other.schedule.fraction = context.fraction  # the first model's schedule, which may be one by time, is the clock
+        if crossed(_PRUNE_EVERY, before, context.fraction):
+            prune(other.population, cloud, scene.extent)
+        rng = generator(config.seed, "partner", context.step)
+        if context.fraction < _START or float(torch.rand((), generator=rng)) >= config.priors.partner:
             return None
-        camera = cameras[int(torch.randint(len(cameras), (), generator=dice))]
-        return Shot(None, _seen(other.cloud, camera, setup.name, config.background), camera, config.background)
+        camera = cameras[int(torch.randint(len(cameras), (), generator=rng))]
+        return TrainingView(
+            None, _rendered(other.cloud, camera, setup.name, config.background), camera, config.background
+        )
 
-    def refine(population: Population, moment: Moment) -> None:
-        if crossed(_PRUNE_EVERY, moment.before, moment.fraction):
+    def refine(population: Population, context: StepContext) -> None:
+        if crossed(_PRUNE_EVERY, context.previous_fraction, context.fraction):
             prune(population, other.cloud, scene.extent)
 
     def restore(packed: dict[str, Any]) -> None:
         other.population = unpack_population(packed["population"], other.cloud.device)
-        other.plan.step, other.plan.fraction = packed["step"], packed["fraction"]
+        other.schedule.step, other.schedule.fraction = packed["step"], packed["fraction"]
 
-    return Part(
-        "partner",
-        shot=shot,
+    return TrainingHook(
+        "co-regularization",
+        extra_view=extra_view,
         refine=refine,
         state=lambda: {
             "population": pack_population(other.population),
-            "step": other.plan.step,
-            "fraction": other.plan.fraction,
+            "step": other.schedule.step,
+            "fraction": other.schedule.fraction,
         },
         restore=restore,
     )
 
 
-def _seen(cloud: GaussianCloud, camera: Any, backend: str, background: tuple[float, float, float]) -> Photo:
+def _rendered(cloud: GaussianCloud, camera: Any, backend: str, background: tuple[float, float, float]) -> Photo:
     rgb = render(cloud, camera, backend, background=background).rgb.clamp(0, 1).cpu()
     return Photo((rgb * 255 + 0.5).to(torch.uint8))
 

@@ -20,9 +20,10 @@ from splat.rendering import render
 from splat.scene.images import Photo
 from splat.scene.scene import Scene
 from splat.training.config.config import TrainConfig
-from splat.training.hooks.hook import Part
-from splat.training.rng import generator, stream
-from splat.training.step_types import Shot, When
+from splat.training.hooks.hook import TrainingHook
+from splat.training.rng import generator, mix_seed
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 from splat.viewpoints.interpolation import virtual_cameras, warped
 
 _STEEP = 4.0  # a view this share (1/4) of the way to the farthest one has full weight
@@ -46,7 +47,9 @@ class Repairs:
     weights: list[float] = field(default_factory=list)
 
 
-def part(scene: Scene, config: TrainConfig, enhance: ViewEnhancer, dense: DensePoints | None, backend: str) -> Part:
+def hook(
+    scene: Scene, config: TrainConfig, enhance: ViewEnhancer, dense: DensePoints | None, backend: str
+) -> TrainingHook:
     """Trains on repaired views in a share of the steps, after ``config.enhance.start`` of the run."""
     settings = config.enhance
     photos = [view.camera for view in scene.train_views]
@@ -54,18 +57,18 @@ def part(scene: Scene, config: TrainConfig, enhance: ViewEnhancer, dense: DenseP
     distances = distance_to_photos(cameras, photos)
     kept = Repairs()
 
-    def shot(state: Any, when: When) -> Shot | None:
-        due = rounds_due(when.fraction, settings.start, settings.rounds)
+    def extra_view(cloud: GaussianCloud, context: StepContext) -> TrainingView | None:
+        due = rounds_due(context.fraction, settings.start, settings.rounds)
         if due > kept.round:
             chosen = reached(distances, due, settings.rounds)
-            _repair_all(kept, chosen, state.cloud, due)
-        dice = generator(config.seed, "repaired", when.step)
-        if not kept.views or float(torch.rand((), generator=dice)) >= settings.share:
+            _repair_all(kept, chosen, cloud, due)
+        rng = generator(config.seed, "repaired", context.step)
+        if not kept.views or float(torch.rand((), generator=rng)) >= settings.share:
             return None
-        place = int(torch.randint(len(kept.views), (), generator=dice))
-        photo = Photo(kept.pictures[place], kept.masks[place])
-        weight = settings.weight * kept.weights[place]
-        return Shot(None, photo, cameras[kept.views[place]], config.background, weight=weight)
+        number = int(torch.randint(len(kept.views), (), generator=rng))
+        photo = Photo(kept.pictures[number], kept.masks[number])
+        weight = settings.weight * kept.weights[number]
+        return TrainingView(None, photo, cameras[kept.views[number]], config.background, weight=weight)
 
     def _repair_all(kept: Repairs, chosen: list[int], cloud: GaussianCloud, due: int) -> None:
         kept.round, kept.views = due, chosen
@@ -78,7 +81,7 @@ def part(scene: Scene, config: TrainConfig, enhance: ViewEnhancer, dense: DenseP
                 picture, known = warped(dense.xyz, dense.rgb, camera)
                 truth = picture.float() / 255
             reference = scene.train_views[nearest_photo(camera, photos)].load().rgb.float() / 255
-            done = repair(enhance, drawn, known, truth, reference, stream(config.seed, "repair", number) & 0x7FFFFFFF)
+            done = repair(enhance, drawn, known, truth, reference, mix_seed(config.seed, "repair", number) & 0x7FFFFFFF)
             kept.pictures.append((done.picture * 255 + 0.5).to(torch.uint8).contiguous())
             kept.masks.append(done.trust >= _LEAST_TRUST)
             kept.weights.append(view_weight(distances, number) * float(done.trust.mean()))
@@ -87,7 +90,7 @@ def part(scene: Scene, config: TrainConfig, enhance: ViewEnhancer, dense: DenseP
         for name, value in packed.items():
             setattr(kept, name, value)
 
-    return Part("enhance", shot=shot, state=lambda: dict(vars(kept)), restore=restore)
+    return TrainingHook("iterative refinement", extra_view=extra_view, state=lambda: dict(vars(kept)), restore=restore)
 
 
 def rounds_due(fraction: float, start: float, rounds: int) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import RenderOptions, reference, render
-from splat.training.hooks.appearance_features import FEATURES, SH_C0
+from splat.training.hooks.appearance_features import APPEARANCE_FEATURES, SH_C0
 from splat.training.per_photo import bilateral_grid
 
 _GRID_SMOOTHNESS = 10.0
@@ -66,15 +66,15 @@ def fit_transforms(
         background: behind the cloud as it was trained.
 
     Returns:
-        (F + 1, 3, 4) transforms for `splat.training.hooks.appearance_features.dressed`, and red, green and blue to draw
-        it on.
+        (F + 1, 3, 4) transforms for `splat.training.hooks.appearance_features.apply_appearance`, and red, green and
+        blue to draw it on.
 
     A picture is linear in both, so this is the least squares of `fit_exposure` on pictures of all Gaussians' features
     and of their products with the colour.
     """
     pose = camera.world_to_camera.to(cloud.means)
     colours = reference.colours(cloud, pose[:3, :3], pose[:3, 3], RenderOptions())
-    features = torch.cat([torch.ones_like(colours[:, :1]), cloud.extras[FEATURES]], 1)
+    features = torch.cat([torch.ones_like(colours[:, :1]), cloud.extras[APPEARANCE_FEATURES]], 1)
     values = torch.cat([colours, torch.ones_like(colours[:, :1])], 1)
     columns = (features[:, :, None] * values[:, None, :]).flatten(1)
     pixels = torch.ones(photo.shape[:2], dtype=torch.bool) if use is None else use

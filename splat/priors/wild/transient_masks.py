@@ -13,13 +13,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from splat.priors.views.enhancer import ViewEnhancer, inpainted
-from splat.rendering.types import Rendering
 from splat.scene.images import Photo
 from splat.training.config.config import WildConfig
-from splat.training.hooks.hook import Part
-from splat.training.per_photo import bilateral_grid
-from splat.training.per_photo import exposure as exposures
-from splat.training.step_types import Shot, When
+from splat.training.hooks.hook import TrainingHook
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 
 _NEWEST = 0.1  # weight of the newest residual in the running mean
 _INLIERS = 0.8  # share of a photo that shows no occluder, usually
@@ -29,32 +27,32 @@ _AREA = 0.5  # share of suspicious pixels in the neighbourhood that makes an occ
 _REPAINT = 50  # visits of a photo between two inpaintings
 
 
-def part(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: int) -> Part:
+def hook(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: int) -> TrainingHook:
     """Masks occluders in the photos; with ``enhance`` it trains on what that invents behind them instead."""
     residuals: dict[int, Tensor] = {}
     painted: dict[int, tuple[int, Tensor]] = {}
     visits = [0] * photos
 
-    def aim(state: Any, rendering: Rendering, shot: Shot, when: When) -> Shot:
-        if shot.index is None:
-            return shot
-        residual = _residual(state, rendering, shot)
-        old = residuals.get(shot.index)
-        residuals[shot.index] = residual if old is None else torch.lerp(old, residual, _NEWEST)
-        visits[shot.index] += 1
-        if when.fraction < config.occluder_start:
-            return shot
-        hidden = occluded(residuals[shot.index], shot.photo.mask)
+    def refine_target(picture: Tensor, view: TrainingView, context: StepContext) -> TrainingView:
+        if view.index is None:
+            return view
+        residual = (picture.cpu() - view.photo.rgb.float() / 255).abs().mean(-1)
+        old = residuals.get(view.index)
+        residuals[view.index] = residual if old is None else torch.lerp(old, residual, _NEWEST)
+        visits[view.index] += 1
+        if context.fraction < config.occluder_start:
+            return view
+        hidden = occluded(residuals[view.index], view.photo.mask)
         if enhance is not None and bool(hidden.any()):
-            return replace(shot, photo=_painted(shot, hidden))
-        return replace(shot, photo=Photo(shot.photo.rgb, _both(shot.photo.mask, ~hidden), shot.photo.alpha))
+            return replace(view, photo=_painted(view, hidden))
+        return replace(view, photo=Photo(view.photo.rgb, _both(view.photo.mask, ~hidden), view.photo.alpha))
 
-    def _painted(shot: Shot, hidden: Tensor) -> Photo:
-        last = painted.get(shot.index)
-        if last is None or visits[shot.index] - last[0] >= _REPAINT:
-            done = inpainted(enhance, shot.photo.rgb.float() / 255, hidden, seed + shot.index)
-            painted[shot.index] = last = (visits[shot.index], (done * 255 + 0.5).to(torch.uint8).contiguous())
-        return Photo(torch.where(hidden[..., None], last[1], shot.photo.rgb), shot.photo.mask, shot.photo.alpha)
+    def _painted(view: TrainingView, hidden: Tensor) -> Photo:
+        last = painted.get(view.index)
+        if last is None or visits[view.index] - last[0] >= _REPAINT:
+            done = inpainted(enhance, view.photo.rgb.float() / 255, hidden, seed + view.index)
+            painted[view.index] = last = (visits[view.index], (done * 255 + 0.5).to(torch.uint8).contiguous())
+        return Photo(torch.where(hidden[..., None], last[1], view.photo.rgb), view.photo.mask, view.photo.alpha)
 
     def state() -> dict[str, Any]:
         return {"residuals": dict(residuals), "painted": dict(painted), "visits": list(visits)}
@@ -64,17 +62,7 @@ def part(config: WildConfig, photos: int, enhance: ViewEnhancer | None, seed: in
         painted.update(packed["painted"])
         visits[:] = packed["visits"]
 
-    return Part("occluders", aim=aim, state=state, restore=restore)
-
-
-def _residual(state: Any, rendering: Rendering, shot: Shot) -> Tensor:
-    """(H, W) mean absolute difference of the colours, after the photo's own corrections."""
-    picture = rendering.rgb.detach()
-    if state.corrections.grids is not None:
-        picture = bilateral_grid.apply_grid(picture, state.corrections.grids.values[shot.index])
-    if state.corrections.exposures is not None:
-        picture = exposures.expose(picture, state.corrections.exposures.values[shot.index])
-    return (picture.cpu() - shot.photo.rgb.float() / 255).abs().mean(-1)
+    return TrainingHook("transient masks", refine_target=refine_target, state=state, restore=restore)
 
 
 def occluded(residual: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -1,9 +1,9 @@
-"""Looks: what changes from photo to photo in some of the Gaussians only, such as the sky behind a sunlit church.
+"""Appearance features: what changes from photo to photo in some of the Gaussians only, such as a sky.
 
 After the embeddings of Martin-Brualla et al. ("NeRF in the Wild", CVPR 2021) and Kulhanek et al. ("WildGaussians",
-NeurIPS 2024), but linear, so that a new photo's look is a least-squares problem: Gaussian i has F features fᵢ, photo p
-has F + 1 affine transforms of colour, and shows the colour c as c + M_p0(c) + Σ_k f_ik · M_pk(c). Both are learnt
-together; the transforms have a mean of zero over all photos, so that the cloud itself is the usual look.
+NeurIPS 2024), but linear, so that a new photo's appearance is a least-squares problem: Gaussian i has F features fᵢ,
+photo p has F + 1 affine transforms of colour, and shows the colour c as c + M_p0(c) + Σ_k f_ik · M_pk(c). Both are
+learned together; the transforms have a mean of zero over all photos, so that the cloud itself is the usual appearance.
 """
 
 import torch
@@ -11,57 +11,65 @@ from torch import Tensor
 
 from splat.cloud import GaussianCloud
 from splat.training.config.config import TrainConfig
-from splat.training.hooks.hook import Part
-from splat.training.per_photo.parameters import PhotoParameters
+from splat.training.hooks.hook import TrainingHook
+from splat.training.per_photo.parameters import PerPhoto, PhotoParameters
+from splat.training.training_view import TrainingView
 
-FEATURES = "look"
-"""Column (an extra of the cloud, (N, F) float32) of the features; it stays in the cloud that is written."""
+NAME = "appearance features"
+APPEARANCE_FEATURES = "look"
+"""Extra of the cloud, (N, F) float32, that holds the features; under this name it stands in files and checkpoints."""
 SH_C0 = 0.28209479177387814
 _START = 0.5  # size of the first features
 _WAVES = 1.0  # of their first form, waves through position and colour, per standard deviation
 
 
-def parts(config: TrainConfig, photos: int) -> tuple[Part, ...]:
-    """The part that learns features per Gaussian and the transforms of each of the photos, if it is switched on."""
+def hooks(config: TrainConfig, photos: int) -> tuple[TrainingHook, ...]:
+    """The hook that learns features per Gaussian and the transforms of each of the photos, if it is switched on."""
     settings = config.appearance
     if settings.features == 0:
         return ()
-    rows = PhotoParameters(photos, settings.features + 1, 3, 4)
+    transforms = PhotoParameters(photos, settings.features + 1, 3, 4)
+    rate = settings.features_rate
 
-    def first(cloud: GaussianCloud) -> GaussianCloud:
-        return cloud.replace(extras={**cloud.extras, FEATURES: first_features(cloud, settings.features, config.seed)})
+    def initialize(cloud: GaussianCloud) -> GaussianCloud:
+        features = first_features(cloud, settings.features, config.seed)
+        return cloud.replace(extras={**cloud.extras, APPEARANCE_FEATURES: features})
 
-    part = Part(
-        "looks",
-        first=first,
-        look=dressed,
-        rows=rows,
-        rows_rate=settings.features_rate,
-        rates={FEATURES: settings.features_rate},
-        state=rows.state,
-        restore=rows.restore,
+    def deform(cloud: GaussianCloud, view: TrainingView | None) -> GaussianCloud:
+        if view is None or NAME not in view.photo_parameters:
+            return cloud
+        return apply_appearance(cloud, view.photo_parameters[NAME])
+
+    hook = TrainingHook(
+        NAME,
+        initialize=initialize,
+        deform=deform,
+        per_photo={NAME: PerPhoto(transforms, lambda context: rate * 0.1**context.fraction)},
+        rates={APPEARANCE_FEATURES: rate},
+        state=transforms.state,
+        restore=transforms.restore,
     )
-    return (part,)
+    return (hook,)
 
 
 def first_features(cloud: GaussianCloud, count: int, seed: int) -> Tensor:
-    """(N, ``count``) float32: waves in directions drawn by lot, so that neighbours and like colours start alike."""
-    place = torch.cat([cloud.means, cloud.sh[:, 0]], 1).float().cpu()
-    place = (place - place.mean(0)) / place.std(0, correction=0).clamp_min(1e-12)
-    dice = torch.Generator().manual_seed(seed)
-    direction = _WAVES * torch.randn(6, count, generator=dice)
-    return _START * torch.sin(place @ direction + 6.2832 * torch.rand(count, generator=dice)).to(cloud.device)
+    """(N, ``count``) float32: waves in directions drawn at random, so that neighbours and like colours start alike."""
+    position = torch.cat([cloud.means, cloud.sh[:, 0]], 1).float().cpu()
+    position = (position - position.mean(0)) / position.std(0, correction=0).clamp_min(1e-12)
+    rng = torch.Generator().manual_seed(seed)
+    direction = _WAVES * torch.randn(6, count, generator=rng)
+    return _START * torch.sin(position @ direction + 6.2832 * torch.rand(count, generator=rng)).to(cloud.device)
 
 
-def dressed(cloud: GaussianCloud, transforms: Tensor) -> GaussianCloud:
-    """``cloud`` in the look of ``transforms`` (F + 1, 3, 4): the first for all Gaussians, the others by their features.
+def apply_appearance(cloud: GaussianCloud, transforms: Tensor) -> GaussianCloud:
+    """``cloud`` after ``transforms`` (F + 1, 3, 4): the first for all Gaussians, the others by their features.
 
     A transform adds A c + b to a colour c: to the view-dependent bands A alone. Differentiable in both.
     """
-    features, transforms = cloud.extras[FEATURES], transforms.to(cloud.device)
-    own = transforms[0] + torch.einsum("nf,fij->nij", features, transforms[1:])
-    change = torch.einsum("nij,nbj->nbi", own[..., :3], cloud.sh)
+    features, transforms = cloud.extras[APPEARANCE_FEATURES], transforms.to(cloud.device)
+    transform = transforms[0] + torch.einsum("nf,fij->nij", features, transforms[1:])
+    change = torch.einsum("nij,nbj->nbi", transform[..., :3], cloud.sh)
     # Colours are ½ + C₀ · sh: the constant part of A c + b goes into the first band.
-    constant = (0.5 * own[..., :3].sum(-1) + own[..., 3]) / SH_C0
+    constant = (0.5 * transform[..., :3].sum(-1) + transform[..., 3]) / SH_C0
     sh = torch.cat([cloud.sh[:, :1] + change[:, :1] + constant[:, None], cloud.sh[:, 1:] + change[:, 1:]], 1)
     return cloud.replace(sh=sh)

@@ -1,4 +1,4 @@
-"""Clouds as hooks present them, and gradients back through what the hooks did."""
+"""Clouds as hooks deform them, and gradients back through the deformation."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,56 +7,51 @@ from torch import Tensor
 
 from splat.cloud import FIELDS, GaussianCloud
 from splat.ops.adam import parameters
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
+from splat.training.training_view import TrainingView
 
-Slopes = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+Pullback = Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], dict[str, Tensor]]]
+"""From gradients of the deformed cloud (by field) to gradients of the cloud's parameters, and to those of the view's
+photo parameters that the deformation used (both by name). Pure: it changes nothing, and may be called again."""
 
 
-def presented(parts: Sequence[Part], cloud: GaussianCloud) -> GaussianCloud:
-    """``cloud`` as it is drawn."""
-    for part in parts:
-        cloud = cloud if part.drawn is None else part.drawn(cloud)
+def deform(hooks: Sequence[TrainingHook], cloud: GaussianCloud, view: TrainingView | None = None) -> GaussianCloud:
+    """``cloud`` as ``view`` shows it; without a view, as it is written."""
+    for hook in hooks:
+        cloud = cloud if hook.deform is None else hook.deform(cloud, view)
     return cloud
 
 
-def presented_with_slopes(
-    parts: Sequence[Part], cloud: GaussianCloud, photo: int | None = None, fraction: float = 0.0
-) -> tuple[GaussianCloud, Slopes | None]:
-    """``cloud`` as it is drawn, and the function from gradients of what is drawn to those of ``cloud`` (by name).
-
-    With the number of a ``photo``, as that shows it; its rows then make a step of their own, at ``fraction`` of the
-    run, when the function is called. The same cloud and None where no part changes it.
-    """
-    looks = [part for part in parts if part.look is not None and photo is not None]
-    if not looks and all(part.drawn is None for part in parts):
+def deform_with_pullback(
+    hooks: Sequence[TrainingHook], cloud: GaussianCloud, view: TrainingView | None = None
+) -> tuple[GaussianCloud, Pullback | None]:
+    """``cloud`` as ``view`` shows it, and the pullback; the same cloud and None where no hook changes it."""
+    if all(hook.deform is None for hook in hooks):
         return cloud, None
     with torch.enable_grad():
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters(cloud).items()}
         extras = {name: leaves.get(name, tensor) for name, tensor in cloud.extras.items()}
-        shown = presented(parts, GaussianCloud(**{name: leaves[name] for name in FIELDS}, extras=extras))
-        rows = [part.rows.row(photo) for part in looks]
-        for part, row in zip(looks, rows, strict=True):
-            shown = part.look(shown, row)
+        plain = GaussianCloud(**{name: leaves[name] for name in FIELDS}, extras=extras)
+        shown = deform(hooks, plain, view)
+    if shown is plain:
+        return cloud, None
     changed = [name for name in FIELDS if getattr(shown, name) is not leaves[name]]
     names = [name for name in leaves if name != "sh" or "sh" in changed]
+    photo = {} if view is None else view.photo_parameters
 
-    def slopes(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        outputs = [getattr(shown, name) for name in changed]
+    def pullback(gradients: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         through = torch.autograd.grad(
-            outputs,
-            [leaves[name] for name in names] + rows,
-            [found[name] for name in changed],
+            [getattr(shown, name) for name in changed],
+            [leaves[name] for name in names] + list(photo.values()),
+            [gradients[name] for name in changed],
             retain_graph=True,
             allow_unused=True,
         )
-        result = {name: found[name] for name in FIELDS if name not in changed}
+        result = {name: gradients[name] for name in FIELDS if name not in changed}
         for name, gradient in zip(names, through[: len(names)], strict=True):
             if gradient is not None:
                 result[name] = result[name] + gradient if name in result else gradient
-        for part, row, gradient in zip(looks, rows, through[len(names) :], strict=True):
-            if gradient is not None and bool(gradient.isfinite().all()):
-                row.grad = gradient
-                part.rows.step(photo, row, part.rows_rate * 0.1**fraction)
-        return result
+        of_photo = zip(photo, through[len(names) :], strict=True)
+        return result, {name: gradient for name, gradient in of_photo if gradient is not None}
 
-    return shown.detach(), slopes
+    return shown.detach(), pullback

@@ -15,12 +15,12 @@ from splat.cloud import GaussianCloud
 from splat.rendering.types import ImageGradients, Rendering
 from splat.training import population as edit
 from splat.training.config.config import GesConfig
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.losses.image import composite
 from splat.training.population import Population
 from splat.training.schedules import crossed
-from splat.training.step_types import Shot, When
-from splat.training.strategies.strategy import Moment
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 
 SHAPE = "shape"
 """Column of a cloud in training: b."""
@@ -30,17 +30,24 @@ _SHRINK = 0.2  # of the picture that is searched for frequencies
 _CUT = 0.5  # of the largest difference of Gaussians
 
 
-def part(config: GesConfig) -> Part:
-    """The part with the settings ``config``."""
-    judge = functools.partial(frequency_error, config.frequency) if config.frequency > 0 else None
+def hook(config: GesConfig) -> TrainingHook:
+    """The hook with the settings ``config``."""
+    penalty = functools.partial(frequency_error, config.frequency) if config.frequency > 0 else None
     if not config.shape:
-        return Part("ges", judge=judge)
+        return TrainingHook("ges", penalty=penalty)
 
-    def first(cloud: GaussianCloud) -> GaussianCloud:
+    def initialize(cloud: GaussianCloud) -> GaussianCloud:
         return cloud.replace(extras=dict(cloud.extras) | {SHAPE: torch.zeros_like(cloud.logit_opacities)})
 
     refine = functools.partial(fold_and_prune, config)
-    return Part("ges", first=first, drawn=shaped, rates={SHAPE: config.shape_rate}, judge=judge, refine=refine)
+    return TrainingHook(
+        "ges",
+        initialize=initialize,
+        deform=lambda cloud, view: shaped(cloud),
+        rates={SHAPE: config.shape_rate},
+        penalty=penalty,
+        refine=refine,
+    )
 
 
 def log_width(shape: Tensor) -> Tensor:
@@ -55,9 +62,11 @@ def shaped(cloud: GaussianCloud) -> GaussianCloud:
     return cloud.replace(log_scales=wide, extras=extras)
 
 
-def fold_and_prune(config: GesConfig, population: Population, moment: Moment) -> None:
+def fold_and_prune(config: GesConfig, population: Population, context: StepContext) -> None:
     """Where one is due, remove Gaussians whose shape made them vanish, and fold the shapes into the scales."""
-    if moment.fraction > config.reset_until or not crossed(config.reset_every, moment.before, moment.fraction):
+    if context.fraction > config.reset_until or not crossed(
+        config.reset_every, context.previous_fraction, context.fraction
+    ):
         return
     widths = log_width(population.cloud.extras[SHAPE])
     edit.keep(population, widths.exp() >= LEAST)
@@ -70,12 +79,14 @@ def fold_and_prune(config: GesConfig, population: Population, moment: Moment) ->
 # ---- the frequency-modulated loss ----
 
 
-def frequency_error(weight: float, rendering: Rendering, shot: Shot, when: When) -> tuple[float, ImageGradients]:
+def frequency_error(
+    weight: float, rendering: Rendering, view: TrainingView, context: StepContext
+) -> tuple[float, ImageGradients]:
     """``weight`` · (L1 where the picture has the frequencies of the moment − L1), and its gradient."""
     rgb = rendering.rgb
-    target = composite(shot.photo, shot.background).to(rgb) / 255
-    valid = torch.ones_like(rgb[..., 0]) if shot.photo.mask is None else shot.photo.mask.to(rgb)
-    change = weight * (frequency_mask(rgb, when.fraction) - 1) * valid / (3 * valid.sum().clamp_min(1))
+    target = composite(view.photo, view.background).to(rgb) / 255
+    valid = torch.ones_like(rgb[..., 0]) if view.photo.mask is None else view.photo.mask.to(rgb)
+    change = weight * (frequency_mask(rgb, context.fraction) - 1) * valid / (3 * valid.sum().clamp_min(1))
     difference = rgb - target
     value = (change[..., None] * difference.abs()).sum()
     return float(value), ImageGradients(rgb=change[..., None] * difference.sign())

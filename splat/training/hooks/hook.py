@@ -1,89 +1,89 @@
-"""`Part`: something that takes part in a training run besides its photos, such as a prior for scenes of few photos.
+"""`TrainingHook`: a method that plugs into training beside the strategy, such as a prior for scenes of few photos.
 
-The trainer asks each part at the same places of every step; a run without parts is the plain path. Parts draw all
-randomness from (seed, step) and keep what they learn in `state`, so that a resumed run goes on exactly.
+The trainer and its `Fitter` call each hook at the same places of every step; without hooks, nothing is called. Hooks
+draw all randomness from (seed, step) and keep what they learn in `state`, so that a resumed run goes on exactly.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
 from splat.rendering.types import ImageGradients, Rendering
 from splat.training.losses.image import PictureLoss
-from splat.training.per_photo.parameters import PhotoParameters
+from splat.training.per_photo.parameters import PerPhoto
 from splat.training.population import Population
-from splat.training.step_types import Shot, When
-
-if TYPE_CHECKING:
-    from splat.training.state import State
-    from splat.training.strategies.strategy import Moment
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 
 
 @dataclass(frozen=True)
-class Part:
-    """Attributes, each None (or empty) where the part has no say:
-    name: in messages and checkpoints.
-    first: changes the first Gaussians, within the cap on their number.
-    needs: pictures it needs beside the colours: "depth", "normal", "square_depth".
-    shot: a picture to train on in this step instead of a photo, or None for the photo.
-    view: the shot as it is to be drawn and compared, for example smaller.
-    drawn: the cloud as it is drawn and, at the end, written; differentiable in its floating-point tensors.
-    look: the drawn cloud as one photo shows it, made with that photo's row of ``rows``; differentiable likewise.
-    rows, rows_rate: parameters of each photo for ``look``, and their learning rate, which falls to a tenth.
-    rates: learning rates of the extras that ``drawn`` and ``look`` read.
-    hidden: share of the Gaussians, drawn by lot, that this step does not show.
-    aim: the shot as it should be compared, for example with more of the photo masked.
-    judge: what it minimises beside the comparison with the photo, and its gradients.
-    refine: changes the population after a step, as a strategy does.
-    state, restore: what it has learnt, as plain data for a checkpoint, and the way back.
+class TrainingHook:
+    """Every hook is optional; None (or empty) means it is not used. In the order in which a step calls them:
+
+    Attributes:
+        name: in messages and checkpoints.
+        initialize: changes the first Gaussians, within the cap on their number.
+        extra_view: a view to train on in this step instead of a photo, or None for the photo. Is given the cloud.
+        transform_view: the view as it is to be rendered and compared, for example smaller.
+        dropout: fraction of the Gaussians, drawn at random, that this step does not show.
+        deform: the cloud as ``view`` shows it; with None for the view, as it is written at the end. Differentiable in
+            the cloud's floating-point tensors and in ``view.photo_parameters``; returns the same object where it
+            changes nothing.
+        per_photo: what is learned of each photo for ``deform``, by a name of its own in ``view.photo_parameters``.
+        rates: learning rates of the extras that ``deform`` reads.
+        needs: images it needs beside the colours: "depth", "normal", "square_depth".
+        refine_target: the view as it should be compared, for example with more of the photo masked. Is given the
+            rendered (H, W, 3) colours after the photo's colour corrections.
+        penalty: what it minimises beside the comparison with the photo, and its gradients by the rendering.
+        regularize: gradients by the cloud's tensors, by name, of what it minimises of the cloud itself.
+        refine: changes the population after a step, as a strategy does.
+        state, restore: what it has learned, as plain data for a checkpoint, and the way back.
     """
 
     name: str
-    first: Callable[[GaussianCloud], GaussianCloud] | None = None
-    needs: frozenset[str] = frozenset()
-    shot: "Callable[[State, When], Shot | None] | None" = None
-    view: Callable[[Shot, When], Shot] | None = None
-    drawn: Callable[[GaussianCloud], GaussianCloud] | None = None
-    look: Callable[[GaussianCloud, Tensor], GaussianCloud] | None = None
-    rows: PhotoParameters | None = None
-    rows_rate: float = 0.0
+    initialize: Callable[[GaussianCloud], GaussianCloud] | None = None
+    extra_view: Callable[[GaussianCloud, StepContext], TrainingView | None] | None = None
+    transform_view: Callable[[TrainingView, StepContext], TrainingView] | None = None
+    dropout: Callable[[StepContext], float] | None = None
+    deform: Callable[[GaussianCloud, TrainingView | None], GaussianCloud] | None = None
+    per_photo: Mapping[str, PerPhoto] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
-    hidden: Callable[[When], float] | None = None
-    aim: "Callable[[State, Rendering, Shot, When], Shot] | None" = None
-    judge: Callable[[Rendering, Shot, When], tuple[float, ImageGradients]] | None = None
-    refine: "Callable[[Population, Moment], None] | None" = None
+    needs: frozenset[str] = frozenset()
+    refine_target: Callable[[Tensor, TrainingView, StepContext], TrainingView] | None = None
+    penalty: Callable[[Rendering, TrainingView, StepContext], tuple[float, ImageGradients]] | None = None
+    regularize: Callable[[GaussianCloud, StepContext], Mapping[str, Tensor]] | None = None
+    refine: Callable[[Population, StepContext], None] | None = None
     state: Callable[[], dict[str, Any]] | None = None
     restore: Callable[[dict[str, Any]], None] | None = None
 
 
-FREEDOM = "freedom"
-"""Name of the column (an extra of the cloud) that says how much of a step each Gaussian's position makes, 0 to 1."""
+def needs(hooks: Sequence[TrainingHook], image: str) -> bool:
+    """Whether any hook needs ``image``."""
+    return any(image in hook.needs for hook in hooks)
 
 
-def without_columns(cloud: GaussianCloud) -> GaussianCloud:
-    """``cloud`` without what only its training needed."""
-    return cloud.replace(extras={name: values for name, values in cloud.extras.items() if name != FREEDOM})
+def transform_view(hooks: Sequence[TrainingHook], view: TrainingView, context: StepContext) -> TrainingView:
+    """``view`` as the hooks want it rendered and compared."""
+    for hook in hooks:
+        view = view if hook.transform_view is None else hook.transform_view(view, context)
+    return view
 
 
-def needs(parts: Sequence[Part], what: str) -> bool:
-    """Whether any part needs the picture ``what``."""
-    return any(what in part.needs for part in parts)
-
-
-def judged(parts: Sequence[Part], found: PictureLoss, rendering: Rendering, shot: Shot, when: When) -> PictureLoss:
-    """``found`` with its weight applied and with what the parts minimise added."""
-    if shot.weight != 1.0:
-        found = replace(found, gradients=_scaled(found.gradients, shot.weight))
-    for part in parts:
-        if part.judge is not None:
-            penalty, gradients = part.judge(rendering, shot, when)
-            found = replace(found, penalties=found.penalties + penalty, gradients=_sum(found.gradients, gradients))
-    return found
+def add_penalties(
+    hooks: Sequence[TrainingHook], loss: PictureLoss, rendering: Rendering, view: TrainingView, context: StepContext
+) -> PictureLoss:
+    """``loss`` with the view's weight applied and the hooks' penalties added."""
+    if view.weight != 1.0:
+        photo = {name: gradient * view.weight for name, gradient in loss.photo_gradients.items()}
+        loss = replace(loss, gradients=_scaled(loss.gradients, view.weight), photo_gradients=photo)
+    for hook in hooks:
+        if hook.penalty is not None:
+            penalty, gradients = hook.penalty(rendering, view, context)
+            loss = replace(loss, penalties=loss.penalties + penalty, gradients=_sum(loss.gradients, gradients))
+    return loss
 
 
 def _scaled(gradients: ImageGradients, weight: float) -> ImageGradients:
@@ -93,17 +93,3 @@ def _scaled(gradients: ImageGradients, weight: float) -> ImageGradients:
 def _sum(a: ImageGradients, b: ImageGradients) -> ImageGradients:
     pairs = {name: (each, getattr(b, name)) for name, each in vars(a).items()}
     return ImageGradients(**{name: x if y is None else y if x is None else x + y for name, (x, y) in pairs.items()})
-
-
-@contextmanager
-def holding(cloud: GaussianCloud) -> Iterator[None]:
-    """Let the positions of a cloud that has the column `FREEDOM` go only that share of a step made inside the block."""
-    freedom = cloud.extras.get(FREEDOM)
-    if freedom is None:
-        yield
-        return
-    before = cloud.means.clone()
-    try:
-        yield
-    finally:
-        cloud.means.copy_(torch.lerp(before, cloud.means, freedom[:, None]))

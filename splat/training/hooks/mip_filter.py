@@ -1,4 +1,4 @@
-"""A limit of sharpness: the 3D smoothing filter of Yu et al. 2024, "Mip-Splatting", §4.1.
+"""The 3D smoothing filter of Yu et al. 2024, "Mip-Splatting", §4.1.
 
 A Gaussian cannot be finer than the photo that shows it finest has pixels: it is drawn blurred by a filter of that size,
 at an opacity that keeps its mass. The cloud that is written has the filter worked in.
@@ -12,9 +12,9 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.training.config.config import SmoothConfig
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.population import Population
-from splat.training.strategies.strategy import Moment
+from splat.training.step_context import StepContext
 
 FILTER = "filter"
 """Column of a cloud in training: standard deviation of each Gaussian's filter, world units."""
@@ -23,13 +23,18 @@ _MARGIN = 0.15  # of the picture's size, by which a centre may lie outside
 _MOST = 1 - 1e-6  # opacity
 
 
-def part(config: SmoothConfig) -> Part:
-    """The part that filters with the settings ``config``."""
+def hook(config: SmoothConfig) -> TrainingHook:
+    """The hook that filters with the settings ``config``."""
 
-    def first(cloud: GaussianCloud) -> GaussianCloud:
+    def initialize(cloud: GaussianCloud) -> GaussianCloud:
         return cloud.replace(extras=dict(cloud.extras) | {FILTER: torch.zeros_like(cloud.logit_opacities)})
 
-    return Part("smooth", first=first, drawn=filtered, refine=functools.partial(refine, config))
+    return TrainingHook(
+        "smooth",
+        initialize=initialize,
+        deform=lambda cloud, view: filtered(cloud),
+        refine=functools.partial(refine, config),
+    )
 
 
 def filtered(cloud: GaussianCloud) -> GaussianCloud:
@@ -43,10 +48,11 @@ def filtered(cloud: GaussianCloud) -> GaussianCloud:
     return cloud.replace(log_scales=0.5 * wide.log(), logit_opacities=torch.logit(opacity), extras=extras)
 
 
-def refine(config: SmoothConfig, population: Population, moment: Moment) -> None:
+def refine(config: SmoothConfig, population: Population, context: StepContext) -> None:
     """Measure the filter anew every ``config.every`` steps and where rows were added or moved."""
-    if moment.step % config.every == 1 % config.every:
-        cameras = [moment.survey.shots(index).camera for index in range(moment.survey.photos)]
+    if context.step % config.every == 1 % config.every:
+        sampler = context.view_sampler
+        cameras = [sampler.view_at(index).camera for index in range(sampler.photos)]
         population.cloud.extras[FILTER].copy_(widths(population.cloud.means, cameras, config.filter))
 
 

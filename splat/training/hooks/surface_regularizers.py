@@ -5,33 +5,33 @@ import torch
 from splat.cloud import GaussianCloud
 from splat.rendering.types import ImageGradients, Rendering
 from splat.training.config.config import TrainConfig
-from splat.training.hooks.hook import Part
+from splat.training.hooks.hook import TrainingHook
 from splat.training.losses.surface import surface_gradients
 from splat.training.population import Population
-from splat.training.step_types import Shot, When
-from splat.training.strategies.strategy import Moment
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
 
 FLATTEST = 0.05  # shortest axis, in middle axes, below which a Gaussian is flat enough
 
 
-def parts(config: TrainConfig) -> tuple[Part, ...]:
-    """The regularisers that ``config.surface`` switches on, as a part of the run."""
-    own = config.surface
-    if own.normals == 0 and own.distortion == 0 and own.flatten == 0:
+def hooks(config: TrainConfig) -> tuple[TrainingHook, ...]:
+    """The regularisers that ``config.surface`` switches on, as a hook."""
+    settings = config.surface
+    if settings.normals == 0 and settings.distortion == 0 and settings.flatten == 0:
         return ()
 
-    def judge(rendering: Rendering, shot: Shot, when: When) -> tuple[float, ImageGradients]:
-        if when.fraction < own.start:
+    def penalty(rendering: Rendering, view: TrainingView, context: StepContext) -> tuple[float, ImageGradients]:
+        if context.fraction < settings.start:
             return 0.0, ImageGradients()
-        return surface_gradients(rendering, shot.camera, own.normals, own.distortion)
+        return surface_gradients(rendering, view.camera, settings.normals, settings.distortion)
 
-    def refine(population: Population, moment: Moment) -> None:
-        flatten(population.cloud, own.flatten * config.rates.scales)
+    def refine(population: Population, context: StepContext) -> None:
+        flatten(population.cloud, settings.flatten * config.rates.scales)
 
-    needs = {"depth", "normal"} if own.normals > 0 else set()
-    needs |= {"depth", "square_depth"} if own.distortion > 0 else set()
-    judge_if, refine_if = judge if needs else None, refine if own.flatten > 0 else None
-    return (Part("surface", needs=frozenset(needs), judge=judge_if, refine=refine_if),)
+    needs = {"depth", "normal"} if settings.normals > 0 else set()
+    needs |= {"depth", "square_depth"} if settings.distortion > 0 else set()
+    penalty_if, refine_if = penalty if needs else None, refine if settings.flatten > 0 else None
+    return (TrainingHook("surface", needs=frozenset(needs), penalty=penalty_if, refine=refine_if),)
 
 
 def flatten(cloud: GaussianCloud, rate: float) -> None:

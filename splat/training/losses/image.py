@@ -5,7 +5,9 @@ autograd graphs on the picture, built only when they are switched on.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,23 +17,39 @@ from splat.rendering.types import ImageGradients, Rendering
 from splat.scene.images import Photo
 from splat.training.config.config import TrainConfig
 from splat.training.losses.sparse_depth import disparity_loss
-from splat.training.per_photo import bilateral_grid as grid_model
-from splat.training.per_photo import exposure as appearance
-from splat.training.per_photo.parameters import PhotoParameters
-from splat.training.step_types import Shot, When
+from splat.training.per_photo import bilateral_grid
+from splat.training.per_photo.corrections import EXPOSURES, GRIDS, corrected
+from splat.training.step_context import StepContext
+from splat.training.training_view import TrainingView
+
+SSIM_WEIGHT = 0.2  # λ of Kerbl et al. 2023
+
+
+class Comparison(Protocol):
+    """The two numbers of a comparison of pictures; reading them may wait for a GPU."""
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def mse(self) -> float: ...
 
 
 @dataclass(frozen=True)
 class PictureLoss:
-    """Attributes:
-    picture: the comparison of the picture with the photo; reading its numbers waits for a GPU.
-    penalties: what was minimised beside it, except the regularisers of the cloud.
-    gradients: of ``loss`` with respect to the rendering.
+    """What a loss says of one rendering. It computes; the `Fitter` steps.
+
+    Attributes:
+        picture: the comparison of the rendering with the view, such as an `ImageLoss`.
+        penalties: what was minimised beside it, except the regularisers of the cloud.
+        gradients: of ``loss`` with respect to the rendering.
+        photo_gradients: of ``loss`` with respect to `TrainingView.photo_parameters`, by name.
     """
 
-    picture: ImageLoss
+    picture: Comparison
     penalties: float
     gradients: ImageGradients
+    photo_gradients: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -44,67 +62,51 @@ class PictureLoss:
         return self.picture.mse
 
 
-@dataclass
-class Corrections:
-    """The per-photo colour corrections in use; None where one is switched off."""
-
-    exposures: PhotoParameters | None
-    grids: PhotoParameters | None
-
-    @staticmethod
-    def of(config: TrainConfig, photos: int, device: torch.device | str = "cpu") -> "Corrections":
-        """Neutral corrections for ``photos`` photos."""
-        on = config.appearance
-        exposures = PhotoParameters(photos, 3, 4).to(device) if on.exposure else None
-        grids = PhotoParameters(photos, *grid_model.GRID).to(device) if on.bilateral_grid else None
-        return Corrections(exposures, grids)
+Loss = Callable[[Rendering, TrainingView, StepContext], PictureLoss]
+"""What a `Fitter` minimises: the loss of a rendering against a view, with its gradients."""
 
 
-def picture_loss(
-    rendering: Rendering, shot: Shot, config: TrainConfig, corrections: Corrections, when: When
-) -> PictureLoss:
-    """Loss of ``rendering`` against the photo; also lets the photo's corrections make one step of their own."""
-    target = composite(shot.photo, shot.background)
-    if shot.index is None or (corrections.exposures is None and corrections.grids is None):
-        found = compare(rendering.rgb, target, shot.photo.mask, config.loss.ssim)
-        penalties, gradient = 0.0, found.grad
-    else:
-        found, penalties, gradient = _corrected(rendering.rgb, target, shot, config, corrections, when)
-    depth_gradient = None
-    if shot.points is not None and rendering.depth is not None:
+def photometric(rendering: Rendering, view: TrainingView, context: StepContext | None = None) -> PictureLoss:
+    """0.8 · L1 + 0.2 · (1 − SSIM) against the photo, where its mask counts: the loss of Kerbl et al. 2023."""
+    comparison = compare(rendering.rgb, composite(view.photo, view.background), view.photo.mask, SSIM_WEIGHT)
+    return PictureLoss(comparison, 0.0, ImageGradients(rgb=comparison.grad))
+
+
+def training_loss(config: TrainConfig) -> Loss:
+    """The loss that ``config`` asks for: photometric, after the photo's colour corrections, and of sparse depth."""
+
+    def loss(rendering: Rendering, view: TrainingView, context: StepContext) -> PictureLoss:
+        result = _corrected_loss(rendering.rgb, view, config)
+        if view.points is None or rendering.depth is None:
+            return result
         depth = rendering.depth.detach().requires_grad_()
-        error = disparity_loss(depth, shot.camera, shot.points, shot.pixels, shot.photo.mask)
-        error = config.loss.depth * when.extent * error
-        error.backward()
-        penalties, depth_gradient = penalties + float(error.detach()), depth.grad
-    return PictureLoss(found, penalties, ImageGradients(rgb=gradient, depth=depth_gradient))
+        error = disparity_loss(depth, view.camera, view.points, view.pixels, view.photo.mask)
+        error = config.loss.depth * context.extent * error
+        (gradient,) = torch.autograd.grad(error, depth)
+        gradients = ImageGradients(rgb=result.gradients.rgb, depth=gradient)
+        return PictureLoss(result.picture, result.penalties + float(error.detach()), gradients, result.photo_gradients)
+
+    return loss
 
 
-def _corrected(
-    rgb: Tensor, target: Tensor, shot: Shot, config: TrainConfig, corrections: Corrections, when: When
-) -> tuple[ImageLoss, float, Tensor]:
-    """The loss of the corrected picture, what was added to it, and the gradient with respect to the uncorrected one."""
-    look = config.appearance
+def _corrected_loss(rgb: Tensor, view: TrainingView, config: TrainConfig) -> PictureLoss:
+    """The loss of ``rgb`` after the photo's colour corrections, with the smoothness of its bilateral grid."""
+    target, mask = composite(view.photo, view.background), view.photo.mask
+    leaves = {name: view.photo_parameters[name] for name in (GRIDS, EXPOSURES) if name in view.photo_parameters}
+    if not leaves:
+        comparison = compare(rgb, target, mask, config.loss.ssim)
+        return PictureLoss(comparison, 0.0, ImageGradients(rgb=comparison.grad))
     leaf = rgb.detach().requires_grad_()
-    picture, penalty = leaf, leaf.new_zeros(())
-    grid = exposure = None
-    if corrections.grids is not None:
-        grid = corrections.grids.row(shot.index)
-        picture = grid_model.apply_grid(picture, grid)
-        penalty = look.grid_smoothness * grid_model.total_variation(grid)
-    if corrections.exposures is not None:
-        exposure = corrections.exposures.row(shot.index)
-        picture = appearance.expose(picture, exposure)
-    found = compare(picture.detach().contiguous(), target, shot.photo.mask, config.loss.ssim)
-    ((picture * found.grad).sum() + penalty).backward()
-    if not math.isfinite(found.loss):  # the trainer stops on it; the corrections stay as they were
-        return found, 0.0, leaf.grad
-    if grid is not None:
-        rate = grid_model.grid_rate(look.grid_rate, when.step, when.fraction)
-        corrections.grids.step(shot.index, grid, rate)
-    if exposure is not None:
-        corrections.exposures.step(shot.index, exposure, look.exposure_rate * 0.1**when.fraction)
-    return found, float(penalty.detach()), leaf.grad
+    picture, penalty = corrected(leaf, view), leaf.new_zeros(())
+    if GRIDS in leaves:
+        penalty = config.appearance.grid_smoothness * bilateral_grid.total_variation(leaves[GRIDS])
+    comparison = compare(picture.detach().contiguous(), target, mask, config.loss.ssim)
+    total = (picture * comparison.grad).sum() + penalty
+    gradient, *of_leaves = torch.autograd.grad(total, [leaf, *leaves.values()])
+    if not math.isfinite(comparison.loss):  # the trainer stops on it; the corrections stay as they were
+        return PictureLoss(comparison, 0.0, ImageGradients(rgb=gradient))
+    photo_gradients = dict(zip(leaves, of_leaves, strict=True))
+    return PictureLoss(comparison, float(penalty.detach()), ImageGradients(rgb=gradient), photo_gradients)
 
 
 def compare(rgb: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float) -> ImageLoss:

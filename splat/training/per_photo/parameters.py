@@ -1,7 +1,12 @@
 """Parameters of which each training photo has its own row: exposures, bilateral grids, pose corrections."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from splat.training.step_context import StepContext
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-15
 
@@ -20,18 +25,18 @@ class PhotoParameters:
         self.steps = torch.zeros(photos, dtype=torch.int64)
 
     def row(self, photo: int) -> Tensor:
-        """A leaf holding the photo's parameters; after ``backward`` hand it to `step`."""
+        """A leaf of autograd that holds the photo's parameters; hand its gradient to `step`."""
         return self.values[photo].clone().requires_grad_()
 
-    def step(self, photo: int, leaf: Tensor, rate: float) -> None:
-        """One Adam step of the photo's row along ``leaf.grad``."""
-        if leaf.grad is None:
+    def step(self, photo: int, gradient: Tensor, rate: float) -> None:
+        """One Adam step of the photo's row along ``gradient``; none where that is not finite."""
+        if not bool(gradient.isfinite().all()):
             return
         self.steps[photo] += 1
         count = int(self.steps[photo])
         first, second = self.first[photo], self.second[photo]
-        first.mul_(BETA1).add_(leaf.grad, alpha=1 - BETA1)
-        second.mul_(BETA2).addcmul_(leaf.grad, leaf.grad, value=1 - BETA2)
+        first.mul_(BETA1).add_(gradient, alpha=1 - BETA1)
+        second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         scale = (second / (1 - BETA2**count)).sqrt_().add_(EPS)
         self.values[photo] -= rate / (1 - BETA1**count) * first / scale
         self.values -= self.values.mean(0)
@@ -53,3 +58,16 @@ class PhotoParameters:
             if values.shape != current.shape:
                 raise ValueError(f"{name} has shape {tuple(values.shape)}, expected {tuple(current.shape)}")
             setattr(self, name, values.to(current.device))
+
+
+@dataclass(frozen=True)
+class PerPhoto:
+    """What is learned of each photo, and how fast: what a hook declares and a `Fitter` steps.
+
+    Attributes:
+        parameters: one row per photo.
+        rate: their learning rate.
+    """
+
+    parameters: PhotoParameters
+    rate: Callable[[StepContext], float]

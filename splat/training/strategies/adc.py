@@ -9,14 +9,15 @@ import functools
 import math
 
 import torch
-from torch import Tensor
 
 from splat.cloud import GaussianCloud
 from splat.training import population as edit
 from splat.training.config.config import AdcConfig
 from splat.training.population import Population
 from splat.training.schedules import crossed
-from splat.training.strategies.strategy import Moment, Strategy
+from splat.training.step_context import StepContext
+from splat.training.strategies.splitting import largest
+from splat.training.strategies.strategy import Strategy
 
 
 def strategy(config: AdcConfig) -> Strategy:
@@ -25,53 +26,43 @@ def strategy(config: AdcConfig) -> Strategy:
     return Strategy(config, (gradient, "count"), functools.partial(refine, config))
 
 
-def refine(config: AdcConfig, population: Population, moment: Moment) -> None:
+def refine(config: AdcConfig, population: Population, context: StepContext) -> None:
     """Grow and prune every ``config.every`` steps, reset opacities every ``config.reset_every`` of the run."""
-    if moment.fraction <= config.stop and moment.due(config.every):
-        if moment.fraction > config.start:
-            grow_and_prune(config, population, moment)
+    if context.fraction <= config.stop and context.due(config.every):
+        if context.fraction > config.start:
+            grow_and_prune(config, population, context)
         edit.clear_statistics(population)
-    if moment.fraction < config.stop and crossed(config.reset_every, moment.before, moment.fraction):
+    if context.fraction < config.stop and crossed(config.reset_every, context.previous_fraction, context.fraction):
         reset_opacities(population, config.reset_opacity)
 
 
-def grow_and_prune(config: AdcConfig, population: Population, moment: Moment) -> None:
+def grow_and_prune(config: AdcConfig, population: Population, context: StepContext) -> None:
     """Clone small and split large Gaussians of large mean gradient; remove transparent and oversized ones."""
     cloud = population.cloud
     statistics = population.statistics
     mean = statistics["grad2d_abs" if config.absolute_gradient else "grad2d"] / statistics["count"].clamp_min(1)
     size = cloud.scales.amax(1)
-    limit = config.prune_size * moment.extent
-    sizes_count = config.reset_every > 0 and moment.fraction > config.reset_every
+    limit = config.prune_size * context.extent
+    sizes_count = config.reset_every > 0 and context.fraction > config.reset_every
 
     transparent = cloud.opacities < config.prune_opacity
     hot = (mean >= config.gradient) & ~transparent
-    doomed = transparent | ((size > limit) & ~hot) if sizes_count else transparent
+    to_prune = transparent | ((size > limit) & ~hot) if sizes_count else transparent
     # Growing takes one more row each, by cloning as well as by splitting (two children for one parent).
-    room = moment.cap - (len(population) - int(doomed.sum()))
-    hot = _largest(mean, hot, room)
+    room = context.max_gaussians - (len(population) - int(to_prune.sum()))
+    hot = largest(mean, hot, room)
     # Oversized rows that found no room go as well; those that are split are judged by their children's size.
     if sizes_count:
-        doomed |= (size > limit) & ~hot
+        to_prune |= (size > limit) & ~hot
 
-    small = size <= config.small * moment.extent
+    small = size <= config.small * context.extent
     clones = cloud.select(hot & small)
-    children = split(cloud.select(hot & ~small), config.split_factor, moment.generator("split"))
+    children = split(cloud.select(hot & ~small), config.split_factor, context.generator("split"))
     if sizes_count:
         children = children.select(children.scales.amax(1) <= limit)
-    edit.keep(population, ~(doomed | (hot & ~small)))
+    edit.keep(population, ~(to_prune | (hot & ~small)))
     edit.append(population, clones)
     edit.append(population, children)
-
-
-def _largest(values: Tensor, mask: Tensor, count: int) -> Tensor:
-    """The ``count`` rows of ``mask`` (N,) with the largest ``values``, as a mask."""
-    if int(mask.sum()) <= count:
-        return mask
-    order = torch.where(mask, values, -math.inf).argsort(descending=True, stable=True)
-    chosen = torch.zeros_like(mask)
-    chosen[order[: max(count, 0)]] = True
-    return chosen
 
 
 def split(parents: GaussianCloud, factor: float, source: torch.Generator) -> GaussianCloud:

@@ -16,7 +16,8 @@ from splat.training import population as edit
 from splat.training.config.config import McmcConfig
 from splat.training.population import Population
 from splat.training.rng import draw
-from splat.training.strategies.strategy import Moment, Strategy
+from splat.training.step_context import StepContext
+from splat.training.strategies.strategy import Strategy
 
 
 def strategy(config: McmcConfig) -> Strategy:
@@ -24,22 +25,22 @@ def strategy(config: McmcConfig) -> Strategy:
     return Strategy(config, (), functools.partial(refine, config), config.noise)
 
 
-def refine(config: McmcConfig, population: Population, moment: Moment) -> None:
+def refine(config: McmcConfig, population: Population, context: StepContext) -> None:
     """Relocate dead Gaussians and grow, every ``config.every`` steps."""
-    if moment.due(config.every) and config.start < moment.fraction <= config.stop:
-        relocate(population, config.min_opacity, moment.generator("relocate"))
-        count = target_count(config, len(population), moment)
-        grow(population, count - len(population), config.min_opacity, moment.generator("grow"))
+    if context.due(config.every) and config.start < context.fraction <= config.stop:
+        relocate(population, config.min_opacity, context.generator("relocate"))
+        count = target_count(config, len(population), context)
+        grow(population, count - len(population), config.min_opacity, context.generator("grow"))
 
 
-def target_count(config: McmcConfig, count: int, moment: Moment) -> int:
+def target_count(config: McmcConfig, count: int, context: StepContext) -> int:
     """How many Gaussians there should be after this change, given ``count`` now.
 
     The paper's growth of 5 % a time, or as much more as it takes to reach the cap by ``config.full`` of the run.
     """
-    changes = (config.full - moment.fraction) / moment.period(config.every)  # still to come
-    needed = (moment.cap / count) ** (1 / (1 + max(changes, 0.0))) - 1
-    return min(moment.cap, math.floor((1 + max(config.growth, needed)) * count))
+    changes = (config.full - context.fraction) / context.period(config.every)  # still to come
+    needed = (context.max_gaussians / count) ** (1 / (1 + max(changes, 0.0))) - 1
+    return min(context.max_gaussians, math.floor((1 + max(config.growth, needed)) * count))
 
 
 def relocate(population: Population, min_opacity: float, source: torch.Generator) -> None:

@@ -17,8 +17,8 @@ from splat.training.population import Population
 _MOST = 1 - 1e-6  # opacity
 
 
-def densify(population: Population, chosen: Tensor, doomed: Tensor, small: float, factor: float) -> None:
-    """Make two of each row of ``chosen`` and remove those of ``doomed``, disjoint (N,) masks.
+def densify(population: Population, chosen: Tensor, to_prune: Tensor, small: float, factor: float) -> None:
+    """Make two of each row of ``chosen`` and remove those of ``to_prune``, disjoint (N,) masks.
 
     Args:
         small: size, world units, up to which a Gaussian is cloned; larger ones are halved.
@@ -28,11 +28,11 @@ def densify(population: Population, chosen: Tensor, doomed: Tensor, small: float
     rows = chosen.nonzero()[:, 0]
     parents = cloud.select(rows)
     opacity = shared_opacity(parents.opacities)
-    one, other = halves(parents.replace(logit_opacities=torch.logit(opacity)), small, factor)
+    one, other = split_along_axis(parents.replace(logit_opacities=torch.logit(opacity)), small, factor)
     values = parameters(one)
     edit.replace(population, rows, {name: values[name] for name in ("means", "log_scales", "logit_opacities")})
     edit.append(population, other)
-    kept = torch.cat([~doomed, torch.ones(len(rows), dtype=torch.bool, device=doomed.device)])
+    kept = torch.cat([~to_prune, torch.ones(len(rows), dtype=torch.bool, device=to_prune.device)])
     edit.keep(population, kept)
 
 
@@ -58,12 +58,22 @@ def choose(score: Tensor, candidates: Tensor, count: int, source: torch.Generato
     return chosen
 
 
+def largest(values: Tensor, mask: Tensor, count: int) -> Tensor:
+    """The ``count`` rows of ``mask`` (N,) with the largest ``values``, as a mask; all of them where they are fewer."""
+    if int(mask.sum()) <= count:
+        return mask
+    order = torch.where(mask, values, -math.inf).argsort(descending=True, stable=True)
+    chosen = torch.zeros_like(mask)
+    chosen[order[: max(count, 0)]] = True
+    return chosen
+
+
 def shared_opacity(opacity: Tensor) -> Tensor:
     """The opacity of each of two that together cover as much as one of ``opacity``: 1 − √(1 − o)."""
     return 1 - (1 - opacity.clamp_max(_MOST)).sqrt()
 
 
-def halves(parents: GaussianCloud, small: float, factor: float) -> tuple[GaussianCloud, GaussianCloud]:
+def split_along_axis(parents: GaussianCloud, small: float, factor: float) -> tuple[GaussianCloud, GaussianCloud]:
     """The two halves of each of ``parents``; both at the parent's place where it is no larger than ``small``.
 
     A half is 1/``factor`` as long along the longest axis, and lies so far out that the variance of both together is

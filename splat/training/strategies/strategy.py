@@ -1,64 +1,11 @@
-"""What a strategy is and what it sees."""
+"""`Strategy`: who decides where Gaussians are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import torch
 
 from splat.training.config.config import AdcConfig, McmcConfig, TamingConfig, TurboConfig
 from splat.training.population import Population
-from splat.training.rng import generator
-from splat.training.schedules import crossed
-
-if TYPE_CHECKING:
-    from splat.training.strategies.view_sampler import Survey
-
-CHANGES = 20  # in a run by time, at least, if there are so many steps; scoring photos costs as much as many steps
-
-
-@dataclass(frozen=True)
-class Moment:
-    """When and where a strategy is asked.
-
-    Attributes:
-        step: number of steps done, from 1.
-        fraction, before: share of the run done after and before this step.
-        extent: size of the scene, world units.
-        cap: largest number of Gaussians.
-        seed: of the run.
-    first: number of Gaussians the run began with.
-    losses: (step, running mean of the loss), one per hundredth of the run so far.
-    survey: access to the photos; None where a strategy is tried without a run.
-    timed: whether the run has a number of minutes instead of one of steps.
-    """
-
-    step: int
-    fraction: float
-    before: float
-    extent: float
-    cap: int
-    seed: int
-    first: int = 0
-    losses: Sequence[tuple[int, float]] = ()
-    survey: "Survey | None" = None
-    timed: bool = False
-
-    def period(self, every: int) -> float:
-        """Fraction of the run between two changes that should be ``every`` steps apart.
-
-        A run by time may have few steps: it gets at least `CHANGES` changes, or it would not use its budget.
-        """
-        period = every * self.fraction / self.step
-        return min(period, 1 / CHANGES) if self.timed else period
-
-    def due(self, every: int) -> bool:
-        """Whether a change is due that should happen every ``every`` steps."""
-        return crossed(self.period(every), self.before, self.fraction) if self.timed else self.step % every == 0
-
-    def generator(self, purpose: str) -> torch.Generator:
-        """Random numbers for ``purpose`` at this step."""
-        return generator(self.seed, purpose, self.step)
+from splat.training.step_context import StepContext
 
 
 @dataclass(frozen=True)
@@ -66,13 +13,13 @@ class Strategy:
     """Attributes:
     config: the strategy's settings.
     statistics: names of what is summed up over steps, as in `splat.rendering.fused_step.Statistics`.
-    refine: called after every step; changes the population where one is due.
+    refine: called after every step; changes the population where a change is due.
     noise: strength of the noise on positions after each step; 0 is none.
     """
 
     config: AdcConfig | McmcConfig | TamingConfig | TurboConfig
     statistics: tuple[str, ...]
-    refine: Callable[[Population, Moment], None]
+    refine: Callable[[Population, StepContext], None]
     noise: float = 0.0
 
     def opacity_weight(self, steps: int) -> float:

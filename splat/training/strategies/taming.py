@@ -21,9 +21,11 @@ from splat.training import population as edit
 from splat.training.config.config import TamingConfig
 from splat.training.losses.image import compare, composite
 from splat.training.population import Population
+from splat.training.step_context import StepContext
 from splat.training.strategies.splitting import choose, densify, fill
-from splat.training.strategies.strategy import Moment, Strategy
-from splat.training.strategies.view_sampler import Survey
+from splat.training.strategies.strategy import Strategy
+from splat.training.strategies.view_sampler import ViewSampler
+from splat.training.training_view import TrainingView
 
 # Weights of the terms of the score, as in the paper's code.
 _LOSS, _EDGES = 50.0, 50.0  # of a pixel
@@ -37,59 +39,60 @@ def strategy(config: TamingConfig) -> Strategy:
     return Strategy(config, ("grad2d", "count"), functools.partial(refine, config))
 
 
-def refine(config: TamingConfig, population: Population, moment: Moment) -> None:
+def refine(config: TamingConfig, population: Population, context: StepContext) -> None:
     """Prune what is transparent and grow to the budget of the moment, every ``config.every`` steps."""
-    if moment.due(config.every) and moment.fraction <= config.stop:
-        if moment.fraction > config.start:
-            grow(config, population, moment)
+    if context.due(config.every) and context.fraction <= config.stop:
+        if context.fraction > config.start:
+            grow(config, population, context)
         edit.clear_statistics(population)
 
 
-def budget(config: TamingConfig, moment: Moment) -> int:
+def budget(config: TamingConfig, context: StepContext) -> int:
     """Number of Gaussians after the change at ``moment``: B − (B − S)(1 − x)², x from 0 to 1; B at the last change."""
-    x = min((moment.fraction - config.start) / max(config.stop - config.start, 1e-9), 1.0)
-    x = 1.0 if is_last(config, moment) else x
-    return math.floor(moment.cap - (moment.cap - min(moment.first, moment.cap)) * (1 - x) ** 2)
+    x = min((context.fraction - config.start) / max(config.stop - config.start, 1e-9), 1.0)
+    x = 1.0 if is_last(config, context) else x
+    most = context.max_gaussians
+    return math.floor(most - (most - min(context.first_count, most)) * (1 - x) ** 2)
 
 
-def is_last(config: TamingConfig, moment: Moment) -> bool:
+def is_last(config: TamingConfig, context: StepContext) -> bool:
     """Whether this is the last change of the run."""
-    return moment.fraction + moment.period(config.every) > config.stop
+    return context.fraction + context.period(config.every) > config.stop
 
 
-def grow(config: TamingConfig, population: Population, moment: Moment) -> None:
+def grow(config: TamingConfig, population: Population, context: StepContext) -> None:
     """One change: transparent rows out, and as many rows doubled, drawn by score, as the budget wants."""
     statistics = population.statistics
     mean = statistics["grad2d"] / statistics["count"].clamp_min(1)
-    doomed = population.cloud.opacities < config.prune_opacity
-    if bool(doomed.all()):
+    to_prune = population.cloud.opacities < config.prune_opacity
+    if bool(to_prune.all()):
         return
-    share = config.recycle * moment.period(config.every) / max(config.stop - config.start, 1e-9)
-    doomed = with_faintest(population.cloud.opacities, doomed, share)
-    room = budget(config, moment) - (len(population) - int(doomed.sum()))
-    source = moment.generator("taming")
+    share = config.recycle * context.period(config.every) / max(config.stop - config.start, 1e-9)
+    to_prune = with_faintest(population.cloud.opacities, to_prune, share)
+    room = budget(config, context) - (len(population) - int(to_prune.sum()))
+    source = context.generator("taming")
     if room < 0:  # a lower budget than rows: keep the opaque ones
-        kept = torch.where(doomed, -1.0, population.cloud.opacities).argsort(descending=True, stable=True)
-        doomed[kept[int((~doomed).sum()) + room :]] = True
-        edit.keep(population, ~doomed)
+        kept = torch.where(to_prune, -1.0, population.cloud.opacities).argsort(descending=True, stable=True)
+        to_prune[kept[int((~to_prune).sum()) + room :]] = True
+        edit.keep(population, ~to_prune)
         return
-    score = scores(population.cloud, mean, moment, config.views)
-    candidates = (mean >= config.gradient) & ~doomed & (score > 0)
+    score = scores(population.cloud, mean, context, config.views)
+    candidates = (mean >= config.gradient) & ~to_prune & (score > 0)
     chosen = choose(score, candidates, room, source)
-    missing = min(room - int(chosen.sum()), int((~doomed & ~chosen).sum()))
+    missing = min(room - int(chosen.sum()), int((~to_prune & ~chosen).sum()))
     if missing > 0:
-        rest = ~doomed & ~chosen
+        rest = ~to_prune & ~chosen
         chosen |= choose(score + 1e-12, rest, missing, source)
-    densify(population, chosen, doomed, config.small * moment.extent, config.split_factor)
-    if is_last(config, moment):
-        fill(population, moment.cap, config.small * moment.extent, config.split_factor, source)
+    densify(population, chosen, to_prune, config.small * context.extent, config.split_factor)
+    if is_last(config, context):
+        fill(population, context.max_gaussians, config.small * context.extent, config.split_factor, source)
 
 
-def with_faintest(opacities: Tensor, doomed: Tensor, share: float) -> Tensor:
-    """``doomed`` (N,) and of the others the least opaque, until ``share`` of all rows (but not all) are in."""
-    count = min(max(math.floor(share * len(doomed)), int(doomed.sum())), len(doomed) - 1)
-    order = torch.where(doomed, -1.0, opacities).argsort(stable=True)
-    more = doomed.clone()
+def with_faintest(opacities: Tensor, to_prune: Tensor, share: float) -> Tensor:
+    """``to_prune`` (N,) and of the others the least opaque, until ``share`` of all rows (but not all) are in."""
+    count = min(max(math.floor(share * len(to_prune)), int(to_prune.sum())), len(to_prune) - 1)
+    order = torch.where(to_prune, -1.0, opacities).argsort(stable=True)
+    more = to_prune.clone()
     more[order[:count]] = True
     return more
 
@@ -97,21 +100,21 @@ def with_faintest(opacities: Tensor, doomed: Tensor, share: float) -> Tensor:
 # ---- the score ----
 
 
-def scores(cloud: GaussianCloud, gradient: Tensor, moment: Moment, views: int) -> Tensor:
-    """(N,) sum over ``views`` photos, drawn by lot, of each Gaussian's `view_score`."""
+def scores(cloud: GaussianCloud, gradient: Tensor, context: StepContext, views: int) -> Tensor:
+    """(N,) sum over ``views`` photos, drawn at random, of each Gaussian's `view_score`."""
     total = torch.zeros(len(cloud), device=cloud.device)
-    survey = moment.survey
-    for shot in survey.sample(views, "taming", moment.step):
-        rendering, _ = survey.draw(cloud, shot)
-        target = composite(shot.photo, survey.options.background)
-        mask = shot.photo.mask
+    sampler = context.view_sampler
+    for view in sampler.sample(views, "taming", context.step):
+        rendering, _ = sampler.render(cloud, view)
+        target = composite(view.photo, sampler.options.background)
+        mask = view.photo.mask
         loss = compare(rendering.rgb, target, mask, 0.2).loss
         target = target.to(rendering.rgb) / 255
         weight = pixel_weights(rendering.rgb, target, mask)
         height, width = weight.shape
-        sums, blend = spreads(survey, cloud, shot, weight, rendering.means2d)
-        drawn = survey.form(cloud)
-        terms = gaussian_terms(drawn, gradient, shot.camera, rendering.radii)
+        sums, blend = spreads(sampler, cloud, view, weight, rendering.means2d)
+        drawn = sampler.deform(cloud)
+        terms = gaussian_terms(drawn, gradient, view.camera, rendering.radii)
         terms |= {"spread": (_SPREAD, sums[0]), "error": (_ERROR, sums[1]), "blend": (_BLEND, blend)}
         terms["area"] = (_AREA, math.pi * rendering.radii.to(blend).square().clamp_max(height * width))
         total += torch.where(rendering.visible, _VIEW * loss * combined(terms), 0.0)
@@ -135,7 +138,7 @@ def _between(values: Tensor) -> Tensor:
 
 
 def spreads(
-    survey: Survey, cloud: GaussianCloud, shot: object, weight: Tensor, centres: Tensor
+    sampler: ViewSampler, cloud: GaussianCloud, view: TrainingView, weight: Tensor, centres: Tensor
 ) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """For each Gaussian √(Σ αT · Σ αT ‖centre − pixel‖²) and Σ αT · ``weight``; and Σ αT.
 
@@ -149,7 +152,7 @@ def spreads(
     x, y = x - width / 2, y - height / 2
     ones = torch.ones_like(weight)
     squares, places = torch.stack([ones, weight, x * x + y * y], -1), torch.stack([x, y, torch.zeros_like(x)], -1)
-    sums, first = survey.sums(cloud, shot, squares, places)
+    sums, first = sampler.weighted_sums(cloud, view, squares, places)
     (blend, error, square), (along, down, _) = sums.unbind(1), first.unbind(1)
     cx, cy = centres[:, 0] - width / 2, centres[:, 1] - height / 2
     moment = (square - 2 * (cx * along + cy * down) + (cx * cx + cy * cy) * blend).clamp_min(0)

@@ -17,8 +17,9 @@ from torch import Tensor
 from splat.training import population as edit
 from splat.training.config.config import TurboConfig
 from splat.training.population import Population
-from splat.training.strategies.splitting import densify, fill
-from splat.training.strategies.strategy import Moment, Strategy
+from splat.training.step_context import StepContext
+from splat.training.strategies.splitting import densify, fill, largest
+from splat.training.strategies.strategy import Strategy
 
 _DC = 0.28209479177387814  # the constant spherical harmonic: ∂colour/∂(base coefficient)
 _BETA2 = 0.999
@@ -30,42 +31,34 @@ def strategy(config: TurboConfig) -> Strategy:
     return Strategy(config, ("grad2d", "count"), functools.partial(refine, config))
 
 
-def refine(config: TurboConfig, population: Population, moment: Moment) -> None:
+def refine(config: TurboConfig, population: Population, context: StepContext) -> None:
     """Prune what is transparent, grow where positions or colours err, every ``config.every`` steps."""
-    if moment.due(config.every) and moment.fraction <= config.stop:
-        if moment.fraction > config.start:
-            grow(config, population, moment)
+    if context.due(config.every) and context.fraction <= config.stop:
+        if context.fraction > config.start:
+            grow(config, population, context)
         edit.clear_statistics(population)
 
 
-def grow(config: TurboConfig, population: Population, moment: Moment) -> None:
+def grow(config: TurboConfig, population: Population, context: StepContext) -> None:
     """One change within the budget of the moment."""
     statistics = population.statistics
     count = statistics["count"]
     mean = statistics["grad2d"] / count.clamp_min(1)
     error = mean / config.gradient
-    if torch.rand((), generator=moment.generator("turbo")) < config.colour_chance:
-        error = torch.maximum(error, colour_error(population, moment.step) / (config.colour * config.gradient))
-    doomed = population.cloud.opacities < config.prune_opacity
+    if torch.rand((), generator=context.generator("turbo")) < config.colour_chance:
+        error = torch.maximum(error, colour_error(population, context.step) / (config.colour * config.gradient))
+    to_prune = population.cloud.opacities < config.prune_opacity
     seen = count[count > 0]
     visited = count >= config.visited * seen.median() if len(seen) else count > 0
-    hot = visited & ~doomed
-    if not is_last(config, moment):  # then the budget is filled
+    hot = visited & ~to_prune
+    if not is_last(config, context):  # then the budget is filled
         hot &= error >= 1
-    room = max(budget(config, moment) - (len(population) - int(doomed.sum())), 0)
-    hot = _largest(error, hot, room)
-    densify(population, hot, doomed, config.small * moment.extent, config.split_factor)
-    if is_last(config, moment):
-        source = moment.generator("turbo fill")
-        fill(population, moment.cap, config.small * moment.extent, config.split_factor, source)
-
-
-def _largest(values: Tensor, mask: Tensor, count: int) -> Tensor:
-    """The ``count`` rows of ``mask`` (N,) with the largest ``values``, as a mask."""
-    order = torch.where(mask, values, -math.inf).argsort(descending=True, stable=True)
-    chosen = torch.zeros_like(mask)
-    chosen[order[: min(count, int(mask.sum()))]] = True
-    return chosen
+    room = max(budget(config, context) - (len(population) - int(to_prune.sum())), 0)
+    hot = largest(error, hot, room)
+    densify(population, hot, to_prune, config.small * context.extent, config.split_factor)
+    if is_last(config, context):
+        source = context.generator("turbo fill")
+        fill(population, context.max_gaussians, config.small * context.extent, config.split_factor, source)
 
 
 def colour_error(population: Population, step: int) -> Tensor:
@@ -74,19 +67,19 @@ def colour_error(population: Population, step: int) -> Tensor:
     return second.sqrt() / _DC
 
 
-def is_last(config: TurboConfig, moment: Moment) -> bool:
+def is_last(config: TurboConfig, context: StepContext) -> bool:
     """Whether this is the last change of the run."""
-    return moment.fraction + moment.period(config.every) > config.stop
+    return context.fraction + context.period(config.every) > config.stop
 
 
-def budget(config: TurboConfig, moment: Moment) -> int:
+def budget(config: TurboConfig, context: StepContext) -> int:
     """B(t) = N₀ + (t^α − 1)/(100^α − 1) · (M − N₀), t the percentage of the growing phase, α from `exponent`."""
-    share = min(max((moment.fraction - config.start) / max(config.stop - config.start, 1e-9), 0.0), 1.0)
-    t = 100.0 if is_last(config, moment) else 1 + 99 * share
-    alpha = exponent(moment.losses, config.trust)
+    share = min(max((context.fraction - config.start) / max(config.stop - config.start, 1e-9), 0.0), 1.0)
+    t = 100.0 if is_last(config, context) else 1 + 99 * share
+    alpha = exponent(context.losses, config.trust)
     grown = math.log(t) / math.log(100) if abs(alpha) < 1e-6 else (t**alpha - 1) / (100**alpha - 1)
-    first = min(moment.first, moment.cap)
-    return min(moment.cap, first + math.floor(grown * (moment.cap - first)))
+    first = min(context.first_count, context.max_gaussians)
+    return min(context.max_gaussians, first + math.floor(grown * (context.max_gaussians - first)))
 
 
 def exponent(losses: Sequence[tuple[int, float]], trust: float) -> float:
