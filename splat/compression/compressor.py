@@ -9,9 +9,11 @@ from typing import TypedDict
 
 import torch
 
+from splat import formats
 from splat.cloud import GaussianCloud
 from splat.cloud_arrays import Table
 from splat.coding.attributes import broken
+from splat.compression.methods.pipelines import METHODS, Method
 from splat.compression.rate_control.fidelity_metric import FidelityMetric
 from splat.compression.rate_control.search import Goal
 from splat.compression.rate_control.target_format import TargetFormat, Trial
@@ -25,6 +27,7 @@ from splat.rendering import RenderOptions
 from splat.scene import Scene
 
 DEFAULT_FIDELITY = 45.0
+METHOD_STEPS = 1000  # of fine-tuning in the methods of papers
 TRIALS, PHOTO_TRIALS = 12, 20  # that are usually made, without photos and with
 FITTING_STEPS = 12 + sum(steps for steps, _ in STAGES)  # trials and steps of fitting to renders
 SLOPE_PSNR, SLOPE_SIZE = 0.5, 0.24  # by how much a trial usually changes with one step of quality, see `Goal.miss`
@@ -58,6 +61,20 @@ class Callbacks:
     report: Callable[[Trial], None] = ignore
     progress: Callable[[int, int], None] = ignore
     say: Callable[[str], None] = ignore
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method from a paper and how it is to work.
+
+    Attributes:
+        name: one of `METHODS`. steps: of fine-tuning, where there are photos.
+        pruned: fraction of the Gaussians to leave out first, for methods that prune; None is the usual.
+    """
+
+    name: str
+    steps: int = METHOD_STEPS
+    pruned: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,52 @@ def compress(
     )  # fmt: skip
     best = with_photos(task) if "max_drop" in given else without_photos(task)
     return Compressed.of(best, source, trials)
+
+
+def compress_by_method(
+    cloud: GaussianCloud,
+    choice: MethodChoice,
+    out: Path | str,
+    *,
+    scene: Scene | None = None,
+    options: RenderOptions | None = None,
+    say: Callable[[str], None] = ignore,
+) -> Compressed:
+    """``cloud`` as one of the `METHODS` from papers makes it small; writes nothing.
+
+    Args:
+        scene: photos to fine-tune on, whose held-out ones measure the result; without it, nothing is fine-tuned, and
+            renders of ``cloud`` measure.
+        say: called with a sentence after stages that take long.
+
+    Raises InputError for an unknown method, a format that it does not write, or a cloud without Gaussians.
+    """
+    method, target = _method(choice, Path(out)), TargetFormat(Path(out), options.antialiased if options else False)
+    source, options = Source.of(cloud), options or RenderOptions()
+    if len(source.cloud) == 0:
+        raise InputError("the cloud has no Gaussians that methods could work on; give another cloud")
+    if scene is None:
+        metric = FidelityMetric.to_renders(source.cloud, options)
+    else:
+        metric = FidelityMetric.to_photos(scene, options)
+    task = CompressionTask(source.cloud, target, Goal(), metric, options, scene, choice.steps, say=say)
+    trial = method.run(task, choice.pruned)
+    return Compressed.of(trial, source, [trial.row()])
+
+
+def _method(choice: MethodChoice, out: Path) -> Method:
+    """The method that ``choice`` names, if it can write ``out``. Raises InputError."""
+    if choice.name not in METHODS:
+        raise InputError(f"no method is called '{choice.name}'; choose one of {', '.join(METHODS)}")
+    method, target = METHODS[choice.name], formats.by_suffix(out)
+    if choice.pruned is not None and not (method.prunes and 0 <= choice.pruned < 1):
+        pruning = " and ".join(name for name, known in METHODS.items() if known.prunes)
+        raise InputError(f"{choice.name} cannot prune {choice.pruned:g}; give 0 to below 1, to {pruning} only")
+    writes = target.name == method.own_format if target.method else method.any_format
+    if not writes:
+        suffix = formats.find(method.own_format).suffixes[0] if method.own_format else ".splatz or .sog"
+        raise InputError(f"{out}: {choice.name} does not write such a file; give it the ending {suffix}")
+    return method
 
 
 def check_goals(goals: Goals, scene: Scene | None) -> Goals:

@@ -25,6 +25,7 @@ class Format:
         description: one line for people.
         max_sh: highest SH degree that it can hold.
         cuts_sh: its reader takes ``max_degree`` and spares itself the SH that is not wanted.
+        method: what ``splat compress --method`` must be to write it; None for formats with a ``write``.
         has_quality: it is rounded more coarsely at a lower quality; others have a fixed precision.
     """
 
@@ -35,6 +36,7 @@ class Format:
     max_sh: int = 4
     cuts_sh: bool = False
     has_quality: bool = False
+    method: str | None = None
 
     def function(self, name: str) -> Callable:
         """The function ``name`` of the format's module, loaded on first use."""
@@ -46,6 +48,11 @@ class Format:
 
     @property
     def write(self) -> Callable[..., None]:
+        """Raises InputError for a format that only a compression method writes."""
+        if self.method is not None:
+            raise InputError(
+                f"'{self.name}' files are written by: splat compress IN OUT{self.suffixes[0]} --method {self.method}"
+            )
         return self.function("write")
 
     @property
@@ -96,6 +103,15 @@ FORMATS = (
     ),
     Format("gltf", (".glb", ".gltf"), "gltf.write", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3", 3),
     Format("usd", (".usdc", ".usda", ".usdz", ".usd"), "usd.usd", "OpenUSD ParticleField3DGaussianSplat, SH 4"),
+    Format("vectree", (".vectree",), "vectree", "LightGaussian's VecTree: octree and codebook, SH 4", method="vectree"),
+    Format(
+        "codebooks",
+        (".codebooks",),
+        "codebooks",
+        "vector quantization as in Compact3D and OMG, SH 4",
+        method="compact3d",
+    ),
+    Format("neuralgs", (".neuralgs",), "neuralgs", "NeuralGS: a network per cluster, SH 4", method="neuralgs"),
 )
 
 # First bytes that only one format has.
@@ -107,6 +123,9 @@ MAGIC = {
     b"glTF": "gltf",
     b"PXR-USDC": "usd",
     b"#usda": "usd",
+    b"VECTREE\x01": "vectree",
+    b"CODEBOOK\x01": "codebooks",
+    b"NEURALGS\x01": "neuralgs",
 }
 
 

@@ -140,8 +140,9 @@ class FineTuner:
         options: RenderOptions | None = None,
         seed: int = 0,
         progress: Callable[[], None] | None = None,
+        hooks: Sequence[TrainingHook] = (),
     ) -> None:
-        """Args: usual: learning rates at pace 1. progress: called after each step."""
+        """Args: usual: learning rates at pace 1. progress: called after each step. hooks: that keep all rows."""
         self.steps, self.loss, self.usual = 0, 0.0, usual
         self._targets, self._options = targets, options or RenderOptions()
         population = populate(cloud.detach().clone().replace(extras={}))
@@ -150,7 +151,7 @@ class FineTuner:
         self._order: list[int] = []
         self._mean = {name: getattr(self.cloud, name).clone() for name in FIELDS}
         self._counted = 1.0  # refreshes of the running mean that it holds
-        self._progress = progress
+        self._progress, self._hooks = progress, tuple(hooks)
 
     @property
     def cloud(self) -> GaussianCloud:
@@ -196,15 +197,16 @@ class FineTuner:
             rounding: render what this makes of the cloud; gradients move what is behind it.
             price: by what fraction of itself the loss may rise for each bit that the file becomes smaller.
         """
-        self._fitter.hooks = ()
+        self._fitter.hooks = self._hooks
         for step in range(steps):
             order = self._order = self._order or torch.randperm(self._targets.count, generator=self._generator).tolist()
             view = self._targets.get(order.pop())
             self.steps += 1
             hyper = AdamHyper(step=self.steps, **self._rates(log_linear(*pace, step / max(steps - 1, 1))))
             if rounding is not None and step % REFRESH == 0:
-                self._fitter.hooks = (self._rounding_hook(rounding, price),)
+                self._fitter.hooks = (*self._hooks, self._rounding_hook(rounding, price))
             (result,) = self._fitter.step([view], hyper, self._options)
+            self._fitter.refine(StepContext(step=self.steps))
             self.loss += (result.loss - self.loss) * max(1 / self.steps, 0.02)
             if self.steps % MEAN_EVERY == 0:
                 self._update_running_mean()

@@ -49,12 +49,14 @@ class TargetFormat:
         antialiased: mark the file so.
         steps: at the usual quality; None is what suits most clouds.
         grid: of .splatz, that the cloud was trained on; quality says nothing then.
+        keep_order: rows stay in their order where the format has a choice.
     """
 
     path: Path
     antialiased: bool = False
     steps: QuantizationSteps | None = None
     grid: QuantizationGrid | None = None
+    keep_order: bool = False
 
     @property
     def name(self) -> str:
@@ -79,8 +81,11 @@ class TargetFormat:
                 return self._splatz_trial(cloud, steps, quality, metric)
             # The finest is what the format can hold.
             options = {"quality": steps} if quality < FINEST else {}
-        if "antialiased" in formats.by_suffix(self.path).options:
+        known = formats.by_suffix(self.path).options
+        if "antialiased" in known:
             options["antialiased"] = self.antialiased
+        if self.keep_order and "reorder" in known:
+            options["reorder"] = False
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / self.path.name
             formats.write(cloud, file, **options)
