@@ -17,7 +17,7 @@ from splat.cloud_arrays import Table
 from splat.coding import rans as entropy
 from splat.coding.attributes import byte_logits
 from splat.coding.checked import body_of, checked
-from splat.coding.octree import Places, join, middles, read_places, split, write_places
+from splat.coding.octree import PositionGrid, cell_centers, join, quantize_positions, read_positions, split
 
 MAGIC = b"CODEBOOK\x01"
 HEAD = struct.Struct("<IBBH4d")  # Gaussians, SH degree, octree depth, groups, corner and side of the grid
@@ -60,7 +60,7 @@ def antialiased(path: Path) -> bool:
 
 def pack(cloud: GaussianCloud, books: list[Codebook]) -> bytes:
     """The bytes of ``cloud`` (N ≥ 1) with sizes, rotations and colours from ``books``."""
-    grid = write_places(cloud.means.double().numpy())
+    grid = quantize_positions(cloud.means.double().numpy())
     order = torch.from_numpy(grid.order)
     opacities = (255 * cloud.logit_opacities.sigmoid()).round().long()[order]
     books = [Codebook(book.group, book.entries, book.index[order]) for book in books]
@@ -79,8 +79,8 @@ def unpack(data: bytes, path: Path = Path("a.codebooks")) -> GaussianCloud:
         tensor, *columns = GROUP.unpack_from(data, HEAD.size + number * GROUP.size)
         chosen.append(Group(TENSORS[tensor], *columns))
     given = split(data, HEAD.size + groups * GROUP.size)
-    grid = Places(np.zeros(0, np.int64), read_places(given, count, depth), np.array(low), side, depth, [])
-    means = torch.from_numpy((middles(grid) * grid.side + grid.low).astype(np.float32))
+    grid = PositionGrid(np.zeros(0, np.int64), read_positions(given, count, depth), np.array(low), side, depth, [])
+    means = torch.from_numpy((cell_centers(grid) * grid.side + grid.low).astype(np.float32))
     opacities = torch.from_numpy(byte_logits(entropy.decode(next(given), count)))
     shapes = (count, 3), (count, 4), (count, (degree + 1) ** 2, 3)
     log_scales, quats, sh = (torch.zeros(shape) for shape in shapes)

@@ -16,7 +16,7 @@ from splat.cloud import GaussianCloud
 from splat.cloud_arrays import Table
 from splat.coding import rans as entropy
 from splat.coding.checked import body_of, checked
-from splat.coding.octree import Places, join, middles, read_places, split
+from splat.coding.octree import PositionGrid, cell_centers, join, read_positions, split
 
 MAGIC = b"NEURALGS\x01"
 BANDS = 10  # of the encoding of positions
@@ -57,7 +57,7 @@ class Networks:
         degree, settings: of the colours; how they were made.
     """
 
-    grid: Places
+    grid: PositionGrid
     index: Tensor
     layers: list[Tensor]
     center: Tensor
@@ -102,7 +102,7 @@ def unpack(data: bytes, path: Path = Path("a.neuralgs")) -> GaussianCloud:
     data = body_of(MAGIC, data, path)
     count, degree, depth, _, clusters, hidden, layers, levels, *low, side = HEAD.unpack_from(data)
     given = split(data, HEAD.size)
-    cells = read_places(given, count, depth, levels)
+    cells = read_positions(given, count, depth, levels)
     index = torch.from_numpy(entropy.decode(next(given), count))
     wide, parts = ATTRIBUTES + 3 * (degree + 1) ** 2, []
     for shape in layer_shapes(clusters, hidden, layers, wide):
@@ -111,7 +111,7 @@ def unpack(data: bytes, path: Path = Path("a.neuralgs")) -> GaussianCloud:
         codes = entropy.unzigzag(entropy.decode(stream[4 * clusters :], int(np.prod(shape)))).reshape(shape)
         parts.append(torch.from_numpy((codes * scale).astype(np.float32)))
     center, width = torch.from_numpy(np.frombuffer(next(given), "<f2").astype(np.float32)).chunk(2)
-    grid = Places(np.zeros(0, np.int64), cells, np.array(low), side, depth, [], levels)
+    grid = PositionGrid(np.zeros(0, np.int64), cells, np.array(low), side, depth, [], levels)
     settings = NetworkSettings(clusters, hidden, layers, levels=levels)
     return decode(Networks(grid, index, parts, center, width, degree, settings))
 
@@ -146,22 +146,22 @@ def cloud_of(networks: Networks, positions: Tensor, members: list[Tensor]) -> Ga
     back[torch.cat(members)] = torch.arange(len(positions))
     values = torch.cat(parts)[back] * networks.width + networks.center
     grid = networks.grid
-    means = torch.from_numpy((middles(grid) * grid.side + grid.low).astype(np.float32))
+    means = torch.from_numpy((cell_centers(grid) * grid.side + grid.low).astype(np.float32))
     colours = values[:, ATTRIBUTES:].reshape(len(positions), -1, 3)
     return GaussianCloud(means, values[:, 1:4], values[:, 4:8], values[:, 0], colours)
 
 
-def encode_positions(grid: Places) -> Tensor:
+def encode_positions(grid: PositionGrid) -> Tensor:
     """(N, 3 + 6·BANDS) float32: positions with sines and cosines of octaves.
 
     Far ones are drawn in, so that the bulk of a scene with a distant background fills the range from −1 to 1.
     """
-    places = middles(grid)
-    middle = np.median(places, 0)
-    places = (places - middle) / np.maximum(np.quantile(np.abs(places - middle), BULK, 0), 1e-9)
-    places = places / np.sqrt(1 + places * places)
-    angles = places[:, :, None] * (np.pi * 2.0 ** np.arange(BANDS))
-    parts = [places, np.sin(angles).reshape(len(places), -1), np.cos(angles).reshape(len(places), -1)]
+    positions = cell_centers(grid)
+    middle = np.median(positions, 0)
+    positions = (positions - middle) / np.maximum(np.quantile(np.abs(positions - middle), BULK, 0), 1e-9)
+    positions = positions / np.sqrt(1 + positions * positions)
+    angles = positions[:, :, None] * (np.pi * 2.0 ** np.arange(BANDS))
+    parts = [positions, np.sin(angles).reshape(len(positions), -1), np.cos(angles).reshape(len(positions), -1)]
     return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
 
 

@@ -14,7 +14,7 @@ from splat.cloud_arrays import Table
 from splat.coding import rans as entropy
 from splat.coding import vector_kmeans
 from splat.coding.checked import body_of, checked
-from splat.coding.octree import Places, join, middles, read_places, split, write_places
+from splat.coding.octree import PositionGrid, cell_centers, join, quantize_positions, read_positions, split
 
 MAGIC = b"VECTREE\x01"
 CODES = 8192
@@ -36,7 +36,7 @@ def pack(cloud: GaussianCloud, weights: Tensor, fraction: float = FRACTION, code
     """The bytes of ``cloud``; the ``fraction`` of least ``weights`` (N,) gets its SH from ``codes`` entries."""
     if len(cloud) == 0:
         return checked(MAGIC, HEAD.pack(0, cloud.sh_degree, 0, 0, 0, 0, 1, 0))
-    grid = write_places(cloud.means.double().numpy())
+    grid = quantize_positions(cloud.means.double().numpy())
     order = torch.from_numpy(grid.order)
     rows, weights = cloud.select(order), weights[order]
     poor = torch.zeros(len(rows), dtype=torch.bool)
@@ -64,8 +64,8 @@ def unpack(data: bytes, path: Path = Path("a.vectree")) -> GaussianCloud:
     if count == 0:
         return GaussianCloud.empty(degree)
     given = split(data, HEAD.size)
-    grid = Places(np.zeros(0, np.int64), read_places(given, count, depth), np.array(low), side, depth, [])
-    means = middles(grid) * grid.side + grid.low
+    grid = PositionGrid(np.zeros(0, np.int64), read_positions(given, count, depth), np.array(low), side, depth, [])
+    means = cell_centers(grid) * grid.side + grid.low
     poor = np.unpackbits(np.frombuffer(next(given), np.uint8), count=count).astype(bool)
     index = entropy.decode(next(given), int(poor.sum()))
     width = 3 * (degree + 1) ** 2

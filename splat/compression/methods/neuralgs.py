@@ -11,7 +11,7 @@ from torch import Tensor
 
 from splat.cloud import FIELDS, GaussianCloud
 from splat.coding import vector_kmeans
-from splat.coding.octree import write_places
+from splat.coding.octree import quantize_positions
 from splat.compression.finetuning.fine_tuner import Targets
 from splat.compression.finetuning.straight_through import with_ordered_axes
 from splat.compression.rate_control.task import ignore
@@ -39,7 +39,7 @@ def fit(
 ) -> Networks:
     """Networks for ``cloud`` of N ≥ 1; ``weights`` (N,) ≥ 0 say how much each Gaussian matters."""
     settings = settings or NetworkSettings()
-    grid = write_places(cloud.means.double().numpy(), settings.levels)
+    grid = quantize_positions(cloud.means.double().numpy(), settings.levels)
     order = torch.from_numpy(grid.order)
     rows, weights = with_ordered_axes(cloud.select(order)), weights[order]
     targets = _targets(rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from splat.cloud_arrays import Table
-from splat.coding.parallel import CHUNK, allocate, each, pieces, write_at
+from splat.coding.parallel import CHUNK, each, pieces, preallocate, write_at
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats.ply.header import NAMES, Header, read_header, read_rows
@@ -110,10 +110,10 @@ def _taker(block: np.ndarray):
     names = block.dtype.names
     if all(block.dtype[name] == np.dtype("<f4") for name in names):
         matrix = block.view("<f4").reshape(len(block), len(names))
-        place = {name: i for i, name in enumerate(names)}
+        column_index = {name: i for i, name in enumerate(names)}
 
         def take(columns: list[str]) -> np.ndarray:
-            index = [place[name] for name in columns]
+            index = [column_index[name] for name in columns]
             first = index[0]
             if index == list(range(first, first + len(index))):
                 return matrix[:, first : first + len(index)]
@@ -168,7 +168,7 @@ def write(table: Table, path: Path, *, normals: bool = True, antialiased: bool =
     header = "\n".join([*lines, "end_header", ""]).encode()
     with atomic_path(path) as temporary, open(temporary, "r+b") as file:
         file.write(header)
-        allocate(file, len(header) + len(table) * dtype.itemsize)
+        preallocate(file, len(header) + len(table) * dtype.itemsize)
 
         def put(rows: slice) -> None:
             block = _matrix(table.select(rows), normals)

@@ -144,16 +144,16 @@ def sizes(data: bytes, path: Path | str = "cloud.splatz") -> dict[str, int]:
     names = [*STREAMS]
     if fields[3] & DETAILED:
         names.insert(DETAIL_STREAM, "detail")
-    found = dict.fromkeys([*dict.fromkeys(names), "view-dependent colour"], 0)
+    total = dict.fromkeys([*dict.fromkeys(names), "view-dependent colour"], 0)
     for number in range(fields[5]):
         end = _check_block(data, at, fields[2], Path(path), f"layer {number + 1}")
         at += LAYER.size
         for index in range(LAYER.unpack_from(data, at - LAYER.size)[2]):
             length = 4 + int.from_bytes(data[at : at + 4], "little")
-            found[names[index] if index < len(names) else "view-dependent colour"] += length
+            total[names[index] if index < len(names) else "view-dependent colour"] += length
             at += length
         at = end
-    return found | {"headers and checksums": len(data) - sum(found.values())}
+    return total | {"headers and checksums": len(data) - sum(total.values())}
 
 
 def _check_block(data: bytes, at: int, degree: int, path: Path, name: str) -> int:

@@ -131,8 +131,8 @@ def _write_columns(codes: np.ndarray, context: np.ndarray, contexts: int) -> byt
 
 def _read_columns(data: bytes, count: int, context: np.ndarray, contexts: int, columns: int = 3) -> np.ndarray:
     sort, kinds = _column_contexts(context, contexts, columns)
-    found = entropy.decode(data, count * columns, sort, kinds)
-    return entropy.unzigzag(found).reshape(columns, count).T
+    codes = entropy.decode(data, count * columns, sort, kinds)
+    return entropy.unzigzag(codes).reshape(columns, count).T
 
 
 def _column_contexts(context: np.ndarray, contexts: int, columns: int) -> tuple[np.ndarray, int]:
