@@ -103,4 +103,4 @@ def test_what_is_no_whole_number(text):
 
 def test_amounts_and_durations():
     assert [console.amount(x) for x in (0, 999, 1500, 2_500_000, 3e9)] == ["0 B", "999 B", "1.5 kB", "2.5 MB", "3.0 GB"]
-    assert [console.duration(x) for x in (1.25, 59.9, 75, 3600)] == ["1.2 s", "59.9 s", "1 min 15 s", "1 h 0 min"]
+    assert [console.duration(x) for x in (1.25, 59.9, 75, 3600)] == ["1.2 s", "59.9 s", "1 min 15 s", "1 h 00 min"]

@@ -62,7 +62,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(bench_gpu, "DEVICE", "cpu")
     monkeypatch.setattr(bench_gpu, "get_backend", lambda name: cuda)
     monkeypatch.setattr(bench_gpu, "check_backend", lambda name: None)
-    monkeypatch.setattr(bench_gpu.sorting, "choice", lambda index: "torch.sort")
+    monkeypatch.setattr(bench_gpu.cuda_sort, "choice", lambda index: "torch.sort")
     stand_in = SimpleNamespace(rasterization=rasterization, __version__="1.5.3")
     monkeypatch.setitem(sys.modules, "gsplat", stand_in)
     with cuda_launcher.use(Emulator()):

@@ -25,12 +25,12 @@ def test_colour_bands_are_added_one_by_one():
 
 @pytest.mark.parametrize("steps", [7, 10, 999, 7000, 30_000])
 def test_every_multiple_is_crossed_once(steps):
-    plan = schedules.Schedule(steps, None, clock=lambda: 0.0)
+    schedule = schedules.Schedule(steps, None, clock=lambda: 0.0)
     events = 0
-    while not plan.finished:
-        plan.advance()
-        events += schedules.crossed(0.1, plan.before, plan.fraction)
-    assert plan.step == steps and plan.fraction == 1.0
+    while not schedule.finished:
+        schedule.advance()
+        events += schedules.crossed(0.1, schedule.previous_fraction, schedule.fraction)
+    assert schedule.step == steps and schedule.fraction == 1.0
     assert events == min(10, steps)
 
 
@@ -46,48 +46,51 @@ class Machine:
 
 def run_minutes(minutes: float, seconds_at, reserve: float = 0.0) -> tuple[schedules.Schedule, list[float]]:
     machine = Machine()
-    plan = schedules.Schedule(7000, minutes, clock=machine)
-    plan.reserve = reserve
+    schedule = schedules.Schedule(7000, minutes, clock=machine)
+    schedule.reserve = reserve
     fractions = []
-    while not plan.finished:
-        machine.now += seconds_at(plan)
-        plan.advance()
-        fractions.append(plan.fraction)
-    return plan, fractions
+    while not schedule.finished:
+        machine.now += seconds_at(schedule)
+        schedule.advance()
+        fractions.append(schedule.fraction)
+    return schedule, fractions
 
 
 def test_a_time_budget_is_met_on_any_machine():
     for speed in (0.003, 0.05, 0.9):
-        plan, fractions = run_minutes(3.0, lambda plan, speed=speed: speed)
-        assert plan.seconds == pytest.approx(180, abs=1.0)
-        assert plan.step == pytest.approx(180 / speed, rel=0.01)
+        schedule, fractions = run_minutes(3.0, lambda schedule, speed=speed: speed)
+        assert schedule.seconds == pytest.approx(180, abs=1.0)
+        assert schedule.step == pytest.approx(180 / speed, rel=0.01)
         assert fractions == sorted(fractions)
 
 
 def test_a_time_budget_is_met_when_steps_become_slower():
-    plan, fractions = run_minutes(2.0, lambda plan: 0.01 + 0.09 * plan.fraction, reserve=12.0)
-    assert plan.seconds == pytest.approx(108, abs=0.2)  # the reserve is left for evaluation and writing
+    schedule, fractions = run_minutes(2.0, lambda schedule: 0.01 + 0.09 * schedule.fraction, reserve=12.0)
+    assert schedule.seconds == pytest.approx(108, abs=0.2)  # the reserve is left for evaluation and writing
     assert max(b - a for a, b in zip(fractions, fractions[1:], strict=False)) < 0.002  # the schedule never jumps
 
 
 def test_steps_are_foretold_from_the_speed():
     machine = Machine()
-    plan = schedules.Schedule(7000, 1.0, clock=machine)
+    schedule = schedules.Schedule(7000, 1.0, clock=machine)
     for _ in range(100):
         machine.now += 0.1
-        plan.advance()
-    assert plan.steps == pytest.approx(600, rel=0.01)
+        schedule.advance()
+    assert schedule.steps == pytest.approx(600, rel=0.01)
 
 
 def test_steps_are_expected_to_take_as_long_as_those_lately():
     # Ten times slower from a third of the time on, as where pictures grow.
     seen = []
-    plan, _ = run_minutes(
-        1.0, lambda plan: seen.append((plan.fraction, plan.expected)) or 0.02 * (1 + 9 * (plan.fraction > 1 / 3))
+    schedule, _ = run_minutes(
+        1.0,
+        lambda schedule: (
+            seen.append((schedule.fraction, schedule.expected)) or 0.02 * (1 + 9 * (schedule.fraction > 1 / 3))
+        ),
     )
     early = [expected for fraction, expected in seen if 0.03 < fraction < 1 / 3]
     late = [expected for fraction, expected in seen if fraction > 0.42]
-    assert plan.step == pytest.approx(1000 + 200, rel=0.02)
+    assert schedule.step == pytest.approx(1000 + 200, rel=0.02)
     assert min(early) == pytest.approx(3000, rel=0.02) and max(early) == pytest.approx(3000, rel=0.02)
     assert min(late) == pytest.approx(1200, rel=0.03) and max(late) == pytest.approx(1200, rel=0.03)
     assert schedules.Schedule(50, None).expected == 50
@@ -106,11 +109,15 @@ def test_gaussians_are_limited_by_the_steps_that_there_will_be():
 
 def test_a_resumed_budget_counts_what_was_spent_before():
     machine = Machine()
-    plan = schedules.Schedule(7000, 1.0, clock=machine)
-    plan.resume(step=300, fraction=0.5, seconds=30.0)
+    schedule = schedules.Schedule(7000, 1.0, clock=machine)
+    schedule.resume(step=300, fraction=0.5, seconds=30.0)
     machine.now += 6.0
-    plan.advance()
-    assert plan.seconds == pytest.approx(36) and plan.fraction == pytest.approx(0.6) and plan.before == 0.5
+    schedule.advance()
+    assert (
+        schedule.seconds == pytest.approx(36)
+        and schedule.fraction == pytest.approx(0.6)
+        and schedule.previous_fraction == 0.5
+    )
 
 
 def test_each_epoch_shows_every_photo_once_in_another_order():
@@ -133,11 +140,11 @@ def test_draws_follow_the_weights():
 
 def test_seconds_that_were_spent_before_are_part_of_the_budget():
     now = [100.0]
-    plan = schedules.Schedule(7, 1.0, lambda: now[0], spent=15.0)
-    assert plan.seconds == 15.0
+    schedule = schedules.Schedule(7, 1.0, lambda: now[0], spent=15.0)
+    assert schedule.seconds == 15.0
     now[0] += 30.0
-    plan.advance()
-    assert plan.fraction == pytest.approx(0.75)
+    schedule.advance()
+    assert schedule.fraction == pytest.approx(0.75)
     now[0] += 15.0
-    plan.advance()
-    assert plan.finished
+    schedule.advance()
+    assert schedule.finished
