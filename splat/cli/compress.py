@@ -92,8 +92,11 @@ def run(arguments: Sequence[str]) -> None:
     write_bytes(options.out, result.data)
     on_photos = options.max_drop is not None or (options.method is not None and scene is not None)
     if options.report is not None:
+        from splat.compression.rate_control.fidelity_metric import FidelityMetric
+
         with counter("comparing formats") as progress:
-            write_page(options.report, options.out, subject, result, scene, drawing, on_photos, progress)
+            metric = FidelityMetric.to_renders(subject.cloud, drawing, scene=scene)
+            write_page(options.report, options.out, result, subject.cloud, metric, on_photos, progress)
     if options.json is not None:
         about = {"path": str(options.path), "out": str(options.out)}
         # JSON has no infinity; a PSNR without any error is null.

@@ -3,14 +3,20 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from splat.cli.console import amount, console, say, table
+
+if TYPE_CHECKING:
+    from splat.cloud import GaussianCloud
+    from splat.compression import Compressed
+    from splat.compression.rate_control.fidelity_metric import FidelityMetric
 
 PLOT = (58, 12)  # columns and rows of the plot
 PICTURED = 4  # views with pictures in the page
 
 
-def show(out: Path, result, on_photos: bool) -> None:
+def show(out: Path, result: "Compressed", on_photos: bool) -> None:
     """Print what was chosen, where the bytes go, and every trial as a plot."""
     rows = [
         ("size", amount(result.source_size), amount(result.size)),
@@ -30,7 +36,7 @@ def show(out: Path, result, on_photos: bool) -> None:
     say(f"{out}: {times:.1f}× smaller than as .ply, {len(result.trials)} settings tried{left_out}")
 
 
-def sizes(out: Path, result) -> dict[str, int]:
+def sizes(out: Path, result: "Compressed") -> dict[str, int]:
     """Bytes by attribute, of a .splatz that holds something."""
     if out.suffix != ".splatz" or not result.gaussians:
         return {}
@@ -57,24 +63,33 @@ def plot(points: Sequence[tuple[int, float]], chosen: tuple[int, float]) -> str:
 
 
 def write_page(
-    path: Path, out: Path, subject, result, scene, drawing, on_photos: bool, progress: Callable[[int, int], None]
+    path: Path,
+    out: Path,
+    result: "Compressed",
+    source: "GaussianCloud",
+    metric: "FidelityMetric",
+    on_photos: bool,
+    progress: Callable[[int, int], None],
 ) -> None:
-    """The page: the file beside what other formats make of the same cloud, and pictures before and after."""
-    from splat.compression.rate_control.fidelity_metric import FidelityMetric, psnr_of_mse
+    """The page: the file beside what other formats make of the cloud ``source``, and pictures before and after.
+
+    Args:
+        metric: against renders of ``source``.
+    """
+    from splat.compression.rate_control.fidelity_metric import psnr_of_mse
     from splat.compression.rate_control.format_comparison import OTHER_FORMATS, compare_formats
     from splat.files import write_text
     from splat.rendering import render
     from splat.report.compression_page import Comparison, page
 
-    metric = FidelityMetric.to_renders(subject.cloud, drawing, scene=scene)
     curves, total = {}, len(OTHER_FORMATS) + 1
-    for name, trials in compare_formats(subject.cloud, metric):
+    for name, trials in compare_formats(source, metric):
         curves[name] = [(trial.size, trial.psnr) for trial in trials]
         progress(len(curves), total)
     curves[f"{out.name}, chosen"] = [(result.size, metric.psnr(result.cloud))]
     views = []
     for number, (camera, before) in enumerate(list(zip(metric.cameras, metric.pictures, strict=True))[:PICTURED]):
-        after = render(result.cloud, camera, options=drawing).rgb.clamp(0, 1)
+        after = render(result.cloud, camera, options=metric.options).rgb.clamp(0, 1)
         psnr = psnr_of_mse(float((after - before).double().square().mean()))
         views.append(Comparison(f"View {number + 1}", before.numpy(), after.numpy(), psnr))
     facts = [

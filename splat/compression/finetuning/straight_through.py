@@ -33,9 +33,8 @@ class Rounding:
     @staticmethod
     def of(cloud: GaussianCloud, quality: float | QuantizationSteps, detail: np.ndarray | None = None) -> "Rounding":
         """For ``cloud`` as `with_ordered_axes` gives it, and a file of ``quality`` or of these steps."""
-        known = isinstance(quality, QuantizationSteps)
-        steps = quality.storable() if known else QuantizationSteps.of_quality(quality)
-        return Rounding(QuantizationGrid.fit(Rows.of(Table.of(cloud), detail), steps), detail)
+        rows = Rows.of(Table.of(cloud), detail)
+        return Rounding(QuantizationGrid.fit(rows, QuantizationSteps.of(quality)), detail)
 
     def rounded(self, cloud: GaussianCloud) -> GaussianCloud:
         """``cloud`` as the file will have it, row by row."""

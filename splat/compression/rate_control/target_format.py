@@ -95,7 +95,7 @@ class TargetFormat:
     def _splatz_trial(
         self, cloud: GaussianCloud, steps: QuantizationSteps, quality: float, metric: FidelityMetric
     ) -> Trial:
-        more = {"steps": steps, "grid": self.grid, "detail": detail_of(cloud)}
+        more = {"quality": steps, "grid": self.grid, "detail": detail_of(cloud)}
         data = container.encode(Table.of(cloud), self.path, antialiased=self.antialiased, **more)
         result = container.decode(data, self.path).cloud()
         return Trial(len(cloud), result.sh_degree, quality, len(data), metric.psnr(result), data, result)

@@ -125,9 +125,8 @@ def write(
     from splat.formats.sog.encode import encode
     from splat.formats.splatz.quantizer import QuantizationSteps
 
-    if quality is not None:
-        quality = QuantizationSteps.of_quality(quality) if isinstance(quality, (int, float)) else quality.storable()
-    meta, pictures = encode(table, path, palette=palette, antialiased=antialiased, reorder=reorder, steps=quality)
+    steps = None if quality is None else QuantizationSteps.of(quality)
+    meta, pictures = encode(table, path, palette=palette, antialiased=antialiased, reorder=reorder, steps=steps)
     save_files(path, meta, pictures, effort)
 
 

@@ -67,27 +67,26 @@ def encode(
     table: Table,
     path: Path | str = "cloud.splatz",
     *,
-    quality: float = USUAL_QUALITY,
+    quality: float | QuantizationSteps = USUAL_QUALITY,
     layers: int | None = None,
     antialiased: bool = False,
-    steps: QuantizationSteps | None = None,
     grid: QuantizationGrid | None = None,
     detail: np.ndarray | None = None,
 ) -> bytes:
     """The bytes of the file.
 
-    Args beyond those of `write`: steps replaces what ``quality`` says, and grid both: that of another cloud that this
-    one was trained on. detail: (N,) binary digits by which position and shape of each Gaussian are finer than usual.
+    Args beyond those of `write`: quality may be steps; grid, in its place, is that of another cloud that this one was
+    trained on. detail: (N,) binary digits by which position and shape of each Gaussian are finer than usual.
     """
     path = Path(path)
-    if not -50 <= quality <= 150:
+    if not isinstance(quality, QuantizationSteps) and not -50 <= quality <= 150:
         raise InputError(f"{path}: the quality is {quality:g}, expected -50 to 150 (50 is usual)")
     if layers is not None and not 1 <= layers <= 8:
         raise InputError(f"{path}: {layers} layers were asked for, expected 1 to 8")
     table = without_zero_bands(prepare(table, path))
     rows = Rows.of(table, detail)
     if grid is None or (len(grid.basis) and grid.basis.shape[1] != 3 * (rows.sh.shape[1] - 1)):
-        grid = QuantizationGrid.fit(rows, steps.storable() if steps else QuantizationSteps.of_quality(quality))
+        grid = QuantizationGrid.fit(rows, QuantizationSteps.of(quality))
     grid = replace(grid, detailed=bool(rows.detail.any()))
     parts = _split(rows.ordered().visibility(), layers)
     flags = (ANTIALIASED if antialiased else 0) | (DETAILED if grid.detailed else 0)

@@ -57,6 +57,12 @@ class QuantizationSteps:
         """The steps of a file of ``quality``, as it stores them."""
         return QuantizationSteps().at_quality(quality).storable()
 
+    @staticmethod
+    def of(quality: "float | QuantizationSteps") -> "QuantizationSteps":
+        """The steps of a file of this quality, or with these steps, as it stores them."""
+        known = isinstance(quality, QuantizationSteps)
+        return quality.storable() if known else QuantizationSteps.of_quality(quality)
+
     def at_quality(self, quality: float) -> "QuantizationSteps":
         """These steps, which are those of the usual quality, at another ``quality``."""
         return self.scaled(2.0 ** ((USUAL_QUALITY - quality) / 10))
