@@ -34,6 +34,8 @@ DISTILLING = 3  # steps of fine-tuning for each of distillation
 CODEBOOK_PACE = (0.3, 0.01)  # learning rates while codebooks are trained on, of the usual
 PRUNED_AT_ONCE = 0.2  # by NeuralGS's preparation, between two stages of fine-tuning
 GAUSSIANS_PER_NETWORK = 1000  # about: 28 networks for 22,105 lost 0.2 dB
+MOST_NETWORKS = 140  # of the paper
+FITTING = 2  # steps on attributes for each on photos
 VIEWS = 18  # placed around a cloud without a scene
 
 
@@ -96,9 +98,10 @@ def neuralgs_networks(task: CompressionTask, pruned: float | None) -> Trial:
     fraction = PRUNED["neuralgs"] if pruned is None else pruned
     cloud = _pruned_in_stages(task, fraction)
     scores = significance(cloud, _cameras(task), antialiased=task.options.antialiased)
-    settings = NetworkSettings(clusters=min(max(len(cloud) // GAUSSIANS_PER_NETWORK, 1), 140))
+    clusters = min(max(len(cloud) // GAUSSIANS_PER_NETWORK, 1), MOST_NETWORKS)
+    settings = NetworkSettings(clusters=clusters, steps=FITTING * task.steps)
     networks = neuralgs.fit(cloud, scores, settings, task.seed)
-    task.say(f"{settings.clusters} networks are fitted to the attributes of {len(cloud):,} Gaussians")
+    task.say(f"{settings.clusters} networks were fitted to the attributes of {len(cloud):,} Gaussians")
     if task.scene is not None and task.steps:
         targets = photo_targets(task.scene, task.options)
         networks = neuralgs.train(networks, targets, task.steps, task.options, 3e-3, task.seed, task.advance)
