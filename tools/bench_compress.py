@@ -25,9 +25,14 @@ from splat import compression, formats
 from splat.cli.inputs import open_scene, open_subject
 from splat.cloud import GaussianCloud
 from splat.cloud_arrays import GaussianArrays
-from splat.compression.finetuning.fine_tuner import Recovery, photos, usual_rates
-from splat.compression.methods import neuralgs, self_organizing_grid, vector_quantization, vectree
-from splat.compression.rate_control.judge import by_photos, by_renders
+from splat.compression.finetuning.fine_tuner import FineTuner, photo_targets, usual_rates
+from splat.compression.methods import neuralgs as networks_method
+from splat.compression.methods import self_organizing_grid
+from splat.compression.methods.vector_quantization import CodebookRounding, compact3d, fit_codebooks, sub_vectors
+from splat.compression.rate_control.fidelity_metric import FidelityMetric
+from splat.formats import codebooks as codebook_files
+from splat.formats import neuralgs, vectree
+from splat.formats.ply.ply import ply_bytes
 from splat.formats.splatz import container
 from splat.rendering import RenderOptions, render
 from splat.viewpoints.around_cloud import scene_views
@@ -35,7 +40,7 @@ from splat.viewpoints.around_cloud import scene_views
 
 def plain(cloud: GaussianCloud) -> int:
     """Bytes of the float32 .ply."""
-    return 1500 + len(cloud) * 4 * (14 + 3 * cloud.sh.shape[1])
+    return ply_bytes(len(cloud), cloud.sh_degree)
 
 
 def row(what: str, asked: str, paper: str, ours: str) -> None:
@@ -51,24 +56,24 @@ def written(cloud: GaussianCloud, name: str, **options) -> tuple[int, GaussianCl
 
 
 def run_of(path: Path):
-    """Cloud, scene, options and judge of a run, and its PSNR on held-out photos."""
+    """Cloud, scene, options and metric of a run, and its PSNR on held-out photos."""
     subject = open_subject(path)
     scene = open_scene(subject, None, None, None)
     options = RenderOptions(background=subject.background, antialiased=subject.antialiased)
-    judge = by_photos(scene, options)
-    return subject.cloud, scene, options, judge, judge.psnr(subject.cloud)
+    metric = FidelityMetric.to_photos(scene, options)
+    return subject.cloud, scene, options, metric, metric.psnr(subject.cloud)
 
 
 def sog(paths: list[Path], _) -> None:
     cloud, theirs = formats.read(paths[0]), formats.read(paths[1])
-    size, judge = paths[1].stat().st_size, by_renders(cloud, RenderOptions())
-    mark = judge.psnr(theirs)
+    size, metric = paths[1].stat().st_size, FidelityMetric.to_renders(cloud, RenderOptions())
+    mark = metric.psnr(theirs)
     whole = compression.compress(cloud, "a.splatz", fidelity=mark)
     asked = f"as their SOG: {mark:.2f} dB in {size:,} bytes"
     ours = f"{whole.size / size:.3f}× ({whole.psnr:.2f} dB, {whole.gaussians:,} of {len(cloud):,} Gaussians)"
     row(f"post-hoc, {paths[0].name}, .splatz", f"≤ 0.6× {asked}", "–", ours)
     bytes_, found = written(cloud, "a.sog")
-    ours = f"{bytes_ / size:.3f}× ({judge.psnr(found):.2f} dB)"
+    ours = f"{bytes_ / size:.3f}× ({metric.psnr(found):.2f} dB)"
     row(f"post-hoc, {paths[0].name}, SOG as fine as it gets", "", "–", ours)
     whole = compression.compress(cloud, "a.sog", fidelity=mark)
     ours = f"{whole.size / size:.3f}× ({whole.psnr:.2f} dB, {whole.gaussians:,} of {len(cloud):,} Gaussians)"
@@ -77,8 +82,8 @@ def sog(paths: list[Path], _) -> None:
 
 def drop(paths: list[Path], options) -> None:
     cloud, scene, drawing, _, before = run_of(paths[0])
-    steps = options.train
-    found = compression.compress(cloud, max_drop=options.drop, scene=scene, steps=steps, options=drawing, say=note)
+    how = {"steps": options.train, "options": drawing, "callbacks": compression.Callbacks(say=note)}
+    found = compression.compress(cloud, max_drop=options.drop, scene=scene, **how)
     ratio = found.source_size / found.size
     ours = f"{ratio:.1f}× at {before - found.psnr:.3f} dB ({found.size:,} bytes, {found.gaussians:,} Gaussians)"
     row(f"fine-tuned, {paths[0].name}, {len(cloud):,}", "≥ 30× MCMC, ≥ 60× ADC", "OMG about 150×", ours)
@@ -86,18 +91,18 @@ def drop(paths: list[Path], options) -> None:
 
 def lightgaussian(paths: list[Path], options) -> None:
     """Prune two thirds at once, recover, distil to degree 2, VecTree: the paper's settings but for the steps."""
-    cloud, scene, drawing, judge, before = run_of(paths[0])
+    cloud, scene, drawing, metric, before = run_of(paths[0])
     cameras = scene_views(scene)
     scores = compression.significance(cloud, cameras, antialiased=drawing.antialiased)
     small = compression.finetune(compression.prune(cloud, scores, 0.66), scene, options.recovery, drawing)
-    note(f"{len(small):,} Gaussians, recovered: {judge.psnr(small) - before:+.3f} dB")
+    note(f"{len(small):,} Gaussians, recovered: {metric.psnr(small) - before:+.3f} dB")
     small = compression.distill(small, 2, cameras, options.recovery // 3, drawing)
-    note(f"degree 2: {judge.psnr(small) - before:+.3f} dB")
+    note(f"degree 2: {metric.psnr(small) - before:+.3f} dB")
     scores = compression.significance(small, cameras, antialiased=drawing.antialiased)
     data = vectree.pack(small, scores, codes=min(vectree.CODES, len(small) // 4))
     found = vectree.unpack(data)
     rate = seconds(found, cameras, drawing) / seconds(cloud, cameras, drawing)
-    ours = f"{plain(cloud) / len(data):.1f}× at {before - judge.psnr(found):.3f} dB, {1 / rate:.2f}× the frame rate"
+    ours = f"{plain(cloud) / len(data):.1f}× at {before - metric.psnr(found):.3f} dB, {1 / rate:.2f}× the frame rate"
     row(
         f"LightGaussian, {paths[0].name}, {len(cloud):,}, {options.recovery} steps of recovery",
         *("≥ 15× at ≤ 0.2 dB, ≥ 1.5× frame rate", "15× at 0.2 dB, 139 → 215 FPS, 5,000 steps", ours),
@@ -124,60 +129,60 @@ def seconds(cloud: GaussianCloud, cameras, drawing) -> float:
 
 def sorting(paths: list[Path], _) -> None:
     cloud = formats.read(paths[0])
-    judge, start = by_renders(cloud, RenderOptions()), time.perf_counter()
+    metric, start = FidelityMetric.to_renders(cloud, RenderOptions()), time.perf_counter()
     found = self_organizing_grid.sort_grid(cloud)
     seconds = time.perf_counter() - start
     smooth = [self_organizing_grid.roughness(self_organizing_grid.features(each)) for each in (cloud, found)]
     for quality in (None, 75.0, 60.0):
         size, read = written(found, "a.sog", reorder=False, quality=quality)
         other, _ = written(cloud, "a.sog", quality=quality)
-        ours = f"{plain(cloud) / size:.1f}×, {judge.psnr(read):.2f} dB; Morton curve {plain(cloud) / other:.1f}×"
+        ours = f"{plain(cloud) / size:.1f}×, {metric.psnr(read):.2f} dB; Morton curve {plain(cloud) / other:.1f}×"
         row(f"self-organizing grid, {len(cloud):,}, quality {quality}", "8× to 26×", "8× to 26×", ours)
     row("its neighbours' distance", "", "", f"{smooth[0]:.3f} → {smooth[1]:.3f} in {seconds:.1f} s")
 
 
 def codebooks(paths: list[Path], options) -> None:
-    cloud, scene, drawing, judge, before = run_of(paths[0])
+    cloud, scene, drawing, metric, before = run_of(paths[0])
     scores = compression.significance(cloud, scene_views(scene), antialiased=drawing.antialiased)
     places = sum(
         container.sizes(container.encode(GaussianArrays.of(cloud), quality=60.0))[name]
         for name in ("position", "opacity")
     )
     for name, groups, paper in (
-        ("k-means codebooks", vector_quantization.compact3d(cloud), "Compact3D 40×"),
-        ("sub-vectors", vector_quantization.sub_vectors(cloud), "OMG about 150×"),
+        ("k-means codebooks", compact3d(cloud), "Compact3D 40×"),
+        ("sub-vectors", sub_vectors(cloud), "OMG about 150×"),
     ):
-        books = vector_quantization.codebooks(cloud, groups, scores)
-        after = before - judge.psnr(vector_quantization.quantized(cloud, books))
+        books = fit_codebooks(cloud, groups, scores)
+        after = before - metric.psnr(codebook_files.quantized(cloud, books))
         trained = compression.finetune(
-            cloud, scene, options.recovery, drawing, pace=(0.3, 0.01), rounding=vector_quantization.Assigned(books)
+            cloud, scene, options.recovery, drawing, pace=(0.3, 0.01), rounding=CodebookRounding(books)
         )
-        healed = before - judge.psnr(vector_quantization.quantized(trained, books))
-        size = places + sum(map(len, vector_quantization.coded(books)))
+        healed = before - metric.psnr(codebook_files.quantized(trained, books))
+        size = places + sum(map(len, codebook_files.pack_books(books)))
         ours = f"{plain(cloud) / size:.1f}× at {healed:.3f} dB ({after:.3f} dB before training)"
         row(name, "", paper, ours)
 
 
 def networks(paths: list[Path], options) -> None:
     """Prune a fifth at a time with recovery, fit networks to the attributes, train them on the photos."""
-    cloud, scene, drawing, judge, before = run_of(paths[0])
-    cameras, (target, views) = scene_views(scene), photos(scene, drawing)
-    recovery = Recovery(cloud, target, views, usual_rates(scene.extent), drawing)
-    while len(recovery.cloud) > options.kept * len(cloud):
-        scores = compression.significance(recovery.mean, cameras, antialiased=drawing.antialiased)
-        recovery.thin(scores > scores.quantile(0.2))
-        recovery.run(options.recovery // 2, (1.0, 1.0))
-    recovery.run(options.recovery, (1.0, 0.05))
-    small = recovery.mean
-    note(f"{len(small):,} Gaussians, recovered: {judge.psnr(small) - before:+.3f} dB")
+    cloud, scene, drawing, metric, before = run_of(paths[0])
+    cameras, targets = scene_views(scene), photo_targets(scene, drawing)
+    tuner = FineTuner(cloud, targets, usual_rates(scene.extent), drawing)
+    while len(tuner.cloud) > options.kept * len(cloud):
+        scores = compression.significance(tuner.mean, cameras, antialiased=drawing.antialiased)
+        tuner.prune(scores > scores.quantile(0.2))
+        tuner.run(options.recovery // 2, (1.0, 1.0))
+    tuner.run(options.recovery, (1.0, 0.05))
+    small = tuner.mean
+    note(f"{len(small):,} Gaussians, recovered: {metric.psnr(small) - before:+.3f} dB")
     scores = compression.significance(small, cameras, antialiased=drawing.antialiased)
-    form = neuralgs.Fit(clusters=options.clusters, hidden=options.hidden, steps=options.steps)
-    found = neuralgs.fit(small, scores, form)
-    fitted = judge.psnr(neuralgs.shown(found).detach()) - before
+    settings = neuralgs.NetworkSettings(clusters=options.clusters, hidden=options.hidden, steps=options.steps)
+    found = networks_method.fit(small, scores, settings)
+    fitted = metric.psnr(neuralgs.decode(found).detach()) - before
     note(f"networks fitted to the attributes: {fitted:+.2f} dB")
-    found = neuralgs.train(found, target, views, options.trained, drawing, options.rate)
-    data = neuralgs.coded(found)
-    ours = f"{plain(cloud) / len(data):.1f}× at {before - judge.psnr(neuralgs.unpack(data)):.2f} dB"
+    found = networks_method.train(found, targets, options.trained, drawing, options.rate)
+    data = neuralgs.pack(found)
+    ours = f"{plain(cloud) / len(data):.1f}× at {before - metric.psnr(neuralgs.unpack(data)):.2f} dB"
     row(
         f"NeuralGS, {paths[0].name}, {len(cloud):,}, {options.steps} and {options.trained} steps",
         *("≥ 40× at the paper's drop", "39× at 0.27 dB (Mip-NeRF 360), 60,000 and 25,000 steps", ours),

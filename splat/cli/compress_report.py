@@ -3,40 +3,46 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from splat.cli.console import amount, console, say, table
+
+if TYPE_CHECKING:
+    from splat.cloud import GaussianCloud
+    from splat.compression import Compressed
+    from splat.compression.rate_control.fidelity_metric import FidelityMetric
 
 PLOT = (58, 12)  # columns and rows of the plot
 PICTURED = 4  # views with pictures in the page
 
 
-def show(out: Path, found, on_photos: bool) -> None:
+def show(out: Path, result: "Compressed", on_photos: bool) -> None:
     """Print what was chosen, where the bytes go, and every trial as a plot."""
     rows = [
-        ("size", amount(found.source_size), amount(found.size)),
-        ("Gaussians", f"{found.source_gaussians:,}", f"{found.gaussians:,}"),
-        ("SH degree", "", str(found.sh_degree)),
-        ("quality", "", "–" if found.quality is None else f"{found.quality:.1f}"),
-        ("PSNR on photos" if on_photos else "PSNR to the input", "", f"{found.psnr:.2f} dB"),
+        ("size", amount(result.source_size), amount(result.size)),
+        ("Gaussians", f"{result.source_gaussians:,}", f"{result.gaussians:,}"),
+        ("SH degree", "", str(result.sh_degree)),
+        ("quality", "", "–" if result.quality is None else f"{result.quality:.1f}"),
+        ("PSNR on photos" if on_photos else "PSNR to the input", "", f"{result.psnr:.2f} dB"),
     ]
     console.print(table(("", "input as .ply", out.name), rows, numeric=(1, 2)))
-    if parts := sizes(out, found):
-        shares = [(name, amount(size), f"{8 * size / found.gaussians:.1f}") for name, size in parts.items()]
+    if parts := sizes(out, result):
+        shares = [(name, amount(size), f"{8 * size / result.gaussians:.1f}") for name, size in parts.items()]
         console.print(table(("", "size", "bits per Gaussian"), shares, numeric=(1, 2)))
-    if drawn := plot([(trial["size"], trial["psnr"]) for trial in found.trials], (found.size, found.psnr)):
+    if drawn := plot([(trial["size"], trial["psnr"]) for trial in result.trials], (result.size, result.psnr)):
         console.print(drawn, highlight=False)
-    left_out = f"; {found.dropped:,} Gaussians with NaN or infinite values left out" if found.dropped else ""
-    times = found.source_size / max(found.size, 1)
-    say(f"{out}: {times:.1f}× smaller than as .ply, {len(found.trials)} settings tried{left_out}")
+    left_out = f"; {result.dropped:,} Gaussians with NaN or infinite values left out" if result.dropped else ""
+    times = result.source_size / max(result.size, 1)
+    say(f"{out}: {times:.1f}× smaller than as .ply, {len(result.trials)} settings tried{left_out}")
 
 
-def sizes(out: Path, found) -> dict[str, int]:
+def sizes(out: Path, result: "Compressed") -> dict[str, int]:
     """Bytes by attribute, of a .splatz that holds something."""
-    if out.suffix != ".splatz" or not found.gaussians:
+    if out.suffix != ".splatz" or not result.gaussians:
         return {}
     from splat.formats.splatz import container
 
-    return container.sizes(found.data, out)
+    return container.sizes(result.data, out)
 
 
 def plot(points: Sequence[tuple[int, float]], chosen: tuple[int, float]) -> str:
@@ -57,30 +63,39 @@ def plot(points: Sequence[tuple[int, float]], chosen: tuple[int, float]) -> str:
 
 
 def write_page(
-    path: Path, out: Path, subject, found, scene, drawing, on_photos: bool, progress: Callable[[int, int], None]
+    path: Path,
+    out: Path,
+    result: "Compressed",
+    source: "GaussianCloud",
+    metric: "FidelityMetric",
+    on_photos: bool,
+    progress: Callable[[int, int], None],
 ) -> None:
-    """The page: the file beside what other formats make of the same cloud, and pictures before and after."""
-    from splat.compression.rate_control.format_comparison import RIVALS, rivals
-    from splat.compression.rate_control.judge import by_renders, decibels
+    """The page: the file beside what other formats make of the cloud ``source``, and pictures before and after.
+
+    Args:
+        metric: against renders of ``source``.
+    """
+    from splat.compression.rate_control.fidelity_metric import psnr_of_mse
+    from splat.compression.rate_control.format_comparison import OTHER_FORMATS, compare_formats
     from splat.files import write_text
     from splat.rendering import render
     from splat.report.compression_page import Comparison, page
 
-    judge = by_renders(subject.cloud, drawing, scene=scene)
-    curves, total = {}, len(RIVALS) + 1
-    for name, trials in rivals(subject.cloud, judge):
+    curves, total = {}, len(OTHER_FORMATS) + 1
+    for name, trials in compare_formats(source, metric):
         curves[name] = [(trial.size, trial.psnr) for trial in trials]
         progress(len(curves), total)
-    curves[f"{out.name}, chosen"] = [(found.size, judge.psnr(found.cloud))]
+    curves[f"{out.name}, chosen"] = [(result.size, metric.psnr(result.cloud))]
     views = []
-    for number, (camera, before) in enumerate(list(zip(judge.cameras, judge.pictures, strict=True))[:PICTURED]):
-        after = render(found.cloud, camera, options=drawing).rgb.clamp(0, 1)
-        psnr = decibels(float((after - before).double().square().mean()))
+    for number, (camera, before) in enumerate(list(zip(metric.cameras, metric.pictures, strict=True))[:PICTURED]):
+        after = render(result.cloud, camera, options=metric.options).rgb.clamp(0, 1)
+        psnr = psnr_of_mse(float((after - before).double().square().mean()))
         views.append(Comparison(f"View {number + 1}", before.numpy(), after.numpy(), psnr))
     facts = [
-        ("Size", *amount(found.size).split(" ", 1)),
-        ("Smaller than .ply", f"{found.source_size / max(found.size, 1):.1f}", "×"),
-        ("Gaussians", f"{found.gaussians:,}", f"of {found.source_gaussians:,}"),
-        ("PSNR on photos" if on_photos else "PSNR to the input", f"{found.psnr:.2f}", "dB"),
+        ("Size", *amount(result.size).split(" ", 1)),
+        ("Smaller than .ply", f"{result.source_size / max(result.size, 1):.1f}", "×"),
+        ("Gaussians", f"{result.gaussians:,}", f"of {result.source_gaussians:,}"),
+        ("PSNR on photos" if on_photos else "PSNR to the input", f"{result.psnr:.2f}", "dB"),
     ]
-    write_text(path, page(out.name, facts, sizes(out, found), curves, found.trials, views))
+    write_text(path, page(out.name, facts, sizes(out, result), curves, result.trials, views))

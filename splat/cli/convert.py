@@ -88,13 +88,13 @@ def convert_folders(options: Convert, sources: Sequence[Path], target: Path) -> 
     chosen = formats.find(options.format)
     failures, done, taken = [], 0, set()
     for source in sources:
-        for file, place in clouds_below(source):
-            name = place.name[: -len(formats.ending(place))] + chosen.suffixes[0]
-            if place.parent / name in taken:  # a.ply and a.splat in one folder
-                name = place.name + chosen.suffixes[0]
-            taken.add(place.parent / name)
+        for file, relative in clouds_below(source):
+            name = relative.name[: -len(formats.ending(relative))] + chosen.suffixes[0]
+            if relative.parent / name in taken:  # a.ply and a.splat in one folder
+                name = relative.name + chosen.suffixes[0]
+            taken.add(relative.parent / name)
             try:
-                convert(options, [file], target / place.parent / name, chosen)
+                convert(options, [file], target / relative.parent / name, chosen)
                 done += 1
             except InputError as error:
                 failures.append(str(error))
@@ -111,16 +111,16 @@ def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
 
     if not is_folder_of_clouds(folder):
         return [(folder, Path(folder.name))]
-    found = []
+    clouds = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and formats.ending(path):
             if path.name == "meta.json" and (path.parents[1] / "lod-meta.json").is_file():
                 continue  # a part of a streamed SOG
             unbundled = path.name in LOOSE
             source = path.parent if unbundled else path
-            place = source.relative_to(folder)
-            found.append((source, place.with_name(place.name + ".sog") if unbundled else place))
-    return found
+            relative = source.relative_to(folder)
+            clouds.append((source, relative.with_name(relative.name + ".sog") if unbundled else relative))
+    return clouds
 
 
 def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Format") -> None:
@@ -164,8 +164,8 @@ def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
     if path.is_dir() and not any((path / name).is_file() for name in LOOSE):
         subject = open_subject(path)
         return GaussianArrays.of(subject.cloud), subject.antialiased
-    found = formats.recognise(require(path, "file or folder"))
-    return formats.read_table(path, found.name, max_degree), bool(found.function("antialiased")(path))
+    clouds = formats.recognise(require(path, "file or folder"))
+    return formats.read_table(path, clouds.name, max_degree), bool(clouds.function("antialiased")(path))
 
 
 def edit(cloud: "GaussianArrays", options: Convert) -> tuple["GaussianArrays", int]:

@@ -80,8 +80,8 @@ def _matching(low: np.ndarray, high: np.ndarray, n: int, wanted: int) -> tuple[n
         # Of several edges at one end the last that is assigned stays, which is the first in order.
         best_low[low[::-1]], best_high[high[::-1]] = np.arange(len(low))[::-1], np.arange(len(low))[::-1]
         best = np.minimum(best_low, best_high)
-        place = np.arange(len(low))
-        chosen = np.flatnonzero((best[low] == place) & (best[high] == place))
+        index = np.arange(len(low))
+        chosen = np.flatnonzero((best[low] == index) & (best[high] == index))
         if len(chosen) == 0:
             break
         taken.append(np.stack([rank[chosen], low[chosen], high[chosen]]))
@@ -97,8 +97,8 @@ def _cost(table: GaussianArrays, mass: np.ndarray, i: np.ndarray, j: np.ndarray)
     """(E,) what a merge changes: mass × (relative growth of the covariance's volume + colour difference)."""
     weight = mass[i] / (mass[i] + mass[j])
     _, covariance = _moments(table, i, j, weight)
-    own = 2 * (weight * table.log_scales[i].sum(1) + (1 - weight) * table.log_scales[j].sum(1))
-    growth = np.clip(_log_determinant(covariance) - own, 0, 60) / 2
+    volume = 2 * (weight * table.log_scales[i].sum(1) + (1 - weight) * table.log_scales[j].sum(1))
+    growth = np.clip(_log_determinant(covariance) - volume, 0, 60) / 2
     difference = np.square(table.sh[i, 0] - table.sh[j, 0].astype(np.float64)).sum(1)
     return np.minimum(mass[i], mass[j]) * (growth + COLOR_WEIGHT * difference)
 
@@ -125,7 +125,7 @@ def _covariances(table: GaussianArrays) -> np.ndarray:
 
 
 def _moments(table: GaussianArrays, i: np.ndarray, j: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (M, 3) and covariance (M, 3, 3) of pairs whose first has the share ``weight``."""
+    """Mean (M, 3) and covariance (M, 3, 3) of pairs whose first has the fraction ``weight``."""
     thin = table.replace(sh=table.sh[:, :1])
     one, two, w = thin.select(i), thin.select(j), weight[:, None]
     between = one.means.astype(np.float64) - two.means

@@ -16,7 +16,7 @@ LEVELS = 16  # usual bits of a coordinate: those of the octree, and plain bits b
 
 
 @dataclass(frozen=True)
-class Places:
+class PositionGrid:
     """Positions (N, 3) rounded to a grid of 2^levels cells a side.
 
     Attributes:
@@ -37,7 +37,7 @@ class Places:
     levels: int = LEVELS
 
 
-def write_places(means: np.ndarray, levels: int = LEVELS) -> Places:
+def quantize_positions(means: np.ndarray, levels: int = LEVELS) -> PositionGrid:
     """``means`` (N ≥ 1, 3) float64 on the grid."""
     low = means.min(0)
     side = max(float((means.max(0) - low).max()) * (1 + 1e-9), 1e-12)
@@ -49,18 +49,18 @@ def write_places(means: np.ndarray, levels: int = LEVELS) -> Places:
     cells = cells[order]
     below = (cells & np.uint64((1 << (levels - depth)) - 1)).reshape(-1).astype(np.int64)
     plain = entropy.pack_bits(below, np.full(len(below), levels - depth, np.int64))
-    return Places(order, cells, low, side, depth, [*tree, plain], levels)
+    return PositionGrid(order, cells, low, side, depth, [*tree, plain], levels)
 
 
-def read_places(streams: Iterator[bytes], count: int, depth: int, levels: int = LEVELS) -> np.ndarray:
-    """The cells (``count``, 3) that `write_places` put into the next of ``streams``."""
+def read_positions(streams: Iterator[bytes], count: int, depth: int, levels: int = LEVELS) -> np.ndarray:
+    """The cells (``count``, 3) that `quantize_positions` put into the next of ``streams``."""
     cells, _ = read_tree(streams, count)
     below = entropy.unpack_bits(next(streams), np.full(3 * count, levels - depth, np.int64)).reshape(-1, 3)
     return (cells << (levels - depth)) | below
 
 
-def middles(grid: Places) -> np.ndarray:
-    """(N, 3) middles of the cells in widths of the grid, 0 to 1, float64."""
+def cell_centers(grid: PositionGrid) -> np.ndarray:
+    """(N, 3) cell_centers of the cells in widths of the grid, 0 to 1, float64."""
     return (grid.cells.astype(np.float64) + 0.5) / 2**grid.levels
 
 
@@ -88,11 +88,10 @@ def write_tree(codes: np.ndarray, deepest: int = DEEPEST) -> tuple[int, list[byt
     depth = len(levels) - 1
     occupied = []
     for parents, children in zip(levels, levels[1:], strict=False):
-        found = np.zeros(len(parents), np.int64)
-        np.bitwise_or.at(
-            found, np.searchsorted(parents, children >> np.uint64(3)), 1 << (children & np.uint64(7)).astype(np.int64)
-        )
-        occupied.append(found)
+        children_bits = np.zeros(len(parents), np.int64)
+        parent = np.searchsorted(parents, children >> np.uint64(3))
+        np.bitwise_or.at(children_bits, parent, 1 << (children & np.uint64(7)).astype(np.int64))
+        occupied.append(children_bits)
     heads = np.array([depth, *map(len, levels)], "<u4").tobytes()
     cells = codes >> np.uint64(3 * (DEEPEST - depth))
     extra = np.diff(np.append(np.flatnonzero(np.concatenate([[True], cells[1:] != cells[:-1]])), len(cells))) - 1
@@ -112,9 +111,9 @@ def read_tree(given, count: int) -> tuple[np.ndarray, int]:
     occupied = entropy.decode(next(given), int(sizes.sum()), deep, max(depth, 1))
     cells, at = np.zeros((1, 3), np.int64), 0
     for level in range(depth):
-        found = occupied[at : at + len(cells)]
+        children_bits = occupied[at : at + len(cells)]
         at += len(cells)
-        parent, child = np.nonzero((found[:, None] >> np.arange(8)) & 1)
+        parent, child = np.nonzero((children_bits[:, None] >> np.arange(8)) & 1)
         cells = 2 * cells[parent] + ((child[:, None] >> np.arange(3)) & 1)
         if len(cells) != heads[level + 2]:
             raise Damaged("a level of the octree has a wrong size")

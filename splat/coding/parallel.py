@@ -44,7 +44,7 @@ def pool() -> Iterator["ThreadPoolExecutor"]:
         yield threads
 
 
-def allocate(file: BinaryIO, size: int) -> None:
+def preallocate(file: BinaryIO, size: int) -> None:
     """Make the open ``file`` as long as ``size`` bytes. Raises OSError when the disk is full."""
     file.flush()
     if hasattr(os, "posix_fallocate"):
@@ -57,7 +57,7 @@ def allocate(file: BinaryIO, size: int) -> None:
 
 
 def write_at(file: BinaryIO, array: np.ndarray, offset: int) -> None:
-    """Write ``array`` at byte ``offset`` of ``file``, open for reading and writing and `allocate`d; for threads.
+    """Write ``array`` at byte ``offset`` of ``file``, open for reading and writing and `preallocate`d; for threads.
 
     One at a time: threads that the kernel lets wait for each other on one file lose several times what they gain.
     """

@@ -75,7 +75,7 @@ def pack_curves(counts: np.ndarray, split: bool) -> bytes:
     floor = over_pairs(np.where(density > 0, density, np.inf), np.min)
     rises = np.where(density > 0, 8 * np.log2(np.maximum(density, 1e-9) / floor.clip(max=1e18)), -9.0)
     beyond = np.arange(BUCKETS) == np.searchsorted(EDGES, last, side="right")[:, None]
-    for _ in range(REFITS):  # straight lines between middles give other sums than steps
+    for _ in range(REFITS):  # straight lines between cell_centers give other sums than steps
         rises = np.where(beyond, np.roll(rises, 1, axis=1), rises)
         codes = np.where(used[:, None], np.clip(np.rint(rises) + 9, 0, 255), 0).astype(np.uint8)
         weights = _weights(codes, last)

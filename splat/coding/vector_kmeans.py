@@ -125,30 +125,30 @@ def _tree(points: np.ndarray, weights: np.ndarray, size: int, iterations: int, s
     home, score, members = _homes(points, coarse)
     for rows in pieces(len(points)):
         score[rows] += np.einsum("ij,ij->i", points[rows], points[rows])
-    share = np.bincount(home, np.maximum(score, 0) * weights, cells)
+    weight_of_cell = np.bincount(home, np.maximum(score, 0) * weights, cells)
     count = np.array([len(rows) for rows in members])
     # A cell's error falls with its codes as K^(-2/D) (high-resolution theory), so that shares go almost like errors.
-    wanted = _apportion(share ** (points.shape[1] / (points.shape[1] + 2)), count, size)
+    wanted = _apportion(weight_of_cell ** (points.shape[1] / (points.shape[1] + 2)), count, size)
 
     def cluster(number: int) -> np.ndarray:
-        own = np.random.default_rng((seed, number))
-        return _lloyd(points[members[number]], weights[members[number]], wanted[number], iterations, own)
+        rng = np.random.default_rng((seed, number))
+        return _lloyd(points[members[number]], weights[members[number]], wanted[number], iterations, rng)
 
     parts = each(cluster, range(cells))
     return np.concatenate(parts), np.repeat(np.arange(cells), [len(part) for part in parts])
 
 
-def _apportion(share: np.ndarray, limit: np.ndarray, total: int) -> np.ndarray:
-    """Integers in proportion to ``share`` that sum to ``total`` (or less), none above ``limit``."""
+def _apportion(weight_of_cell: np.ndarray, limit: np.ndarray, total: int) -> np.ndarray:
+    """Integers in proportion to ``weight_of_cell`` that sum to ``total`` (or less), none above ``limit``."""
     given = np.minimum(1, limit)
     for _ in range(64):
         left = total - int(given.sum())
-        open_share = np.where(given < limit, np.maximum(share, 1e-30), 0)
-        if left <= 0 or open_share.sum() == 0:
+        open_weight = np.where(given < limit, np.maximum(weight_of_cell, 1e-30), 0)
+        if left <= 0 or open_weight.sum() == 0:
             break
-        extra = np.floor(left * open_share / open_share.sum()).astype(np.int64)
+        extra = np.floor(left * open_weight / open_weight.sum()).astype(np.int64)
         if extra.sum() == 0:
-            extra[np.argsort(-open_share, kind="stable")[:left]] = 1
+            extra[np.argsort(-open_weight, kind="stable")[:left]] = 1
         given = np.minimum(given + extra, limit)
     return given
 
@@ -174,10 +174,10 @@ def _refine(points: np.ndarray, weights: np.ndarray, codes: np.ndarray, cell: np
             index[rows] = seen[chosen]
             return seen, *(_sums(part, weights[rows], chosen, len(seen)) if step < REFINEMENTS else ())
 
-        found = each(choose, range(cells))
+        chosen_cells = each(choose, range(cells))
         if step < REFINEMENTS:
             sums, total = np.zeros(codes.shape), np.zeros(len(codes))
-            for seen, part, mass in found:  # in order, so that the same points give the same codes
+            for seen, part, mass in chosen_cells:  # in order, so that the same points give the same codes
                 sums[seen] += part
                 total[seen] += mass
             codes = _means(sums, total, codes).astype(np.float32)

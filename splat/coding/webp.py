@@ -33,12 +33,12 @@ def decode(data: bytes, path: Path, name: str, at_least: int, at_most: int) -> n
     """
     from PIL import WebPImagePlugin  # not through Image.open, which loads the readers of forty formats first
 
-    found = size(data)
-    if found is None:
+    dimensions = size(data)
+    if dimensions is None:
         raise InputError(f"{path}: '{name}' is no WebP picture; the file is damaged, make or copy it again")
-    if not at_least <= found[0] * found[1] <= at_most:
+    if not at_least <= dimensions[0] * dimensions[1] <= at_most:
         raise InputError(
-            f"{path}: '{name}' has {found[0]}×{found[1]} pixels, expected {at_least:,} to {at_most:,}; "
+            f"{path}: '{name}' has {dimensions[0]}×{dimensions[1]} pixels, expected {at_least:,} to {at_most:,}; "
             "the file is damaged, make or copy it again"
         )
     try:
@@ -46,7 +46,7 @@ def decode(data: bytes, path: Path, name: str, at_least: int, at_most: int) -> n
             pixels = np.asarray(image.convert("RGBA"))
     except Exception as error:  # Pillow raises many kinds for damaged data; all mean the same to the user
         raise InputError(f"{path}: '{name}' cannot be decoded ({error}); make or copy the file again") from error
-    if pixels.shape[:2] != found[::-1]:
+    if pixels.shape[:2] != dimensions[::-1]:
         raise InputError(f"{path}: '{name}' decodes to another size than its header says; make or copy the file again")
     return pixels
 

@@ -24,6 +24,9 @@ class Format:
         module: module of this package with ``read(path)``, ``write(table, path, **options)`` and ``antialiased(path)``.
         description: one line for people.
         max_sh: highest SH degree that it can hold.
+        cuts_sh: its reader takes ``max_degree`` and spares itself the SH that is not wanted.
+        method: what ``splat compress --method`` must be to write it; None for formats with a ``write``.
+        has_quality: it is rounded more coarsely at a lower quality; others have a fixed precision.
     """
 
     name: str
@@ -31,6 +34,9 @@ class Format:
     module: str
     description: str
     max_sh: int = 4
+    cuts_sh: bool = False
+    has_quality: bool = False
+    method: str | None = None
 
     def function(self, name: str) -> Callable:
         """The function ``name`` of the format's module, loaded on first use."""
@@ -42,6 +48,11 @@ class Format:
 
     @property
     def write(self) -> Callable[..., None]:
+        """Raises InputError for a format that only a compression method writes."""
+        if self.method is not None:
+            raise InputError(
+                f"'{self.name}' files are written by: splat compress IN OUT{self.suffixes[0]} --method {self.method}"
+            )
         return self.function("write")
 
     @property
@@ -52,14 +63,17 @@ class Format:
 
 
 FORMATS = (
-    Format("ply", (".ply",), "ply.ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept"),
+    Format(
+        "ply", (".ply",), "ply.ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept", cuts_sh=True
+    ),
     Format("points", (".points.ply",), "ply.points", "point cloud .ply: centres and colours only", 0),
     Format(
         "compressed-ply",
         (".compressed.ply",),
         "ply.compressed",
         "PlayCanvas compressed .ply: 16 bytes a Gaussian, SH 3",
-        3,
+        max_sh=3,
+        cuts_sh=True,
     ),
     Format("splat", (".splat",), "dotsplat", "antimatter15 .splat: 32 bytes a Gaussian, no SH", 0),
     Format("ksplat", (".ksplat",), "ksplat", "mkkellogg .ksplat: levels 0, 1 and 2, SH 2", 2),
@@ -68,7 +82,9 @@ FORMATS = (
         (".sog", "meta.json"),
         "sog.read",
         "PlayCanvas SOG: bundle or folder; versions 1 and 2 read, 2 written, SH 3",
-        3,
+        max_sh=3,
+        cuts_sh=True,
+        has_quality=True,
     ),
     Format(
         "streamed-sog",
@@ -77,17 +93,26 @@ FORMATS = (
         "PlayCanvas streamed SOG: levels of detail, the finest read, SH 3",
         3,
     ),
-    Format("spz", (".spz",), "spz.spz", "Niantic .spz: versions 1 to 4 read, 2 to 4 written, SH 4"),
+    Format("spz", (".spz",), "spz.spz", "Niantic .spz: versions 1 to 4 read, 2 to 4 written, SH 4", cuts_sh=True),
     Format(
-        "splatz", (".splatz",), "splatz.container", "splat's own container: smallest, checksummed, coarse to fine, SH 4"
+        "splatz",
+        (".splatz",),
+        "splatz.container",
+        "splat's own container: smallest, checksummed, coarse to fine, SH 4",
+        has_quality=True,
     ),
     Format("gltf", (".glb", ".gltf"), "gltf.write", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3", 3),
     Format("usd", (".usdc", ".usda", ".usdz", ".usd"), "usd.usd", "OpenUSD ParticleField3DGaussianSplat, SH 4"),
+    Format("vectree", (".vectree",), "vectree", "LightGaussian's VecTree: octree and codebook, SH 4", method="vectree"),
+    Format(
+        "codebooks",
+        (".codebooks",),
+        "codebooks",
+        "vector quantization as in Compact3D and OMG, SH 4",
+        method="compact3d",
+    ),
+    Format("neuralgs", (".neuralgs",), "neuralgs", "NeuralGS: a network per cluster, SH 4", method="neuralgs"),
 )
-
-
-# Formats whose readers spare themselves the SH that is not wanted.
-CUTTING = ("ply", "compressed-ply", "spz", "sog")
 
 # First bytes that only one format has.
 MAGIC = {
@@ -98,6 +123,9 @@ MAGIC = {
     b"glTF": "gltf",
     b"PXR-USDC": "usd",
     b"#usda": "usd",
+    b"VECTREE\x01": "vectree",
+    b"CODEBOOK\x01": "codebooks",
+    b"NEURALGS\x01": "neuralgs",
 }
 
 
@@ -117,11 +145,11 @@ def ending(path: str | Path) -> str:
 
 def by_suffix(path: str | Path) -> Format:
     """The format that the ending of ``path`` stands for. Raises InputError naming the known endings."""
-    found = ending(path)
-    if not found:
+    suffix = ending(path)
+    if not suffix:
         endings = ", ".join(suffix for known in FORMATS for suffix in known.suffixes)
         raise InputError(f"{path}: the file's ending is none that splat writes; use one of {endings}")
-    return next(known for known in FORMATS if found in known.suffixes)
+    return next(known for known in FORMATS if suffix in known.suffixes)
 
 
 def recognise(path: str | Path) -> Format:
@@ -162,7 +190,7 @@ def read_table(path: str | Path, format: str | None = None, max_degree: int = 4)
         raise InputError(f"{path}: no such file; check the path")
     chosen = find(format) if format else recognise(path)
     try:
-        table = chosen.read(path, **({"max_degree": max_degree} if chosen.name in CUTTING else {}))
+        table = chosen.read(path, **({"max_degree": max_degree} if chosen.cuts_sh else {}))
         return table if table.sh_degree <= max_degree else table.with_sh_degree(max_degree)
     except OSError as error:
         raise InputError(

@@ -91,12 +91,12 @@ def read(path: Path) -> GaussianArrays:
             f"{path}: {sections:,} sections do not fit {len(data):,} bytes; the file is damaged, copy it again"
         )
     table = data[HEADER.itemsize : start].view(SECTION)
-    found = []
+    result = []
     for section in table[table["max_count"] > 0]:
         part, start = _read_section(path, data, start, header, section)
         if len(part):
-            found.append(part)
-    return GaussianArrays.concat(found) if found else GaussianArrays.empty()
+            result.append(part)
+    return GaussianArrays.concat(result) if result else GaussianArrays.empty()
 
 
 def _read_section(path: Path, data: np.ndarray, start: int, header, section) -> tuple[GaussianArrays, int]:
@@ -118,14 +118,14 @@ def _read_section(path: Path, data: np.ndarray, start: int, header, section) -> 
     if level:
         center = _dequantize(path, data[start:records], section, center)
     quats = rows["quat"].astype(np.float32)
-    found = decode(center, rows["scale"], rows["rgba"], quats)
+    result = decode(center, rows["scale"], rows["rgba"], quats)
     if degree:
         sh = rows["sh"].astype(np.float32)
         if level == 2:
             low, high = float(header["min_sh"]) or -DEFAULT_SH, float(header["max_sh"]) or DEFAULT_SH
             sh = low + sh / 255 * (high - low)
-        found = found.replace(sh=np.concatenate([found.sh, sh[:, _sh_columns(degree)].astype(np.float32)], 1))
-    return found, end
+        result = result.replace(sh=np.concatenate([result.sh, sh[:, _sh_columns(degree)].astype(np.float32)], 1))
+    return result, end
 
 
 def _dequantize(path: Path, tables: np.ndarray, section, center: np.ndarray) -> np.ndarray:

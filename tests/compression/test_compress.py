@@ -7,9 +7,7 @@ from support.mini_scene import mini_scene, truth
 import splat
 from splat import InputError
 from splat.cloud import GaussianCloud
-from splat.compression import blending_weights, distill, prune_below, views_around
-from splat.compression.finetuning import finetune
-from splat.compression.methods import prune, significance
+from splat.compression import blending_weights, distill, finetune, prune, prune_below, significance, views_around
 from splat.compression.methods.significance import volume_factor
 from splat.rendering import RenderOptions, render
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from splat.cli.compress_report import PLOT, plot
-from splat.compression import _Work
-from splat.compression.rate_control.search import Goal, Trial, search
+from splat.compression.compressor import WorkCounter
+from splat.compression.rate_control.search import Goal, search
+from splat.compression.rate_control.target_format import Trial
 from splat.report.compression_page import Comparison, page
 
 
@@ -52,7 +53,7 @@ def test_search_ends_near_the_goal_even_under_a_ceiling():
 
 def test_progress_grows_beyond_its_guess():
     shown = []
-    work = _Work(lambda done, total: shown.append((done, total)), 2)
+    work = WorkCounter(lambda done, total: shown.append((done, total)), 2)
     for _ in range(4):
         work.done(1)
     assert [done for done, _ in shown] == [1, 2, 3, 4] and all(done < total for done, total in shown[1:])

@@ -6,10 +6,13 @@ import torch
 
 from splat.cloud import GaussianCloud
 from splat.compression import compress
-from splat.compression.rate_control.judge import by_renders
-from splat.compression.rate_control.per_gaussian_precision import NAME, details, squared_slopes
-from splat.compression.rate_control.search import Codec, Goal
-from splat.compression.rate_control.with_renders import refit
+from splat.compression.finetuning.straight_through import DETAIL_EXTRA
+from splat.compression.rate_control.fidelity_metric import FidelityMetric
+from splat.compression.rate_control.per_gaussian_precision import per_gaussian_precision, squared_gradients
+from splat.compression.rate_control.search import Goal
+from splat.compression.rate_control.target_format import TargetFormat
+from splat.compression.rate_control.task import CompressionTask
+from splat.compression.rate_control.with_renders import fit_to_renders
 from splat.rendering import RenderOptions, render
 from splat.viewpoints.around_cloud import views_around
 
@@ -23,9 +26,9 @@ def ball(count: int, seed: int = 0) -> GaussianCloud:
     )  # fmt: skip
 
 
-def test_squared_slopes_are_those_of_pictures():
+def test_squared_gradients_are_those_of_pictures():
     cloud, cameras = ball(12), views_around(ball(12), 2, side=24)
-    found = squared_slopes(cloud, cameras, probes=400)["log_scales"]
+    found = squared_gradients(cloud, cameras, probes=400)["log_scales"]
 
     def pictures(cloud: GaussianCloud) -> torch.Tensor:
         return torch.stack([render(cloud, camera).rgb for camera in cameras]).double()
@@ -48,19 +51,19 @@ def test_what_is_hidden_needs_fewer_digits():
     inner = ball(60, 1)
     inner = inner.replace(means=0.2 * inner.means)
     cloud = GaussianCloud.concat([shell, inner])
-    digits = details(cloud, views_around(shell, 6, side=40), probes=2)
+    digits = per_gaussian_precision(cloud, views_around(shell, 6, side=40), probes=2)
     assert digits[400:].float().mean() < digits[:400].float().mean() - 0.5
-    assert details(GaussianCloud.empty(), []).shape == (0,)
+    assert per_gaussian_precision(GaussianCloud.empty(), []).shape == (0,)
 
 
 def test_fitting_to_renders_wins_decibels(monkeypatch):
     monkeypatch.setattr("splat.viewpoints.around_cloud.SIDE", 40)
     cloud, options = ball(150), RenderOptions()
-    judge, codec, seen = by_renders(cloud, options), Codec(Path("a.splatz")), []
-    digits = cloud.replace(extras={NAME: details(cloud, judge.cameras)})
-    before = codec.trial(digits, 50.0, judge)
-    goal = Goal(size=before.size + 20)
-    after = refit(before, digits, cloud, None, goal, codec, judge, options, 0.24, seen.append)
+    metric, target = FidelityMetric.to_renders(cloud, options), TargetFormat(Path("a.splatz"))
+    digits = cloud.replace(extras={DETAIL_EXTRA: per_gaussian_precision(cloud, metric.cameras)})
+    before = target.trial(digits, 50.0, metric)
+    task = CompressionTask(cloud, target, Goal(size=before.size + 20), metric, options, slope=0.24)
+    after = fit_to_renders(task, before, digits)
     assert after.psnr > before.psnr + 0.3 and after.size <= before.size + 20
     found = compress(cloud, fidelity=35)
     assert found.psnr >= 35

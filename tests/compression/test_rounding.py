@@ -1,4 +1,4 @@
-"""Training on the rounded: the grid of codes against the file, and fine-tuning through it."""
+"""Quantization-aware training: the grid of codes against the file, and fine-tuning through it."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from support.mini_scene import mini_scene, truth
 from splat import formats
 from splat.cloud import GaussianCloud
 from splat.cloud_arrays import GaussianArrays
-from splat.compression.finetuning import finetune
+from splat.compression import finetune
 from splat.compression.finetuning.straight_through import Rounding, with_ordered_axes
 from splat.formats.splatz import container
 from splat.rendering import RenderOptions, render
@@ -49,19 +49,19 @@ def test_the_price_points_to_smaller_files_and_leaves_zeros_alone():
     cloud = with_ordered_axes(blobs(1500, 2))
     cloud.sh[:100, 1:] = 0
     rounding = Rounding.of(cloud, 45)
-    slope = rounding.slope(cloud)
+    slope = rounding.rate_gradient(cloud)
     assert slope.shape == cloud.sh.shape and not slope[:, 0].any() and not slope[:100].any()
     assert float((slope * cloud.sh).sum()) > 0  # towards zero
     found = cloud.replace(sh=cloud.sh - 0.1 * float(cloud.sh[:, 1:].std()) / float(slope[100:, 1:].std()) * slope)
-    sizes = [len(container.encode(GaussianArrays.of(each), frame=rounding.frame)) for each in (cloud, found)]
+    sizes = [len(container.encode(GaussianArrays.of(each), grid=rounding.grid)) for each in (cloud, found)]
     assert sizes[1] < 0.97 * sizes[0]
 
 
 def test_files_on_the_grid_of_training_hold_what_was_drawn():
     cloud = with_ordered_axes(blobs(400, 1))
     rounding = Rounding.of(cloud, 60)
-    fewer = cloud.select(torch.arange(400) % 3 > 0)  # their own frame would be another
-    found = container.decode(container.encode(GaussianArrays.of(fewer), frame=rounding.frame), Path("a")).cloud()
+    fewer = cloud.select(torch.arange(400) % 3 > 0)  # their own grid would be another
+    found = container.decode(container.encode(GaussianArrays.of(fewer), grid=rounding.grid), Path("a")).cloud()
     expected = rounding.rounded(fewer)
     found = found.select(match(expected, found))
     for name in ("log_scales", "opacities", "sh"):
@@ -76,7 +76,7 @@ def test_training_on_the_rounded_beats_rounding_afterwards():
     found = finetune(start, scene, 80, options, pace=(1.0, 0.2), rounding=rounding)
 
     def error(cloud: GaussianCloud) -> float:
-        coded = container.decode(container.encode(GaussianArrays.of(cloud), frame=rounding.frame), Path("a")).cloud()
+        coded = container.decode(container.encode(GaussianArrays.of(cloud), grid=rounding.grid), Path("a")).cloud()
         views = [(render(coded, view.camera, options=options).rgb, view.load().rgb / 255) for view in scene.train_views]
         return sum(float((picture - photo).square().mean()) for picture, photo in views)
 

@@ -13,7 +13,8 @@ from splat.cloud import GaussianCloud
 from splat.cloud_arrays import GaussianArrays
 from splat.coding import rans as entropy
 from splat.coding import rans_tables
-from splat.formats.splatz import container, quantizer, rotation
+from splat.formats.splatz import container, rotation
+from splat.formats.splatz.rows import ordered_axes
 
 
 def encode(cloud, **options):
@@ -82,10 +83,10 @@ def test_bits_without_gaps():
     assert np.array_equal(entropy.unpack_bits(data, sizes), values)
 
 
-def test_canonical_axes_keep_the_ellipsoid():
+def test_ordered_axes_keep_the_ellipsoid():
     cloud = blobs(500)
     quats = torch.nn.functional.normalize(cloud.quats.double(), dim=1)
-    scales, turned = quantizer.canonical(cloud.log_scales.double().numpy(), quats.numpy())
+    scales, turned = ordered_axes(cloud.log_scales.double().numpy(), quats.numpy())
     assert (np.diff(scales, axis=1) <= 0).all()
     assert (turned[:, :1] >= np.abs(turned[:, 1:]) - 1e-9).all()
     again = cloud.to(dtype=torch.float64).replace(log_scales=torch.from_numpy(scales), quats=torch.from_numpy(turned))
@@ -202,22 +203,22 @@ def test_turns_give_the_same_ellipsoids_and_stay_in_range():
     quats = random.normal(size=(500, 4))
     quats /= np.linalg.norm(quats, axis=1, keepdims=True)
     prolate = random.random(500) < 0.5
-    parts = rotation.turns(quats, prolate)
+    parts = rotation.to_symmetry_axis(quats, prolate)
     assert np.hypot(parts[:, 0], parts[:, 1]).max() < 0.5**0.5 + 1e-9
     assert np.abs(parts[:, 2]).max() < np.pi / 4 + 1e-9
-    found = rotation.quaternions(parts, prolate)
+    found = rotation.from_symmetry_axis(parts, prolate)
     axes = torch.tensor([[0.0, -1.0, -3.0]]).expand(500, 3).double()
 
     def covariances(values: np.ndarray) -> torch.Tensor:
         return GaussianCloud(axes, axes, torch.from_numpy(values), axes[:, 0], axes[:, None]).covariances
 
     torch.testing.assert_close(covariances(found), covariances(quats))
-    torch.testing.assert_close(torch.from_numpy(rotation.alike(found, quats)), torch.from_numpy(quats))
+    torch.testing.assert_close(torch.from_numpy(rotation.nearest_equivalent(found, quats)), torch.from_numpy(quats))
 
 
 def test_any_turns_decode_to_unit_quaternions():
     parts = np.random.default_rng(1).normal(size=(200, 3)) * 50
-    found = rotation.quaternions(parts, np.arange(200) % 2 == 0)
+    found = rotation.from_symmetry_axis(parts, np.arange(200) % 2 == 0)
     assert np.allclose(np.linalg.norm(found, axis=1), 1)
 
 

@@ -7,7 +7,7 @@ from splat.cloud_arrays import GaussianArrays
 from splat.errors import InputError
 from splat.formats.sog import quantizer
 from splat.formats.sog import read as sog
-from splat.formats.splatz.quantizer import Steps
+from splat.formats.splatz.quantizer import QuantizationSteps
 
 
 def some(count: int = 600, seed: int = 3) -> GaussianArrays:
@@ -51,7 +51,7 @@ def test_ordered_axes_are_the_same_ellipsoids(tmp_path):
 
 def test_steps_bound_the_errors(tmp_path):
     table = some()
-    steps = Steps(position=0.2, log_scale=0.1, colour=0.02, opacity=0.01)
+    steps = QuantizationSteps(position=0.2, log_scale=0.1, colour=0.02, opacity=0.01)
     read = written(table, tmp_path, quality=steps, reorder=False)[1]
     ordered = quantizer.ordered(table)
     typical = np.exp(np.median(ordered.log_scales[:, 1]))

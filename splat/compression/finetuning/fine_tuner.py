@@ -1,7 +1,7 @@
-"""A cloud in recovery: training on photos while rows leave, with one optimizer state, and on the rounded.
+"""Fine-tune a cloud while pruning, optionally quantization-aware.
 
-Rows are only removed, so that Adam's moments stay with theirs. A running mean of the cloud over the last steps shows
-what falling learning rates would make of it: decisions in the middle of a run look at that.
+Rows are only removed, with one optimizer state, so that Adam's moments stay with theirs. A running mean of the cloud
+over the last steps shows what falling learning rates would make of it: decisions in the middle of a run look at that.
 """
 
 import copy
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
-from splat.compression.finetuning.straight_through import Rounding, settle, with_ordered_axes
+from splat.compression.finetuning.straight_through import Rounding, normalize_in_place, with_ordered_axes
 from splat.errors import InputError
 from splat.ops.adam import AdamHyper
 from splat.rendering import RenderOptions, render
@@ -23,7 +23,7 @@ from splat.scene import ImageCache, Photo, Scene
 from splat.training.config.config import RatesConfig
 from splat.training.fitter import Fitter
 from splat.training.hooks.hook import TrainingHook
-from splat.training.losses.image import Loss, PictureLoss, composite, photometric
+from splat.training.losses.image import Loss, PictureLoss, photometric
 from splat.training.population import keep, populate
 from splat.training.schedules import Rates, log_linear, rates
 from splat.training.step_context import StepContext
@@ -34,8 +34,6 @@ MIDDLE = 0.5  # of the schedule of a training run: its rates there are those of 
 MEMORY = 100  # steps that the running mean reaches back
 MEAN_EVERY = 5  # steps
 REFRESH = 20  # steps between two roundings; in between each value keeps its distance to the rounded one
-
-Target = tuple[Camera, Tensor, Tensor | None]  # camera, (H, W, 3) picture, (H, W) bool mask
 
 
 @dataclass(frozen=True)
@@ -60,54 +58,66 @@ def square_loss(rendering: Rendering, view: TrainingView, context: StepContext) 
     return PictureLoss(SquareError(float(gap.square().mean())), 0.0, ImageGradients(rgb=gradient))
 
 
-def _rounding_hook(change: dict[str, Tensor], rate: Tensor | None) -> TrainingHook:
-    """Renders the rounded cloud, straight through: ``change`` is added; ``rate`` joins the gradient of SH."""
+@dataclass(frozen=True)
+class Targets:
+    """What to train on.
 
-    def deform(cloud: GaussianCloud, view: TrainingView | None) -> GaussianCloud:
-        return cloud.replace(**{name: getattr(cloud, name) + change[name] for name in FIELDS})
+    Attributes:
+        count: how many views. get: a view by number. loss: compares a rendering with its view.
+    """
 
-    regularize = None if rate is None else lambda cloud, context: {"sh": rate}
-    return TrainingHook("rounding", deform=deform, regularize=regularize)
+    count: int
+    get: Callable[[int], TrainingView]
+    loss: Loss = photometric
 
 
-def photos(scene: Scene, options: RenderOptions) -> tuple[Callable[[int], Target], int]:
-    """What to train on: the scene's training photos by number, and how many there are. Raises InputError for none."""
+def photo_targets(scene: Scene, options: RenderOptions) -> Targets:
+    """The scene's training photos. Raises InputError for none."""
     if not scene.train_views:
-        raise InputError(f"{scene.root} has no photos to train on; recovery after pruning needs at least two")
+        raise InputError(f"{scene.root} has no photos to train on; fine-tuning after pruning needs at least two")
     cache = ImageCache(scene.train_views, CACHE_BYTES)
 
-    def target(index: int) -> Target:
-        photo = cache.get(index)
-        return cache.views[index].camera, composite(photo, options.background), photo.mask
+    def get(index: int) -> TrainingView:
+        return TrainingView(None, cache.get(index), cache.views[index].camera, options.background)
 
-    return target, len(cache.views)
+    return Targets(len(cache.views), get)
 
 
-def renders(
+def fixed_targets(cameras: Sequence[Camera], pictures: Sequence[Tensor], options: RenderOptions) -> Targets:
+    """Float ``pictures`` (H, W, 3) in [0, 1] from ``cameras``, compared by squares."""
+
+    def get(index: int) -> TrainingView:
+        return TrainingView(None, Photo(pictures[index]), cameras[index], options.background)
+
+    return Targets(len(cameras), get, square_loss)
+
+
+def render_targets(
     cloud: GaussianCloud, cameras: Sequence[Camera], options: RenderOptions, jitter: float, seed: int = 0
-) -> Callable[[int], Target]:
+) -> Targets:
     """Targets without photos: renders of ``cloud``, two of three from a camera moved by noise.
 
     The noise is ``jitter`` times the distance between neighbours of as many cameras (LightGaussian's pseudo views).
     """
-    places = torch.stack([camera.position.double() for camera in cameras])
-    spacing = float((places - places.mean(0)).norm(dim=1).mean()) / max(len(cameras), 1) ** 0.5
+    positions = torch.stack([camera.position.double() for camera in cameras])
+    spacing = float((positions - positions.mean(0)).norm(dim=1).mean()) / max(len(cameras), 1) ** 0.5
     generator = torch.Generator().manual_seed(seed)
     count = 0
 
-    def target(index: int) -> Target:
+    def get(index: int) -> TrainingView:
         nonlocal count
         camera, count = cameras[index], count + 1
         if count % 3:
-            pose = camera.world_to_camera.double().clone()
+            world_to_camera = camera.world_to_camera.double().clone()
             noise = torch.randn(3, generator=generator, dtype=torch.float64)
-            pose[:3, 3] -= pose[:3, :3] @ (jitter * spacing * noise)
-            camera = camera.replace(world_to_camera=pose)
+            world_to_camera[:3, 3] -= world_to_camera[:3, :3] @ (jitter * spacing * noise)
+            camera = camera.replace(world_to_camera=world_to_camera)
         with torch.no_grad():
             picture = render(cloud, camera, options=options).rgb
-        return camera, (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8), None
+        photo = Photo((picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8))
+        return TrainingView(None, photo, camera, options.background)
 
-    return target
+    return Targets(len(cameras), get)
 
 
 def usual_rates(extent: float) -> Rates:
@@ -115,39 +125,38 @@ def usual_rates(extent: float) -> Rates:
     return rates(RatesConfig(), extent, MIDDLE)
 
 
-class Recovery:
+class FineTuner:
     """Trains its own copy of a cloud.
 
     Attributes:
-        steps: how many have been made. loss: mean of that of the last steps.
+        steps: how many have been made. loss: mean of that of the last steps. usual: learning rates at pace 1.
     """
 
     def __init__(
         self,
         cloud: GaussianCloud,
-        target: Callable[[int], Target],
-        views: int,
+        targets: Targets,
         usual: Rates,
         options: RenderOptions | None = None,
         seed: int = 0,
         progress: Callable[[], None] | None = None,
-        loss: Loss = photometric,
+        hooks: Sequence[TrainingHook] = (),
     ) -> None:
-        """Args: target, views: as `photos` gives them. usual: learning rates at pace 1. progress: called each step."""
+        """Args: usual: learning rates at pace 1. progress: called after each step. hooks: that keep all rows."""
         self.steps, self.loss, self.usual = 0, 0.0, usual
-        self._target, self._views, self._options = target, views, options or RenderOptions()
-        self._population = populate(cloud.detach().clone().replace(extras={}))
-        self._backend = choose_backend(self._population.cloud)
+        self._targets, self._options = targets, options or RenderOptions()
+        population = populate(cloud.detach().clone().replace(extras={}))
+        self._fitter = Fitter(population, choose_backend(population.cloud), targets.loss)
         self._generator = torch.Generator().manual_seed(seed)
         self._order: list[int] = []
         self._mean = {name: getattr(self.cloud, name).clone() for name in FIELDS}
         self._counted = 1.0  # refreshes of the running mean that it holds
-        self._progress, self._compare = progress, loss
+        self._progress, self._hooks = progress, tuple(hooks)
 
     @property
     def cloud(self) -> GaussianCloud:
         """As it is now; changes with every step."""
-        return self._population.cloud
+        return self._fitter.population.cloud
 
     @property
     def mean(self) -> GaussianCloud:
@@ -156,24 +165,24 @@ class Recovery:
 
     def snapshot(self) -> tuple:
         """What `restore` needs to go back to the cloud as it is now."""
-        return copy.deepcopy((self._population, self._mean, self._counted))
+        return copy.deepcopy((self._fitter.population, self._mean, self._counted))
 
     def restore(self, snapshot: tuple) -> None:
         """Go back to the cloud of ``snapshot``, which is used up; steps stay counted."""
-        self._population, self._mean, self._counted = snapshot
+        self._fitter.population, self._mean, self._counted = snapshot
 
-    def thin(self, kept: Tensor) -> None:
+    def prune(self, kept: Tensor) -> None:
         """Only the rows of ``kept`` (N,) bool stay."""
-        keep(self._population, kept)
+        keep(self._fitter.population, kept)
         self._mean = {name: tensor[kept] for name, tensor in self._mean.items()}
 
     def order_axes(self) -> None:
         """Axes from long to short, as files have them; moments follow as far as they can."""
-        cloud, adam = self._population.cloud, self._population.adam
+        cloud, adam = self._fitter.population.cloud, self._fitter.population.adam
         order = cloud.log_scales.argsort(dim=1, descending=True, stable=True)
-        found = with_ordered_axes(cloud)
-        cloud.log_scales.copy_(found.log_scales)
-        cloud.quats.copy_(found.quats)
+        ordered = with_ordered_axes(cloud)
+        cloud.log_scales.copy_(ordered.log_scales)
+        cloud.quats.copy_(ordered.quats)
         for moments in (adam.m, adam.v):
             moments["log_scales"].copy_(moments["log_scales"].gather(1, order))
         adam.m["quats"].zero_()
@@ -185,45 +194,43 @@ class Recovery:
 
         Args:
             pace: factors on the usual learning rates at the first and the last of them, log-linear in between.
-            rounding: draw what this makes of the cloud; gradients move what is behind it.
-            price: by what share of itself the loss may rise for each bit that the file becomes smaller.
+            rounding: render what this makes of the cloud; gradients move what is behind it.
+            price: by what fraction of itself the loss may rise for each bit that the file becomes smaller.
         """
-        change: dict[str, Tensor] = {}
-        rate = None
+        self._fitter.hooks = self._hooks
         for step in range(steps):
-            order = self._order = self._order or torch.randperm(self._views, generator=self._generator).tolist()
-            camera, picture, mask = self._target(order.pop())
+            order = self._order = self._order or torch.randperm(self._targets.count, generator=self._generator).tolist()
+            view = self._targets.get(order.pop())
             self.steps += 1
             hyper = AdamHyper(step=self.steps, **self._rates(log_linear(*pace, step / max(steps - 1, 1))))
             if rounding is not None and step % REFRESH == 0:
-                change, rate = self._refresh(rounding, price)
-            found = self._step(camera, picture, mask, hyper, change, rate)
-            self.loss += (found - self.loss) * max(1 / self.steps, 0.02)
+                self._fitter.hooks = (*self._hooks, self._rounding_hook(rounding, price))
+            (result,) = self._fitter.step([view], hyper, self._options)
+            self._fitter.refine(StepContext(step=self.steps))
+            self.loss += (result.loss - self.loss) * max(1 / self.steps, 0.02)
             if self.steps % MEAN_EVERY == 0:
-                self._remember()
+                self._update_running_mean()
             if self._progress is not None:
                 self._progress()
 
     def _rates(self, pace: float) -> dict[str, float]:
         return {field.name: pace * getattr(self.usual, field.name) for field in fields(self.usual)}
 
-    def _refresh(self, rounding: Rounding, price: float) -> tuple[dict[str, Tensor], Tensor | None]:
-        """What rounding adds to every tensor, and what the price adds to the gradient of SH."""
-        settle(self.cloud)
-        shown = rounding.rounded(self.cloud)
-        change = {name: getattr(shown, name) - getattr(self.cloud, name) for name in FIELDS}
+    def _rounding_hook(self, rounding: Rounding, price: float) -> TrainingHook:
+        """Renders the cloud plus what rounding changes now; the price of the rate joins the gradient of SH."""
+        normalize_in_place(self.cloud)
+        rounded = rounding.rounded(self.cloud)
+        change = {name: getattr(rounded, name) - getattr(self.cloud, name) for name in FIELDS}
+
+        def deform(cloud: GaussianCloud, view: TrainingView | None) -> GaussianCloud:
+            return cloud.replace(**{name: getattr(cloud, name) + change[name] for name in FIELDS})
+
         if not price:
-            return change, None
-        return change, rounding.slope(self.cloud) * (price * self.loss)
+            return TrainingHook("rounding", deform=deform)
+        rate = rounding.rate_gradient(self.cloud) * (price * self.loss)
+        return TrainingHook("rounding", deform=deform, regularize=lambda cloud, context: {"sh": rate})
 
-    def _step(self, camera, picture, mask, hyper, change: dict[str, Tensor], rate: Tensor | None) -> float:
-        view = TrainingView(None, Photo(picture, mask), camera, self._options.background)
-        hooks = (_rounding_hook(change, rate),) if change else ()
-        fitter = Fitter(self._population, self._backend, self._compare, hooks)
-        (loss,) = fitter.step([view], hyper, self._options)
-        return loss.loss
-
-    def _remember(self) -> None:
+    def _update_running_mean(self) -> None:
         self._counted = min(self._counted + 1, MEMORY / MEAN_EVERY)
         for name, tensor in self._mean.items():
             tensor.lerp_(getattr(self.cloud, name), 1 / self._counted)

@@ -1,10 +1,10 @@
-"""Recovery on photos or on renders of a better cloud, in one call: rows stay, learning rates fall to almost nothing."""
+"""Fine-tuning on photos, or distilling from a better cloud, in one call: rows stay, learning rates fall to nearly 0."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.compression.finetuning.fine_tuner import Recovery, photos, renders, usual_rates
+from splat.compression.finetuning.fine_tuner import FineTuner, photo_targets, render_targets, usual_rates
 from splat.compression.finetuning.straight_through import Rounding
 from splat.rendering import RenderOptions
 from splat.scene import Scene
@@ -23,7 +23,6 @@ def finetune(
     seed: int = 0,
     pace: tuple[float, float] = PACE,
     rounding: Rounding | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> GaussianCloud:
     """``cloud`` after ``steps`` of training on the scene's training photos with its rows unchanged.
 
@@ -31,17 +30,16 @@ def finetune(
         pace: learning rates at the first and last step, of those in the middle of a training run.
         rounding: train what this makes of the cloud; the result is what was behind it. Give a cloud
             `with_ordered_axes`.
-        progress: called with steps done and all steps.
 
     Raises InputError when the scene has no training photos.
     """
     options = options or RenderOptions()
-    target, views = photos(scene, options)
+    targets = photo_targets(scene, options)
     if len(cloud) == 0 or steps == 0:
         return cloud
-    recovery = Recovery(cloud, target, views, usual_rates(scene.extent), options, seed, _counting(steps, progress))
-    recovery.run(steps, pace, rounding)
-    return recovery.cloud
+    tuner = FineTuner(cloud, targets, usual_rates(scene.extent), options, seed)
+    tuner.run(steps, pace, rounding)
+    return tuner.cloud
 
 
 def distill(
@@ -61,15 +59,6 @@ def distill(
     if student.sh_degree == cloud.sh_degree or len(cloud) == 0 or not cameras or steps == 0:
         return student
     options = options or RenderOptions()
-    target = renders(cloud, cameras, options, JITTER, seed)
-    recovery = Recovery(student, target, len(cameras), COLOUR_RATES, options, seed)
-    recovery.run(steps, (1.0, 0.1))
-    return recovery.cloud
-
-
-def _counting(steps: int, progress: Callable[[int, int], None] | None) -> Callable[[], None] | None:
-    """A function that counts its calls for ``progress``."""
-    if progress is None:
-        return None
-    done = iter(range(1, steps + 1))
-    return lambda: progress(next(done), steps)
+    tuner = FineTuner(student, render_targets(cloud, cameras, options, JITTER, seed), COLOUR_RATES, options, seed)
+    tuner.run(steps, (1.0, 0.1))
+    return tuner.cloud

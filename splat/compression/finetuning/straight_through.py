@@ -1,10 +1,10 @@
-"""Training on the rounded: pictures are drawn from what a `.splatz` file will hold, gradients move what is behind it.
+"""Straight-through rounding: pictures show what a `.splatz` file will hold, gradients move what is behind it.
 
-Straight-through rounding (Bengio et al. 2013) with the rate in the loss: the entropy coder's price of view-dependent
+The estimator of Bengio et al. 2013, with the rate in the loss: the entropy coder's price of view-dependent
 colour is modelled by a geometric distribution for each component, fitted to the codes as they are.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,91 +13,67 @@ from torch import Tensor
 from splat.cloud import GaussianCloud
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import logits
-from splat.formats.splatz.container import frame_of, rows_of, steps_of, usable
-from splat.formats.splatz.quantizer import (
-    COLOUR,
-    Frame,
-    Rows,
-    Steps,
-    canonical,
-    components,
-    dequantize,
-    quantize,
-    round_means,
-)
-from splat.formats.splatz.rotation import alike
+from splat.formats.splatz.quantizer import QuantizationGrid, QuantizationSteps
+from splat.formats.splatz.rows import Rows
 
-SOFT = 0.3  # of a code: below, the price of view-dependent colour fades
+DETAIL_EXTRA = "detail"  # name of the extra with the binary digits of single Gaussians
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """The grid of codes of one file: made once, for a cloud whose rows and axes keep their order.
+    """Rounding to the grid of one file: made once, for a cloud whose rows and axes keep their order.
 
     Attributes:
-        frame: of the file. detail: (N,) digits of single Gaussians beyond the usual, or None.
+        grid: of the file. detail: (N,) digits of single Gaussians beyond the usual, or None.
     """
 
-    frame: Frame
+    grid: QuantizationGrid
     detail: np.ndarray | None = None
 
     @staticmethod
-    def of(cloud: GaussianCloud, quality: float | Steps, detail: np.ndarray | None = None) -> "Rounding":
+    def of(cloud: GaussianCloud, quality: float | QuantizationSteps, detail: np.ndarray | None = None) -> "Rounding":
         """For ``cloud`` as `with_ordered_axes` gives it, and a file of ``quality`` or of these steps."""
-        steps = usable(quality) if isinstance(quality, Steps) else steps_of(quality)
-        return Rounding(frame_of(rows_of(GaussianArrays.of(cloud), detail), steps), detail)
+        rows = Rows.of(GaussianArrays.of(cloud), detail)
+        return Rounding(QuantizationGrid.fit(rows, QuantizationSteps.of(quality)), detail)
 
     def rounded(self, cloud: GaussianCloud) -> GaussianCloud:
         """``cloud`` as the file will have it, row by row."""
-        rows = rows_of(GaussianArrays.of(cloud), self.detail)
-        codes = quantize(rows, self.frame)
-        found = dequantize(codes, round_means(rows.means, codes.levels, self.frame), self.frame, cloud.sh_degree)
-        found = replace(found, quats=alike(found.quats, rows.quats))
-        return _cloud(found, cloud)
+        rows = self.grid.rounded(Rows.of(GaussianArrays.of(cloud), self.detail))
+        arrays = (rows.means, rows.log_scales, rows.quats, logits(rows.alphas), rows.sh)
+        fields = (cloud.means, cloud.log_scales, cloud.quats, cloud.logit_opacities, cloud.sh)
+        means, log_scales, quats, opacities, sh = (
+            torch.from_numpy(array).to(field) for array, field in zip(arrays, fields, strict=True)
+        )
+        return GaussianCloud(means, log_scales, quats, opacities.clamp(-16, 16), sh)
 
-    def slope(self, cloud: GaussianCloud) -> Tensor:
-        """(N, K, 3) by how many bits the file grows where a coefficient does; 0 for the base colour.
+    def rate_gradient(self, cloud: GaussianCloud) -> Tensor:
+        """(N, K, 3) by how many bits the file grows where a coefficient of SH does; 0 for the base colour.
 
-        The codes of each component of view-dependent colour are taken to be geometric, P(n) ∝ θ^|n|: one more costs
-        −log₂ θ bits. Below one code the slope falls to 0 at 0, so that values may rest there.
+        See `splat.formats.splatz.quantizer.QuantizationGrid.rate_gradient`.
         """
-        slope = torch.zeros_like(cloud.sh)
-        if not len(self.frame.basis):
-            return slope
-        rows = rows_of(GaussianArrays.of(cloud), self.detail)
-        codes = quantize(rows, self.frame)
-        step = self.frame.steps.sh * np.exp2(codes.levels.colour)[:, None]
-        mean = np.maximum(np.abs(codes.rest).mean(0), 1e-4)
-        cost = -np.log2((np.sqrt(1 + mean * mean) - 1) / mean)
-        found = np.clip(components(rows.sh, self.frame) / step / SOFT, -1, 1) * cost / step
-        found = (found @ np.linalg.pinv(self.frame.basis.astype(np.float64)).T).reshape(len(slope), -1, 3) @ COLOUR
-        slope[:, 1:] = torch.from_numpy(found).to(slope)
-        return slope
+        gradient = torch.zeros_like(cloud.sh)
+        rest = self.grid.rate_gradient(Rows.of(GaussianArrays.of(cloud), self.detail))
+        if rest is not None:
+            gradient[:, 1:] = torch.from_numpy(rest).to(gradient)
+        return gradient
+
+
+def detail_of(cloud: GaussianCloud) -> np.ndarray | None:
+    """(N,) the digits that ``cloud`` carries, or None."""
+    return cloud.extras[DETAIL_EXTRA].numpy() if DETAIL_EXTRA in cloud.extras else None
 
 
 def with_ordered_axes(cloud: GaussianCloud) -> GaussianCloud:
     """The same Gaussians with axes from long to short and unit quaternions whose w is the largest part."""
-    rows = rows_of(GaussianArrays.of(cloud))
-    log_scales, quats = canonical(rows.log_scales, rows.quats)
+    rows = Rows.of(GaussianArrays.of(cloud)).ordered()
     return cloud.replace(
-        log_scales=torch.from_numpy(log_scales).to(cloud.log_scales), quats=torch.from_numpy(quats).to(cloud.quats)
+        log_scales=torch.from_numpy(rows.log_scales).to(cloud.log_scales),
+        quats=torch.from_numpy(rows.quats).to(cloud.quats),
     )
 
 
-def _cloud(rows: Rows, like: GaussianCloud) -> GaussianCloud:
-    opacities = torch.from_numpy(logits(rows.alphas)).to(like.logit_opacities).clamp(-16, 16)
-
-    def tensor(values: np.ndarray, old: Tensor) -> Tensor:
-        return torch.from_numpy(values).to(old)
-
-    return GaussianCloud(
-        tensor(rows.means, like.means), tensor(rows.log_scales, like.log_scales), tensor(rows.quats, like.quats),
-        opacities, tensor(rows.sh, like.sh),
-    )  # fmt: skip
-
-
-def settle(latent: GaussianCloud) -> None:
-    """Unit quaternions with w ≥ 0 and opacities that are not beyond rounding, in place."""
+def normalize_in_place(latent: GaussianCloud) -> None:
+    """Make quaternions unit with w ≥ 0, and opacities no larger than rounding can tell."""
     with torch.no_grad():
         latent.quats.copy_(torch.nn.functional.normalize(latent.quats, dim=1))
         latent.quats.mul_(torch.where(latent.quats[:, :1] < 0, -1.0, 1.0))

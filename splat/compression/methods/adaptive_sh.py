@@ -9,7 +9,7 @@ from torch import Tensor
 
 from splat.cloud import GaussianCloud
 
-FULL_SHARE = 0.9  # Gaussians with more weight than this share of all are weighed alike
+FULL_QUANTILE = 0.9  # Gaussians with more weight than this fraction of all are weighed alike
 
 
 def sh_degrees(cloud: GaussianCloud, weights: Tensor, tolerance: float = 0.01) -> Tensor:
@@ -22,7 +22,7 @@ def sh_degrees(cloud: GaussianCloud, weights: Tensor, tolerance: float = 0.01) -
     """
     if len(cloud) == 0 or cloud.sh_degree == 0:
         return torch.zeros(len(cloud), dtype=torch.int64)
-    full = weights.sort().values[min(int(FULL_SHARE * len(weights)), len(weights) - 1)].clamp_min(1e-30)
+    full = weights.sort().values[min(int(FULL_QUANTILE * len(weights)), len(weights) - 1)].clamp_min(1e-30)
     allowed = tolerance / (weights / full).clamp(1e-6, 1).sqrt()
     # Real SH are orthonormal: the mean square over the sphere is the sum of squares / 4π.
     energy = cloud.sh.square().sum(2) / (4 * torch.pi)

@@ -20,10 +20,10 @@ STRENGTH = 0.05  # part of the way to the blurred copy in one pull, where the lo
 def grid_hook(
     strength: float = STRENGTH, every: int = EVERY, sort_every: int = SORT_EVERY, seed: int = 0
 ) -> TrainingHook:
-    """What makes `splat.training` train on a grid; give it among the ``parts`` of a run."""
+    """What makes `splat.training` train on a grid: one of the ``hooks`` of a run. 0 for ``sort_every`` never sorts."""
 
     def refine(population: Population, context: StepContext) -> None:
-        if context.step and context.step % sort_every == 0 and len(population) > 1:
+        if sort_every and context.step and context.step % sort_every == 0 and len(population) > 1:
             resort(population, seed + context.step)
         elif context.step % every == 0:
             pull(population, strength)

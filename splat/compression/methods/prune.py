@@ -7,12 +7,12 @@ from splat.cloud import GaussianCloud
 from splat.errors import InputError
 
 
-def prune(cloud: GaussianCloud, scores: Tensor, share: float) -> GaussianCloud:
-    """``cloud`` without the ``share`` (0 to 1) of its rows that have the lowest ``scores`` (N,); at least one stays."""
-    if not 0 <= share <= 1:
-        raise InputError(f"the share to prune is {share:g}, expected 0 to 1")
+def prune(cloud: GaussianCloud, scores: Tensor, fraction: float) -> GaussianCloud:
+    """``cloud`` without the ``fraction`` (0 to 1) of its rows with the lowest ``scores`` (N,); at least one stays."""
+    if not 0 <= fraction <= 1:
+        raise InputError(f"the fraction to prune is {fraction:g}, expected 0 to 1")
     _check(cloud, scores)
-    drop = min(int(share * len(cloud)), max(len(cloud) - 1, 0))
+    drop = min(int(fraction * len(cloud)), max(len(cloud) - 1, 0))
     kept = torch.ones(len(cloud), dtype=torch.bool, device=cloud.device)
     kept[torch.argsort(scores, stable=True)[:drop]] = False
     return cloud.select(kept)

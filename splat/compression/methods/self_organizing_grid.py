@@ -51,15 +51,15 @@ def grid_order(values: Tensor, seed: int = 0, decay: float = DECAY, patience: fl
         raise ValueError(f"{values.shape[1]} features were given, expected at most {WIDEST}")
     height, width = grid_shape(len(values))
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
-    place = order[: height * width].to(torch.int32).contiguous()
+    order_in_grid = order[: height * width].to(torch.int32).contiguous()
     values = values.to("cpu", torch.float32).contiguous()
     status = cpu_library.function("splat_grid_sort", _ARGUMENTS, ctypes.c_int32)(
         cpu_library.pointer(values), height, width, values.shape[1], max(max(height, width) / 2 - 1, 1.0), decay,
-        patience, seed % 2**64, cpu_library.pointer(place),
+        patience, seed % 2**64, cpu_library.pointer(order_in_grid),
     )  # fmt: skip
     if status:
         raise MemoryError(f"sorting {len(values):,} Gaussians needs {len(values) * 200 >> 20} MB of memory")
-    return torch.cat([place.long(), order[height * width :]])
+    return torch.cat([order_in_grid.long(), order[height * width :]])
 
 
 def sort_grid(cloud: GaussianCloud, seed: int = 0) -> GaussianCloud:
@@ -99,12 +99,12 @@ def smoothness(cloud: GaussianCloud, weights: dict[str, float]) -> tuple[float, 
     Args:
         weights: factors by name of the attribute, such as ``{"quats": 10}``; divided by their sum.
     """
-    loss, found, total = 0.0, {}, sum(weights.values())
+    loss, gradients, total = 0.0, {}, sum(weights.values())
     for name, weight in weights.items():
         values = getattr(cloud, name).detach()
         flat = values.reshape(len(values), -1)
         gap = flat - blurred(flat)
-        share = weight / total / gap.numel()
-        loss += share * float(torch.nn.functional.huber_loss(gap, torch.zeros_like(gap), reduction="sum"))
-        found[name] = (share * gap.clamp(-1, 1)).reshape(values.shape)
-    return loss, found
+        scale = weight / total / gap.numel()
+        loss += scale * float(torch.nn.functional.huber_loss(gap, torch.zeros_like(gap), reduction="sum"))
+        gradients[name] = (scale * gap.clamp(-1, 1)).reshape(values.shape)
+    return loss, gradients

@@ -10,7 +10,7 @@ from splat.cloud import GaussianCloud
 from splat.rendering import render
 
 VOLUME_POWER = 0.1  # β of the paper
-LARGE_SHARE = 0.9  # the volume that counts as one: larger than this share of all
+LARGE_QUANTILE = 0.9  # the volume that counts as one: larger than this fraction of all
 
 
 def blending_weights(cloud: GaussianCloud, cameras: Sequence[Camera], antialiased: bool = False) -> Tensor:
@@ -30,7 +30,7 @@ def volume_factor(cloud: GaussianCloud, power: float = VOLUME_POWER) -> Tensor:
     if len(cloud) == 0:
         return cloud.logit_opacities.new_zeros(0)
     volume = cloud.log_scales.double().sum(1)
-    large = volume.sort().values[min(int(LARGE_SHARE * len(cloud)), len(cloud) - 1)]
+    large = volume.sort().values[min(int(LARGE_QUANTILE * len(cloud)), len(cloud) - 1)]
     return (power * (volume - large).clamp_max(0)).exp().to(cloud.dtype)
 
 

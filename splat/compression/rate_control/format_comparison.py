@@ -4,19 +4,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from splat.cloud import GaussianCloud
-from splat.compression.rate_control.judge import Judge
-from splat.compression.rate_control.search import Codec, Trial
-from splat.formats.splatz.quantizer import Steps
+from splat.compression.rate_control.fidelity_metric import FidelityMetric
+from splat.compression.rate_control.target_format import TargetFormat, Trial
 
-RIVALS = {"SOG": "a.sog", "SPZ": "a.spz", "compressed .ply": "a.compressed.ply"}
+OTHER_FORMATS = {"SOG": "a.sog", "SPZ": "a.spz", "compressed .ply": "a.compressed.ply"}
 CURVE = (35.0, 50.0, 65.0, 80.0)  # qualities of .splatz
 
 
-def rivals(
-    cloud: GaussianCloud, judge: Judge, steps: Steps | None = None, qualities: Sequence[float] = CURVE
+def compare_formats(
+    cloud: GaussianCloud, metric: FidelityMetric, qualities: Sequence[float] = CURVE
 ) -> Iterator[tuple[str, list[Trial]]]:
     """Name and trials of each format for the whole ``cloud``, nothing pruned; `.splatz` at several ``qualities``."""
-    codec = Codec(Path("a.splatz"), steps=steps)
-    yield ".splatz", [codec.trial(cloud, quality, judge) for quality in qualities]
-    for name, file in RIVALS.items():
-        yield name, [Codec(Path(file)).trial(cloud, None, judge)]
+    splatz = TargetFormat(Path("a.splatz"))
+    yield ".splatz", [splatz.trial(cloud, quality, metric) for quality in qualities]
+    for name, file in OTHER_FORMATS.items():
+        yield name, [TargetFormat(Path(file)).trial(cloud, None, metric)]

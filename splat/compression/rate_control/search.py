@@ -1,48 +1,14 @@
-"""Rate control: the settings that give the smallest file of a quality, or the best quality in a size."""
+"""Search on one knob: the setting that gives the smallest file of a quality, or the best quality in a size."""
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from splat import formats
-from splat.cloud import GaussianCloud
-from splat.cloud_arrays import GaussianArrays
-from splat.compression.rate_control.judge import Judge
-from splat.compression.rate_control.per_gaussian_precision import detail_of
+from splat.compression.rate_control.target_format import Trial
 from splat.errors import InputError
-from splat.formats.splatz import container
-from splat.formats.splatz.quantizer import Frame, Steps
 
-# Quality of .splatz and SOG that is tried; ten halve the steps.
-COARSEST, FINEST = 5.0, 105.0
 ROUNDS = 5  # of closing in on the goal, after both ends
 CLOSE = 0.1  # dB, or sixths of a factor of two in size: near enough to stop, unless the goal says
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One setting, written and judged.
-
-    Attributes:
-        gaussians, sh_degree: of the cloud that was written.
-        quality: of .splatz and SOG; None for other formats.
-        size: bytes. psnr: dB by the judge.
-        data: the file. cloud: what a reader gets from it.
-    """
-
-    gaussians: int
-    sh_degree: int
-    quality: float | None
-    size: int
-    psnr: float
-    data: bytes
-    cloud: GaussianCloud
-
-    def row(self) -> dict:
-        """Plain numbers for tables and JSON."""
-        return {name: getattr(self, name) for name in ("gaussians", "sh_degree", "quality", "size", "psnr")}
 
 
 @dataclass(frozen=True)
@@ -51,13 +17,22 @@ class Goal:
 
     Attributes:
         close: dB, or sixths of a factor of two in size, within which the search stops.
+        reference, drop: PSNR of the input and the dB that may be lost of it, where ``psnr`` is their difference.
     """
 
     psnr: float | None = None
     size: int | None = None
     close: float = CLOSE
+    reference: float = math.nan
+    drop: float = math.nan
+
+    @staticmethod
+    def below(reference: float, drop: float) -> "Goal":
+        """At most ``drop`` dB below ``reference``."""
+        return Goal(psnr=reference - drop, close=0.15 * drop, reference=reference, drop=drop)
 
     def met(self, trial: Trial) -> bool:
+        """Whether ``trial`` is within the goal."""
         return trial.psnr >= self.psnr if self.psnr is not None else trial.size <= self.size
 
     def miss(self, trial: Trial) -> float:
@@ -69,52 +44,6 @@ class Goal:
     def better(self, a: Trial, b: Trial) -> bool:
         """Whether ``a`` beats ``b``, both meeting the goal."""
         return a.size < b.size if self.psnr is not None else a.psnr > b.psnr
-
-
-@dataclass(frozen=True)
-class Codec:
-    """A file format to end with, by the ending of ``path``."""
-
-    path: Path
-    antialiased: bool = False
-    steps: Steps | None = None  # at the usual quality; None is what suits most clouds
-    frame: Frame | None = None  # of .splatz, that the cloud was trained on; quality says nothing then
-
-    @property
-    def name(self) -> str:
-        return formats.by_suffix(self.path).name
-
-    @property
-    def tunable(self) -> bool:
-        """Whether the format has a quality; others are steered by leaving Gaussians and SH bands out."""
-        return self.name in ("splatz", "sog")
-
-    def steps_at(self, quality: float) -> Steps:
-        """The steps of a file of ``quality``."""
-        return (self.steps or Steps()).scaled(2.0 ** ((container.USUAL_QUALITY - quality) / 10))
-
-    def trial(self, cloud: GaussianCloud, quality: float | None, judge: Judge) -> Trial:
-        """Write ``cloud`` as the format does, read it back, judge it."""
-        options = {}
-        if quality is not None:
-            steps = self.steps_at(quality)
-            if self.name == "splatz":
-                return self._coded(cloud, steps, quality, judge)
-            # The finest is what the format can hold.
-            options = {"quality": steps} if quality < FINEST else {}
-        if "antialiased" in formats.by_suffix(self.path).options:
-            options["antialiased"] = self.antialiased
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / self.path.name
-            formats.write(cloud, file, **options)
-            found, data = formats.read(file), file.read_bytes()
-        return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
-
-    def _coded(self, cloud: GaussianCloud, steps: Steps, quality: float, judge: Judge) -> Trial:
-        more = {"steps": steps, "frame": self.frame, "detail": detail_of(cloud)}
-        data = container.encode(GaussianArrays.of(cloud), self.path, antialiased=self.antialiased, **more)
-        found = container.decode(data, self.path).cloud()
-        return Trial(len(cloud), found.sh_degree, quality, len(data), judge.psnr(found), data, found)
 
 
 def search(
@@ -146,8 +75,8 @@ def search(
             best, nearest = _rank(trial, goal, best, nearest)
             return goal.miss(trial)
 
-        place = _close_in(ask, knob, goal, guess)
-        guess = guess and (place, guess[1])  # the next candidate will end up near
+        position = _close_in(ask, knob, goal, guess)
+        guess = guess and (position, guess[1])  # the next candidate will end up near
     if best is None:
         raise InputError(_unmet(goal, nearest))
     return best
@@ -160,30 +89,30 @@ def _close_in(ask: Callable[[float], float], knob: tuple[float, float], goal: Go
     """
     above = goal.psnr is not None  # on this side of 0 the goal is met
     ends: list[float | None] = [None, None]  # the coarse and the fine one
-    misses, place, last, stride = [0.0, 0.0], knob[1] if above else knob[0], knob[0], 0.0
+    misses, position, last, stride = [0.0, 0.0], knob[1] if above else knob[0], knob[0], 0.0
     if guess is not None:
-        place = guess[0]
+        position = guess[0]
     for _ in range(ROUNDS + 2):
-        last, miss = place, ask(place)
+        last, miss = position, ask(position)
         met = miss >= 0 if above else miss <= 0
         if met and abs(miss) < goal.close:
             break
         end = 1 if miss >= 0 else 0
-        if place == knob[1 - end]:
+        if position == knob[1 - end]:
             break  # even this end is beyond the goal
-        ends[end], misses[end] = place, miss
+        ends[end], misses[end] = position, miss
         if ends[1 - end] is not None:
-            share = misses[0] / (misses[0] - misses[1]) if misses[0] != misses[1] else 0.5
-            place = ends[0] + min(max(share, 0.08), 0.92) * (ends[1] - ends[0])
-            # Aim a little to the good side, so that the last word is one that counts.
-            place += (1 if above else -1) * (knob[1] - knob[0]) * (0.001 if guess else 0.01)
+            fraction = misses[0] / (misses[0] - misses[1]) if misses[0] != misses[1] else 0.5
+            position = ends[0] + min(max(fraction, 0.08), 0.92) * (ends[1] - ends[0])
+            # Bias towards the feasible side so the final trial meets the goal.
+            position += (1 if above else -1) * (knob[1] - knob[0]) * (0.001 if guess else 0.01)
         elif guess is None:
-            place = knob[1 - end]
+            position = knob[1 - end]
         else:
             # Near a ceiling the slope is far less than guessed, so that steps grow until the goal lies between.
             stride = max(abs(miss) / guess[1] + 0.5, 1.8 * stride)
-            place = min(max(place + (-stride if end else stride), knob[0]), knob[1])
-        if place == last:
+            position = min(max(position + (-stride if end else stride), knob[0]), knob[1])
+        if position == last:
             break
     return last
 

@@ -81,19 +81,19 @@ def _placements(tree: Mapping[str, Any]) -> list[tuple[int, np.ndarray]]:
     meshes = tree.get("meshes", [])
     if "scenes" not in tree:
         return [(i, np.eye(4)) for i in range(len(meshes))]
-    nodes, found = tree.get("nodes", []), []
+    nodes, placed_meshes = tree.get("nodes", []), []
     stack = [(int(i), np.eye(4), 0) for i in tree["scenes"][tree.get("scene", 0)].get("nodes", [])]
     while stack:
         index, parent, depth = stack.pop()
-        if depth > 256 or len(found) > MAX_NODES or index < 0:
+        if depth > 256 or len(placed_meshes) > MAX_NODES or index < 0:
             raise ValueError("the nodes form a cycle")
         pose = parent @ _local(nodes[index])
         if "mesh" in nodes[index]:
-            found.append((int(nodes[index]["mesh"]), pose))
+            placed_meshes.append((int(nodes[index]["mesh"]), pose))
         stack += [(int(child), pose, depth + 1) for child in nodes[index].get("children", [])]
         if len(stack) > MAX_NODES:
             raise ValueError("the nodes form a cycle")
-    return found
+    return placed_meshes
 
 
 def _local(node: Mapping[str, Any]) -> np.ndarray:

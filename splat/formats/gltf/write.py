@@ -16,7 +16,7 @@ import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, prepare, scales, to_uint, unit_quats
-from splat.coding.parallel import allocate, each, pieces, write_at
+from splat.coding.parallel import each, pieces, preallocate, write_at
 from splat.errors import InputError
 from splat.files import atomic_path, write_text
 from splat.formats import axes
@@ -157,7 +157,7 @@ def _save(path: Path, asset: dict[str, Any], size: int, fill: Callable[[Callable
         head += struct.pack("<I4s", padded, b"BIN\0")
     with atomic_path(path) as temporary, open(temporary, "r+b") as file:
         file.write(head)
-        allocate(file, total)
+        preallocate(file, total)
         if size:
             fill(lambda values, at: write_at(file, values, len(head) + at))
 

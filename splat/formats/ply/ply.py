@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
-from splat.coding.parallel import CHUNK, allocate, each, pieces, write_at
+from splat.coding.parallel import CHUNK, each, pieces, preallocate, write_at
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats.ply.header import NAMES, Header, read_header, read_rows
@@ -24,6 +24,17 @@ _EXTRA = re.compile(r"splat extra (\S+) (\S+) \[([\d,]*)\]")
 # What the arrays of extras may hold.
 EXTRA_TYPES = ("bool", "float16", "int64", "uint64", *(str(np.dtype(kind)) for kind in NAMES))
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+_USUAL_HEADER = 1500  # bytes, about
+
+
+def row_bytes(sh_degree: int, extra_columns: int = 0) -> int:
+    """Bytes of one Gaussian in the file, with normals and so many float32 columns of extras."""
+    return 4 * (14 + 3 * (sh_degree + 1) ** 2 + extra_columns)
+
+
+def ply_bytes(count: int, sh_degree: int) -> int:
+    """Bytes of the file of ``count`` Gaussians with normals: what "times smaller" compares with."""
+    return _USUAL_HEADER + count * row_bytes(sh_degree)
 
 
 def is_cloud(header: Header) -> bool:
@@ -99,10 +110,10 @@ def _taker(block: np.ndarray):
     names = block.dtype.names
     if all(block.dtype[name] == np.dtype("<f4") for name in names):
         matrix = block.view("<f4").reshape(len(block), len(names))
-        place = {name: i for i, name in enumerate(names)}
+        column_index = {name: i for i, name in enumerate(names)}
 
         def take(columns: list[str]) -> np.ndarray:
-            index = [place[name] for name in columns]
+            index = [column_index[name] for name in columns]
             first = index[0]
             if index == list(range(first, first + len(index))):
                 return matrix[:, first : first + len(index)]
@@ -157,7 +168,7 @@ def write(table: GaussianArrays, path: Path, *, normals: bool = True, antialiase
     header = "\n".join([*lines, "end_header", ""]).encode()
     with atomic_path(path) as temporary, open(temporary, "r+b") as file:
         file.write(header)
-        allocate(file, len(header) + len(table) * dtype.itemsize)
+        preallocate(file, len(header) + len(table) * dtype.itemsize)
 
         def put(rows: slice) -> None:
             block = _matrix(table.select(rows), normals)

@@ -15,7 +15,7 @@ from splat.coding.webp import MAX_SIDE
 from splat.errors import InputError
 from splat.formats.sog import quantizer
 from splat.formats.sog.meta import GENERATOR, PALETTE_COLUMNS
-from splat.formats.splatz.quantizer import Steps
+from splat.formats.splatz.quantizer import QuantizationSteps
 
 # ln-scale of what is flat or smaller than anything visible; a code for it would be lost on everything else.
 MIN_LOG_SCALE = -20.0
@@ -35,53 +35,22 @@ def encode(
     palette: int | None,
     antialiased: bool,
     reorder: bool,
-    steps: Steps | None = None,
+    steps: QuantizationSteps | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """``meta.json`` as a dict, and the pictures (H, W, 4) uint8 by name; as fine as can be without ``steps``."""
     table = without_zero_bands(prepare(table, path, max_degree=3))
-    n = len(table)
-    order = morton(table.means) if reorder else np.arange(n)
-    width = max(4, -(-int(np.ceil(n**0.5)) // 4) * 4)
-    height = max(4, -(-n // width // 4) * 4 if n else 4)
-    while width * height < n:
-        height += 4
-    if max(width, height) > MAX_SIDE:
-        raise InputError(
-            f"{path}: {n:,} Gaussians do not fit WebP pictures of {MAX_SIDE}²; decimate or split the cloud"
-        )
-
-    steps = steps if n else None
-    coarse = None
+    order = morton(table.means) if reorder else np.arange(len(table))
+    width, height = _picture_size(len(table), path)
+    steps = steps if len(table) else None
     low, high = _log_range(table.means)
-    if steps is not None:
+    if steps is None:
+        coarse, (scale_codes, dc_codes) = None, _best_codes(table)
+    else:
         table = quantizer.ordered(table)
         coarse = quantizer.coarse(table, steps, low, high)
         scale_codes, dc_codes = coarse.scale_codes, coarse.colour_codes
-    else:
-        scale_codes, dc_codes = _best_codes(table)
-    pixels = {name: np.full((n, 4), 255, np.uint8) for name in ("means_l", "means_u", "quats", "scales", "sh0")}
-
-    def encode_rows(rows: slice) -> None:
-        part = table.select(order[rows])
-        code, quats = _means(part.means, low, high), _quats(part)
-        opacity = to_uint(alphas(part) * np.float32(255), 255)
-        if coarse is None:
-            scale = scalar_kmeans.nearest(np.maximum(part.log_scales, MIN_LOG_SCALE), scale_codes)
-            colour = scalar_kmeans.nearest(part.sh[:, 0], dc_codes)
-        else:
-            own = coarse.select(order[rows])
-            code = quantizer.rounded(code, own.position, top=65535)
-            quats[:, :3] = quantizer.rounded(quats[:, :3], own.rotation[:, None], 128)
-            opacity = quantizer.rounded(opacity, own.opacity)
-            scale = quantizer.index(part.log_scales, scale_codes, own.scale)
-            colour = quantizer.index(part.sh[:, 0], dc_codes, own.colour)
-        pixels["means_l"][rows, :3], pixels["means_u"][rows, :3] = code & 255, code >> 8
-        pixels["quats"][rows] = quats
-        pixels["scales"][rows, :3] = scale
-        pixels["sh0"][rows, :3], pixels["sh0"][rows, 3] = colour, opacity
-
-    each(encode_rows, pieces(n))
-    meta: dict[str, Any] = {"version": 2, "asset": {"generator": GENERATOR}, "count": n}
+    pixels = _pixels(table, order, (low, high), (scale_codes, dc_codes), coarse)
+    meta: dict[str, Any] = {"version": 2, "asset": {"generator": GENERATOR}, "count": len(table)}
     if antialiased:
         meta |= {"antialias": True, "model": "antialiased"}
     meta["means"] = {"mins": low.tolist(), "maxs": high.tolist(), "files": ["means_l.webp", "means_u.webp"]}
@@ -94,6 +63,54 @@ def encode(
         pixels["shN_labels"] = labels[order]
     pictures |= {name: _layout(values, width, height) for name, values in pixels.items()}
     return meta, pictures
+
+
+def _picture_size(count: int, path: Path) -> tuple[int, int]:
+    """Width and height, multiples of four, of pictures with a pixel for each Gaussian. Raises InputError."""
+    width = max(4, -(-int(np.ceil(count**0.5)) // 4) * 4)
+    height = max(4, -(-count // width // 4) * 4 if count else 4)
+    while width * height < count:
+        height += 4
+    if max(width, height) > MAX_SIDE:
+        raise InputError(
+            f"{path}: {count:,} Gaussians do not fit WebP pictures of {MAX_SIDE}²; decimate or split the cloud"
+        )
+    return width, height
+
+
+def _pixels(
+    table: GaussianArrays,
+    order: np.ndarray,
+    log_range: tuple[np.ndarray, np.ndarray],
+    codebooks: tuple[np.ndarray, np.ndarray],
+    coarse: quantizer.Coarse | None,
+) -> dict[str, np.ndarray]:
+    """(N, 4) bytes of each picture, rows in ``order``, but for view-dependent colour; rounded where ``coarse`` says."""
+    names = ("means_l", "means_u", "quats", "scales", "sh0")
+    pixels = {name: np.full((len(table), 4), 255, np.uint8) for name in names}
+    scale_codes, dc_codes = codebooks
+
+    def encode_rows(rows: slice) -> None:
+        part = table.select(order[rows])
+        code, quats = _means(part.means, *log_range), _quats(part)
+        opacity = to_uint(alphas(part) * np.float32(255), 255)
+        if coarse is None:
+            scale = scalar_kmeans.nearest(np.maximum(part.log_scales, MIN_LOG_SCALE), scale_codes)
+            colour = scalar_kmeans.nearest(part.sh[:, 0], dc_codes)
+        else:
+            powers = coarse.select(order[rows])
+            code = quantizer.rounded(code, powers.position, top=65535)
+            quats[:, :3] = quantizer.rounded(quats[:, :3], powers.rotation[:, None], 128)
+            opacity = quantizer.rounded(opacity, powers.opacity)
+            scale = quantizer.index(part.log_scales, scale_codes, powers.scale)
+            colour = quantizer.index(part.sh[:, 0], dc_codes, powers.colour)
+        pixels["means_l"][rows, :3], pixels["means_u"][rows, :3] = code & 255, code >> 8
+        pixels["quats"][rows] = quats
+        pixels["scales"][rows, :3] = scale
+        pixels["sh0"][rows, :3], pixels["sh0"][rows, 3] = colour, opacity
+
+    each(encode_rows, pieces(len(table)))
+    return pixels
 
 
 def _best_codes(table: GaussianArrays) -> tuple[np.ndarray, np.ndarray]:
@@ -152,14 +169,14 @@ def palette_size(points: np.ndarray) -> int:
 
 
 def _rest(
-    table: GaussianArrays, path: Path, entries: int | None, steps: Steps | None
+    table: GaussianArrays, path: Path, entries: int | None, steps: QuantizationSteps | None
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Metadata, centroid picture and label pixels (N, 4) of the SH beyond the base colour."""
     points = table.sh[:, 1:].reshape(len(table), -1)
     if entries is None:
         entries = palette_size(points)
         if steps is not None:
-            entries = min(entries, max(1, round(quantizer.palette_share(steps) * len(points))))
+            entries = min(entries, max(1, round(quantizer.palette_fraction(steps) * len(points))))
     if not 1 <= entries <= MAX_PALETTE:
         raise InputError(f"{path}: a palette of {entries:,} SH entries was asked for; SOG holds 1 to 65,536")
     centers, label = vector_kmeans.fit(points, importance(table, PALETTE_SPREAD).astype(np.float32), entries)

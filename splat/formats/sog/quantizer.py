@@ -10,24 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
-from splat.coding.attributes import alphas, unit_quats
-from splat.formats.splatz.container import frame_of
-from splat.formats.splatz.quantizer import (
-    CELLS,
-    MIN_LOG_SCALE,
-    OCTAVE,
-    ROUND_UP,
-    Rows,
-    Steps,
-    canonical,
-    cells_of,
-    levels_of,
-)
+from splat.formats.splatz.quantizer import ROUND_UP, QuantizationGrid, QuantizationSteps
+from splat.formats.splatz.rows import CELLS, OCTAVE, Rows
 from splat.sh_basis import C0
 
 CODES = 256
 QUAT_STEP = 2**0.5 / 255  # of a quaternion's part, between two bytes
-PALETTE_SHARE, PALETTE_SLOPE = 0.25, 0.5  # entries for each Gaussian at the usual step of SH; power of step
+PALETTE_FRACTION, PALETTE_SLOPE = 0.25, 0.5  # entries for each Gaussian at the usual step of SH; power of step
 
 
 @dataclass(frozen=True)
@@ -55,24 +44,22 @@ class Coarse:
 
 def ordered(table: GaussianArrays) -> GaussianArrays:
     """The same Gaussians with axes from long to short and w the largest part of the rotation: codes that vary less."""
-    log_scales, quats = canonical(np.maximum(table.log_scales, MIN_LOG_SCALE).astype(np.float64), unit_quats(table))
-    return table.replace(log_scales=log_scales.astype(np.float32), quats=quats.astype(np.float32))
+    rows = Rows.of(table.with_sh_degree(0)).ordered()
+    return table.replace(log_scales=rows.log_scales.astype(np.float32), quats=rows.quats.astype(np.float32))
 
 
-def coarse(table: GaussianArrays, steps: Steps, low: np.ndarray, high: np.ndarray) -> Coarse:
+def coarse(table: GaussianArrays, steps: QuantizationSteps, low: np.ndarray, high: np.ndarray) -> Coarse:
     """For ``table`` as `ordered` gives it, with sign·ln(1+|x|) of the centres from ``low`` to ``high`` (3,)."""
-    log_scales, opacities = table.log_scales.astype(np.float64), alphas(table).astype(np.float64)
-    places, none = table.means.astype(np.float64), np.zeros(len(table), np.int64)
-    rows = Rows(places, log_scales, table.quats.astype(np.float64), opacities, table.sh[:, :1], none)
-    frame = frame_of(rows, steps)
-    levels = levels_of(*cells_of(log_scales, opacities), frame, none)
+    rows = Rows.of(table.with_sh_degree(0))
+    grid = QuantizationGrid.fit(rows, steps)
+    levels = grid.levels(*rows.cells(), rows.detail)
     width = np.maximum(high - low, 1e-30) / 65535 * (1 + np.abs(rows.means))  # of a code, world units
-    cell = frame.side * np.exp2(-levels.position.astype(np.float64))[:, None]
-    scale_codes, scale = _codebook(log_scales, OCTAVE * np.exp2(-levels.scale[:, 0].astype(np.float64)))
-    colour_codes, colour = _codebook(table.sh[:, 0], frame.steps.colour / C0 * np.exp2(levels.colour))
+    cell = grid.side * np.exp2(-levels.position.astype(np.float64))[:, None]
+    scale_codes, scale = _codebook(rows.log_scales, OCTAVE * np.exp2(-levels.scale[:, 0].astype(np.float64)))
+    colour_codes, colour = _codebook(table.sh[:, 0], grid.steps.colour / C0 * np.exp2(levels.colour))
     return Coarse(
         _powers(cell / width, 12),
-        _powers(frame.steps.rotation * np.exp2(levels.turn.min(1)) / QUAT_STEP, 6),
+        _powers(grid.steps.rotation * np.exp2(levels.rotation.min(1)) / QUAT_STEP, 6),
         _powers(255 / CELLS * np.exp2(-levels.opacity.astype(np.float64)), 5),
         *(scale, colour, scale_codes, colour_codes),
     )
@@ -102,14 +89,14 @@ def index(values: np.ndarray, codes: np.ndarray, powers: np.ndarray) -> np.ndarr
     return rounded(np.rint((values - codes[0]) / step), powers[:, None], top=len(codes) - 1).astype(np.uint8)
 
 
-def palette_share(steps: Steps) -> float:
+def palette_fraction(steps: QuantizationSteps) -> float:
     """Palette entries for each Gaussian."""
-    return min(PALETTE_SHARE * (Steps().sh / steps.sh) ** PALETTE_SLOPE, 1.0)
+    return min(PALETTE_FRACTION * (QuantizationSteps().sh / steps.sh) ** PALETTE_SLOPE, 1.0)
 
 
 def rest_codes(centers: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Even codebook of view-dependent colour (any shape), and the codes; small values are zero."""
     step = max(step, 2 * float(np.abs(centers).max(initial=0)) / (CODES - 2), 1e-6)
-    found = (np.sign(centers) * np.floor(np.abs(centers) / step + ROUND_UP)).astype(np.int64)
-    low = int(found.min(initial=0))
-    return step * np.arange(low, int(found.max(initial=0)) + 1), (found - low).astype(np.uint8)
+    codes = (np.sign(centers) * np.floor(np.abs(centers) / step + ROUND_UP)).astype(np.int64)
+    low = int(codes.min(initial=0))
+    return step * np.arange(low, int(codes.max(initial=0)) + 1), (codes - low).astype(np.uint8)

@@ -20,7 +20,7 @@ from splat.formats.sog.bundle import Files, open_files, save_files
 from splat.formats.sog.meta import BANDS, PALETTE_COLUMNS, Meta, parse_meta
 
 if TYPE_CHECKING:
-    from splat.formats.splatz.quantizer import Steps
+    from splat.formats.splatz.quantizer import QuantizationSteps
 
 
 def read(path: Path, max_degree: int = 4) -> GaussianArrays:
@@ -111,7 +111,7 @@ def write(
     antialiased: bool = False,
     effort: int = 4,
     reorder: bool = True,
-    quality: "float | Steps | None" = None,
+    quality: "float | QuantizationSteps | None" = None,
 ) -> None:
     """Write ``table`` (SH up to degree 3) as version 2: a bundle, or a folder when ``path`` is `…/meta.json`.
 
@@ -123,11 +123,10 @@ def write(
         quality: ten less double the rounding, as in .splatz, where 50 is for viewing; all that fits if None.
     """
     from splat.formats.sog.encode import encode
-    from splat.formats.splatz.container import steps_of, usable
+    from splat.formats.splatz.quantizer import QuantizationSteps
 
-    if quality is not None:
-        quality = steps_of(quality) if isinstance(quality, (int, float)) else usable(quality)
-    meta, pictures = encode(table, path, palette=palette, antialiased=antialiased, reorder=reorder, steps=quality)
+    steps = None if quality is None else QuantizationSteps.of(quality)
+    meta, pictures = encode(table, path, palette=palette, antialiased=antialiased, reorder=reorder, steps=steps)
     save_files(path, meta, pictures, effort)
 
 

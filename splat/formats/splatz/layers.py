@@ -1,6 +1,6 @@
 """Layers of `.splatz`: the entropy coded streams of a cloud's rows. docs/splatz.md describes every byte."""
 
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -8,86 +8,82 @@ from splat.coding import rans as entropy
 from splat.coding.morton import spread_bits
 from splat.coding.octree import DEEPEST, read_tree, write_tree
 from splat.coding.rans import Damaged
-from splat.formats.splatz.quantizer import (
-    CELLS,
-    DETAIL,
-    FINEST,
-    HALF,
-    TURN,
-    Codes,
-    Frame,
-    Rows,
-    below_cell,
-    canonical,
-    dequantize,
-    levels_of,
-    quantize,
-)
+from splat.formats.splatz.quantizer import FINEST, HALF, ROTATION, Codes, QuantizationGrid, bits_below
+from splat.formats.splatz.rows import CELLS, DETAIL, Rows
 
 OPACITY_GROUPS = 8
 LARGEST = 512  # cells of sizes: beyond any number that float32 holds
 RUNS = (0, 1, 3, 7, 15, 31, 63, 127)  # SH components that are coded in one go; each run knows the ones before
-TURNS, COLOURS = TURN[1] - TURN[0] + 1, HALF[1] - HALF[0] + 1  # contexts
+ROTATION_CONTEXTS, COLOUR_CONTEXTS = ROTATION[1] - ROTATION[0] + 1, HALF[1] - HALF[0] + 1
 
 
-def write_layer(rows: Rows, frame: Frame) -> list[bytes]:
+def write_layer(rows: Rows, grid: QuantizationGrid) -> list[bytes]:
     """The streams of one layer."""
-    size = 1 << DEEPEST
-    places = (rows.means - frame.origin) * (size / frame.side)
-    cells = np.clip(np.floor(places), 0, size - 1).astype(np.uint64)
-    x, y, z = (spread_bits(column) for column in cells.T)
-    curve = x | y << np.uint64(1) | z << np.uint64(2)
-    order = np.argsort(curve, kind="stable")
-    rows, curve, places = rows.take(order), curve[order], places[order]
+    rows, curve, positions = _along_curve(rows, grid)
     depth, tree = write_tree(curve)
-    log_scales, quats = canonical(rows.log_scales, rows.quats)
-    codes = quantize(replace(rows, log_scales=log_scales, quats=quats), frame)
+    codes = grid.quantize(rows.ordered())
     levels, base = codes.levels, int(codes.scale[:, 2].min())
     streams = [*tree, np.array([base], "<u4").tobytes(), *_write_scales(codes.scale - base)]
-    streams.append(entropy.encode(codes.opacity, _size_groups(codes.scale, frame), OPACITY_GROUPS))
-    if frame.detailed:
+    streams.append(entropy.encode(codes.opacity, _size_groups(codes.scale, grid), OPACITY_GROUPS))
+    if grid.detailed:
         streams.append(entropy.encode(codes.detail - DETAIL[0], codes.opacity, CELLS))
-    bits = _bits_below(levels.position, depth)
-    within = places / (size >> depth)
-    within = below_cell(within - np.floor(within), bits[:, None])
+    bits = _bits_below_tree(levels.position, depth)
+    within = positions / ((1 << DEEPEST) >> depth)
+    within = bits_below(within - np.floor(within), bits[:, None])
     streams.append(entropy.pack_bits(within.reshape(-1), np.repeat(bits, 3)))
     streams.append(entropy.pack_bits(codes.scale_bits.reshape(-1), levels.scale.reshape(-1)))
     streams.append(entropy.pack_bits(codes.opacity_bits, levels.opacity))
-    streams.append(_write_columns(codes.rotation, levels.turn - TURN[0], TURNS))
-    streams.append(_write_columns(codes.colour, levels.colour - HALF[0], COLOURS))
-    if len(frame.basis):
+    streams.append(_write_columns(codes.rotation, levels.rotation - ROTATION[0], ROTATION_CONTEXTS))
+    streams.append(_write_columns(codes.colour, levels.colour - HALF[0], COLOUR_CONTEXTS))
+    if len(grid.basis):
         streams += _write_rest(codes.rest, levels.colour - HALF[0])
     return streams
 
 
-def read_layer(streams: list[bytes], count: int, frame: Frame, degree: int) -> Rows:
+def _along_curve(rows: Rows, grid: QuantizationGrid) -> tuple[Rows, np.ndarray, np.ndarray]:
+    """``rows`` along the Morton curve, their codes (N,) on it, and positions (N, 3) in finest cells of the octree."""
+    size = 1 << DEEPEST
+    positions = (rows.means - grid.origin) * (size / grid.side)
+    cells = np.clip(np.floor(positions), 0, size - 1).astype(np.uint64)
+    x, y, z = (spread_bits(column) for column in cells.T)
+    curve = x | y << np.uint64(1) | z << np.uint64(2)
+    order = np.argsort(curve, kind="stable")
+    return rows.take(order), curve[order], positions[order]
+
+
+def read_layer(streams: list[bytes], count: int, grid: QuantizationGrid, degree: int) -> Rows:
     """The inverse of `write_layer`; rows along the Morton curve. Raises Damaged."""
     given = iter(streams)
     try:
-        cells, depth = read_tree(given, count)
-        base = int(np.frombuffer(next(given), "<u4", 1)[0])
-        scale = _read_scales(given, count) + base
-        if scale.max(initial=0) > LARGEST:
-            raise Damaged("a size is out of range")
-        opacity = entropy.decode(next(given), count, _size_groups(scale, frame), OPACITY_GROUPS)
-        if opacity.max(initial=0) >= CELLS:
-            raise Damaged("an opacity is out of range")
-        detail = _read_detail(given, opacity, count) if frame.detailed else np.zeros(count, np.int64)
-        levels = levels_of(scale, opacity, frame, detail)
-        bits = _bits_below(levels.position, depth)
-        within = entropy.unpack_bits(next(given), np.repeat(bits, 3)).reshape(-1, 3)
-        means = (cells + (within + 0.5) / (1 << bits)[:, None]) * (frame.side / (1 << depth)) + frame.origin
-        scale_bits = entropy.unpack_bits(next(given), levels.scale.reshape(-1)).reshape(-1, 3)
-        opacity_bits = entropy.unpack_bits(next(given), levels.opacity)
-        rotation = _read_columns(next(given), count, levels.turn - TURN[0], TURNS)
-        colour = _read_columns(next(given), count, levels.colour - HALF[0], COLOURS)
-        rest = _read_rest(given, count, len(frame.basis), levels.colour - HALF[0])
+        codes, means = _read_codes(given, count, grid)
     except StopIteration as error:
         raise Damaged("a layer lacks streams") from error
     if next(given, None) is not None:
         raise Damaged("a layer has too many streams")
-    codes = Codes(levels, detail, scale, scale_bits, opacity, opacity_bits, rotation, colour, rest)
-    return dequantize(codes, means, frame, degree)
+    return grid.dequantize(codes, means, degree)
+
+
+def _read_codes(given: Iterator[bytes], count: int, grid: QuantizationGrid) -> tuple[Codes, np.ndarray]:
+    """Codes and centres (N, 3) of a layer. Raises Damaged, or StopIteration where a stream is missing."""
+    cells, depth = read_tree(given, count)
+    base = int(np.frombuffer(next(given), "<u4", 1)[0])
+    scale = _read_scales(given, count) + base
+    if scale.max(initial=0) > LARGEST:
+        raise Damaged("a size is out of range")
+    opacity = entropy.decode(next(given), count, _size_groups(scale, grid), OPACITY_GROUPS)
+    if opacity.max(initial=0) >= CELLS:
+        raise Damaged("an opacity is out of range")
+    detail = _read_detail(given, opacity, count) if grid.detailed else np.zeros(count, np.int64)
+    levels = grid.levels(scale, opacity, detail)
+    bits = _bits_below_tree(levels.position, depth)
+    within = entropy.unpack_bits(next(given), np.repeat(bits, 3)).reshape(-1, 3)
+    means = (cells + (within + 0.5) / (1 << bits)[:, None]) * (grid.side / (1 << depth)) + grid.origin
+    scale_bits = entropy.unpack_bits(next(given), levels.scale.reshape(-1)).reshape(-1, 3)
+    opacity_bits = entropy.unpack_bits(next(given), levels.opacity)
+    rotation = _read_columns(next(given), count, levels.rotation - ROTATION[0], ROTATION_CONTEXTS)
+    colour = _read_columns(next(given), count, levels.colour - HALF[0], COLOUR_CONTEXTS)
+    rest = _read_rest(given, count, len(grid.basis), levels.colour - HALF[0])
+    return Codes(levels, detail, scale, scale_bits, opacity, opacity_bits, rotation, colour, rest), means
 
 
 def _read_detail(given, opacity: np.ndarray, count: int) -> np.ndarray:
@@ -97,14 +93,14 @@ def _read_detail(given, opacity: np.ndarray, count: int) -> np.ndarray:
     return detail
 
 
-def _bits_below(levels: np.ndarray, depth: int) -> np.ndarray:
+def _bits_below_tree(levels: np.ndarray, depth: int) -> np.ndarray:
     """(N,) plain bits per axis below an octree of ``depth`` levels."""
     return np.clip(levels - depth, 0, FINEST)
 
 
-def _size_groups(scale: np.ndarray, frame: Frame) -> np.ndarray:
+def _size_groups(scale: np.ndarray, grid: QuantizationGrid) -> np.ndarray:
     """(N,) context of opacity: the size."""
-    return np.clip(((frame.reference - scale[:, 0] - scale[:, 1]) >> 1) + 1, 0, OPACITY_GROUPS - 1)
+    return np.clip(((grid.reference - scale[:, 0] - scale[:, 1]) >> 1) + 1, 0, OPACITY_GROUPS - 1)
 
 
 # ---- streams ----
@@ -135,8 +131,8 @@ def _write_columns(codes: np.ndarray, context: np.ndarray, contexts: int) -> byt
 
 def _read_columns(data: bytes, count: int, context: np.ndarray, contexts: int, columns: int = 3) -> np.ndarray:
     sort, kinds = _column_contexts(context, contexts, columns)
-    found = entropy.decode(data, count * columns, sort, kinds)
-    return entropy.unzigzag(found).reshape(columns, count).T
+    codes = entropy.decode(data, count * columns, sort, kinds)
+    return entropy.unzigzag(codes).reshape(columns, count).T
 
 
 def _column_contexts(context: np.ndarray, contexts: int, columns: int) -> tuple[np.ndarray, int]:
@@ -158,7 +154,7 @@ def _write_rest(parts: np.ndarray, context: np.ndarray) -> list[bytes]:
     streams = []
     for first, last in zip(RUNS, RUNS[1:], strict=False):
         if first < parts.shape[1]:
-            streams.append(_write_columns(parts[:, first:last], context, COLOURS))
+            streams.append(_write_columns(parts[:, first:last], context, COLOUR_CONTEXTS))
             context = _energy(parts[:, :last])
     return streams
 
@@ -168,6 +164,6 @@ def _read_rest(given, count: int, components: int, context: np.ndarray) -> np.nd
     for first, last in zip(RUNS, RUNS[1:], strict=False):
         if first < components:
             width = min(last, components) - first
-            parts[:, first : first + width] = _read_columns(next(given), count, context, COLOURS, width)
+            parts[:, first : first + width] = _read_columns(next(given), count, context, COLOUR_CONTEXTS, width)
             context = _energy(parts[:, :last])
     return parts

@@ -1,9 +1,9 @@
 """Rotations of `.splatz`: where an ellipsoid's symmetry axis points, and how far it is turned about it.
 
-An oblate ellipsoid shows where its short axis points and hardly its turn about it; a prolate one likewise about its
-long axis.
-The direction is a point of a disc (Lambert's azimuthal equal-area map), so that even steps there are even steps on the
-sphere. Half turns about own axes change no ellipsoid: direction and turn take up a quarter of all rotations.
+A disc shows where its short axis points and hardly how it is turned about it; a prolate ellipsoid likewise about its
+long one. The direction is a point of a disc (Lambert's azimuthal equal-area map), so that even steps there are even
+steps on the sphere. Half turns about own axes change no ellipsoid: direction and turn take up a quarter of all
+rotations.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ def is_prolate(scale: np.ndarray) -> np.ndarray:
     return scale[:, 0] - scale[:, 1] > scale[:, 1] - scale[:, 2]
 
 
-def turns(quats: np.ndarray, prolate: np.ndarray) -> np.ndarray:
+def to_symmetry_axis(quats: np.ndarray, prolate: np.ndarray) -> np.ndarray:
     """(N, 3) direction of the symmetry axis (2) and half the angle about it, of unit quaternions (N, 4) w x y z."""
     w, x, y, z = _symmetry_axis_last(quats, prolate)
     over = w * w + z * z < x * x + y * y  # the other end of the axis is nearer: half a turn about x
@@ -30,8 +30,8 @@ def turns(quats: np.ndarray, prolate: np.ndarray) -> np.ndarray:
     return np.stack([x * c - y * s, y * c + x * s, np.arctan2(z, w)], 1)
 
 
-def quaternions(parts: np.ndarray, prolate: np.ndarray) -> np.ndarray:
-    """The inverse of `turns`, up to half turns about own axes; any numbers give unit quaternions (N, 4)."""
+def from_symmetry_axis(parts: np.ndarray, prolate: np.ndarray) -> np.ndarray:
+    """The inverse of `to_symmetry_axis`, up to half turns about own axes; any numbers give unit quaternions (N, 4)."""
     a, b, half = parts.T
     beyond = np.maximum(np.hypot(a, b), 1e-30)
     shrink = np.minimum(1, 0.5**0.5 / beyond)
@@ -43,7 +43,7 @@ def quaternions(parts: np.ndarray, prolate: np.ndarray) -> np.ndarray:
     return np.stack([m * c, x, y, z], 1)
 
 
-def alike(quats: np.ndarray, like: np.ndarray) -> np.ndarray:
+def nearest_equivalent(quats: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Of the rotations that give the same ellipsoids as ``quats`` (N, 4), those nearest to ``like`` (N, 4)."""
     w, x, y, z = quats.T
     same = np.stack([[w, x, y, z], [-x, w, z, -y], [-y, -z, w, x], [-z, y, -x, w]]).transpose(0, 2, 1)

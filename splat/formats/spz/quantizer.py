@@ -137,12 +137,12 @@ def _pack_sh(rest: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 def _pack_first_three(quats: np.ndarray) -> np.ndarray:
     """(N, 3) bytes of x y z, w made positive."""
-    place = (quats[:, 1:] * np.copysign(np.float32(1), quats[:, :1]) + 1) * np.float32(127.5)
-    codes = to_uint(place, 255)
+    scaled = (quats[:, 1:] * np.copysign(np.float32(1), quats[:, :1]) + 1) * np.float32(127.5)
+    codes = to_uint(scaled, 255)
     # The smaller w is, the more of it is lost to rounding; of the eight codes around, one leaves it almost as it is.
     rows = np.flatnonzero(np.abs(quats[:, 0]) < SMALL_W)
     if len(rows):
-        corners = [to_uint(np.floor(place[rows]) + corner, 255) for corner in product((0, 1), repeat=3)]
+        corners = [to_uint(np.floor(scaled[rows]) + corner, 255) for corner in product((0, 1), repeat=3)]
         codes[rows] = _nearest(quats[rows], [codes[rows], *corners], _first_three)
     return codes
 
@@ -170,8 +170,8 @@ def _nearest(quats: np.ndarray, options: Sequence[np.ndarray], unpack: Callable)
     """Row by row the one of ``options``, codes of the N rotations ``quats``, whose rotation is the nearest."""
     best, closest = options[0].copy(), np.full(len(quats), -1.0)
     for codes in options:
-        found = unpack(codes).astype(np.float64)
-        alike = np.abs(np.einsum("ij,ij->i", found, quats)) / np.linalg.norm(found, axis=1)
+        unpacked = unpack(codes).astype(np.float64)
+        alike = np.abs(np.einsum("ij,ij->i", unpacked, quats)) / np.linalg.norm(unpacked, axis=1)
         better = alike > closest
         best[better], closest[better] = codes[better], alike[better]
     return best

@@ -95,15 +95,15 @@ def extract(path: str) -> dict[str, np.ndarray]:
 
     stage = Usd.Stage.Open(path)
     prims = [prim for prim in stage.Traverse() if prim.GetTypeName() == SCHEMA]
-    found: dict[str, np.ndarray] = {"up": np.array(str(UsdGeom.GetStageUpAxis(stage)).upper())}
+    arrays: dict[str, np.ndarray] = {"up": np.array(str(UsdGeom.GetStageUpAxis(stage)).upper())}
     for number, prim in enumerate(prims):
-        found |= {f"{number}/{name}": _array(prim, name, width) for name, width in ARRAYS.items()}
+        arrays |= {f"{number}/{name}": _array(prim, name, width) for name, width in ARRAYS.items()}
         if prim.GetAttribute("orientations").Get() or prim.GetAttribute("orientationsh").Get():
-            found[f"{number}/orientations"] = _array(prim, "orientations", 4)  # x y z w
-        found[f"{number}/degree"] = np.array(int(prim.GetAttribute("radiance:sphericalHarmonicsDegree").Get()))
+            arrays[f"{number}/orientations"] = _array(prim, "orientations", 4)  # x y z w
+        arrays[f"{number}/degree"] = np.array(int(prim.GetAttribute("radiance:sphericalHarmonicsDegree").Get()))
         pose = UsdGeom.Xformable(prim).ComputeLocalToWorldTransform(Usd.TimeCode.Default())
-        found[f"{number}/pose"] = np.array(pose).T
-    return found
+        arrays[f"{number}/pose"] = np.array(pose).T
+    return arrays
 
 
 def _array(prim: Any, name: str, width: int) -> np.ndarray:

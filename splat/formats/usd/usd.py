@@ -63,11 +63,11 @@ def read(path: Path) -> GaussianArrays:
             said = said or f"usd-core ended with code {code}"
             raise InputError(f"{path}: the USD stage cannot be read ({said}); make or copy it again")
         with np.load(out) as arrays:
-            found = dict(arrays)
-    tables = [_table(found, number, path) for number in range(sum(name.endswith("/pose") for name in found))]
+            content = dict(arrays)
+    tables = [_table(content, number, path) for number in range(sum(name.endswith("/pose") for name in content))]
     if not tables:
         raise InputError(f"{path}: the USD stage holds no {SCHEMA}, so no Gaussians; check the file")
-    return axes.convert(GaussianArrays.concat(tables), FRAMES.get(str(found["up"]), FRAMES["Y"]), axes.HOME)
+    return axes.convert(GaussianArrays.concat(tables), FRAMES.get(str(content["up"]), FRAMES["Y"]), axes.HOME)
 
 
 def extract(path: Path, out: Path) -> tuple[int, str]:
@@ -81,11 +81,11 @@ def extract(path: Path, out: Path) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
-def _table(found: dict[str, np.ndarray], number: int, path: Path) -> GaussianArrays:
-    means, linear, opacity, sh = (found[f"{number}/{name}"] for name in ARRAYS)
-    n, degree = len(means), int(found[f"{number}/degree"])
+def _table(content: dict[str, np.ndarray], number: int, path: Path) -> GaussianArrays:
+    means, linear, opacity, sh = (content[f"{number}/{name}"] for name in ARRAYS)
+    n, degree = len(means), int(content[f"{number}/degree"])
     check_claim(path, n, degree, 0, 0)
-    quats = found.get(f"{number}/orientations", np.tile(np.float32([0, 0, 0, 1]), (n, 1)))[:, [3, 0, 1, 2]]
+    quats = content.get(f"{number}/orientations", np.tile(np.float32([0, 0, 0, 1]), (n, 1)))[:, [3, 0, 1, 2]]
     coefficients = (degree + 1) ** 2
     if len(linear) != n or len(opacity) != n or len(quats) != n or len(sh) != n * coefficients:
         raise InputError(f"{path}: the attributes of a Gaussian prim have unequal lengths; make the file again")
@@ -94,7 +94,7 @@ def _table(found: dict[str, np.ndarray], number: int, path: Path) -> GaussianArr
         log_scales = np.log(np.maximum(linear, MIN_SCALE))
         arrays = (means, log_scales, quats, logits(opacity[:, 0]), sh.reshape(n, coefficients, 3))
     table = GaussianArrays(*(np.ascontiguousarray(array, np.float32) for array in arrays))
-    return _placed(table, found[f"{number}/pose"], path)
+    return _placed(table, content[f"{number}/pose"], path)
 
 
 def _placed(table: GaussianArrays, pose: np.ndarray, path: Path) -> GaussianArrays:

@@ -11,5 +11,7 @@ def gaussians_within(size: str, sh_degree: int, features: int) -> int:
     Args:
         features: extra columns for the appearance of photos.
     """
+    from splat.formats.ply.ply import row_bytes
+
     header = _PLY_HEADER + 64 * features
-    return (bytes_of(size, "the setting size") - header) // (4 * (14 + 3 * (sh_degree + 1) ** 2 + features))
+    return (bytes_of(size, "the setting size") - header) // row_bytes(sh_degree, features)

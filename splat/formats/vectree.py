@@ -1,32 +1,46 @@
 """VecTree quantization of LightGaussian (Fan et al. 2024, §3.4): octree positions, codebook colours for the less
-significant Gaussians, half floats for the rest. Bytes and back."""
+significant Gaussians, half floats for the rest. `splat compress --method vectree` and `lightgaussian` write it."""
 
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
+from splat.cloud_arrays import GaussianArrays
 from splat.coding import rans as entropy
 from splat.coding import vector_kmeans
-from splat.coding.octree import Places, join, middles, read_places, split, write_places
+from splat.coding.checked import body_of, checked
+from splat.coding.octree import PositionGrid, cell_centers, join, quantize_positions, read_positions, split
 
+MAGIC = b"VECTREE\x01"
 CODES = 8192
-SHARE = 0.6  # of the Gaussians, the least significant, whose colours come from the codebook
+FRACTION = 0.6  # of the Gaussians, the least significant, whose colours come from the codebook
 HEAD = struct.Struct("<IBBxx4dI")
 
 
-def pack(cloud: GaussianCloud, weights: Tensor, share: float = SHARE, codes: int = CODES, seed: int = 0) -> bytes:
-    """The bytes of ``cloud``; the ``share`` of least ``weights`` (N,) gets its SH from ``codes`` entries."""
+def read(path: Path) -> GaussianArrays:
+    """The cloud in a file, along the Morton curve. Raises InputError."""
+    return GaussianArrays.of(unpack(Path(path).read_bytes(), Path(path)))
+
+
+def antialiased(path: Path) -> bool:
+    """The format has no mark for the antialiased (mip) blur."""
+    return False
+
+
+def pack(cloud: GaussianCloud, weights: Tensor, fraction: float = FRACTION, codes: int = CODES, seed: int = 0) -> bytes:
+    """The bytes of ``cloud``; the ``fraction`` of least ``weights`` (N,) gets its SH from ``codes`` entries."""
     if len(cloud) == 0:
-        return HEAD.pack(0, cloud.sh_degree, 0, 0, 0, 0, 1, 0)
-    grid = write_places(cloud.means.double().numpy())
+        return checked(MAGIC, HEAD.pack(0, cloud.sh_degree, 0, 0, 0, 0, 1, 0))
+    grid = quantize_positions(cloud.means.double().numpy())
     order = torch.from_numpy(grid.order)
     rows, weights = cloud.select(order), weights[order]
     poor = torch.zeros(len(rows), dtype=torch.bool)
-    poor[weights.argsort(stable=True)[: int(share * len(rows))]] = True
+    poor[weights.argsort(stable=True)[: int(fraction * len(rows))]] = True
     colours = rows.sh.reshape(len(rows), -1).float()
     entries, index = np.zeros((0, colours.shape[1]), np.float32), np.zeros(0, np.int64)
     if bool(poor.any()):
@@ -39,17 +53,19 @@ def pack(cloud: GaussianCloud, weights: Tensor, share: float = SHARE, codes: int
         *grid.streams, np.packbits(poor.numpy()).tobytes(), entropy.encode(index), _half(entries),
         _half(shape.numpy()), _half(colours[~poor].numpy()),
     ]  # fmt: skip
-    return HEAD.pack(len(rows), cloud.sh_degree, grid.depth, *grid.low, grid.side, len(entries)) + join(streams)
+    head = HEAD.pack(len(rows), cloud.sh_degree, grid.depth, *grid.low, grid.side, len(entries))
+    return checked(MAGIC, head + join(streams))
 
 
-def unpack(data: bytes) -> GaussianCloud:
-    """The cloud that `pack` was given, along the Morton curve."""
+def unpack(data: bytes, path: Path = Path("a.vectree")) -> GaussianCloud:
+    """The cloud that `pack` was given, along the Morton curve. Raises InputError for damaged bytes."""
+    data = body_of(MAGIC, data, path)
     count, degree, depth, *low, side, size = HEAD.unpack_from(data)
     if count == 0:
         return GaussianCloud.empty(degree)
     given = split(data, HEAD.size)
-    grid = Places(np.zeros(0, np.int64), read_places(given, count, depth), np.array(low), side, depth, [])
-    means = middles(grid) * grid.side + grid.low
+    grid = PositionGrid(np.zeros(0, np.int64), read_positions(given, count, depth), np.array(low), side, depth, [])
+    means = cell_centers(grid) * grid.side + grid.low
     poor = np.unpackbits(np.frombuffer(next(given), np.uint8), count=count).astype(bool)
     index = entropy.decode(next(given), int(poor.sum()))
     width = 3 * (degree + 1) ** 2
