@@ -59,7 +59,6 @@ def needs(words: list[str]) -> str | None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, which spares a second of start for each; the viewer, which serves until Ctrl-C, in another."""
 
@@ -92,13 +91,13 @@ def _view(program: list[str]) -> None:
     )
     assert any("http://" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0
+    assert process.wait() == 0
 
 
 def test_site_builds(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
     program = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "guide" / "troubleshooting" / "index.html").is_file()
 

@@ -3,8 +3,10 @@
 import io
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
+from support.patience import wait_for
 
 from splat.cli import spinner
 
@@ -14,23 +16,24 @@ class Screen(io.StringIO):
         return True
 
 
-def shown(seconds: float, screen: io.StringIO, monkeypatch) -> str:
+def shown(work: Callable[[], object], screen: io.StringIO, monkeypatch, patience: float = 0.05) -> str:
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(spinner, "PATIENCE", 0.05)
+    monkeypatch.setattr(spinner, "PATIENCE", patience)
     with spinner.waiting("reading [a].ply"):
-        time.sleep(seconds)
+        work()
     return screen.getvalue()
 
 
 def test_long_work_is_shown_on_a_terminal_and_erased(monkeypatch):
-    text = shown(0.8, Screen(), monkeypatch)
+    screen = Screen()
+    text = shown(lambda: wait_for(screen.getvalue), screen, monkeypatch)
     assert "reading [a].ply" in text and text.endswith("\x1b[2K")
 
 
 def test_quick_work_and_files_see_nothing(monkeypatch):
-    assert shown(0.0, Screen(), monkeypatch) == ""
-    assert shown(0.3, io.StringIO(), monkeypatch) == ""
+    assert shown(lambda: None, Screen(), monkeypatch, patience=3600) == ""
+    assert shown(lambda: time.sleep(0.3), io.StringIO(), monkeypatch) == ""
 
 
 def test_an_error_ends_it(monkeypatch):

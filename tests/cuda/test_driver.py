@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support.emulator import CUDA, build
+from support.patience import bound
 
 from splat.errors import BackendError, OutOfMemory
 from splat.native import cuda_driver as splat_driver
@@ -216,9 +217,9 @@ from splat.native import compile_ahead, nvrtc
 nvrtc.unit = lambda file, kernel: kernel
 nvrtc.compiled = lambda *_: time.sleep(1)
 compile_ahead.usable_cores = lambda: 2
-compile_ahead.CompileAhead(90).add([("file", str(number)) for number in range(60)])
+compile_ahead.CompileAhead(90).add([("file", str(number)) for number in range(600)])
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=40)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=bound(60))  # the jobs: 600 seconds of one worker
 
 
 # ---- arguments ----

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.chromium import running, wait_for
+from support.chromium import running
+from support.patience import wait_for
 
 from splat.cloud import GaussianCloud
 from splat.report.embed import WEB, embed_viewer
@@ -46,7 +47,7 @@ def test_view_from_disk_shows_what_we_draw(tmp_path: Path, antialiased: bool) ->
     file.write_text(f"<!doctype html><meta charset=utf-8>{style} img {{ display: none }}</style>{page}")
     with running(tmp_path) as open_tab:
         tab = open_tab(file.as_uri())
-        wait_for(lambda: tab.evaluate("!!document.querySelector('.view3d.live')"), 60)
+        wait_for(lambda: tab.evaluate("!!document.querySelector('.view3d.live')"))
         shape = tab.evaluate("(c => [c.clientWidth, c.clientHeight])(document.querySelector('canvas'))")
         expected = picture(
             cloud, initial_view(cloud, None, None).camera(*shape), Look("colour", 3, background, antialiased)
@@ -65,7 +66,7 @@ def test_view_from_disk_shows_what_we_draw(tmp_path: Path, antialiased: bool) ->
             return error.mean() < 3.0
 
         assert np.abs(expected.astype(float) - np.array(background) * 255).mean() > 10
-        wait_for(near, 30)
+        wait_for(near)
 
 
 def test_empty_cloud_and_second_section() -> None:

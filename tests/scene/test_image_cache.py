@@ -6,6 +6,7 @@ import time
 import PIL.Image
 import pytest
 import torch
+from support.patience import wait_for
 from support.scene_models import make_model
 
 from splat.errors import InputError
@@ -44,9 +45,7 @@ def test_prefetch_decodes_in_the_background(tmp_path) -> None:
     make_model(tmp_path)
     cache = ImageCache(load_scene(tmp_path))
     cache.prefetch(4)
-    deadline = time.monotonic() + 20
-    while cache.decoded == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: cache.decoded)
     assert cache.decoded == 1
     cache.get(4)
     assert cache.decoded == 1

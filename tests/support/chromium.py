@@ -6,7 +6,6 @@ import itertools
 import json
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from support.patience import wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
@@ -37,7 +38,7 @@ class Tab:
         number = next(self.numbers)
         self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self.socket.recv(timeout=60))
+            message = json.loads(self.socket.recv())
             if message.get("id") == number:
                 assert "error" not in message, message
                 return message["result"]
@@ -65,19 +66,18 @@ class Tab:
             " const b = all.find(b => b.innerText.trim() === text) || all.find(b => b.innerText.includes(text));"
             " if (b) b.click(); return !!b })()"
         )
-        wait_for(lambda: self.evaluate(script % json.dumps(text)), 20)
+        wait_for(lambda: self.evaluate(script % json.dumps(text)))
+
+    def settle(self) -> None:
+        """Come back when the page has sent what was set: of several quick changes it sends only the last.
+
+        Timers of one page fire in the order of their times, however late: those of earlier changes before this one.
+        """
+        self.evaluate("new Promise(done => setTimeout(() => setTimeout(done, 200), 100))")
 
     def mouse(self, kind: str, x: float, y: float, **more) -> None:
         """One mouse event: "mousePressed", "mouseMoved", "mouseReleased"."""
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    """Ask until it is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
 
 
 @contextmanager
@@ -93,14 +93,14 @@ def running(profile: Path, width: int = 800, height: int = 500) -> Iterator[Call
 
     def open_tab(url: str) -> Tab:
         address = f"http://127.0.0.1:{port.read_text().split()[0]}/json/new?about:blank"
-        with urllib.request.urlopen(urllib.request.Request(address, method="PUT"), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(address, method="PUT")) as answer:
             tab = Tab(json.load(answer)["webSocketDebuggerUrl"])
         tab.call("Page.navigate", url=url)
-        wait_for(lambda: tab.evaluate("location.href") != "about:blank" and tab.evaluate("!!document.body"), 30)
+        wait_for(lambda: tab.evaluate("location.href") != "about:blank" and tab.evaluate("!!document.body"))
         return tab
 
     try:
-        wait_for(lambda: port.exists() and port.read_text().strip(), 30)
+        wait_for(lambda: port.exists() and port.read_text().strip())
         yield open_tab
     finally:
         process.kill()

@@ -75,7 +75,7 @@ def splat(*arguments: object, **options) -> subprocess.CompletedProcess:
     """Run ``splat`` in a process of its own."""
     command = [sys.executable, "-m", "splat", *map(str, arguments)]
     environment = os.environ | {"COLUMNS": "100"} | options.pop("env", {})
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, **options)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
 
 
 def everything_in(folder: Path) -> set[str]:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from support.chromium import Tab, wait_for
+from support.chromium import Tab
+from support.patience import wait_for
 
-PAUSE = 0.4  # seconds between two controls: viser's page sends only the last of several quick changes
 _FIND = """(() => {
   const labels = [...document.querySelectorAll('label')].filter(l => l.innerText.trim() === %s);
   const label = labels[%d];
@@ -69,20 +68,20 @@ def served(*arguments: str | Path) -> Iterator[tuple[str, subprocess.Popen]]:
 def enter(tab: Tab, label: str, text: object, nth: int = 0, field: int = 0) -> None:
     """Type into the field (of several: number ``field``) of the ``nth`` control named ``label``."""
     script = _FIND % (json.dumps(label), nth, _TYPE % (field, json.dumps(str(text))))
-    wait_for(lambda: tab.evaluate(script), 20)
-    time.sleep(PAUSE)
+    wait_for(lambda: tab.evaluate(script))
+    tab.settle()
 
 
 def choose(tab: Tab, label: str, option: str, nth: int = 0) -> None:
     """Choose from a list."""
     words = json.dumps(option, ensure_ascii=False)
-    wait_for(lambda: tab.evaluate(_FIND % (json.dumps(label), nth, _CHOOSE % (words, words))), 20)
+    wait_for(lambda: tab.evaluate(_FIND % (json.dumps(label), nth, _CHOOSE % (words, words))))
 
 
 def tick(tab: Tab, label: str, nth: int = 0) -> None:
     """Switch a check box."""
-    wait_for(lambda: tab.evaluate(_FIND % (json.dumps(label), nth, "(e) => { e.click(); return true; }")), 20)
-    time.sleep(PAUSE)
+    wait_for(lambda: tab.evaluate(_FIND % (json.dumps(label), nth, "(e) => { e.click(); return true; }")))
+    tab.settle()
 
 
 def unfold(tab: Tab, folder: str) -> None:
@@ -92,10 +91,10 @@ def unfold(tab: Tab, folder: str) -> None:
         " && e.textContent.trim() === %s || e.firstChild?.nodeType === 3 && e.firstChild.data.trim() === %s);"
         " if (e) e.click(); return !!e; })()"
     )
-    wait_for(lambda: tab.evaluate(script % (json.dumps(folder), json.dumps(folder))), 20)
+    wait_for(lambda: tab.evaluate(script % (json.dumps(folder), json.dumps(folder))))
 
 
-def shows(tab: Tab, expected: np.ndarray, seconds: float = 30, limit: float = 4.0) -> None:
+def shows(tab: Tab, expected: np.ndarray, limit: float = 4.0) -> None:
     """Wait until the page shows ``expected``, where neither panels nor notices cover it."""
     last = []
 
@@ -110,7 +109,7 @@ def shows(tab: Tab, expected: np.ndarray, seconds: float = 30, limit: float = 4.
         return bool(last) and last[-1] < limit
 
     try:
-        wait_for(same, seconds)
+        wait_for(same)
     except AssertionError:
         raise AssertionError(f"mean differences to the expected picture: {last[-3:]}") from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.patience import wait_for
 
 from splat import formats
 from splat.cloud import GaussianCloud
@@ -138,7 +139,7 @@ def test_worker_skips_to_the_newest_camera_and_ends_at_full_size() -> None:
     go = threading.Event()
 
     def draw(camera):
-        go.wait(5)
+        go.wait()
         drawn.append(camera)
         return np.zeros((camera.height, camera.width, 3), np.uint8)
 
@@ -150,7 +151,7 @@ def test_worker_skips_to_the_newest_camera_and_ends_at_full_size() -> None:
     for step in range(50):
         worker.move(Pose((1.0, 0.0, 0.0, 0.0), (float(step), 0.0, 0.0), 1.0, 1200, 600))
     go.set()
-    assert finished.wait(5)
+    wait_for(finished.is_set)
     worker.close()
     assert len(drawn) <= 4
     assert drawn[0].width < 1200 and drawn[-1].width == 1200
@@ -161,10 +162,10 @@ def test_worker_reports_failures_and_goes_on() -> None:
     told = threading.Event()
     worker = Worker(lambda camera: 1 / 0, lambda image, full: None, lambda error: told.set())
     worker.move(Pose((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0, 64, 64))
-    assert told.wait(5)
+    wait_for(told.is_set)
     told.clear()
     worker.refresh()
-    assert told.wait(5)
+    wait_for(told.is_set)
     worker.close()
 
 
