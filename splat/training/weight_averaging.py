@@ -1,6 +1,6 @@
 """The mean of the Gaussians over the last part of a run, which is what such a run evaluates and writes.
 
-With constant learning rates the parameters wander about a point better than any that they pass: averaging them (Polyak &
+With constant learning rates the parameters wander about a point better than any that they pass: averaging (Polyak &
 Juditsky 1992; Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima") finds it without the slow steps at the
 end of a falling rate. Any change of rows begins the mean anew (`splat.training.population`).
 """
