@@ -74,11 +74,12 @@ def test_files_of_methods_are_converted(cloud_file, tmp_path):
 
 
 def test_methods_fine_tune_on_the_photos_of_a_scene(cloud_file, tmp_path):
-    scene, psnr = write_scene(tmp_path / "scene"), {}
+    scene, psnr, cloud = write_scene(tmp_path / "scene"), {}, formats.read(cloud_file)
+    formats.write(cloud.replace(sh=cloud.sh + 0.1), tmp_path / "bright.ply")  # what the photos can mend
     for steps in (0, 60):
         out = tmp_path / f"{steps}.codebooks"
         arguments = ("--method", "compact3d", "--scene", scene, "--steps", str(steps))
-        done = splat("compress", cloud_file, out, *arguments)
+        done = splat("compress", tmp_path / "bright.ply", out, *arguments)
         assert done.returncode == 0, done.stderr
         done = splat("eval", out, "--scene", scene, "--json", "-")
         assert done.returncode == 0, done.stderr
