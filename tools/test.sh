@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash tools/setup.sh dev
-exec .venv/bin/pytest --numprocesses "${WORKERS:-$(nproc 2>/dev/null || echo 2)}" --dist loadfile "$@"
+exec .venv/bin/pytest --durations=10 --numprocesses "${WORKERS:-$(nproc 2>/dev/null || echo 2)}" --dist loadfile "$@"
