@@ -1,4 +1,4 @@
-"""Few photos: the presets against plain training, and every part by itself; tables for docs/sparse.md.
+"""Few photos: the presets against plain training, and every part by itself; tables for docs/measurements/sparse.md.
 
     python tools/bench_sparse.py DATA [--views 3 6 12]  # the presets `sparse` (3, 6) and `few` (12) against plain ones
     python tools/bench_sparse.py DATA --ablate  # each part added to plain training, taken from `sparse`, or added to it

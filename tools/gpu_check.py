@@ -325,7 +325,7 @@ def rehearsal() -> Iterator[None]:
     if not DRY:
         yield
         return
-    import pretend
+    from support import pretend
 
     bench_gpu.DEVICE = "cpu"
     with pretend.machine():

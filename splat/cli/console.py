@@ -32,6 +32,23 @@ registry = tyro.constructors.ConstructorRegistry()
 
 
 @registry.primitive_rule
+def _choice(type_info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """A choice of words that may be left out is shown without "None"."""
+    kinds = [option for option in typing.get_args(type_info.type) if option is not types.NoneType]
+    if len(kinds) != 1 or typing.get_origin(kinds[0]) is not typing.Literal or type_info.type == kinds[0]:
+        return None
+    words = typing.get_args(kinds[0])
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(words) + "}",
+        instance_from_str=lambda texts: texts[0],
+        is_instance=lambda value: value is None or value in words,
+        str_from_instance=lambda value: ["none" if value is None else value],
+        choices=words,
+    )
+
+
+@registry.primitive_rule
 def _values(type_info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
     """Whole numbers may be written as 300k or 1.5M, and options that may be left out are shown without "None"."""
     union = typing.get_origin(type_info.type) in (typing.Union, types.UnionType)

@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> None:
     if not options.paths:
         raise InputError("there is nothing to look at; name a run or a cloud: splat view PATH")
     check_port(options.port)
-    from splat.viewer import Entry, Look, initial_view, open_page
+    from splat.viewer import Entry, Look, first_view, open_page
 
     subjects = [open_subject(path) for path in options.paths]
     entries = [
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> None:
     look = Look(background=first.background, antialiased=first.antialiased)
     folder = first.run or first.file.parent
     token = secret(options.token)
-    view = initial_view(filled, scene, options.up)
+    view = first_view(filled, scene, options.up)
     page = open_page(entries, view, look, scene, folder, options.host, options.port, token)
     port = page.server.get_port()
     if port != options.port:

@@ -1,7 +1,7 @@
 """The `cpu` backend: the C++ rasterizer on SIMD units and all cores. float32; other dtypes and devices are converted.
 
 `backward_adam` fuses the backward pass with Adam: gradients of a few Gaussians at a time go straight into their update,
-so no gradient tensors exist (see docs/performance.md).
+so no gradient tensors exist (see docs/measurements/performance.md).
 """
 
 import ctypes

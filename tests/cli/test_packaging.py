@@ -47,7 +47,7 @@ import sys
 sys.path.insert(0, {str(unpacked)!r})
 import splat, splat.native.cpu_library, splat.cli
 from splat.files import packaged_folder
-from splat.training import config
+from splat.training.config import config
 assert splat.__file__.startswith({str(unpacked)!r})
 assert splat.native.cpu_library.variants()
 splat.native.cpu_library.library()

@@ -66,7 +66,10 @@ def fused_step(degree: int) -> tuple[Results, Results]:
     # A large eps: otherwise the first step is the sign of the gradient, however small.
     result = cuda.backward_adam(context, upstream(FEW), moments, AdamHyper(1, *[1e-2] * 6, eps=1e-3), statistics)
     exact = {"count": statistics.count}
-    return exact, {name: getattr(own, name) for name in FIELDS} | {"pose": result.pose, "grad2d": statistics.grad2d}
+    return exact, {name: getattr(own, name) for name in FIELDS} | {
+        "pose": result.world_to_camera,
+        "grad2d": statistics.grad2d,
+    }
 
 
 def lists_with_wide_keys() -> tuple[Results, Results]:

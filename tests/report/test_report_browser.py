@@ -15,7 +15,7 @@ from support.patience import wait_for
 
 from splat.cloud import GaussianCloud
 from splat.report.embed import WEB, embed_viewer
-from splat.viewer import Look, initial_view, picture
+from splat.viewer import Look, first_view, picture
 
 
 def blobs(n: int = 300) -> GaussianCloud:
@@ -50,7 +50,7 @@ def test_view_from_disk_shows_what_we_draw(tmp_path: Path, antialiased: bool) ->
         wait_for(lambda: tab.evaluate("!!document.querySelector('.view3d.live')"))
         shape = tab.evaluate("(c => [c.clientWidth, c.clientHeight])(document.querySelector('canvas'))")
         expected = picture(
-            cloud, initial_view(cloud, None, None).camera(*shape), Look("colour", 3, background, antialiased)
+            cloud, first_view(cloud, None, None).camera(*shape), Look("colour", 3, background, antialiased)
         )
 
         def near() -> bool:

@@ -16,7 +16,7 @@ from support.viser_page import choose, served, shows
 from splat import formats
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.viewer import Look, initial_view, picture
+from splat.viewer import Look, first_view, picture
 
 pytest.importorskip("viser", reason="the viewer's extra is not installed")
 
@@ -64,7 +64,7 @@ def test_two_browsers_and_a_server_that_comes_back(blobs: Path, tmp_path: Path) 
             first, second = open_tab(url), open_tab(url)
             wait_for(lambda: first.evaluate("innerWidth"))
             expected = picture(
-                cloud, initial_view(cloud, None, None).camera(*first.evaluate("[innerWidth, innerHeight]")), Look()
+                cloud, first_view(cloud, None, None).camera(*first.evaluate("[innerWidth, innerHeight]")), Look()
             )
             assert expected.max() > 200
             shows(first, expected)
@@ -85,7 +85,7 @@ def test_two_browsers_and_a_server_that_comes_back(blobs: Path, tmp_path: Path) 
         with served("view", blobs, "--port", "18200"):
             wait_for(lambda: "1 Gaussians" in first.text)
             first.click("First view")
-            camera = initial_view(green, None, None).camera(*first.evaluate("[innerWidth, innerHeight]"))
+            camera = first_view(green, None, None).camera(*first.evaluate("[innerWidth, innerHeight]"))
             shows(first, picture(green, camera, Look()))
 
 

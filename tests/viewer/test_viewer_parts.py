@@ -13,7 +13,7 @@ from support.patience import wait_for
 from splat import formats
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
-from splat.viewer import Edits, Look, filters, initial_view, picture
+from splat.viewer import Edits, Look, filters, first_view, picture
 from splat.viewer.render_modes import compare, letterbox
 from splat.viewer.render_worker import Pose, Worker
 from splat.viewer.serve import free_port
@@ -85,7 +85,7 @@ def test_first_view_frames_the_cloud_upright_despite_floaters() -> None:
     far[:8] = 1e4
     cloud = cloud.replace(means=far)
     for up in ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0)):
-        view = initial_view(cloud, None, up)
+        view = first_view(cloud, None, up)
         pixels, depth = view.camera(640, 480).project(cloud.means[8:].double())
         inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < torch.tensor([640, 480])).all(1)
         assert inside.double().mean() > 0.85
@@ -95,15 +95,15 @@ def test_first_view_frames_the_cloud_upright_despite_floaters() -> None:
 
 def test_first_view_refuses_an_empty_cloud_and_no_direction() -> None:
     with pytest.raises(InputError, match="nothing to look at"):
-        initial_view(GaussianCloud.empty(), None, None)
+        first_view(GaussianCloud.empty(), None, None)
     with pytest.raises(InputError, match="--up"):
-        initial_view(cloud_of(), None, (0.0, 0.0, 0.0))
+        first_view(cloud_of(), None, (0.0, 0.0, 0.0))
 
 
 def test_pose_is_the_camera_it_came_from() -> None:
     from splat.cloud import matrix_to_quaternion
 
-    camera = initial_view(cloud_of(), None, None).camera(1000, 500)
+    camera = first_view(cloud_of(), None, None).camera(1000, 500)
     wxyz = matrix_to_quaternion(camera.camera_to_world[:3, :3])
     pose = Pose(tuple(wxyz.tolist()), tuple(camera.position.tolist()), math.radians(50), 1000, 500)
     again = pose.camera(2000)
@@ -114,7 +114,7 @@ def test_pose_is_the_camera_it_came_from() -> None:
 
 def test_modes() -> None:
     cloud = cloud_of(200)
-    camera = initial_view(cloud, None, None).camera(80, 60)
+    camera = first_view(cloud, None, None).camera(80, 60)
     seen = {
         mode: picture(cloud, camera, Look(mode, background=(1.0, 1.0, 1.0))) for mode in ("colour", "depth", "alpha")
     }

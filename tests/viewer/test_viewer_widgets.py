@@ -19,7 +19,7 @@ from support.viser_page import choose, enter, served, shows, tick, unfold
 from splat import formats
 from splat.cloud import GaussianCloud
 from splat.scene import load_scene
-from splat.viewer import Edits, Look, filters, initial_view, picture, render_modes
+from splat.viewer import Edits, Look, filters, first_view, picture, render_modes
 from splat.viewer.page import turned
 from splat.viewpoints import paths as camera_paths
 
@@ -57,7 +57,7 @@ def test_every_control(tmp_path: Path) -> None:
         tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         width, height = tab.evaluate("[innerWidth, innerHeight]")
         scene = load_scene(scene_folder)
-        view = initial_view(cloud, scene, None)
+        view = first_view(cloud, scene, None)
         camera, look = view.camera(width, height), Look()
 
         # Clouds: both, then one.

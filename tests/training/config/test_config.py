@@ -98,7 +98,7 @@ def used() -> set[str]:
     names = set()
     for name in settings.presets():
         names |= set(settings.differences(settings.preset(name), TrainConfig()))
-    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    texts = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     for path in texts:
         text = path.read_text()
         names |= {option.replace("-", "_") for option in re.findall(r"--([a-z_.-]+[a-z])", text)}
