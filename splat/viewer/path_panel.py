@@ -98,9 +98,10 @@ def paths(page: Page) -> None:
         arm = float((page.first.target - page.first.position).norm())
         cameras = frames()
         began = time.monotonic()
-        while (share := (time.monotonic() - began) / seconds.value) < 1:
-            page.look_from(event.client, cameras[int(share * len(cameras))], arm)
+        while (fraction := (time.monotonic() - began) / seconds.value) < 1:
+            page.look_from(event.client, cameras[int(fraction * len(cameras))], arm)
             time.sleep(1 / PLAYED)
+        page.look_from(event.client, cameras[-1], arm)  # however slow the browser was, the flight ends at its end
 
     @plan.on_click
     def _(event: Any) -> None:
