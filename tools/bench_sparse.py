@@ -94,9 +94,9 @@ ABLATION = {"plain ADC": ALONE, "preset sparse": WITHOUT | OPTIONS}
 
 def measure(data: Path, scene: str, views: int, config) -> dict:
     """Train once; scores of the held-out views."""
+    from splat.runs.train import train
     from splat.scene import load_scene
     from splat.scene.subset import keep_views
-    from splat.training import train
 
     chosen = keep_views(load_scene(data / scene, downscale=DOWNSCALE, progress=False), views)
     start = time.process_time()

@@ -74,7 +74,7 @@ def scores(cloud, view, options) -> list[float]:
 def measure(scene, config) -> dict:
     """Train on one fold; scores of its held-out photos by name."""
     from splat.runs.evaluation import options_of
-    from splat.training import train
+    from splat.runs.train import train
 
     start = time.process_time()
     cloud = train(scene, config).cloud

@@ -1,4 +1,4 @@
-"""Whole training steps of two source trees against each other, in turns of a few steps, so that both meet the same machine.
+"""Whole training steps of two source trees against each other, in turns, so that both meet the same machine.
 
 Each tree resumes a copy of one run in a process of its own and waits while the other one works. Printed: the median
 time of a step in each tree, and the median over the rounds of before / after (above 1: the second tree is faster).

@@ -1,7 +1,7 @@
 """Warp-instructions of a training step on a GPU, counted without one.
 
-    python tools/count_instructions.py --cloud run/cloud.ply --scene photos/
-    python tools/count_instructions.py --cloud run/cloud.ply --scene photos/ --kernels other/cuda --json counts.json
+    PYTHONPATH=tests python tools/count_instructions.py --cloud run/cloud.ply --scene photos/
+    PYTHONPATH=tests python tools/count_instructions.py --cloud … --scene … --kernels other/cuda --json counts.json
 
 Needs NVRTC and nvdisasm (``pip install nvidia-cuda-nvrtc nvidia-cuda-nvdisasm``) and g++. Numbered markers go
 into a copy of the kernels' sources (`instruction_count.markers`). Compiled by NVRTC, each stays one
@@ -22,7 +22,6 @@ n-th block where no later kernel needs the rest; their counts are scaled up.
 
 import ctypes
 import functools
-import sys
 import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ import tyro
 from instruction_count import markers, sass
 from rich.console import Console
 from rich.table import Table
+from support.emulator import PLAIN, Emulator, build
 
 from splat import formats
 from splat.cloud import GaussianCloud
@@ -43,10 +43,6 @@ from splat.ops import mcmc, photometric_loss
 from splat.ops.adam import AdamHyper, AdamState
 from splat.rendering import ImageGradients, RenderOptions, cuda
 from splat.scene import Scene
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from support.emulator import PLAIN, Emulator, build  # noqa: E402
 
 SAMPLED = ("blend_", "compare_", "gaussian_backward", "mcmc_", "adam_")  # kernels of which not all blocks run
 RATES = AdamHyper(1, 1e-4, 1e-3, 1e-3, 1e-2, 1e-3, 1e-4)

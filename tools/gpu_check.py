@@ -18,22 +18,19 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import bench_gpu
 import torch
 
+from splat.camera import Camera
+from splat.cloud import FIELDS, GaussianCloud
+from splat.files import write_json
+from splat.native import cuda_launcher, cuda_sort, nvrtc
+from splat.ops.adam import AdamHyper, AdamState
+from splat.ops.photometric_loss import compare_images
+from splat.rendering import RenderOptions, check_backend, cuda, get_backend
+from splat.rendering.types import ImageGradients
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))  # the support of the tests: cases with known answers, the emulation
-
-import bench_gpu  # noqa: E402
-
-from splat.camera import Camera  # noqa: E402
-from splat.cloud import FIELDS, GaussianCloud  # noqa: E402
-from splat.files import write_json  # noqa: E402
-from splat.native import cuda_launcher, cuda_sort, nvrtc  # noqa: E402
-from splat.ops.adam import AdamHyper, AdamState  # noqa: E402
-from splat.ops.photometric_loss import compare_images  # noqa: E402
-from splat.rendering import RenderOptions, check_backend, cuda, get_backend  # noqa: E402
-from splat.rendering.types import ImageGradients  # noqa: E402
-
 DRY = os.environ.get("DRY") == "1"
 FILES = (
     "projection", "binning", "blending", "blending_backward", "gaussian_backward", "image_loss", "adam", "mcmc",

@@ -8,8 +8,10 @@ from splat.cli.console import say
 from splat.cli.train_result import save_stopped
 
 if TYPE_CHECKING:
+    from splat.runs.train import TrainResult
     from splat.scene import Scene
-    from splat.training import Progress, TrainConfig, TrainResult
+    from splat.training.config.config import TrainConfig
+    from splat.training.progress import Progress
 
 
 def train_watched(
@@ -23,7 +25,7 @@ def train_watched(
     from splat.cli.progress import training_display
     from splat.cli.train_result import show_result, what_now
     from splat.cli.view import address, serve
-    from splat.training import train
+    from splat.runs.train import train
     from splat.viewer import Look
     from splat.viewer.training_page import Live
 

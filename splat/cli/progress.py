@@ -13,7 +13,7 @@ from rich.text import Text
 from splat.cli.console import console, duration
 
 if TYPE_CHECKING:
-    from splat.training import Progress as TrainProgress
+    from splat.training.progress import Progress as TrainProgress
 
 LINE_SECONDS = 10.0  # between two lines in a log file
 LIVE_SECONDS = 0.2  # between two changes of the live display

@@ -18,8 +18,8 @@ from splat.training.config import old_names
 from splat.training.config.config import SceneConfig, TrainConfig
 
 if TYPE_CHECKING:
+    from splat.runs.train import TrainResult
     from splat.scene import Scene, load_scene
-    from splat.training import TrainResult
 
 
 # Photos to train on, up to which these presets are measured to be the better ones (docs/sparse.md).
@@ -169,7 +169,7 @@ def train_and_show(
     Raises KeyboardInterrupt, with the command that goes on, when Ctrl-C was pressed.
     """
     from splat.cli.progress import training_display
-    from splat.training import train
+    from splat.runs.train import train
 
     path = Path(config.scene.path)
     scene = scene or load_scene(config)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from splat.cli.console import console, grid, heading, say
 
 if TYPE_CHECKING:
+    from splat.runs.train import TrainResult
     from splat.scene import Scene
-    from splat.training import TrainResult
 
 
 def what_now(scene: Path, out: Path) -> str:

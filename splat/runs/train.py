@@ -32,6 +32,7 @@ from splat.training import population as edit
 from splat.training.config import config as settings
 from splat.training.config.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
 from splat.training.hooks.hook import TrainingHook
+from splat.training.progress import Progress
 from splat.training.schedules import Schedule, crossed
 from splat.training.setup import Setup
 from splat.training.state import State
@@ -40,32 +41,6 @@ _CHECK_EVERY = 50  # steps between two searches of all parameters for NaN and in
 _REPORT_SECONDS = 1.0  # what writing the report takes at the end of a run, about
 # Where in a run of so many minutes the time for its end is estimated anew; the last time shortly before it.
 _REPLAN = (0.03, 0.25, 0.5, 0.75, 0.95)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a callback learns after every step.
-
-    Attributes:
-        step, steps: done and in all (an estimate when the run has a number of minutes).
-        fraction: of the run that is done.
-        loss, psnr: running means over training photos; psnr in dB.
-        gaussians: count.
-        steps_per_second, seconds: speed lately, and time spent.
-        eval_psnr: newest mean over the held-out photos, dB; None before the first evaluation.
-        cloud: the Gaussians as they are now; they go on changing.
-    """
-
-    step: int
-    steps: int
-    fraction: float
-    loss: float
-    psnr: float
-    gaussians: int
-    steps_per_second: float
-    seconds: float
-    eval_psnr: float | None
-    cloud: GaussianCloud
 
 
 @dataclass(frozen=True)

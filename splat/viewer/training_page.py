@@ -29,7 +29,7 @@ from splat.viewer.render_modes import Look
 from splat.viewer.serve import open_page
 
 if TYPE_CHECKING:
-    from splat.training import Progress
+    from splat.training.progress import Progress
 
 SHARE = 0.2  # of the time that drawing may take from training while somebody looks
 CREDIT = 0.3  # seconds of drawing that may be saved up

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.mini_scene import mini_scene, truth
+from support.scenes import ring_scene, truth
 
 import splat
 from splat import InputError
@@ -86,7 +86,7 @@ def test_distilled_colours_come_nearer_than_cut_ones():
 
 def test_finetuning_heals_a_pruned_cloud():
     options = RenderOptions(background=(0.1, 0.1, 0.1))
-    scene = mini_scene(views=6, size=32, backend="auto")
+    scene = ring_scene(views=6, size=32, backend="auto")
     start = truth().replace(sh=truth().sh * 0.7)
     found = finetune(start, scene, 40, options)
     camera, photo = scene.train_views[0].camera, scene.train_views[0].load().rgb.float() / 255
@@ -130,7 +130,7 @@ def test_empty_single_and_broken(name):
 @pytest.mark.parametrize("name", ["a.splatz", "a.ply"])
 def test_largest_drop_on_held_out_photos(name):
     options = RenderOptions(background=(0.1, 0.1, 0.1))
-    scene = mini_scene(views=9, size=32, backend="auto")
+    scene = ring_scene(views=9, size=32, backend="auto")
 
     def psnr(cloud: GaussianCloud) -> float:
         pairs = [(render(cloud, v.camera, options=options), v.load().rgb.float() / 255) for v in scene.test_views]

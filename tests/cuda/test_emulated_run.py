@@ -5,12 +5,13 @@ import dataclasses
 import pytest
 import torch
 from support.emulator import Emulator
-from support.mini_scene import mini_scene
+from support.scenes import ring_scene
 
 from splat.errors import OutOfMemory
 from splat.native import cuda_launcher
 from splat.rendering import backends, cuda, reference
-from splat.training import checkpoint, train, trainer
+from splat.runs.train import train
+from splat.training import checkpoint, trainer
 from splat.training import population as edit
 from splat.training.config.config import AdcConfig, DensifyConfig, TrainConfig
 from splat.training.initialize import initialize
@@ -23,7 +24,7 @@ ON_CPU = dataclasses.replace(cuda.BACKEND, device=torch.device("cpu"))
 
 @pytest.fixture(scope="module")
 def scene():
-    return mini_scene()
+    return ring_scene()
 
 
 @pytest.fixture

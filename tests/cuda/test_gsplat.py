@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support.cases import GRADIENTS, case, expected
-from support.mini_scene import mini_scene
 from support.pretend import GSPLAT, rasterization
+from support.scenes import ring_scene
 
 from splat.rendering import backends, gsplat, render
 from splat.training import trainer
@@ -41,7 +41,7 @@ def test_a_training_step_draws_once(stand_in, monkeypatch):
     monkeypatch.setitem(sys.modules, "gsplat", counting)
     here = replace(gsplat.BACKEND, device=torch.device("cpu"))
     monkeypatch.setattr(trainer, "get_backend", lambda name: here)
-    setup = trainer.set_up(mini_scene(), TrainConfig(steps=10, gaussians=20, backend="gsplat"))
+    setup = trainer.set_up(ring_scene(), TrainConfig(steps=10, gaussians=20, backend="gsplat"))
     state = trainer.begin(setup, Schedule(10, None))
     for _ in range(3):
         trainer.step(setup, state)

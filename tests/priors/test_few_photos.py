@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.mini_scene_priors import mini_scene
+from support.scenes import row_scene
 
 from splat.cli import train as command
 from splat.errors import InputError
 from splat.priors.availability import priors
+from splat.runs.train import train
 from splat.scene import load_scene
 from splat.scene.background import mean_colour
-from splat.training import train
 from splat.training.config import config as settings
 
 
 def test_few_photos_get_the_preset_and_many_the_defaults(capsys: pytest.CaptureFixture[str]):
-    scene = mini_scene(6)
+    scene = row_scene(6)
     assert command._preset_for(scene) == settings.preset("sparse")
     said = "".join(capsys.readouterr())
     assert "5 photos to train on are few" in said.replace("\n", " ")
@@ -30,7 +30,7 @@ def test_few_photos_get_the_preset_and_many_the_defaults(capsys: pytest.CaptureF
 
 
 def test_the_preset_trains_and_repeats_itself():
-    scene = mini_scene(6)
+    scene = row_scene(6)
     config = replace(settings.preset("sparse"), steps=20, eval_every=0.0)
     first, second = (train(scene, config) for _ in range(2))
     assert torch.equal(first.cloud.means, second.cloud.means)
@@ -54,7 +54,7 @@ def test_all_parts_together_resume_bit_for_bit(tmp_path: Path):
     config = replace(
         config, priors=replace(config.priors, confidence_rates=True, **on), wild=replace(config.wild, occluders=True)
     )
-    scene = mini_scene(5)
+    scene = row_scene(5)
     whole = train(scene, config, tmp_path / "whole")
     count = iter(range(100))
     stopped = train(scene, config, tmp_path / "parts", stop=lambda: next(count) == 6)

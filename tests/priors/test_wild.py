@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.mini_scene_priors import mini_scene, short
+from support.scenes import row_scene, short
 
 from splat.camera import Camera
 from splat.depth import monocular
@@ -96,7 +96,7 @@ def test_a_grid_follows_what_differs_from_place_to_place():
 def test_photos_are_chosen_evenly_and_held_out_ones_stay():
     assert evenly(43, 3) == [0, 21, 42]
     assert evenly(5, 5) == [0, 1, 2, 3, 4]
-    scene = mini_scene(6)
+    scene = row_scene(6)
     few = keep_views(scene, 3)
     assert [view.name for view in few.test_views] == ["0.png"]
     assert [view.name for view in few.train_views] == ["1.png", "3.png", "5.png"]
@@ -107,7 +107,7 @@ def test_photos_are_chosen_evenly_and_held_out_ones_stay():
 
 
 def test_only_points_that_two_chosen_photos_see_are_known():
-    scene = mini_scene(6)
+    scene = row_scene(6)
     xy = torch.ones(30, 2)
     seen = {1: range(0, 30), 2: range(20, 40), 3: range(10, 40), 5: range(10, 12)}
     views = []
@@ -216,7 +216,7 @@ def test_a_depth_network_from_a_folder_tells_inverse_depth(tmp_path: Path):
     prior = monocular.load("depth-anything", str(tmp_path))
     found = prior(torch.randint(0, 255, (24, 36, 3)).byte())
     assert found.shape == (24, 36) and bool(found.isfinite().all())
-    maps = monocular.prior_maps(mini_scene(), prior)
+    maps = monocular.prior_maps(row_scene(), prior)
     assert len(maps) == 3 and all(bool((own.depth > 0).all()) for own in maps)
 
 
@@ -228,7 +228,7 @@ def test_missing_weights_are_named_and_the_run_goes_on(monkeypatch: pytest.Monke
     config = short(steps=4)
     config = replace(config, priors=replace(config.priors, depth=0.1, source="dpt"))
     with pytest.warns(UserWarning, match="going on with the depth of stereo"):
-        _, parts = prepare(mini_scene(), config)
+        _, parts = prepare(row_scene(), config)
     assert [part.name for part in parts] == ["depth"]
     monkeypatch.setattr(monocular, "NETWORKS", {"dpt": monocular.Network("no_such_package", "x", "")})
     with pytest.raises(InputError, match="needs the package no_such_package; pip install"):

@@ -11,21 +11,14 @@ from support.cases import (
     assert_rendering_matches,
     case,
     case_names,
+    device_of,
     expected,
 )
 
 from splat.cloud import FIELDS, GaussianCloud
-from splat.rendering import CloudGradients, ImageGradients, check_backend, get_backend, render
+from splat.rendering import CloudGradients, ImageGradients, get_backend, render
 
 BACKENDS = ["reference", "cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-
-
-def place(backend: str) -> torch.device:
-    """Where the clouds of a usable ``backend`` live; skips the test when it is not usable."""
-    reason = check_backend(backend)
-    if reason is not None:
-        pytest.skip(reason)
-    return torch.device("cuda" if backend == "cuda" else "cpu")
 
 
 def moved(upstream: ImageGradients, device: torch.device) -> ImageGradients:
@@ -37,7 +30,7 @@ def moved(upstream: ImageGradients, device: torch.device) -> ImageGradients:
 @pytest.mark.parametrize("name", case_names)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_backend_agrees_with_float64(backend: str, name: str):
-    device, this = place(backend), case(name)
+    device, this = device_of(backend), case(name)
     module = get_backend(backend)
     rendering, context = module.forward(this.cloud.to(device, torch.float32), this.camera, this.options)
     assert_rendering_matches(rendering, name)
@@ -46,7 +39,7 @@ def test_backend_agrees_with_float64(backend: str, name: str):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_sums_of_weights_can_be_spared(backend: str):
-    device, this = place(backend), case("plain")
+    device, this = device_of(backend), case("plain")
     cloud, rasterizer = this.cloud.to(device, torch.float32), get_backend(backend)
     choices = [replace(this.options, weights=wanted) for wanted in (True, False)]
     whole, spared = (rasterizer.forward(cloud, this.camera, options)[0] for options in choices)
@@ -59,7 +52,7 @@ def test_sums_of_weights_can_be_spared(backend: str):
 @pytest.mark.parametrize("name", ["plain", "degenerate_antialiased", "empty"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_autograd_through_render_agrees_with_float64(backend: str, name: str):
-    device, this = place(backend), case(name)
+    device, this = device_of(backend), case(name)
     cloud = this.cloud.to(device, torch.float32)
     tensors = [getattr(cloud, field).clone().requires_grad_() for field in FIELDS]
     pose = this.camera.world_to_camera.clone().requires_grad_()
@@ -78,7 +71,7 @@ def test_autograd_through_render_agrees_with_float64(backend: str, name: str):
 @pytest.mark.parametrize("picture", PICTURES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_picture_alone_has_the_right_gradient(backend: str, picture: str):
-    device, this = place(backend), case("plain")
+    device, this = device_of(backend), case("plain")
     upstream = ImageGradients(**{picture: getattr(expected("plain").upstream, picture)})
     truth_module, module = get_backend("reference"), get_backend(backend)
     truth = truth_module.backward(truth_module.forward(this.cloud, this.camera, this.options)[1], upstream)

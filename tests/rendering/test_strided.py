@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from support.cases import camera, random_cloud
-from test_agreement import place
+from support.cases import camera, device_of, random_cloud
 
 from splat.cloud import FIELDS
 from splat.rendering import ImageGradients, RenderOptions, get_backend, reference
@@ -37,7 +36,7 @@ def test_strided_picture_is_the_subsampled_full_picture(stride: int, x: int, y: 
 
 @pytest.mark.parametrize("backend", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_all_offsets_together_make_the_full_picture(backend: str):
-    device, module = place(backend), get_backend(backend)
+    device, module = device_of(backend), get_backend(backend)
     view, cloud = camera(67, 45), random_cloud(200, 1, 32, scale=0.03, spread=0.6)
     truth, _ = reference.forward(cloud, view, RenderOptions())
     whole = torch.zeros_like(truth.rgb)

@@ -10,12 +10,13 @@ import functools
 import math
 from dataclasses import dataclass, replace
 
+import pytest
 import torch
 from torch import Tensor
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.rendering import reference
+from splat.rendering import check_backend, reference
 from splat.rendering.types import (
     ALPHA_MAX,
     ALPHA_MIN,
@@ -267,3 +268,11 @@ def _assert_rows_match(value: Tensor, truth: Tensor, what: str, tolerance: float
     assert float(error[row]) < tolerance, (
         f"{what}: row {row} off by {float(error[row]):.2e} ({value[row].tolist()} for {truth[row].tolist()})"
     )
+
+
+def device_of(backend: str) -> torch.device:
+    """Where the clouds of a usable ``backend`` live; skips the test when it is not usable."""
+    reason = check_backend(backend)
+    if reason is not None:
+        pytest.skip(reason)
+    return torch.device("cuda" if backend == "cuda" else "cpu")

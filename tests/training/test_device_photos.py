@@ -6,12 +6,13 @@ import weakref
 
 import pytest
 import torch
-from support.mini_scene import mini_scene
+from support.scenes import ring_scene
 
 from splat.errors import InputError
+from splat.runs.train import train
 from splat.scene import ImageCache
 from splat.scene.images import Photo
-from splat.training import train, trainer
+from splat.training import trainer
 from splat.training.config.config import CoarseConfig, TrainConfig
 from splat.training.device_photos import PART_OF_FREE, DevicePhotos, Upload, Uploader
 
@@ -102,9 +103,9 @@ def test_a_broken_photo_is_said_when_it_is_asked_for():
 @pytest.mark.parametrize("free", [0, 1 << 40])
 def test_a_run_is_bit_for_bit_that_in_main_memory(monkeypatch, free: int):
     config = TrainConfig(steps=12, gaussians=60, sh_degree=1, coarse=CoarseConfig(start=2.0))
-    wanted = train(mini_scene(), config).cloud
+    wanted = train(ring_scene(), config).cloud
     monkeypatch.setattr(trainer, "DevicePhotos", lambda cache, device: DevicePhotos(cache, GPU, Copying(free)))
-    found = train(mini_scene(), config).cloud
+    found = train(ring_scene(), config).cloud
     assert torch.equal(found.means, wanted.means) and torch.equal(found.sh, wanted.sh)
 
 

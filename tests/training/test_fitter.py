@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.mini_scene import ring, truth
+from support.scenes import ring, truth
 
 import splat
 from splat.cloud import FIELDS, GaussianCloud

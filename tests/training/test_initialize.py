@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support.mini_scene import mini_scene
+from support.scenes import ring_scene
 
 from splat.training.initialize import initialize, neighbour_distances
 
@@ -19,7 +19,7 @@ def test_distance_to_three_neighbours():
 
 
 def test_first_gaussians():
-    scene = mini_scene(views=2, size=16, points=30)
+    scene = ring_scene(views=2, size=16, points=30)
     cloud = initialize(scene, cap=100, opacity=0.3, scale=0.5, sh_degree=2)
     assert len(cloud) == 30 and cloud.sh_degree == 2
     assert torch.allclose(cloud.means.double(), scene.points.xyz, atol=1e-6)
@@ -31,7 +31,7 @@ def test_first_gaussians():
 
 
 def test_more_points_than_the_cap():
-    scene = mini_scene(views=2, size=16, points=30)
+    scene = ring_scene(views=2, size=16, points=30)
     cloud = initialize(scene, cap=12, opacity=0.1, scale=1.0, sh_degree=0, seed=4)
     again = initialize(scene, cap=12, opacity=0.1, scale=1.0, sh_degree=0, seed=4)
     other = initialize(scene, cap=12, opacity=0.1, scale=1.0, sh_degree=0, seed=5)
@@ -41,7 +41,7 @@ def test_more_points_than_the_cap():
 
 
 def test_points_in_one_place_have_a_finite_size():
-    scene = mini_scene(views=2, size=16, points=30)
+    scene = ring_scene(views=2, size=16, points=30)
     scene.points.xyz[:] = scene.points.xyz[0]
     cloud = initialize(scene, cap=100, opacity=0.1, scale=1.0, sh_degree=0)
     assert cloud.finite().all() and (cloud.scales > 0).all()

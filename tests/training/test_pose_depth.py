@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.mini_scene import ring, truth
+from support.scenes import ring, truth
 
 from splat.camera import Camera
 from splat.rendering import render

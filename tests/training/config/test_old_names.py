@@ -6,10 +6,10 @@ import warnings
 import pytest
 import tomli_w
 import torch
-from support.mini_scene import mini_scene, train_in_pieces
+from support.scenes import ring_scene, train_in_pieces
 
 from splat.errors import InputError
-from splat.training import train
+from splat.runs.train import train
 from splat.training.config import config as settings
 from splat.training.config import old_names
 from splat.training.config.config import TrainConfig
@@ -153,7 +153,7 @@ def without_none(values: dict) -> dict:
 
 def test_a_run_whose_settings_have_old_names_is_resumed_to_the_same_result(tmp_path):
     """Its config.toml as it was: a section for each strategy, full of numbers, and the constants of today."""
-    scene, run = mini_scene(size=24), tmp_path / "run"
+    scene, run = ring_scene(size=24), tmp_path / "run"
     densify = DensifyConfig(every=5, gradient=1e-5)
     config = TrainConfig(steps=20, gaussians=100, sh_degree=0, strategy="adc", checkpoint_seconds=0, densify=densify)
     whole = train(scene, config).cloud

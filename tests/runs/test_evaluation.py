@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from support.mini_scene import mini_scene, truth
+from support.scenes import ring_scene, truth
 
 from splat.rendering import RenderOptions, render
 from splat.runs.evaluation import evaluate, match_colours
 
 
 def test_scores_are_those_of_the_pictures(tmp_path):
-    scene = mini_scene()
+    scene = ring_scene()
     worse = truth().replace(means=truth().means + 0.02)
     options = RenderOptions(background=(0.1, 0.1, 0.1))
     found = evaluate(worse, scene, "reference", options, save=tmp_path)

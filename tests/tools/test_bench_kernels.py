@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not cpu_library.variants(), reason="the CPU core
 
 @pytest.fixture(scope="module")
 def bench():
-    path = Path(__file__).parents[1] / "tools" / "bench_kernels.py"
+    path = Path(__file__).parents[2] / "tools" / "bench_kernels.py"
     spec = importlib.util.spec_from_file_location("bench_kernels", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

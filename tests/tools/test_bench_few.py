@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.mini_scene_priors import mini_scene
+from support.scenes import row_scene
 
 from splat.training.config.config import check
 
@@ -48,7 +48,7 @@ def test_the_ablation_tells_differences_of_means(tools):
 
 def test_every_photo_is_held_out_once(tools):
     _, wild = tools
-    scene = mini_scene(7)
+    scene = row_scene(7)
     scene = replace(scene, points=replace(scene.points, measured=True))
     held = [[view.name for view in wild.fold(scene, number, 3).test_views] for number in range(3)]
     assert sorted(name for names in held for name in names) == sorted(view.name for view in scene.views)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.mini_scene_priors import Memory, mini_scene
+from support.scenes import MemorySource, row_scene
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
@@ -16,9 +16,9 @@ from splat.depth.completion import completed
 from splat.depth.plane_sweep import Picture
 from splat.depth.scene_plane import Plane, match_plane, scene_plane
 from splat.rendering import render
+from splat.runs.train import train
 from splat.scene import Photo, Points, Scene, View
 from splat.scene.background import colour_behind, mean_colour, plain_colour
-from splat.training import train
 from splat.training.config import config as settings
 
 NORMAL = np.array([0.1, 0.2, math.sqrt(0.95)])  # of the plane of `floor`, away from the cameras
@@ -60,7 +60,7 @@ def floor_scene(stray: int = 10, behind: bool = False) -> Scene:
         camera = camera_from(*place)
         grey = torch.from_numpy(np.clip(floor(camera)[0], 0, 255)).to(torch.uint8)
         photo = Photo(grey[..., None].repeat(1, 1, 3).contiguous())
-        views.append(View(f"{number}.png", camera, Memory(photo), held_out=number == 0))
+        views.append(View(f"{number}.png", camera, MemorySource(photo), held_out=number == 0))
     return Scene("floor", Path("floor"), "colmap", tuple(views), points)
 
 
@@ -73,7 +73,7 @@ def test_the_plane_of_most_points_is_found_and_points_away_from_the_cameras():
 
 
 def test_a_scene_without_a_plane_has_none():
-    assert scene_plane(mini_scene()) is None
+    assert scene_plane(row_scene()) is None
     scene = floor_scene()
     few = replace(scene.points, xyz=scene.points.xyz[:10], track_offsets=torch.zeros(11, dtype=torch.int64))
     assert scene_plane(replace(scene, points=few)) is None
@@ -118,7 +118,7 @@ def ring_scene() -> Scene:
         place = torch.tensor([4 * math.cos(angle), 4 * math.sin(angle), 1.0])
         camera = Camera.look_at(place, torch.zeros(3), torch.tensor([0.0, 0.0, 1.0]), 40, 40)
         rgb = render(cloud, camera).rgb.clamp(0, 1)
-        views.append(View(f"{number}.png", camera, Memory(Photo((rgb * 255 + 0.5).to(torch.uint8))), number == 0))
+        views.append(View(f"{number}.png", camera, MemorySource(Photo((rgb * 255 + 0.5).to(torch.uint8))), number == 0))
     empty, none = torch.zeros(61, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
     colours = ((0.5 + 0.28209 * cloud.sh[:, 0]).clamp(0, 1) * 255).to(torch.uint8)
     points = Points(cloud.means.double(), colours, torch.zeros(60).double(), empty, none)

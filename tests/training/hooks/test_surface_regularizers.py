@@ -3,7 +3,7 @@
 import math
 
 import torch
-from support.mini_scene import mini_scene
+from support.scenes import ring_scene
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
@@ -117,7 +117,7 @@ def test_flatten_shrinks_the_shortest_axis_to_a_floor():
 
 
 def test_a_run_with_the_preset_makes_flatter_gaussians():
-    scene = mini_scene(backend="cpu")
+    scene = ring_scene(backend="cpu")
     own = settings.preset("surface").surface
 
     def flatness(surface: settings.SurfaceConfig) -> float:

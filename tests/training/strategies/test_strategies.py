@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support.mini_scene import ring, truth
+from support.scenes import ring, truth
 
 from splat.cloud import GaussianCloud
 from splat.rendering import render

@@ -114,7 +114,7 @@ def test_a_saved_pipeline_loads_and_a_missing_one_is_named(pieces, tmp_path: Pat
 
 def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
     """The whole way: rounds begin on schedule, repaired views are trained on, a resumed run ends the same."""
-    from support.mini_scene_priors import mini_scene, short
+    from support.scenes import row_scene, short
 
     from splat.priors.build import prepare
     from splat.training import checkpoint, schedules, trainer
@@ -127,7 +127,7 @@ def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
         calls.append(seed)
         return enhancer(pieces, "plain")(image, reference, mask, seed)
 
-    scene, parts = prepare(mini_scene(), config, enhance)
+    scene, parts = prepare(row_scene(), config, enhance)
     setup = trainer.set_up(scene, config, parts)
     state = trainer.begin(setup, schedules.Schedule(config.steps, None))
     for _ in range(3):
@@ -143,7 +143,7 @@ def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
     for _ in range(6):
         trainer.step(setup, state)
     assert parts[-1].state()["round"] == 2 and len(parts[-1].state()["views"]) > first
-    again_scene, again_parts = prepare(mini_scene(), config, enhance)
+    again_scene, again_parts = prepare(row_scene(), config, enhance)
     again = trainer.set_up(again_scene, config, again_parts)
     resumed = checkpoint.unpack(
         again, torch.load(tmp_path / "state.pt", weights_only=True), schedules.Schedule(12, None)

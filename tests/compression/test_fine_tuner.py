@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from support.mini_scene import mini_scene, truth
+from support.scenes import ring_scene, truth
 
 import splat
 from splat.cloud import GaussianCloud
@@ -21,7 +21,7 @@ OPTIONS = RenderOptions(background=(0.1, 0.1, 0.1))
 
 
 def tuner(cloud: GaussianCloud, **rates: float) -> FineTuner:
-    scene = mini_scene(views=6, size=32, backend="auto")
+    scene = ring_scene(views=6, size=32, backend="auto")
     usual = replace(usual_rates(scene.extent), **rates)
     return FineTuner(cloud, photo_targets(scene, OPTIONS), usual, OPTIONS)
 
@@ -53,7 +53,7 @@ def test_snapshots_bring_back_rows():
 def test_ordered_axes_change_no_picture():
     trained = tuner(truth())
     trained.run(30, (1.0, 1.0))
-    camera = mini_scene(views=6, size=32, backend="auto").train_views[0].camera
+    camera = ring_scene(views=6, size=32, backend="auto").train_views[0].camera
     before = render(trained.cloud, camera).rgb
     trained.order_axes()
     assert (trained.cloud.log_scales.diff(dim=1) <= 0).all()
@@ -74,7 +74,7 @@ def test_a_price_on_colour_makes_smaller_files():
 
 
 def test_the_whole_way_prunes_says_what_it_does_and_keeps_the_goal():
-    scene, said = mini_scene(views=9, size=32, backend="auto"), []
+    scene, said = ring_scene(views=9, size=32, backend="auto"), []
     cloud = GaussianCloud.concat([truth(), truth().replace(logit_opacities=truth().logit_opacities * 0 - 6)])
 
     def psnr(cloud: GaussianCloud) -> float:
@@ -90,7 +90,7 @@ def test_the_whole_way_prunes_says_what_it_does_and_keeps_the_goal():
 
 
 def test_photos_that_mislead_are_replaced_by_renders(monkeypatch):
-    scene, said = mini_scene(views=9, size=32, backend="auto"), []
+    scene, said = ring_scene(views=9, size=32, backend="auto"), []
     camera = scene.train_views[0].camera
     noise = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(

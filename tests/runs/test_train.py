@@ -13,30 +13,19 @@ import time
 import plyfile
 import pytest
 import torch
-from support.mini_scene import mini_scene
+from support.scenes import TINY, ring_scene
 
 import splat
 from splat.cloud import FIELDS
 from splat.errors import InputError, NonFiniteError
-from splat.training import checkpoint, train
+from splat.runs.train import train
+from splat.training import checkpoint
 from splat.training.config.config import (
-    AdcConfig,
     AppearanceConfig,
-    DensifyConfig,
     LossConfig,
     PoseConfig,
-    TrainConfig,
 )
 
-TINY = TrainConfig(
-    steps=120,
-    gaussians=120,
-    sh_degree=1,
-    background=(0.1, 0.1, 0.1),
-    densify=DensifyConfig(every=10),
-    adc=AdcConfig(reset_every=0.25),
-    checkpoint_seconds=1e-6,
-)
 EVERYTHING = dataclasses.replace(
     TINY,
     steps=40,
@@ -51,7 +40,7 @@ EVERYTHING = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def scene():
-    return mini_scene()
+    return ring_scene()
 
 
 def train_until(scene, config, run, at=None, resume=False):
@@ -116,9 +105,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(scene, config, tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-from support.mini_scene import mini_scene
-from test_train import TINY
-from splat.training import train
+from support.scenes import TINY, ring_scene
+from splat.runs.train import train
 run = Path(sys.argv[1])
 
 
@@ -127,7 +115,7 @@ def tell(progress):
     sys.stdin.readline()  # until told to go on, so that it is never far ahead of who kills it
 
 
-train(mini_scene(), TINY, run, resume=run.exists(), progress=tell)
+train(ring_scene(), TINY, run, resume=run.exists(), progress=tell)
 """
 
 
@@ -271,9 +259,9 @@ def test_another_scene_is_not_resumed(scene, tmp_path):
     config = dataclasses.replace(TINY, steps=20)
     train_until(scene, config, tmp_path / "run", 5)
     with pytest.raises(InputError, match="same scene"):
-        train(mini_scene(views=5), config, tmp_path / "run", resume=True)
+        train(ring_scene(views=5), config, tmp_path / "run", resume=True)
 
 
 def test_a_scene_without_training_photos_is_refused():
     with pytest.raises(InputError, match="training needs at least two"):
-        train(mini_scene(views=1), TINY)
+        train(ring_scene(views=1), TINY)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from support.mini_scene_priors import mini_scene, short
+from support.scenes import row_scene, short
 
 from splat.camera import Camera
 from splat.cloud import FIELDS, GaussianCloud
@@ -13,9 +13,9 @@ from splat.formats import read
 from splat.priors.wild import appearance_fitting
 from splat.priors.wild.appearance_fitting import fit_exposure, fit_transforms, left_half
 from splat.rendering import RenderOptions, render
+from splat.runs.train import train
 from splat.scene import Photo
 from splat.sh_basis import C0
-from splat.training import train
 from splat.training.config.config import AppearanceConfig
 from splat.training.config.methods import BatchConfig
 from splat.training.hooks import appearance_features
@@ -131,7 +131,7 @@ def sky_changes(rgb: torch.Tensor, number: int) -> torch.Tensor:
 
 
 def test_photos_that_differ_in_a_part_are_told_apart():
-    scene = mini_scene(6, change=sky_changes)
+    scene = row_scene(6, change=sky_changes)
     losses = {}
     for features in (0, 4):
         config = short(steps=150, appearance=AppearanceConfig(features=features, features_rate=2e-2))
@@ -143,7 +143,7 @@ def test_photos_that_differ_in_a_part_are_told_apart():
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, batch):
-    scene = mini_scene(4, change=sky_changes)
+    scene = row_scene(4, change=sky_changes)
     config = short(steps=30, checkpoint_seconds=0, appearance=AppearanceConfig(features=3))
     config = dataclasses.replace(config, batch=BatchConfig(size=batch, start=0.5))
     whole = train(scene, config).cloud
@@ -157,7 +157,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, batch):
 
 def test_a_size_holds_with_the_features_in_the_file(tmp_path):
     config = short(steps=2, checkpoint_seconds=0, size="4kB", appearance=AppearanceConfig(features=8))
-    result = train(mini_scene(), config, tmp_path)
+    result = train(row_scene(), config, tmp_path)
     assert 0.4 * 4000 < (tmp_path / "cloud.ply").stat().st_size <= 4000
     assert torch.equal(
         read(tmp_path / "cloud.ply").extras[appearance_features.APPEARANCE_FEATURES],

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from support.mini_scene import mini_scene, truth
+from support.scenes import ring_scene, truth
 
 from splat import formats
 from splat.cloud import GaussianCloud
@@ -70,7 +70,7 @@ def test_files_on_the_grid_of_training_hold_what_was_drawn():
 
 def test_training_on_the_rounded_beats_rounding_afterwards():
     options = RenderOptions(background=(0.1, 0.1, 0.1))
-    scene = mini_scene(views=6, size=32, backend="auto")
+    scene = ring_scene(views=6, size=32, backend="auto")
     start = with_ordered_axes(truth())
     rounding = Rounding.of(start, 22.0)
     found = finetune(start, scene, 80, options, pace=(1.0, 0.2), rounding=rounding)

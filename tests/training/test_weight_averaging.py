@@ -4,11 +4,12 @@ import dataclasses
 
 import pytest
 import torch
-from support.mini_scene import mini_scene, train_in_pieces
+from support.scenes import ring_scene, train_in_pieces
 
 from splat.cloud import FIELDS
+from splat.runs.train import train
 from splat.training import population as edit
-from splat.training import train, weight_averaging
+from splat.training import weight_averaging
 from splat.training.config.config import AverageConfig, DensifyConfig, McmcConfig, TrainConfig
 from splat.training.config.methods import GesConfig
 
@@ -20,7 +21,7 @@ BASE = TrainConfig(
 
 @pytest.fixture(scope="module")
 def scene():
-    return mini_scene(size=32)
+    return ring_scene(size=32)
 
 
 def seen(scene, config, steps):
