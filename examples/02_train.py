@@ -13,6 +13,7 @@ import splat
 from splat.runs.evaluation import evaluate, options_of
 from splat.scene import demo
 from splat.training.config.config import preset
+from splat.training.progress import Progress
 
 out = output_folder()
 if not (out / "scene").exists():
@@ -28,7 +29,7 @@ while run.exists():
     run = out / f"run{number}"
 
 
-def tell(progress: splat.training.Progress) -> None:
+def tell(progress: Progress) -> None:
     """Called after every step."""
     if progress.step % 250 == 0:
         print(f"step {progress.step}: {progress.gaussians} Gaussians, {progress.psnr:.1f} dB on training photos")
