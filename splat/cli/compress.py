@@ -9,7 +9,7 @@ import tyro
 
 from splat.cli.checks import require
 from splat.cli.console import counter, emit_json, narrated_counter, parse
-from splat.cli.inputs import Subject, open_scene, open_subject
+from splat.cli.inputs import LoadedCloud, open_cloud, open_scene
 from splat.errors import InputError
 from splat.files import bytes_of
 
@@ -47,13 +47,13 @@ class Compress:
     """Largest loss of PSNR in dB on the held-out photos of --scene; prunes and fine-tunes, quantization-aware."""
     method: MethodName | None = None
     """One method from a paper:
-    lightgaussian (Fan et al. 2024): prune by global significance, fine-tune, distil SH; .vectree or any other ending.
-    vectree: LightGaussian's VecTree quantization alone; .vectree.
-    compact3d (Navaneet et al. 2024): vector quantization of attributes; .codebooks.
-    omg (Lee et al. 2025): vector quantization of sub-vectors; .codebooks.
-    neuralgs (Tang et al. 2025): a small network for each cluster of Gaussians; .neuralgs.
-    self-organizing-grid (Morgenstern et al. 2024): rows sorted into a smooth grid, for .sog.
-    adaptive-sh (Papantonakis et al. 2024): each Gaussian keeps the SH degree it needs; any ending.
+    - lightgaussian (Fan et al. 2024): prune by global significance, fine-tune, distil SH; .vectree or any other ending.
+    - vectree: LightGaussian's VecTree quantization alone; .vectree.
+    - compact3d (Navaneet et al. 2024): vector quantization of attributes; .codebooks.
+    - omg (Lee et al. 2025): vector quantization of sub-vectors; .codebooks.
+    - neuralgs (Tang et al. 2025): a small network for each cluster of Gaussians; .neuralgs.
+    - self-organizing-grid (Morgenstern et al. 2024): rows sorted into a smooth grid, for .sog.
+    - adaptive-sh (Papantonakis et al. 2024): each Gaussian keeps the SH degree it needs; any ending.
     Given a scene, they fine-tune on its photos."""
     prune: float | None = None
     """With --method lightgaussian or neuralgs: fraction of the Gaussians to prune first; by default 0.66 or 0."""
@@ -82,21 +82,21 @@ def run(arguments: Sequence[str]) -> None:
         raise InputError(f"{options.out}: compress writes one file; name it .sog, or convert it to a folder afterwards")
     size = None if options.size is None else bytes_of(options.size, "--size")
     check_method(options)
-    subject = open_subject(require(options.path, "file or folder"))
+    loaded = open_cloud(require(options.path, "file or folder"))
     scene = None
-    if options.scene is not None or options.max_drop is not None or (options.method and subject.config is not None):
-        scene = open_scene(subject, options.scene, options.downscale, None)
-    drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
+    if options.scene is not None or options.max_drop is not None or (options.method and loaded.config is not None):
+        scene = open_scene(loaded, options.scene, options.downscale, None)
+    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
     compressed = by_method if options.method else by_search
-    result = compressed(options, subject, scene, size, drawing)
+    result = compressed(options, loaded, scene, size, render_options)
     write_bytes(options.out, result.data)
     on_photos = options.max_drop is not None or (options.method is not None and scene is not None)
     if options.report is not None:
         from splat.compression.rate_control.fidelity_metric import FidelityMetric
 
         with counter("comparing formats") as progress:
-            metric = FidelityMetric.to_renders(subject.cloud, drawing, scene=scene)
-            write_page(options.report, options.out, result, subject.cloud, metric, on_photos, progress)
+            metric = FidelityMetric.to_renders(loaded.cloud, render_options, scene=scene)
+            write_page(options.report, options.out, result, loaded.cloud, metric, on_photos, progress)
     if options.json is not None:
         about = {"path": str(options.path), "out": str(options.out)}
         # JSON has no infinity; a PSNR without any error is null.
@@ -117,7 +117,7 @@ def check_method(options: Compress) -> None:
 
 
 def by_search(
-    options: Compress, subject: Subject, scene: "Scene | None", size: int | None, drawing: "RenderOptions"
+    options: Compress, loaded: LoadedCloud, scene: "Scene | None", size: int | None, render_options: "RenderOptions"
 ) -> "Compressed":
     """The best file for the goal."""
     from splat import compression
@@ -125,14 +125,14 @@ def by_search(
 
     with narrated_counter("compressing") as (progress, aside):
         return compression.compress(
-            subject.cloud, options.out, scene=scene, options=drawing, steps=options.steps or STEPS,
+            loaded.cloud, options.out, scene=scene, options=render_options, steps=options.steps or STEPS,
             callbacks=compression.Callbacks(progress=progress, say=aside),
             fidelity=options.fidelity, size=size, ratio=options.ratio, max_drop=options.max_drop,
         )  # fmt: skip
 
 
 def by_method(
-    options: Compress, subject: Subject, scene: "Scene | None", _: int | None, drawing: "RenderOptions"
+    options: Compress, loaded: LoadedCloud, scene: "Scene | None", _: int | None, render_options: "RenderOptions"
 ) -> "Compressed":
     """What the method of a paper makes."""
     from splat import compression
@@ -142,7 +142,7 @@ def by_method(
     choice = compression.MethodChoice(str(options.method), steps, options.prune)
     with narrated_counter("compressing") as (_progress, aside):
         return compression.compress_by_method(
-            subject.cloud, choice, options.out, scene=scene, options=drawing, say=aside
+            loaded.cloud, choice, options.out, scene=scene, options=render_options, say=aside
         )
 
 

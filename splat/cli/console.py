@@ -1,12 +1,14 @@
 """What all commands print with: one console, tables of one look, and the parser."""
 
+import dataclasses
+import inspect
 import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from rich.box import SIMPLE_HEAD
@@ -16,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from splat.cli.checks import READERS, require, whole_number
+from splat.cli.field_docs import descriptions, unwrapped
 from splat.files import write_json
 from splat.text import amount, duration
 
@@ -91,8 +94,24 @@ NAMES = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 
 def parse(command: str, into: Callable[..., T], arguments: Sequence[str], **options: Any) -> T:
     """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 if they do not fit."""
+    texts, hints = descriptions(into), typing.get_type_hints(into, include_extras=True)
+    for field in dataclasses.fields(into):
+        if field.name in texts:
+            into.__annotations__[field.name] = Annotated[hints[field.name], _explained(field, hints, texts)]
     with registry:
-        return tyro.cli(into, prog=f"splat {command}", args=list(arguments), **options)
+        about = unwrapped(inspect.getdoc(into))
+        return tyro.cli(into, prog=f"splat {command}", description=about, args=list(arguments), **options)
+
+
+def _explained(field: dataclasses.Field, hints: dict[str, Any], texts: dict[str, str]) -> Any:
+    """What the help says of the option: its text, the name of a value that must be given, and no default of "none"."""
+    required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    kind = hints[field.name]
+    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    several = typing.get_origin(kind) is tuple
+    name = field.name.upper() + "…" * several if required else None
+    hint = {"help_behavior_hint": ""} if field.default in (None, "", ()) or (required and several) else {}
+    return tyro.conf.arg(help=texts[field.name], metavar=name, **hint)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = ()) -> Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splat.cli.checks import require, whole_number
-from splat.cli.inputs import open_subject
+from splat.cli.inputs import open_cloud
 from splat.cli.plain_parser import parse
 from splat.cli.spinner import waiting
 from splat.errors import InputError
@@ -162,8 +162,8 @@ def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
     from splat.cloud_arrays import GaussianArrays
 
     if path.is_dir() and not any((path / name).is_file() for name in LOOSE):
-        subject = open_subject(path)
-        return GaussianArrays.of(subject.cloud), subject.antialiased
+        loaded = open_cloud(path)
+        return GaussianArrays.of(loaded.cloud), loaded.antialiased
     clouds = formats.recognise(require(path, "file or folder"))
     return formats.read_table(path, clouds.name, max_degree), bool(clouds.function("antialiased")(path))
 

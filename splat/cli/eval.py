@@ -9,7 +9,7 @@ from typing import Literal
 import tyro
 
 from splat.cli.console import console, counter, emit_json, heading, parse, table
-from splat.cli.inputs import on_device, open_scene, open_subject
+from splat.cli.inputs import on_device, open_cloud, open_scene
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ def run(arguments: Sequence[str]) -> None:
     from splat.rendering import RenderOptions
     from splat.runs.evaluation import evaluate
 
-    subject = open_subject(options.path)
-    scene = open_scene(subject, options.scene, options.downscale, options.max_side)
-    drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
-    cloud = on_device(subject.cloud, options.backend)
+    loaded = open_cloud(options.path)
+    scene = open_scene(loaded, options.scene, options.downscale, options.max_side)
+    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
+    cloud = on_device(loaded.cloud, options.backend)
     with counter("rendering") as progress:
-        result = evaluate(cloud, scene, options.backend, drawing, save=options.save, progress=progress)
+        result = evaluate(cloud, scene, options.backend, render_options, save=options.save, progress=progress)
     if options.json is not None:
         about = {"path": str(options.path), "scene": str(scene.root), "gaussians": len(cloud)}
         emit_json(about | result.as_dict(), options.json)

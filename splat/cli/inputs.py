@@ -45,7 +45,7 @@ def _is_unbundled_sog(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedCloud:
     """A cloud to look at, and how it wants to be drawn.
 
     Attributes:
@@ -65,7 +65,7 @@ class Subject:
     background: tuple[float, float, float]
 
 
-def open_subject(path: Path) -> Subject:
+def open_cloud(path: Path) -> LoadedCloud:
     """The cloud of a run, or of a file. Raises InputError when ``path`` is neither."""
     from splat import formats
 
@@ -76,23 +76,23 @@ def open_subject(path: Path) -> Subject:
         )
     if kind == "cloud":
         antialiased = bool(formats.recognise(path).function("antialiased")(path))
-        return Subject(formats.read(path), path, None, None, antialiased, (0.0, 0.0, 0.0))
+        return LoadedCloud(formats.read(path), path, None, None, antialiased, (0.0, 0.0, 0.0))
     from splat.training.config import config as settings
 
     file = path / "cloud.ply"
     if not file.is_file():
         raise InputError(f"{path} has no cloud.ply yet; finish the run with: splat train --out {path} --resume")
     config = settings.read(path / "config.toml")
-    return Subject(formats.read(file), file, path, config, config.antialiased, config.background)
+    return LoadedCloud(formats.read(file), file, path, config, config.antialiased, config.background)
 
 
-def open_scene(subject: Subject, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
+def open_scene(loaded: LoadedCloud, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
     """The scene named on the command line, or the one that the run was trained on, at the run's size unless told."""
     from splat.scene import load_scene
 
-    trained = subject.config.scene if subject.config is not None else None
+    trained = loaded.config.scene if loaded.config is not None else None
     if scene is None and (trained is None or not trained.path):
-        raise InputError(f"{subject.file} does not say which photos it belongs to; name them with --scene FOLDER")
+        raise InputError(f"{loaded.file} does not say which photos it belongs to; name them with --scene FOLDER")
     if trained is not None and downscale is None and max_side is None:
         downscale, max_side = trained.downscale, trained.max_side
     path = require(scene if scene is not None else Path(trained.path), "scene")

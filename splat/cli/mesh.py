@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from splat.cli.console import amount, console, counter, duration, emit_json, parse, require, say, table
-from splat.cli.inputs import on_device, open_scene, open_subject
+from splat.cli.inputs import on_device, open_cloud, open_scene
 from splat.errors import InputError
 
 ORBIT = 60  # cameras around a cloud that has no scene
@@ -84,14 +84,14 @@ def run(arguments: Sequence[str]) -> None:
     from splat.surface.pipeline import mesh_cloud
 
     check(options)
-    subject = open_subject(require(options.path, "file or folder"))
-    settings = _settings(options, subject)
-    scene, cameras, masks = _cameras(options, subject)
-    drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
+    loaded = open_cloud(require(options.path, "file or folder"))
+    settings = _settings(options, loaded)
+    scene, cameras, masks = _cameras(options, loaded)
+    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
     start = time.perf_counter()
     with counter("meshing") as progress:
-        cloud, photo = on_device(subject.cloud, options.backend), _photos(scene)
-        result = mesh_cloud(cloud, cameras, settings, drawing, masks, _stages(progress), photo)
+        cloud, photo = on_device(loaded.cloud, options.backend), _photos(scene)
+        result = mesh_cloud(cloud, cameras, settings, render_options, masks, _stages(progress), photo)
     seconds = time.perf_counter() - start
     if result.textured is None:
         mesh_io.write(options.out, result.mesh)
@@ -122,30 +122,30 @@ def check(options: MeshCommand) -> None:
         raise InputError(f"the report {options.report} is a web page; let its name end in .html")
 
 
-def _cameras(options: MeshCommand, subject):
+def _cameras(options: MeshCommand, loaded):
     """The scene (or None), its cameras (or some around the cloud), and its masks. Raises InputError."""
     from splat.surface.cameras import cameras_around, scene_cameras
 
     scene = masks = None
-    if options.scene is not None or (subject.config is not None and subject.config.scene.path):
-        scene = open_scene(subject, options.scene, options.downscale, None)
+    if options.scene is not None or (loaded.config is not None and loaded.config.scene.path):
+        scene = open_scene(loaded, options.scene, options.downscale, None)
         cameras, masks = scene_cameras(scene, with_masks=True)
     else:
-        cameras = cameras_around(subject.cloud, ORBIT, options.max_side)
+        cameras = cameras_around(loaded.cloud, ORBIT, options.max_side)
         say(f"no scene was given, so {ORBIT} cameras around the cloud are used", "dim")
     if options.masks == "object" and (masks is None or all(mask is None for mask in masks)):
         raise InputError("--masks object needs a scene with masks (a folder masks/ beside its images); it has none")
     return scene, cameras, masks
 
 
-def _settings(options: MeshCommand, subject):
+def _settings(options: MeshCommand, loaded):
     """`MeshOptions` from the options of the command line."""
     from splat.depth import stereo_matcher
     from splat.surface.options import MeshOptions
 
     method = options.method
     if method == "auto":
-        trained_for_it = subject.config is not None and subject.config.surface.flatten > 0
+        trained_for_it = loaded.config is not None and loaded.config.surface.flatten > 0
         method = "median" if trained_for_it else "stereo"
     return MeshOptions(
         method=method,

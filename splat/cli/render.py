@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from splat.cli.console import counter, parse, say
-from splat.cli.inputs import Subject, on_device, open_scene, open_subject
+from splat.cli.inputs import LoadedCloud, on_device, open_cloud, open_scene
 from splat.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Render:
 
 
 @dataclass(frozen=True)
-class Shot:
+class CameraShot:
     """One picture to draw: the name of its file, without ending, and its camera."""
 
     name: str
@@ -68,14 +68,14 @@ def run(arguments: Sequence[str]) -> None:
     """Run ``splat render``."""
     options = parse("render", Render, arguments)
     check(options)
-    subject = open_subject(options.path)
-    shots, fps = plan(options, subject)
+    loaded = open_cloud(options.path)
+    shots, fps = plan(options, loaded)
     if options.width is not None:
-        shots = [Shot(shot.name, widened(shot.camera, options.width)) for shot in shots]
-    subject = replace(subject, cloud=on_device(subject.cloud, options.backend))
+        shots = [CameraShot(shot.name, widened(shot.camera, options.width)) for shot in shots]
+    loaded = replace(loaded, cloud=on_device(loaded.cloud, options.backend))
     if options.appearance is not None:
-        subject = with_appearance(options, subject)
-    pictures = draw(subject.cloud, shots, subject, options)
+        loaded = with_appearance(options, loaded)
+    pictures = draw(loaded.cloud, shots, loaded, options)
     with counter("rendering") as progress:
         if options.out.suffix.lower() == ".mp4":
             from splat.video import write_video
@@ -102,39 +102,39 @@ def check(options: Render) -> None:
         raise InputError(f"--background is {options.background}, expected three numbers from 0 to 1")
 
 
-def plan(options: Render, subject: Subject) -> tuple[list[Shot], float]:
+def plan(options: Render, loaded: LoadedCloud) -> tuple[list[CameraShot], float]:
     """Which pictures to draw, and the pictures per second of a video."""
     from splat.viewpoints import paths as camera_paths
 
-    known = options.scene is not None or subject.config is not None
+    known = options.scene is not None or loaded.config is not None
     along = options.along or ("orbit" if options.out.suffix.lower() == ".mp4" or not known else "test")
     fps = options.fps or 30.0
     if along in ("test", "all") or (along in ("orbit", "spiral") and known):
-        scene = open_scene(subject, options.scene, options.downscale, options.max_side)
+        scene = open_scene(loaded, options.scene, options.downscale, options.max_side)
         if along in ("test", "all"):
             views = scene.test_views if along == "test" else scene.views
-            return [Shot(stem(view.name), view.camera) for view in views], fps
+            return [CameraShot(stem(view.name), view.camera) for view in views], fps
         cameras = getattr(camera_paths, along)(scene, options.frames)
     elif along == "orbit":
-        cameras = orbit_of_cloud(subject.cloud, options.frames, options.up)
+        cameras = orbit_of_cloud(loaded.cloud, options.frames, options.up)
     elif along == "spiral":
         raise InputError("a spiral follows the photos of a scene; name it with --scene FOLDER, or use --along orbit")
     else:
         cameras, path_fps = camera_paths.read(along)
         fps = options.fps or path_fps
-    return [Shot(f"frame_{number:05}", camera) for number, camera in enumerate(cameras)], fps
+    return [CameraShot(f"frame_{number:05}", camera) for number, camera in enumerate(cameras)], fps
 
 
-def with_appearance(options: Render, subject: Subject) -> Subject:
-    """``subject`` in the colours of the photo ``--appearance``, on the background that suits them."""
+def with_appearance(options: Render, loaded: LoadedCloud) -> LoadedCloud:
+    """``loaded`` in the colours of the photo ``--appearance``, on the background that suits them."""
     from splat.priors.wild.photo_appearance import view_of_photo, with_appearance_of
     from splat.rendering import RenderOptions
 
-    scene = open_scene(subject, options.scene, options.downscale, options.max_side)
+    scene = open_scene(loaded, options.scene, options.downscale, options.max_side)
     view = view_of_photo(scene, options.appearance)
-    drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
-    cloud, behind = with_appearance_of(subject.cloud, view, drawing, options.backend)
-    return replace(subject, cloud=cloud, background=behind)
+    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
+    cloud, behind = with_appearance_of(loaded.cloud, view, render_options, options.backend)
+    return replace(loaded, cloud=cloud, background=behind)
 
 
 def stem(name: str) -> str:
@@ -176,18 +176,20 @@ def orbit_of_cloud(cloud: "GaussianCloud", frames: int, upwards: tuple[float, fl
 # ---- pictures ----
 
 
-def draw(cloud: "GaussianCloud", shots: Sequence[Shot], subject: Subject, options: Render) -> Iterator["np.ndarray"]:
+def draw(
+    cloud: "GaussianCloud", shots: Sequence[CameraShot], loaded: LoadedCloud, options: Render
+) -> Iterator["np.ndarray"]:
     """The pictures one after the other, (H, W, 3) uint8."""
     from splat.rendering import RenderOptions, render
 
-    drawing = RenderOptions(
-        background=options.background or subject.background,
-        antialiased=subject.antialiased,
+    render_options = RenderOptions(
+        background=options.background or loaded.background,
+        antialiased=loaded.antialiased,
         depth=options.what == "depth",
         normal=options.what == "normal",
     )
     for shot in shots:
-        yield show(render(cloud, shot.camera, options.backend, drawing), options.what)
+        yield show(render(cloud, shot.camera, options.backend, render_options), options.what)
 
 
 def show(rendering: "Rendering", what: str) -> "np.ndarray":
@@ -223,7 +225,7 @@ def counted(pictures: Iterator["np.ndarray"], total: int, progress) -> Iterator[
         progress(number + 1, total)
 
 
-def write_pictures(folder: Path, shots: Sequence[Shot], pictures: Iterator["np.ndarray"]) -> None:
+def write_pictures(folder: Path, shots: Sequence[CameraShot], pictures: Iterator["np.ndarray"]) -> None:
     """Write each picture as PNG into ``folder`` under the name of its shot."""
     from PIL import Image
 

@@ -1,6 +1,5 @@
 """What ``splat train --help`` and ``--help-all`` print: the settings by section, in the width of the terminal."""
 
-import ast
 import dataclasses
 import inspect
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 from rich.text import Text
 
 from splat.cli.console import NAMES, console
+from splat.cli.field_docs import descriptions
 from splat.training.config.config import TrainConfig, presets
 from splat.training.config.densify import STRATEGY_DEFAULTS, DensifyConfig
 from splat.training.config.photos import SceneConfig
@@ -66,17 +66,6 @@ def show(lines: Iterable[Text]) -> None:
     """Print ``lines`` as they are."""
     for line in lines:
         console.print(line, soft_wrap=True)
-
-
-def descriptions(kind: type) -> dict[str, str]:
-    """The text under each field of the dataclass ``kind``, by name, in one line."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    pairs = zip(body.body, body.body[1:], strict=False)
-    return {
-        item.target.id: " ".join(after.value.value.split())
-        for item, after in pairs
-        if isinstance(item, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-    }
 
 
 def _head(command: type) -> list[Text]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import tyro
 
 from splat.cli.console import parse, say
-from splat.cli.inputs import on_device, open_scene, open_subject
+from splat.cli.inputs import on_device, open_cloud, open_scene
 from splat.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ def run(arguments: Sequence[str]) -> None:
     if not options.paths:
         raise InputError("there is nothing to look at; name a run or a cloud: splat view PATH")
     check_port(options.port)
-    from splat.viewer import Entry, Look, first_view, open_page
+    from splat.viewer import Look, SceneCloud, first_view, open_page
 
-    subjects = [open_subject(path) for path in options.paths]
-    entries = [
-        Entry(_name(path), on_device(subject.cloud, options.backend), _size(subject.file))
-        for path, subject in zip(options.paths, subjects, strict=True)
+    subjects = [open_cloud(path) for path in options.paths]
+    clouds = [
+        SceneCloud(_name(path), on_device(loaded.cloud, options.backend), _size(loaded.file))
+        for path, loaded in zip(options.paths, subjects, strict=True)
     ]
-    if not any(len(entry.cloud) for entry in entries):
+    if not any(len(cloud.cloud) for cloud in clouds):
         raise InputError(f"{options.paths[0]} holds no Gaussians; there is nothing to look at")
     first = subjects[0]
     scene = None
@@ -62,12 +62,12 @@ def run(arguments: Sequence[str]) -> None:
             if options.scene is not None:
                 raise
             say(f"shown without its photos: {error}")
-    filled = next(entry.cloud for entry in entries if len(entry.cloud))
+    filled = next(cloud.cloud for cloud in clouds if len(cloud.cloud))
     look = Look(background=first.background, antialiased=first.antialiased)
     folder = first.run or first.file.parent
     token = secret(options.token)
     view = first_view(filled, scene, options.up)
-    page = open_page(entries, view, look, scene, folder, options.host, options.port, token)
+    page = open_page(clouds, view, look, scene, folder, options.host, options.port, token)
     port = page.server.get_port()
     if port != options.port:
         say(f"port {options.port} is taken")

@@ -19,20 +19,20 @@ from splat.sh import C0
 from splat.viewer import filters as editing
 from splat.viewer.initial_view import FirstView
 from splat.viewer.render_modes import Look, compare, labelled, letterbox, picture
-from splat.viewer.render_worker import LARGEST, TARGET, Pose, Worker
+from splat.viewer.render_worker import LARGEST, TARGET, Pose, RenderWorker
 
 T = TypeVar("T")
 
 
 @dataclass
-class Entry:
+class SceneCloud:
     """One cloud of the page.
 
     Attributes:
         name, nbytes: of its file.
         cloud: the Gaussians as they were read.
         shown: whether it is drawn.
-        position, degrees, scale: where it is put: scaled, turned about x, then y, then z of the world, and moved.
+        position, degrees, scale: where it is put: scaled, rotated about x, then y, then z of the world, and moved.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Entry:
     degrees: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: float = 1.0
 
-    def placed(self) -> GaussianCloud:
-        """The Gaussians where they are put."""
+    def transformed(self) -> GaussianCloud:
+        """The Gaussians with position, rotation and scale applied."""
         if (self.position, self.degrees, self.scale) == ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0):
             return self.cloud
-        return self.cloud.transform(turned(self.degrees), torch.tensor(self.position), self.scale)
+        return self.cloud.transform(rotation_xyz(self.degrees), torch.tensor(self.position), self.scale)
 
     @property
     def size(self) -> str:
@@ -55,7 +55,7 @@ class Entry:
         return f"{len(self.cloud):,} Gaussians · {self.nbytes / 1e6:.2f} MB"
 
 
-def turned(degrees: tuple[float, float, float]) -> torch.Tensor:
+def rotation_xyz(degrees: tuple[float, float, float]) -> torch.Tensor:
     """(3, 3) float64 rotation about x, then y, then z of the world."""
     matrix = torch.eye(3, dtype=torch.float64)
     for axis, angle in enumerate(degrees):
@@ -70,10 +70,10 @@ def turned(degrees: tuple[float, float, float]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two pictures in one: ``how`` as `render_modes.compare` has it, photo ``view`` and its render or two entries."""
+    """Two pictures in one: ``how`` as `render_modes.compare` has it, photo ``view`` and its render or two clouds."""
 
     how: str
-    share: float = 0.5
+    fraction: float = 0.5
     view: int | None = None
     pair: tuple[int, int] | None = None
 
@@ -91,23 +91,23 @@ class Settings:
 class Page:
     """The clouds on one address. Made by `open_page`; ``close`` ends it.
 
-    ``turn`` runs a drawing where it may run, and gives back what the drawing gives: at once, unless somebody who needs
-    the processor for other work (training) sets it to something that waits. ``target``: seconds that a picture may take
+    ``run_render`` calls a function that renders, and returns its result: at once, unless somebody who needs the
+    processor for other work (training) sets it to something that waits. ``target``: seconds that a picture may take
     while the camera moves. ``lock``: held while controls are read and settings changed from them: callbacks run side by
     side, and the one that read first must not write last.
     """
 
     def __init__(
-        self, server: Any, entries: Sequence[Entry], first: FirstView, look: Look, scene: Scene | None, folder: Path
+        self, server: Any, clouds: Sequence[SceneCloud], first: FirstView, look: Look, scene: Scene | None, folder: Path
     ) -> None:
-        self.server, self.entries, self.scene, self.folder = server, list(entries), scene, folder
+        self.server, self.clouds, self.scene, self.folder = server, list(clouds), scene, folder
         self.first = first
         self.settings = Settings(look)
-        self.turn: Callable[[Callable[[], T]], T] = lambda job: job()
+        self.run_render: Callable[[Callable[[], T]], T] = lambda job: job()
         self.target = TARGET
         self.lock = threading.RLock()
         self._closed = False
-        self._workers: dict[int, Worker] = {}
+        self._workers: dict[int, RenderWorker] = {}
         self._parts: dict[int, GaussianCloud] = {}
         self._cloud: GaussianCloud | None = None
         self._photos: dict[int, np.ndarray] = {}
@@ -154,11 +154,11 @@ class Page:
                 self._fill_browser()
             self.refresh()
 
-    def change_entry(self, entry: Entry, **fields: Any) -> None:
-        """Set fields of an entry and draw again."""
+    def change_cloud(self, cloud: SceneCloud, **fields: Any) -> None:
+        """Set fields of one cloud and render again."""
         with self.lock:
             for name, value in fields.items():
-                setattr(entry, name, value)
+                setattr(cloud, name, value)
             self._forget()
             self._fill_browser()
             self.refresh()
@@ -170,15 +170,15 @@ class Page:
         """One cloud where it is put, filtered and cropped."""
         with self.lock:
             if index not in self._parts:
-                self._parts[index] = editing.apply(self.entries[index].placed(), self.settings.edits)
+                self._parts[index] = editing.apply(self.clouds[index].transformed(), self.settings.edits)
             return self._parts[index]
 
     def cloud(self) -> GaussianCloud:
         """The shown clouds as one, where they are put, filtered and cropped."""
         with self.lock:
             if self._cloud is None:
-                parts = [self.part(index) for index, entry in enumerate(self.entries) if entry.shown]
-                empty = GaussianCloud.empty(device=self.entries[0].cloud.device)
+                parts = [self.part(index) for index, cloud in enumerate(self.clouds) if cloud.shown]
+                empty = GaussianCloud.empty(device=self.clouds[0].cloud.device)
                 self._cloud = GaussianCloud.concat(parts) if len(parts) > 1 else parts[0] if parts else empty
             return self._cloud
 
@@ -192,17 +192,17 @@ class Page:
             clouds = [self.cloud()] if pair is None else [self.part(index) for index in pair]
         if comparison is None:
             return picture(clouds[0], camera, look)
-        how, share = comparison.how, comparison.share
+        how, fraction = comparison.how, comparison.fraction
         if pair is None:
             photo = self.photo(comparison.view)
             drawn = picture(clouds[0], self.scene.views[comparison.view].camera, look)
-            return letterbox(compare(photo, drawn, how, share), camera.width / camera.height)
+            return letterbox(compare(photo, drawn, how, fraction), camera.width / camera.height)
         if how == "side by side":
             half = max(1, camera.width // 2)
             camera = camera.replace(width=half, cx=camera.cx - (camera.width - half) / 2)
         drawn = [picture(cloud, camera, look) for cloud in clouds]
-        result = compare(drawn[0], drawn[1], how, share)
-        names = [f"{entry.name} {entry.nbytes / 1e6:.2f} MB" for entry in (self.entries[index] for index in pair)]
+        result = compare(drawn[0], drawn[1], how, fraction)
+        names = [f"{cloud.name} {cloud.nbytes / 1e6:.2f} MB" for cloud in (self.clouds[index] for index in pair)]
         return labelled(result, *names)
 
     def photo(self, view: int) -> np.ndarray:
@@ -217,7 +217,9 @@ class Page:
         from PIL import Image
 
         data = io.BytesIO()
-        Image.fromarray(self.turn(lambda: self.draw(pose_of(client).camera(LARGEST, enlarge=True)))).save(data, "png")
+        Image.fromarray(self.run_render(lambda: self.draw(pose_of(client).camera(LARGEST, enlarge=True)))).save(
+            data, "png"
+        )
         return data.getvalue()
 
     def look_from(self, client: Any, camera: Camera, distance: float) -> None:
@@ -237,7 +239,7 @@ class Page:
         def failed(error: Exception) -> None:
             client.add_notification("No picture", str(error), color="red")
 
-        worker = Worker(self.draw, show, failed, lambda job: self.turn(job), self.target)
+        worker = RenderWorker(self.draw, show, failed, lambda render: self.run_render(render), self.target)
         with self.lock:
             self._workers[client.client_id] = worker
         client.camera.on_update(lambda _: worker.move(pose_of(client)))

@@ -9,8 +9,8 @@ import torch
 from splat.errors import InputError
 from splat.viewer import filters as editing
 from splat.viewer.page import Comparison, Page
-from splat.viewer.path_panel import paths
-from splat.viewer.photo_panel import photos
+from splat.viewer.path_panel import add_path_panel
+from splat.viewer.photo_panel import add_photo_panel
 from splat.viewer.render_modes import MODES
 
 COMPARISONS = ("off", "slider", "blend", "side by side", "difference")
@@ -18,91 +18,91 @@ COMPARISONS = ("off", "slider", "blend", "side by side", "difference")
 
 def add_panels(page: Page) -> None:
     """Add every panel to ``page``."""
-    theme(page)
-    clouds(page)
-    drawing(page)
+    set_theme(page)
+    add_cloud_panel(page)
+    add_render_panel(page)
     if page.scene is not None:
-        photos(page, COMPARISONS)
-    filters(page)
-    paths(page)
-    files(page)
+        add_photo_panel(page, COMPARISONS)
+    add_filter_panel(page)
+    add_path_panel(page)
+    add_save_panel(page)
 
 
-def theme(page: Page) -> None:
+def set_theme(page: Page) -> None:
     """The look of all panels."""
     page.server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
 
 
-def clouds(page: Page) -> None:
-    """Names, sizes, a check box and a place for each cloud, and two of them in one picture."""
+def add_cloud_panel(page: Page) -> None:
+    """Names, sizes, a check box and a transform for each cloud, and two of them in one picture."""
     gui = page.server.gui
     with gui.add_folder("Clouds"):
-        for entry in page.entries:
-            box = gui.add_checkbox(entry.name, entry.shown, hint=entry.size)
-            gui.add_markdown(entry.size)
-            box.on_update(lambda event, entry=entry: page.change_entry(entry, shown=event.target.value))
-        if len(page.entries) > 1:
+        for cloud in page.clouds:
+            box = gui.add_checkbox(cloud.name, cloud.shown, hint=cloud.size)
+            gui.add_markdown(cloud.size)
+            box.on_update(lambda event, cloud=cloud: page.change_cloud(cloud, shown=event.target.value))
+        if len(page.clouds) > 1:
             _pair(page)
-        with gui.add_folder("Place", expand_by_default=False):
-            _place(page)
+        with gui.add_folder("Transform", expand_by_default=False):
+            _transform_panel(page)
 
 
 def _pair(page: Page) -> None:
     """Two clouds beside each other, such as an original and what compressing made of it."""
     gui = page.server.gui
-    names = [f"{number}: {entry.name}" for number, entry in enumerate(page.entries, 1)]
+    names = [f"{number}: {cloud.name}" for number, cloud in enumerate(page.clouds, 1)]
     how = gui.add_dropdown("Compare", COMPARISONS, initial_value="off")
     left = gui.add_dropdown("Left", names, initial_value=names[0])
     right = gui.add_dropdown("Right", names, initial_value=names[1])
-    share = gui.add_slider("Divide at", 0.0, 1.0, 0.01, 0.5)
+    fraction = gui.add_slider("Divide at", 0.0, 1.0, 0.01, 0.5)
     facts = gui.add_markdown("")
 
     def changed(_: Any) -> None:
         with page.lock:
             pair = names.index(left.value), names.index(right.value)
-            a, b = (page.entries[index] for index in pair)
+            a, b = (page.clouds[index] for index in pair)
             times = a.nbytes / max(b.nbytes, 1)
             facts.content = f"{a.nbytes / 1e6:.2f} MB → {b.nbytes / 1e6:.2f} MB: {times:.1f} times"
-            page.change(comparison=None if how.value == "off" else Comparison(how.value, share.value, pair=pair))
+            page.change(comparison=None if how.value == "off" else Comparison(how.value, fraction.value, pair=pair))
 
-    for control in (how, left, right, share):
+    for control in (how, left, right, fraction):
         control.on_update(changed)
 
 
-def _place(page: Page) -> None:
-    """Where a cloud is put among the others."""
+def _transform_panel(page: Page) -> None:
+    """Position, rotation and scale of one cloud among the others."""
     gui = page.server.gui
-    names = [f"{number}: {entry.name}" for number, entry in enumerate(page.entries, 1)]
+    names = [f"{number}: {cloud.name}" for number, cloud in enumerate(page.clouds, 1)]
     which = gui.add_dropdown("Cloud", names, initial_value=names[0]) if len(names) > 1 else None
     position = gui.add_vector3("Position", (0.0, 0.0, 0.0), step=0.01)
-    degrees = gui.add_vector3("Turn, °", (0.0, 0.0, 0.0), step=1.0)
+    degrees = gui.add_vector3("Rotation, °", (0.0, 0.0, 0.0), step=1.0)
     scale = gui.add_number("Scale", 1.0, min=0.001, max=1000.0, step=0.01)
     filling = False
 
-    def entry() -> Any:
-        return page.entries[names.index(which.value) if which else 0]
+    def cloud() -> Any:
+        return page.clouds[names.index(which.value) if which else 0]
 
-    def placed(_: Any) -> None:
+    def transformed(_: Any) -> None:
         with page.lock:
             if filling:
                 return
-            page.change_entry(entry(), position=position.value, degrees=degrees.value, scale=float(scale.value))
+            page.change_cloud(cloud(), position=position.value, degrees=degrees.value, scale=float(scale.value))
 
     for control in (position, degrees, scale):
-        control.on_update(placed)
+        control.on_update(transformed)
 
     def chosen(_: Any) -> None:
         nonlocal filling
         with page.lock:
-            filling = True  # these changes come from the entry; they must not go back to it one by one
-            position.value, degrees.value, scale.value = entry().position, entry().degrees, entry().scale
+            filling = True  # these changes come from the cloud; they must not go back to it one by one
+            position.value, degrees.value, scale.value = cloud().position, cloud().degrees, cloud().scale
             filling = False
 
     if which is not None:
         which.on_update(chosen)
 
 
-def drawing(page: Page) -> None:
+def add_render_panel(page: Page) -> None:
     """Renderer, mode, SH degree, background and field of view."""
     gui, look = page.server.gui, page.settings.look
     with gui.add_folder("Picture"):
@@ -152,17 +152,17 @@ def drawing(page: Page) -> None:
         event.client.send_file_download("snapshot.png", page.snapshot(event.client), save_immediately=True)
 
 
-def filters(page: Page) -> None:
+def add_filter_panel(page: Page) -> None:
     """Opacity and size filters, and the crop box."""
     gui = page.server.gui
-    filled = [entry.cloud for entry in page.entries if len(entry.cloud)]
+    filled = [cloud.cloud for cloud in page.clouds if len(cloud.cloud)]
     scales = torch.cat([cloud.log_scales.amax(1).cpu() for cloud in filled]).nan_to_num().exp()
     low = torch.stack([cloud.bounds()[0].cpu() for cloud in filled]).amin(0).nan_to_num().tolist()
     high = torch.stack([cloud.bounds()[1].cpu() for cloud in filled]).amax(0).nan_to_num().tolist()
     with gui.add_folder("Filter and crop", expand_by_default=False):
         opacity = gui.add_slider("Min opacity", 0.0, 1.0, 0.01, 0.0)
         largest = gui.add_slider(
-            "Max size, %", 0.0, 100.0, 0.1, 100.0, hint="Keep this share of the Gaussians: the smallest ones."
+            "Max size, %", 0.0, 100.0, 0.1, 100.0, hint="Keep this percentage of the Gaussians, the smallest ones."
         )
         crop = gui.add_checkbox("Crop box", False)
         lower = gui.add_vector3("Low corner", tuple(low), step=0.05)
@@ -172,8 +172,8 @@ def filters(page: Page) -> None:
 
     def filtered(_: Any) -> None:
         with page.lock:
-            share = largest.value / 100
-            limit = None if share >= 1 else float(ordered[int(share * (len(ordered) - 1))])
+            fraction = largest.value / 100
+            limit = None if fraction >= 1 else float(ordered[int(fraction * (len(ordered) - 1))])
             box = (tuple(lower.value), tuple(upper.value)) if crop.value else None
             page.change(edits=editing.Edits(opacity.value, limit, box))
             left.content = f"{len(page.cloud()):,} Gaussians left"
@@ -182,13 +182,13 @@ def filters(page: Page) -> None:
         control.on_update(filtered)
 
 
-def files(page: Page) -> None:
+def add_save_panel(page: Page) -> None:
     """Saving what is left of the cloud into the served folder."""
     gui = page.server.gui
     with gui.add_folder("Save"):
         name = gui.add_text("Name", "edited.ply", hint="Its ending chooses the format: .ply, .spz, .sog, …")
         save = gui.add_button(
-            "Save cloud", hint=f"The shown clouds, where they are put, filtered and cropped, into {page.folder.name}/"
+            "Save cloud", hint=f"The shown clouds, transformed, filtered and cropped, into {page.folder.name}/"
         )
 
     @save.on_click

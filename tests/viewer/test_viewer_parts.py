@@ -15,7 +15,7 @@ from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.viewer import Edits, Look, filters, first_view, picture
 from splat.viewer.render_modes import compare, letterbox
-from splat.viewer.render_worker import Pose, Worker
+from splat.viewer.render_worker import Pose, RenderWorker
 from splat.viewer.serve import free_port
 
 
@@ -147,7 +147,7 @@ def test_worker_skips_to_the_newest_camera_and_ends_at_full_size() -> None:
         if full and image.shape[1] == 1200:
             finished.set()
 
-    worker = Worker(draw, show, lambda error: pytest.fail(str(error)))
+    worker = RenderWorker(draw, show, lambda error: pytest.fail(str(error)))
     for step in range(50):
         worker.move(Pose((1.0, 0.0, 0.0, 0.0), (float(step), 0.0, 0.0), 1.0, 1200, 600))
     go.set()
@@ -160,7 +160,7 @@ def test_worker_skips_to_the_newest_camera_and_ends_at_full_size() -> None:
 
 def test_worker_reports_failures_and_goes_on() -> None:
     told = threading.Event()
-    worker = Worker(lambda camera: 1 / 0, lambda image, full: None, lambda error: told.set())
+    worker = RenderWorker(lambda camera: 1 / 0, lambda image, full: None, lambda error: told.set())
     worker.move(Pose((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0, 64, 64))
     wait_for(told.is_set)
     told.clear()
