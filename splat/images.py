@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # Pillow knows forty more, some of which start other programs (EPS: Ghostscript).
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # phones' MPO opens as JPEG
 BELIEVED = 1 << 26  # pixels of a picture of one colour, such as an empty mask
-PIXELS_PER_BYTE = 256  # of larger pictures; photos have about 10, drawn masks up to 200
-MAX_PIXELS = 1 << 30
+PIXELS_PER_BYTE = 256  # of larger pictures
 
 
 @contextmanager
@@ -31,12 +30,13 @@ def open_image(path: Path | str, file: BinaryIO | None = None) -> Iterator["Imag
     size = require_file(path).stat().st_size if file is None else file.seek(0, 2)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits below are ours
+            # The limit below is ours; of more than twice Pillow's own it makes an error, and so it stays.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if file is not None:
                 file.seek(0)
             with Image.open(path if file is None else file, formats=FORMATS) as image:
                 pixels = image.width * image.height
-                if pixels > min(MAX_PIXELS, max(BELIEVED, PIXELS_PER_BYTE * size)):
+                if pixels > max(BELIEVED, PIXELS_PER_BYTE * size):
                     raise InputError(
                         f"{path}: {image.width}×{image.height} pixels in {size:,} bytes are too many to be a photo; "
                         "check the file"

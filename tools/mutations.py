@@ -1,5 +1,6 @@
 """Damage done to files: to their bytes, their JSON, the lines of their header, the members of their zip."""
 
+import copy
 import io
 import json
 import zipfile
@@ -94,7 +95,7 @@ def mutate_json(data: bytes, random: np.random.Generator) -> bytes:
             elif kind == 2 and isinstance(below, int):
                 holder[key] = below + int(random.choice([-1, 1, 7, 255]))
             else:
-                holder[key] = ODD[int(random.integers(0, len(ODD)))]
+                holder[key] = copy.deepcopy(ODD[int(random.integers(0, len(ODD)))])
             break
     return json.dumps(tree).encode()
 
