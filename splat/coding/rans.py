@@ -101,6 +101,8 @@ def decode(data: bytes, count: int, contexts: np.ndarray | None = None, context_
     words = np.frombuffer(data, "<u2", int(head["words"]), at + 4 * lanes).astype(np.int64)
     steps = -(-count // lanes)
     base = None
+    if mode & 1 and contexts is None:
+        raise Damaged("a stream knows contexts that its reader does not")
     if mode & 1:
         full = np.concatenate([contexts, np.full(steps * lanes - count, contexts[-1])]).astype(np.int32)
         base = np.ascontiguousarray(full.reshape(lanes, steps).T) * np.int32(MEMORY if mode & 2 else 1)
