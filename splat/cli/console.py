@@ -20,11 +20,11 @@ from rich.table import Table
 from splat.cli.checks import READERS, require, whole_number
 from splat.cli.field_docs import descriptions, unwrapped
 from splat.files import write_json
-from splat.text import amount, duration
+from splat.text import amount, duration, printable
 
 __all__ = [
-    "amount", "console", "counter", "duration", "emit_json", "grid", "heading", "parse", "registry", "require", "say",
-    "table", "whole_number",
+    "amount", "console", "counter", "duration", "emit_json", "grid", "heading", "literal", "parse", "registry",
+    "require", "say", "table", "whole_number",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -137,9 +137,14 @@ def grid(rows: Iterable[Sequence[str]]) -> Table:
     return result
 
 
+def literal(text: str) -> str:
+    """``text`` of a file, or a file's name, as rich is to print it: no markup, and no codes for the terminal."""
+    return escape(printable(text))
+
+
 def say(text: str, style: str = "none") -> None:
     """Print one line, which may hold anything and is not broken."""
-    console.print(escape(text), style=style, soft_wrap=True)
+    console.print(literal(text), style=style, soft_wrap=True)
 
 
 def heading(text: str) -> None:
@@ -170,5 +175,5 @@ def narrated_counter(label: str) -> Iterator[tuple[Callable[[int, int], None], C
         task = progress.add_task(label, total=None)
         yield (
             lambda done, total: progress.update(task, completed=done, total=total),
-            lambda text: progress.console.print(escape(text), style="dim", soft_wrap=True, highlight=False),
+            lambda text: progress.console.print(literal(text), style="dim", soft_wrap=True, highlight=False),
         )

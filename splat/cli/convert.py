@@ -13,7 +13,7 @@ from splat.cli.inputs import open_cloud
 from splat.cli.plain_parser import parse
 from splat.cli.spinner import waiting
 from splat.errors import InputError
-from splat.text import amount
+from splat.text import amount, printable
 
 if TYPE_CHECKING:
     from splat.cloud_arrays import GaussianArrays
@@ -153,7 +153,7 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
     folder = target.parent if target.name in LOOSE else target
     size = sum(file.stat().st_size for file in folder.rglob("*")) if folder.is_dir() else target.stat().st_size
     left_out = f"; {dropped:,} with NaN or infinite values left out" if dropped else ""
-    print(f"{target}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
+    print(f"{printable(str(target))}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
 
 
 def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
@@ -165,7 +165,7 @@ def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
         loaded = open_cloud(path)
         return GaussianArrays.of(loaded.cloud), loaded.antialiased
     clouds = formats.recognise(require(path, "file or folder"))
-    return formats.read_table(path, clouds.name, max_degree), bool(clouds.function("antialiased")(path))
+    return formats.read_table(path, clouds.name, max_degree), formats.antialiased(path, clouds.name)
 
 
 def edit(cloud: "GaussianArrays", options: Convert) -> tuple["GaussianArrays", int]:
