@@ -29,9 +29,9 @@ def nearest(points: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.nda
         rows = kept[piece]
         distance, index = tree.query(points[rows], count + 1, workers=-1)
         # A point is not its own neighbour; among equal ones another may come first, and the last is left out.
-        own = index == np.arange(piece.start, piece.stop)[:, None]
-        own[~own.any(1), count] = True
-        yield rows, distance[~own].reshape(-1, count), kept[index[~own]].reshape(-1, count)
+        itself = index == np.arange(piece.start, piece.stop)[:, None]
+        itself[~itself.any(1), count] = True
+        yield rows, distance[~itself].reshape(-1, count), kept[index[~itself]].reshape(-1, count)
     left = np.flatnonzero(rank > count)
     for piece in pieces(len(left), PIECE):
         at = left[piece]

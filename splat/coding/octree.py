@@ -55,9 +55,9 @@ def quantize_positions(means: np.ndarray, levels: int = LEVELS) -> PositionGrid:
 
 def read_positions(streams: Iterator[bytes], count: int, depth: int, levels: int = LEVELS) -> np.ndarray:
     """The cells (``count``, 3) that `quantize_positions` put into the next of ``streams``."""
-    cells, found = read_tree(streams, count)
-    if depth != found or not depth <= levels <= DEEPEST:
-        raise Damaged(f"an octree of {found} levels where {depth} of {levels} were said")
+    cells, stored_depth = read_tree(streams, count)
+    if depth != stored_depth or not depth <= levels <= DEEPEST:
+        raise Damaged(f"an octree of {stored_depth} levels where {depth} of {levels} were said")
     below = entropy.unpack_bits(next(streams), np.full(3 * count, levels - depth, np.int64)).reshape(-1, 3)
     return (cells << (levels - depth)) | below
 

@@ -191,8 +191,8 @@ def pack_bits(values: np.ndarray, sizes: np.ndarray) -> bytes:
     total = int(sizes.sum())
     if total == 0:
         return b""
-    place = np.repeat(np.cumsum(sizes), sizes) - 1 - np.arange(total)
-    return np.packbits(((np.repeat(values, sizes) >> place) & 1).astype(np.uint8)).tobytes()
+    shift = np.repeat(np.cumsum(sizes), sizes) - 1 - np.arange(total)
+    return np.packbits(((np.repeat(values, sizes) >> shift) & 1).astype(np.uint8)).tobytes()
 
 
 def unpack_bits(data: bytes, sizes: np.ndarray) -> np.ndarray:
@@ -209,8 +209,8 @@ def unpack_bits(data: bytes, sizes: np.ndarray) -> np.ndarray:
         last = int(ends[-1])
         skip = first % 8  # bits of the first byte that belong to the values before
         bits = np.unpackbits(packed[first // 8 : -(-(first + last) // 8)])[skip : skip + last].astype(np.int64)
-        place = np.repeat(ends, sizes[rows]) - 1 - np.arange(last)
-        sums = np.concatenate([[0], np.cumsum(bits << place)])
+        shift = np.repeat(ends, sizes[rows]) - 1 - np.arange(last)
+        sums = np.concatenate([[0], np.cumsum(bits << shift)])
         values[rows] = sums[ends] - sums[ends - sizes[rows]]
         first += last
     return values

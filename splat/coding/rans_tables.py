@@ -80,10 +80,10 @@ def pack_curves(counts: np.ndarray, split: bool) -> bytes:
         codes = np.where(used[:, None], np.clip(np.rint(rises) + 9, 0, 255), 0).astype(np.uint8)
         weights = _weights(codes, last)
         found = np.add.reduceat(weights, EDGES[:-1], axis=1).astype(np.float64)
-        share = wanted / np.maximum(over_pairs(wanted, np.sum), 1)
+        target = wanted / np.maximum(over_pairs(wanted, np.sum), 1)
         got = found / np.maximum(over_pairs(found, np.sum), 1)
         better = (wanted > 0) & (found > 0)
-        rises = rises + np.where(better, 8 * np.log2(np.where(better, share / np.maximum(got, 1e-12), 1.0)), 0.0)
+        rises = rises + np.where(better, 8 * np.log2(np.where(better, target / np.maximum(got, 1e-12), 1.0)), 0.0)
     return zlib.compress(last.astype(np.uint8).tobytes() + codes.T.tobytes(), 9)
 
 

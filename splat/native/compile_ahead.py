@@ -40,10 +40,10 @@ class CompileAhead:
         """The image of ``unit`` for a target: one that is being compiled is waited for, one whose turn has not come is
         compiled here. Raises BackendError if it does not compile."""
         file, kernel = unit
-        found = self._found.get(unit)
-        if found is None or found.cancel() or aim != nvrtc.target(self._capability):
+        future = self._found.get(unit)
+        if future is None or future.cancel() or aim != nvrtc.target(self._capability):
             return nvrtc.compiled(file, self._capability, kernel, aim)
-        return found.result()
+        return future.result()
 
     def _next(self) -> Unit | None:
         with self._lock:
@@ -54,10 +54,10 @@ class CompileAhead:
 
     def _work(self) -> None:
         while (unit := self._next()) is not None:
-            found, (file, kernel) = self._found[unit], unit
-            if not found.set_running_or_notify_cancel():
+            future, (file, kernel) = self._found[unit], unit
+            if not future.set_running_or_notify_cancel():
                 continue
             try:
-                found.set_result(nvrtc.compiled(file, self._capability, kernel))
+                future.set_result(nvrtc.compiled(file, self._capability, kernel))
             except BaseException as error:  # whoever launches the kernel raises it
-                found.set_exception(error)
+                future.set_exception(error)

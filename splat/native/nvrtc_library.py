@@ -130,8 +130,8 @@ def _rank(found: Compiler, capability: int | None, limit: Version | None) -> int
 def folders() -> list[Path]:
     """Where NVRTC may lie: pip's ``nvidia/*/lib`` (Linux) or ``bin`` (Windows), PyTorch, conda, a CUDA toolkit."""
     found = []
-    for place in dict.fromkeys(sys.path):
-        root = Path(place or ".") / "nvidia"
+    for entry in dict.fromkeys(sys.path):
+        root = Path(entry or ".") / "nvidia"
         if root.is_dir():
             found += sorted(path for pattern in ("*/lib", "*/bin", "*/bin/x86_64") for path in root.glob(pattern))
     pytorch = util.find_spec("torch")

@@ -179,12 +179,12 @@ def _check_block(data: bytes, at: int, degree: int, path: Path, name: str) -> in
 def _read_block(data: bytes, at: int, grid: QuantizationGrid, degree: int, path: Path, name: str) -> Rows:
     """One layer whose bytes are right."""
     count, size, streams = LAYER.unpack_from(data, at)
-    pieces, place, end = [], at + LAYER.size, at + LAYER.size + size
+    pieces, offset, end = [], at + LAYER.size, at + LAYER.size + size
     for _ in range(streams):
-        length = int.from_bytes(data[place : place + 4], "little")
-        pieces.append(data[place + 4 : place + 4 + length])
-        place += 4 + length
-    if place != end:
+        length = int.from_bytes(data[offset : offset + 4], "little")
+        pieces.append(data[offset + 4 : offset + 4 + length])
+        offset += 4 + length
+    if offset != end:
         raise _damaged(path, f"{name} has streams of wrong lengths")
     try:
         return read_layer(pieces, count, grid, degree)

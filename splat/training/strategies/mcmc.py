@@ -2,6 +2,8 @@
 
 Departures from the released code, each a known defect of it: the moments of relocated rows are forgotten together
 with those of their sources; draws work beyond 2²⁴ rows; a cap below the number of initial points holds.
+
+The noise of every step is `splat.ops.mcmc.add_noise`, which the trainer calls with this strategy's strength.
 """
 
 import functools
