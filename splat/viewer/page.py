@@ -231,8 +231,9 @@ class Page:
 
     def _connect(self, client: Any) -> None:
         def show(image: np.ndarray, full: bool) -> None:
-            if self.settings.renderer == "server" or self.settings.comparison is not None:
-                client.scene.set_background_image(image, format="jpeg", jpeg_quality=92 if full else 70)
+            with self.lock:  # or a picture begun before the switch to the browser's renderer would come after it
+                if self.settings.renderer == "server" or self.settings.comparison is not None:
+                    client.scene.set_background_image(image, format="jpeg", jpeg_quality=92 if full else 70)
 
         def failed(error: Exception) -> None:
             client.add_notification("No picture", str(error), color="red")
@@ -240,9 +241,16 @@ class Page:
         worker = Worker(self.draw, show, failed, lambda job: self.turn(job), self.target)
         with self.lock:
             self._workers[client.client_id] = worker
-        client.camera.on_update(lambda _: worker.move(pose_of(client)))
+        moving = threading.Lock()
+
+        def moved(_: Any = None) -> None:
+            # Callbacks run side by side: the one that read the camera first must not be the last to tell of it.
+            with moving:
+                worker.move(pose_of(client))
+
+        client.camera.on_update(moved)
         if client.camera.image_width:
-            worker.move(pose_of(client))
+            moved()
 
     def _disconnect(self, client: Any) -> None:
         with self.lock:
@@ -259,8 +267,9 @@ class Page:
             # A plain picture, not None: after None, viser's page shows no further pictures.
             colour = np.array(self.settings.look.background) * 255 + 0.5
             plain = np.full((2, 2, 3), colour.astype(np.uint8), np.uint8)
-            for client in self.server.get_clients().values():
-                client.scene.set_background_image(plain, format="png")
+            with self.lock:
+                for client in self.server.get_clients().values():
+                    client.scene.set_background_image(plain, format="png")
             return
         with self.lock:
             workers = list(self._workers.values())

@@ -8,7 +8,7 @@ import torch
 
 from splat.errors import InputError
 from splat.viewer import filters as editing
-from splat.viewer.page import Comparison, Page
+from splat.viewer.page import Comparison, Entry, Page
 from splat.viewer.path_panel import paths
 from splat.viewer.photo_panel import photos
 from splat.viewer.render_modes import MODES
@@ -36,14 +36,19 @@ def theme(page: Page) -> None:
 def clouds(page: Page) -> None:
     """Names, sizes, a check box and a place for each cloud, and two of them in one picture."""
     gui = page.server.gui
+
+    def switched(box: Any, entry: Entry) -> None:
+        with page.lock:
+            page.change_entry(entry, shown=box.value)
+
     with gui.add_folder("Clouds"):
         for entry in page.entries:
             box = gui.add_checkbox(entry.name, entry.shown, hint=entry.size)
             gui.add_markdown(entry.size)
-            box.on_update(lambda event, entry=entry: page.change_entry(entry, shown=event.target.value))
+            box.on_update(lambda event, entry=entry: switched(event.target, entry))
         if len(page.entries) > 1:
             _pair(page)
-        with gui.add_folder("Place", expand_by_default=False):
+        with gui.add_folder("Transform", expand_by_default=False):
             _place(page)
 
 
@@ -75,7 +80,7 @@ def _place(page: Page) -> None:
     names = [f"{number}: {entry.name}" for number, entry in enumerate(page.entries, 1)]
     which = gui.add_dropdown("Cloud", names, initial_value=names[0]) if len(names) > 1 else None
     position = gui.add_vector3("Position", (0.0, 0.0, 0.0), step=0.01)
-    degrees = gui.add_vector3("Turn, °", (0.0, 0.0, 0.0), step=1.0)
+    degrees = gui.add_vector3("Rotation, °", (0.0, 0.0, 0.0), step=1.0)
     scale = gui.add_number("Scale", 1.0, min=0.001, max=1000.0, step=0.01)
     filling = False
 
@@ -117,14 +122,15 @@ def drawing(page: Page) -> None:
 
     @renderer.on_update
     def _(_: Any) -> None:
-        page.change(renderer=renderer.value)
-        count = len(page.cloud())
-        note.visible = renderer.value == "browser"
-        note.content = "The browser shows colour without view dependence." + (
-            f" Of {count:,} Gaussians it gets the {editing.BROWSER_LIMIT:,} that matter most."
-            if count > editing.BROWSER_LIMIT
-            else ""
-        )
+        with page.lock:
+            page.change(renderer=renderer.value)
+            count = len(page.cloud())
+            note.visible = renderer.value == "browser"
+            note.content = "The browser shows colour without view dependence." + (
+                f" Of {count:,} Gaussians it gets the {editing.BROWSER_LIMIT:,} that matter most."
+                if count > editing.BROWSER_LIMIT
+                else ""
+            )
 
     def redraw(_: Any) -> None:
         with page.lock:
@@ -139,8 +145,9 @@ def drawing(page: Page) -> None:
 
     @fov.on_update
     def _(_: Any) -> None:
-        for client in page.server.get_clients().values():
-            client.camera.fov = float(np.radians(fov.value))
+        with page.lock:
+            for client in page.server.get_clients().values():
+                client.camera.fov = float(np.radians(fov.value))
 
     @reset.on_click
     def _(event: Any) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -64,9 +64,11 @@ def paths(page: Page) -> None:
         cancel = gui.add_button("Stop video", visible=False)
     stopped, busy = threading.Event(), threading.Lock()
 
-    def changed(_: Any = None) -> None:
-        path.draw(closed.value)
-        note.content = f"{len(path.keys)} key{'s' * (len(path.keys) != 1)}"
+    def change(keys: Callable[[list[Camera]], list[Camera]] = lambda keys: keys) -> None:
+        with page.lock:
+            path.keys = keys(path.keys)
+            path.draw(closed.value)
+            note.content = f"{len(path.keys)} key{'s' * (len(path.keys) != 1)}"
 
     def frames() -> list[Camera]:
         width, height = SIZES[size.value]
@@ -75,20 +77,15 @@ def paths(page: Page) -> None:
 
     @add.on_click
     def _(event: Any) -> None:
-        path.keys.append(pose_of(event.client).camera(1_000_000))
-        changed()
+        key = pose_of(event.client).camera(1_000_000)
+        change(lambda keys: [*keys, key])
 
     @back.on_click
     def _(_: Any) -> None:
-        path.keys = path.keys[:-1]
-        changed()
+        change(lambda keys: keys[:-1])
 
-    @clear.on_click
-    def _(_: Any) -> None:
-        path.keys = []
-        changed()
-
-    closed.on_update(changed)
+    clear.on_click(lambda _: change(lambda keys: []))
+    closed.on_update(lambda _: change())
 
     @play.on_click
     def _(event: Any) -> None:

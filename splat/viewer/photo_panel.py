@@ -48,10 +48,8 @@ def photos(page: Page, comparisons: Sequence[str]) -> None:
 
     def compared(_: Any) -> None:
         with page.lock:
-            number = names.index(choice.value)
-        small.image = shrunk(page.photo(number), SMALL)
-        with page.lock:
             off, number = how.value == "off", names.index(choice.value)
+            small.image = shrunk(page.photo(number), SMALL)
             if not off or page.settings.comparison is not None:
                 page.change(comparison=None if off else Comparison(how.value, share.value, view=number))
 
