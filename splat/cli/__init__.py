@@ -16,15 +16,15 @@ from splat.errors import InputError
 COMMANDS = {
     "train": "turn photos or a COLMAP scene into a Gaussian cloud",
     "eval": "measure a run or a cloud on the held-out photos",
-    "render": "draw a run or a cloud: held-out views, an orbit, or a camera path",
+    "render": "render a run or a cloud: held-out views, an orbit, or a camera path",
     "view": "show runs and clouds on a web page",
-    "info": "say what is in a cloud, a scene or a run",
+    "info": "describe a cloud, a scene or a run",
     "convert": "write clouds in another file format",
     "mesh": "make a triangle mesh of a run or a cloud",
     "eval-mesh": "measure a mesh against a reference",
-    "compress": "shrink a cloud to a quality or a size",
+    "compress": "compress a cloud to a quality or a size",
     "demo": "make a small scene, train on it and show the result",
-    "doctor": "say what this machine can do, and what to install for more",
+    "doctor": "check what this machine can do, and what to install for more",
 }
 
 
@@ -88,6 +88,9 @@ def _guarded(command: str, arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+    finally:
+        if loaded := sys.modules.get("splat.cli.console"):
+            loaded.console.stderr = False  # what --json - asked for ends with the command
     return 0
 
 

@@ -27,8 +27,8 @@ def show(out: Path, result: "Compressed", on_photos: bool) -> None:
     ]
     console.print(table(("", "input as .ply", out.name), rows, numeric=(1, 2)))
     if parts := sizes(out, result):
-        shares = [(name, amount(size), f"{8 * size / result.gaussians:.1f}") for name, size in parts.items()]
-        console.print(table(("", "size", "bits per Gaussian"), shares, numeric=(1, 2)))
+        rows_by_part = [(name, amount(size), f"{8 * size / result.gaussians:.1f}") for name, size in parts.items()]
+        console.print(table(("", "size", "bits per Gaussian"), rows_by_part, numeric=(1, 2)))
     if drawn := plot([(trial["size"], trial["psnr"]) for trial in result.trials], (result.size, result.psnr)):
         console.print(drawn, highlight=False)
     left_out = f"; {result.dropped:,} Gaussians with NaN or infinite values left out" if result.dropped else ""

@@ -1,6 +1,6 @@
 """What all commands print with: one console, tables of one look, and the parser."""
 
-import json
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from splat.cli.checks import READERS, require, whole_number
-from splat.files import write_json
+from splat.cli.results import to_stdout
 from splat.text import amount, duration
 
 __all__ = [
-    "amount", "console", "counter", "duration", "emit_json", "grid", "heading", "parse", "registry", "require", "say",
+    "amount", "console", "counter", "duration", "grid", "heading", "parse", "registry", "require", "say",
     "table", "whole_number",
 ]  # fmt: skip
 
@@ -90,9 +90,24 @@ NAMES = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 
 
 def parse(command: str, into: Callable[..., T], arguments: Sequence[str], **options: Any) -> T:
-    """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 if they do not fit."""
-    with registry:
-        return tyro.cli(into, prog=f"splat {command}", args=list(arguments), **options)
+    """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 if they do not fit.
+
+    With ``--json -`` the console prints on standard error from now on: standard output is for the JSON alone.
+    """
+    if {"-h", "--help"} & set(arguments):
+        from splat.cli import help
+
+        help.show(help.of_command(command, into))
+        raise SystemExit(0)
+    try:
+        with registry:
+            result = tyro.cli(into, prog=f"splat {command}", args=list(arguments), **options)
+    except SystemExit:
+        if command == "train":
+            print("splat train --help has the usual options, splat train --help-all every option", file=sys.stderr)
+        raise
+    console.stderr = to_stdout(getattr(result, "json", None))
+    return result
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = ()) -> Table:
@@ -126,14 +141,6 @@ def say(text: str, style: str = "none") -> None:
 def heading(text: str) -> None:
     """Print ``text`` in bold."""
     say(text, "bold")
-
-
-def emit_json(value: Any, target: Path) -> None:
-    """Write ``value`` to the file ``target``, or to standard output if that is ``-``."""
-    if str(target) == "-":
-        print(json.dumps(value, indent=2))
-    else:
-        write_json(target, value)
 
 
 @contextmanager

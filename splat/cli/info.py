@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from splat.cli.console import console, emit_json, grid, heading, table
+from splat.cli.console import console, grid, heading, table
 from splat.cli.inputs import kind_of
 from splat.cli.plain_parser import parse
+from splat.cli.results import present
 from splat.cli.spinner import waiting
 from splat.text import amount, duration
 
@@ -21,12 +22,12 @@ QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
 
 @dataclass(frozen=True)
 class Info:
-    """Say what is in a cloud (any format), a scene, or a run: counts, sizes, bounds, statistics."""
+    """Describe a cloud (any format), a scene, or a run: counts, sizes, bounds, statistics."""
 
     path: Path
-    """File or folder to look at."""
+    """Cloud file, scene folder or video, or run folder."""
     json: Path | None = None
-    """Write the same facts to this file; - is standard output, without the tables."""
+    """Write the same facts as JSON to this file; - is standard output, without the tables."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -39,10 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     }[kind_of(options.path)]
     with waiting(f"reading {options.path.name}"):
         facts = describe(options.path)
-    if options.json is not None:
-        emit_json(facts, options.json)
-    if str(options.json) != "-":
-        show(facts)
+    present(facts, options.json, lambda: show(facts))
 
 
 # ---- clouds ----
@@ -53,19 +51,19 @@ def cloud_facts(path: Path) -> dict[str, Any]:
     from splat import formats
     from splat.coding.attributes import alphas, finite
 
-    found = formats.recognise(path)
+    entry = formats.recognise(path)
     cloud = formats.read_table(path)
     good = cloud.select(finite(cloud))
     size = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
     facts: dict[str, Any] = {
         "kind": "cloud",
         "path": str(path),
-        "format": found.name,
-        "format_description": found.description,
+        "format": entry.name,
+        "format_description": entry.description,
         "bytes": size,
         "gaussians": len(cloud),
         "sh_degree": cloud.sh_degree,
-        "antialiased": bool(found.function("antialiased")(path)),
+        "antialiased": bool(entry.function("antialiased")(path)),
         "not_finite": len(cloud) - len(good),
         "extras": {name: list(array.shape[1:]) for name, array in cloud.extras.items()},
         "statistics": {},

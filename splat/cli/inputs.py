@@ -10,6 +10,7 @@ from splat.errors import InputError
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
+    from splat.rendering import RenderOptions
     from splat.scene import Scene
     from splat.training.config.config import TrainConfig
 
@@ -45,8 +46,8 @@ def _is_unbundled_sog(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A cloud to look at, and how it wants to be drawn.
+class LoadedCloud:
+    """A cloud that a command was given, and how it wants to be rendered.
 
     Attributes:
         cloud: the Gaussians.
@@ -64,8 +65,15 @@ class Subject:
     antialiased: bool
     background: tuple[float, float, float]
 
+    @property
+    def render_options(self) -> "RenderOptions":
+        """How the cloud wants to be rendered."""
+        from splat.rendering import RenderOptions
 
-def open_subject(path: Path) -> Subject:
+        return RenderOptions(background=self.background, antialiased=self.antialiased)
+
+
+def open_cloud(path: Path) -> LoadedCloud:
     """The cloud of a run, or of a file. Raises InputError when ``path`` is neither."""
     from splat import formats
 
@@ -76,23 +84,23 @@ def open_subject(path: Path) -> Subject:
         )
     if kind == "cloud":
         antialiased = bool(formats.recognise(path).function("antialiased")(path))
-        return Subject(formats.read(path), path, None, None, antialiased, (0.0, 0.0, 0.0))
+        return LoadedCloud(formats.read(path), path, None, None, antialiased, (0.0, 0.0, 0.0))
     from splat.training.config import config as settings
 
     file = path / "cloud.ply"
     if not file.is_file():
         raise InputError(f"{path} has no cloud.ply yet; finish the run with: splat train --out {path} --resume")
     config = settings.read(path / "config.toml")
-    return Subject(formats.read(file), file, path, config, config.antialiased, config.background)
+    return LoadedCloud(formats.read(file), file, path, config, config.antialiased, config.background)
 
 
-def open_scene(subject: Subject, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
+def open_scene(source: LoadedCloud, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
     """The scene named on the command line, or the one that the run was trained on, at the run's size unless told."""
     from splat.scene import load_scene
 
-    trained = subject.config.scene if subject.config is not None else None
+    trained = source.config.scene if source.config is not None else None
     if scene is None and (trained is None or not trained.path):
-        raise InputError(f"{subject.file} does not say which photos it belongs to; name them with --scene FOLDER")
+        raise InputError(f"{source.file} does not say which photos it belongs to; name them with --scene FOLDER")
     if trained is not None and downscale is None and max_side is None:
         downscale, max_side = trained.downscale, trained.max_side
     path = require(scene if scene is not None else Path(trained.path), "scene")

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import tyro
 
 from splat.cli.console import parse, say
-from splat.cli.inputs import on_device, open_scene, open_subject
+from splat.cli.inputs import on_device, open_cloud, open_scene
 from splat.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """Look at clouds in the browser. Ctrl-C ends it."""
+    """Show runs and clouds on a web page, until Ctrl-C."""
 
-    paths: tyro.conf.Positional[tuple[Path, ...]]
-    """Runs or clouds in any format; several are shown together and can be switched on and off."""
+    paths: tyro.conf.Positional[tuple[Path, ...]] = field(metadata={"name": "PATH …"})
+    """Run folders, or cloud files of any format; several are shown together and can be switched on and off."""
     scene: Path | None = None
-    """Scene whose photos and cameras are shown; by default the first run's, if it is there."""
+    """Scene whose photos and cameras are shown; by default that of the first run, if it is there."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines see the page, and save into its folder."""
     token: str | None = None
-    """Secret that browsers must bring, in the address that is printed; "new" makes one up."""
+    """Secret of at least 8 characters that the printed address carries and the server asks for; "new" makes one up."""
     port: int = 8080
     """Port to listen on; if it is taken, the next free one."""
     up: tuple[float, float, float] | None = None
-    """What points upwards in the world; by default as in the scene, or 0 -1 0 where none is known."""
+    """Up direction in world coordinates; by default that of the scene, or 0 -1 0 without one."""
     backend: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the server draws."""
+    """Rendering backend of the server; auto is cuda where it works, else cpu."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -44,16 +44,16 @@ def run(arguments: Sequence[str]) -> None:
     if not options.paths:
         raise InputError("there is nothing to look at; name a run or a cloud: splat view PATH")
     check_port(options.port)
-    from splat.viewer import Entry, Look, first_view, open_page
+    from splat.viewer import Look, SceneCloud, first_view, open_page
 
-    subjects = [open_subject(path) for path in options.paths]
+    loaded = [open_cloud(path) for path in options.paths]
     entries = [
-        Entry(_name(path), on_device(subject.cloud, options.backend), _size(subject.file))
-        for path, subject in zip(options.paths, subjects, strict=True)
+        SceneCloud(_name(path), on_device(source.cloud, options.backend), _size(source.file))
+        for path, source in zip(options.paths, loaded, strict=True)
     ]
     if not any(len(entry.cloud) for entry in entries):
         raise InputError(f"{options.paths[0]} holds no Gaussians; there is nothing to look at")
-    first = subjects[0]
+    first = loaded[0]
     scene = None
     if options.scene is not None or first.config is not None:
         try:

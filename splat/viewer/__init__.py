@@ -2,8 +2,8 @@
 
 from splat.viewer.filters import Edits
 from splat.viewer.initial_view import FirstView, first_view
-from splat.viewer.page import Entry, Page
+from splat.viewer.page import Page, SceneCloud
 from splat.viewer.render_modes import Look, picture
 from splat.viewer.serve import open_page
 
-__all__ = ["Edits", "Entry", "FirstView", "Look", "Page", "first_view", "open_page", "picture"]
+__all__ = ["Edits", "SceneCloud", "FirstView", "Look", "Page", "first_view", "open_page", "picture"]

@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 
 @dataclass
-class Entry:
+class SceneCloud:
     """One cloud of the page.
 
     Attributes:
         name, nbytes: of its file.
         cloud: the Gaussians as they were read.
-        shown: whether it is drawn.
-        position, degrees, scale: where it is put: scaled, turned about x, then y, then z of the world, and moved.
+        shown: whether it is rendered.
+        position, degrees, scale: its transform: scale, rotation about x, then y, then z of the world, translation.
     """
 
     name: str
@@ -43,8 +43,8 @@ class Entry:
     degrees: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: float = 1.0
 
-    def placed(self) -> GaussianCloud:
-        """The Gaussians where they are put."""
+    def transformed(self) -> GaussianCloud:
+        """The Gaussians after the transform."""
         if (self.position, self.degrees, self.scale) == ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0):
             return self.cloud
         return self.cloud.transform(turned(self.degrees), torch.tensor(self.position), self.scale)
@@ -73,7 +73,7 @@ class Comparison:
     """Two pictures in one: ``how`` as `render_modes.compare` has it, photo ``view`` and its render or two entries."""
 
     how: str
-    share: float = 0.5
+    fraction: float = 0.5
     view: int | None = None
     pair: tuple[int, int] | None = None
 
@@ -91,19 +91,25 @@ class Settings:
 class Page:
     """The clouds on one address. Made by `open_page`; ``close`` ends it.
 
-    ``turn`` runs a drawing where it may run, and gives back what the drawing gives: at once, unless somebody who needs
-    the processor for other work (training) sets it to something that waits. ``target``: seconds that a picture may take
+    ``run_render`` runs a rendering where it may run and returns its result: at once, unless somebody who needs the
+    processor for other work (training) sets it to something that waits. ``target``: seconds that a picture may take
     while the camera moves. ``lock``: held while controls are read and settings changed from them: callbacks run side by
     side, and the one that read first must not write last.
     """
 
     def __init__(
-        self, server: Any, entries: Sequence[Entry], first: FirstView, look: Look, scene: Scene | None, folder: Path
+        self,
+        server: Any,
+        entries: Sequence[SceneCloud],
+        first: FirstView,
+        look: Look,
+        scene: Scene | None,
+        folder: Path,
     ) -> None:
         self.server, self.entries, self.scene, self.folder = server, list(entries), scene, folder
         self.first = first
         self.settings = Settings(look)
-        self.turn: Callable[[Callable[[], T]], T] = lambda job: job()
+        self.run_render: Callable[[Callable[[], T]], T] = lambda job: job()
         self.target = TARGET
         self.lock = threading.RLock()
         self._closed = False
@@ -154,7 +160,7 @@ class Page:
                 self._fill_browser()
             self.refresh()
 
-    def change_entry(self, entry: Entry, **fields: Any) -> None:
+    def change_entry(self, entry: SceneCloud, **fields: Any) -> None:
         """Set fields of an entry and draw again."""
         with self.lock:
             for name, value in fields.items():
@@ -167,14 +173,14 @@ class Page:
         self._parts, self._cloud = {}, None
 
     def part(self, index: int) -> GaussianCloud:
-        """One cloud where it is put, filtered and cropped."""
+        """One cloud, transformed, filtered and cropped."""
         with self.lock:
             if index not in self._parts:
-                self._parts[index] = editing.apply(self.entries[index].placed(), self.settings.edits)
+                self._parts[index] = editing.apply(self.entries[index].transformed(), self.settings.edits)
             return self._parts[index]
 
     def cloud(self) -> GaussianCloud:
-        """The shown clouds as one, where they are put, filtered and cropped."""
+        """The shown clouds as one, transformed, filtered and cropped."""
         with self.lock:
             if self._cloud is None:
                 parts = [self.part(index) for index, entry in enumerate(self.entries) if entry.shown]
@@ -192,16 +198,16 @@ class Page:
             clouds = [self.cloud()] if pair is None else [self.part(index) for index in pair]
         if comparison is None:
             return picture(clouds[0], camera, look)
-        how, share = comparison.how, comparison.share
+        how, fraction = comparison.how, comparison.fraction
         if pair is None:
             photo = self.photo(comparison.view)
             drawn = picture(clouds[0], self.scene.views[comparison.view].camera, look)
-            return letterbox(compare(photo, drawn, how, share), camera.width / camera.height)
+            return letterbox(compare(photo, drawn, how, fraction), camera.width / camera.height)
         if how == "side by side":
             half = max(1, camera.width // 2)
             camera = camera.replace(width=half, cx=camera.cx - (camera.width - half) / 2)
         drawn = [picture(cloud, camera, look) for cloud in clouds]
-        result = compare(drawn[0], drawn[1], how, share)
+        result = compare(drawn[0], drawn[1], how, fraction)
         names = [f"{entry.name} {entry.nbytes / 1e6:.2f} MB" for entry in (self.entries[index] for index in pair)]
         return labelled(result, *names)
 
@@ -217,7 +223,9 @@ class Page:
         from PIL import Image
 
         data = io.BytesIO()
-        Image.fromarray(self.turn(lambda: self.draw(pose_of(client).camera(LARGEST, enlarge=True)))).save(data, "png")
+        Image.fromarray(self.run_render(lambda: self.draw(pose_of(client).camera(LARGEST, enlarge=True)))).save(
+            data, "png"
+        )
         return data.getvalue()
 
     def look_from(self, client: Any, camera: Camera, distance: float) -> None:
@@ -238,7 +246,7 @@ class Page:
         def failed(error: Exception) -> None:
             client.add_notification("No picture", str(error), color="red")
 
-        worker = Worker(self.draw, show, failed, lambda job: self.turn(job), self.target)
+        worker = Worker(self.draw, show, failed, lambda job: self.run_render(job), self.target)
         with self.lock:
             self._workers[client.client_id] = worker
         moving = threading.Lock()

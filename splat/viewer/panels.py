@@ -8,7 +8,7 @@ import torch
 
 from splat.errors import InputError
 from splat.viewer import filters as editing
-from splat.viewer.page import Comparison, Entry, Page
+from splat.viewer.page import Comparison, Page, SceneCloud
 from splat.viewer.path_panel import paths
 from splat.viewer.photo_panel import photos
 from splat.viewer.render_modes import MODES
@@ -34,10 +34,10 @@ def theme(page: Page) -> None:
 
 
 def clouds(page: Page) -> None:
-    """Names, sizes, a check box and a place for each cloud, and two of them in one picture."""
+    """Names, sizes, a check box and a transform for each cloud, and two of them in one picture."""
     gui = page.server.gui
 
-    def switched(box: Any, entry: Entry) -> None:
+    def switched(box: Any, entry: SceneCloud) -> None:
         with page.lock:
             page.change_entry(entry, shown=box.value)
 
@@ -49,7 +49,7 @@ def clouds(page: Page) -> None:
         if len(page.entries) > 1:
             _pair(page)
         with gui.add_folder("Transform", expand_by_default=False):
-            _place(page)
+            _transform(page)
 
 
 def _pair(page: Page) -> None:
@@ -59,7 +59,7 @@ def _pair(page: Page) -> None:
     how = gui.add_dropdown("Compare", COMPARISONS, initial_value="off")
     left = gui.add_dropdown("Left", names, initial_value=names[0])
     right = gui.add_dropdown("Right", names, initial_value=names[1])
-    share = gui.add_slider("Divide at", 0.0, 1.0, 0.01, 0.5)
+    fraction = gui.add_slider("Divide at", 0.0, 1.0, 0.01, 0.5)
     facts = gui.add_markdown("")
 
     def changed(_: Any) -> None:
@@ -68,14 +68,14 @@ def _pair(page: Page) -> None:
             a, b = (page.entries[index] for index in pair)
             times = a.nbytes / max(b.nbytes, 1)
             facts.content = f"{a.nbytes / 1e6:.2f} MB → {b.nbytes / 1e6:.2f} MB: {times:.1f} times"
-            page.change(comparison=None if how.value == "off" else Comparison(how.value, share.value, pair=pair))
+            page.change(comparison=None if how.value == "off" else Comparison(how.value, fraction.value, pair=pair))
 
-    for control in (how, left, right, share):
+    for control in (how, left, right, fraction):
         control.on_update(changed)
 
 
-def _place(page: Page) -> None:
-    """Where a cloud is put among the others."""
+def _transform(page: Page) -> None:
+    """Position, rotation and scale of a cloud."""
     gui = page.server.gui
     names = [f"{number}: {entry.name}" for number, entry in enumerate(page.entries, 1)]
     which = gui.add_dropdown("Cloud", names, initial_value=names[0]) if len(names) > 1 else None
@@ -169,7 +169,7 @@ def filters(page: Page) -> None:
     with gui.add_folder("Filter and crop", expand_by_default=False):
         opacity = gui.add_slider("Min opacity", 0.0, 1.0, 0.01, 0.0)
         largest = gui.add_slider(
-            "Max size, %", 0.0, 100.0, 0.1, 100.0, hint="Keep this share of the Gaussians: the smallest ones."
+            "Max size, %", 0.0, 100.0, 0.1, 100.0, hint="Keep this percentage of the Gaussians, the smallest first."
         )
         crop = gui.add_checkbox("Crop box", False)
         lower = gui.add_vector3("Low corner", tuple(low), step=0.05)
@@ -179,8 +179,8 @@ def filters(page: Page) -> None:
 
     def filtered(_: Any) -> None:
         with page.lock:
-            share = largest.value / 100
-            limit = None if share >= 1 else float(ordered[int(share * (len(ordered) - 1))])
+            fraction = largest.value / 100
+            limit = None if fraction >= 1 else float(ordered[int(fraction * (len(ordered) - 1))])
             box = (tuple(lower.value), tuple(upper.value)) if crop.value else None
             page.change(edits=editing.Edits(opacity.value, limit, box))
             left.content = f"{len(page.cloud()):,} Gaussians left"
@@ -195,7 +195,7 @@ def files(page: Page) -> None:
     with gui.add_folder("Save"):
         name = gui.add_text("Name", "edited.ply", hint="Its ending chooses the format: .ply, .spz, .sog, …")
         save = gui.add_button(
-            "Save cloud", hint=f"The shown clouds, where they are put, filtered and cropped, into {page.folder.name}/"
+            "Save cloud", hint=f"The shown clouds, transformed, filtered and cropped, into {page.folder.name}/"
         )
 
     @save.on_click

@@ -141,7 +141,7 @@ def paths(page: Page) -> None:
         for number, camera in enumerate(cameras):
             if stopped.is_set():
                 raise Stopped
-            yield page.turn(lambda camera=camera: picture(cloud, camera, look))
+            yield page.run_render(lambda camera=camera: picture(cloud, camera, look))
             bar.value = 100 * (number + 1) / len(cameras)
 
 

@@ -25,7 +25,7 @@ def photos(page: Page, comparisons: Sequence[str]) -> None:
         steps = gui.add_button_group("Photos", ("previous", "next"))
         jump = gui.add_button("Go to photo")
         how = gui.add_dropdown("Compare", comparisons, initial_value="off")
-        share = gui.add_slider("Slider", 0.0, 1.0, 0.01, 0.5)
+        fraction = gui.add_slider("Slider", 0.0, 1.0, 0.01, 0.5)
         shown = gui.add_checkbox("Show cameras", False)
     nodes = [
         frustum(page, f"/cameras/{i}", view.camera, 0.05 * page.scene.extent, color=(255, 170, 60), visible=False)
@@ -51,9 +51,9 @@ def photos(page: Page, comparisons: Sequence[str]) -> None:
             off, number = how.value == "off", names.index(choice.value)
             small.image = shrunk(page.photo(number), SMALL)
             if not off or page.settings.comparison is not None:
-                page.change(comparison=None if off else Comparison(how.value, share.value, view=number))
+                page.change(comparison=None if off else Comparison(how.value, fraction.value, view=number))
 
-    for control in (choice, how, share):
+    for control in (choice, how, fraction):
         control.on_update(compared)
 
     filled = threading.Event()

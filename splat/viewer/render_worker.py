@@ -47,7 +47,7 @@ class Pose:
 
 class Worker:
     """Draws for one browser. ``draw`` makes a picture (H, W, 3) uint8 of a camera; ``show`` takes it and whether it is
-    the full one; ``failed`` takes the exception of a picture not made; ``turn`` runs a drawing when it may,
+    the full one; ``failed`` takes the exception of a picture not made; ``run_render`` runs a drawing when it may,
     which takes about ``target`` seconds while the camera moves.
     """
 
@@ -56,11 +56,11 @@ class Worker:
         draw: Callable[[Camera], np.ndarray],
         show: Callable[[np.ndarray, bool], None],
         failed: Callable[[Exception], None],
-        turn: Callable[[Callable[[], Any]], Any] = lambda job: job(),
+        run_render: Callable[[Callable[[], Any]], Any] = lambda job: job(),
         target: float = TARGET,
     ) -> None:
         self._target = target
-        self._draw, self._show, self._failed, self._turn = draw, show, failed, turn
+        self._draw, self._show, self._failed, self._run_render = draw, show, failed, run_render
         self._changed = threading.Condition()
         self._pose: Pose | None = None
         self._news = 0  # counts requests; the newest one wins
@@ -120,7 +120,7 @@ class Worker:
             return self._draw(camera), time.perf_counter() - start
 
         with _DRAWING:
-            image, seconds = self._turn(timed)
+            image, seconds = self._run_render(timed)
         if not full:
             # Time grows about with the number of pixels; half steps keep the size from swinging.
             wanted = self._longer * math.sqrt(self._target / max(seconds, 1e-4))

@@ -11,14 +11,14 @@ from splat.errors import InputError
 from splat.scene import Scene
 from splat.viewer import access
 from splat.viewer.initial_view import FirstView
-from splat.viewer.page import Entry, Page
+from splat.viewer.page import Page, SceneCloud
 from splat.viewer.render_modes import Look
 
 TRIES = 100  # ports looked at when the wanted one is taken
 
 
 def open_page(
-    entries: Sequence[Entry],
+    entries: Sequence[SceneCloud],
     first: FirstView,
     look: Look,
     scene: Scene | None = None,

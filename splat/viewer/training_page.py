@@ -22,7 +22,7 @@ from splat.cloud import GaussianCloud
 from splat.scene import Scene
 from splat.text import duration
 from splat.viewer.initial_view import first_view
-from splat.viewer.page import Entry, Page
+from splat.viewer.page import Page, SceneCloud
 from splat.viewer.panels import COMPARISONS, drawing, theme
 from splat.viewer.photo_panel import photos
 from splat.viewer.render_modes import Look
@@ -66,7 +66,7 @@ class Live:
     def __init__(self, scene: Scene, look: Look, folder: Path, **where: Any) -> None:
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.curves: list[tuple[float, float, float, float]] = []  # step, loss, PSNR, PSNR held out
-        self._entry = Entry(scene.name, GaussianCloud.empty(), 0)
+        self._entry = SceneCloud(scene.name, GaussianCloud.empty(), 0)
         self._paused = self._stopping = self._over = False
         self._pause_seconds = 0.0
         self._credit, self._checked, self._drawn, self._noted = CREDIT, time.monotonic(), 0.0, 0.0
@@ -74,7 +74,7 @@ class Live:
         self.drawing_seconds = 0.0
         first = first_view(GaussianCloud.empty(), scene, None)
         self.page = open_page([self._entry], first, look, scene, folder, panels=self._panels, **where)
-        self.page.turn, self.page.target = self.turn, TARGET
+        self.page.run_render, self.page.target = self.run_render, TARGET
 
     # ---- for `train` ----
 
@@ -125,7 +125,7 @@ class Live:
 
     # ---- drawing ----
 
-    def turn(self, job: Callable[[], T]) -> T:
+    def run_render(self, job: Callable[[], T]) -> T:
         """Have ``job`` done between two steps, and wait for it; afterwards at once."""
         if self._over:
             return job()
