@@ -87,7 +87,7 @@ def is_folder_of_clouds(path: Path) -> bool:
 
 
 def convert_folders(options: Convert, sources: Sequence[Path], target: Path) -> None:
-    """Convert every cloud file below the folders ``sources`` to the same place below ``target``."""
+    """Convert every cloud file below the folders ``sources`` to the same path below ``target``."""
     from splat import formats
 
     if options.format is None:
@@ -115,7 +115,7 @@ def convert_folders(options: Convert, sources: Sequence[Path], target: Path) -> 
 
 
 def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
-    """(cloud file or SOG folder, its place relative to ``folder``), sorted."""
+    """(cloud file or SOG folder, its path relative to ``folder``), sorted."""
     from splat import formats
 
     if not is_folder_of_clouds(folder):

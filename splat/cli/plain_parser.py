@@ -1,4 +1,4 @@
-"""What commands share that needs no library: plain command lines read quickly, numbers for people, checked paths."""
+"""The parser of commands that start quickly: plain command lines are read without loading tyro."""
 
 import dataclasses
 import types

@@ -16,6 +16,7 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud, matrix_to_quaternion
 from splat.scene import Scene
 from splat.sh import C0
+from splat.text import amount
 from splat.viewer import filters as editing
 from splat.viewer.initial_view import FirstView
 from splat.viewer.render_modes import Look, compare, labelled, letterbox, picture
@@ -51,8 +52,8 @@ class SceneCloud:
 
     @property
     def size(self) -> str:
-        """Count and megabytes in words."""
-        return f"{len(self.cloud):,} Gaussians · {self.nbytes / 1e6:.2f} MB"
+        """Number of Gaussians and size of the file, in words."""
+        return f"{len(self.cloud):,} Gaussians · {amount(self.nbytes)}"
 
 
 def turned(degrees: tuple[float, float, float]) -> torch.Tensor:
@@ -208,7 +209,7 @@ class Page:
             camera = camera.replace(width=half, cx=camera.cx - (camera.width - half) / 2)
         drawn = [picture(cloud, camera, look) for cloud in clouds]
         result = compare(drawn[0], drawn[1], how, fraction)
-        names = [f"{entry.name} {entry.nbytes / 1e6:.2f} MB" for entry in (self.entries[index] for index in pair)]
+        names = [f"{entry.name} {amount(entry.nbytes)}" for entry in (self.entries[index] for index in pair)]
         return labelled(result, *names)
 
     def photo(self, view: int) -> np.ndarray:

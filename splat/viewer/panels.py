@@ -1,12 +1,15 @@
 """The panels beside the picture: clouds, picture, filters, files. Photos and camera paths have files of their own."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from splat.errors import InputError
+from splat.text import amount
 from splat.viewer import filters as editing
 from splat.viewer.page import Comparison, Page, SceneCloud
 from splat.viewer.path_panel import paths
@@ -67,7 +70,7 @@ def _pair(page: Page) -> None:
             pair = names.index(left.value), names.index(right.value)
             a, b = (page.entries[index] for index in pair)
             times = a.nbytes / max(b.nbytes, 1)
-            facts.content = f"{a.nbytes / 1e6:.2f} MB → {b.nbytes / 1e6:.2f} MB: {times:.1f} times"
+            facts.content = f"{amount(a.nbytes)} → {amount(b.nbytes)}: {times:.1f} times smaller"
             page.change(comparison=None if how.value == "off" else Comparison(how.value, fraction.value, pair=pair))
 
     for control in (how, left, right, fraction):
@@ -110,13 +113,13 @@ def _transform(page: Page) -> None:
 def drawing(page: Page) -> None:
     """Renderer, mode, SH degree, background and field of view."""
     gui, look = page.server.gui, page.settings.look
-    with gui.add_folder("Picture"):
+    with gui.add_folder("Rendering"):
         renderer = gui.add_dropdown("Renderer", ("server", "browser"), initial_value=page.settings.renderer)
         note = gui.add_markdown("", visible=False)
         mode = gui.add_dropdown("Mode", MODES, initial_value=look.mode)
         degree = gui.add_slider("SH degree", 0, 4, 1, look.sh_degree)
         background = gui.add_rgb("Background", tuple(round(255 * channel) for channel in look.background))
-        fov = gui.add_slider("Field of view", 10.0, 120.0, 1.0, min(max(round(page.first.fov), 10), 120))
+        fov = gui.add_slider("Field of view, °", 10.0, 120.0, 1.0, min(max(round(page.first.fov), 10), 120))
         reset = gui.add_button("First view")
         snapshot = gui.add_button("Snapshot (PNG)")
 
@@ -172,8 +175,9 @@ def filters(page: Page) -> None:
             "Max size, %", 0.0, 100.0, 0.1, 100.0, hint="Keep this percentage of the Gaussians, the smallest first."
         )
         crop = gui.add_checkbox("Crop box", False)
-        lower = gui.add_vector3("Low corner", tuple(low), step=0.05)
-        upper = gui.add_vector3("High corner", tuple(high), step=0.05)
+        low, high = rounded_out(low, high)
+        lower = gui.add_vector3("Low corner", low, step=0.05)
+        upper = gui.add_vector3("High corner", high, step=0.05)
         left = gui.add_markdown(f"{sum(map(len, filled)):,} Gaussians left")
     ordered = scales.sort().values
 
@@ -187,6 +191,17 @@ def filters(page: Page) -> None:
 
     for control in (opacity, largest, crop, lower, upper):
         control.on_update(filtered)
+
+
+def rounded_out(low: Sequence[float], high: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The box from ``low`` to ``high``, enlarged to corners of so few digits that the panel's fields show them."""
+    extent = max(b - a for a, b in zip(low, high, strict=True))
+    digits = 2 - math.floor(math.log10(extent)) if extent > 0 else 3
+    unit = 10.0**-digits
+    return (
+        tuple(round(math.floor(value / unit) * unit, max(digits, 0)) for value in low),
+        tuple(round(math.ceil(value / unit) * unit, max(digits, 0)) for value in high),
+    )
 
 
 def files(page: Page) -> None:

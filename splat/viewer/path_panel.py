@@ -1,4 +1,4 @@
-"""The editor of camera paths: keys where the reader stands, a line through them, playing, and a video of the flight."""
+"""The editor of camera paths: keys at the camera of the page, a spline through them, playing it, a video of it."""
 
 import threading
 import time
@@ -48,13 +48,13 @@ def paths(page: Page) -> None:
     """The panel."""
     gui, path = page.server.gui, Path(page)
     with gui.add_folder("Camera path", expand_by_default=False):
-        note = gui.add_markdown("Go somewhere, add a key, go on.")
+        note = gui.add_markdown("Move the camera and add keys; the path goes through them.")
         add = gui.add_button("Add key")
         back = gui.add_button("Remove last key")
         clear = gui.add_button("Clear path")
         closed = gui.add_checkbox("Closed", False, hint="Go on from the last key to the first.")
-        seconds = gui.add_number("Seconds", 8.0, min=0.1, max=MOST_SECONDS, step=0.5)
-        fps = gui.add_number("Pictures/s", 30, min=1, max=120, step=1)
+        seconds = gui.add_number("Duration, s", 8.0, min=0.1, max=MOST_SECONDS, step=0.5)
+        fps = gui.add_number("Frames/s", 30, min=1, max=120, step=1)
         size = gui.add_dropdown("Size", tuple(SIZES), initial_value="1280×720")
         play = gui.add_button("Play")
         name = gui.add_text("Video", "flight.mp4")

@@ -107,7 +107,7 @@ def test_sh_degree_and_background(page) -> None:
 
 
 def test_field_of_view_and_the_first_view(page) -> None:
-    page.controls.enter("Field of view", 80)
+    page.controls.enter("Field of view, °", 80)
     wide = dataclasses.replace(page.view, fov=80.0).camera(page.width, page.height)
     page.controls.shows(picture(page.cloud, wide, page.look))
     page.controls.click("First view")
@@ -206,7 +206,7 @@ def keys_at_two_photos(page) -> np.ndarray:
 def test_camera_path_is_saved_as_a_file_and_as_a_video(page) -> None:
     pytest.importorskip("av")
     keys_at_two_photos(page)
-    page.controls.enter("Seconds", 0.4)
+    page.controls.enter("Duration, s", 0.4)
     page.controls.choose("Size", "640×360")
     page.controls.click("Save path")
     cameras, fps = camera_paths.read(page.controls.wrote(page.folder / "flight.json"))
@@ -222,7 +222,7 @@ def test_camera_path_plays_to_its_last_camera(page) -> None:
     there = keys_at_two_photos(page)
     page.controls.click("First view")
     page.controls.shows(picture(page.cloud, page.camera, page.look), limit=8)
-    page.controls.enter("Seconds", 1)
+    page.controls.enter("Duration, s", 1)
     page.controls.click("Play")
     page.controls.shows(there, limit=8)
     page.controls.click("Clear path")
