@@ -1,6 +1,7 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and texts of strangers as they may be printed."""
 
 import math
+import unicodedata
 
 
 def count(value: float) -> str:
@@ -55,3 +56,19 @@ def amount(value: float) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def printable(text: str) -> str:
+    """``text`` of a file, or a file's name, without power over the terminal: what is no plain sign is spelled out.
+
+    Control characters (escape sequences, line ends), marks that turn the direction of writing, and bytes of file names
+    that are no Unicode become \\x1b and the like.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in _SILENT else sign for sign in text
+    )
+
+
+_SILENT = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

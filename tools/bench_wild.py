@@ -1,4 +1,4 @@
-"""Photos by strangers: the look of each photo and masks of occluders against neither; the table of docs/sparse.md.
+"""Photos in the wild: appearance of each photo and occluder masks against neither; for docs/measurements/sparse.md.
 
     python tools/bench_wild.py SCENE [--folds 5] [--steps 1500] [--rows off on …] [--results bench_wild.json]
 

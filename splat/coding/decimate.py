@@ -10,6 +10,7 @@ import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, unit_quats
+from splat.coding.neighbours import nearest
 from splat.coding.parallel import each, pieces
 from splat.errors import InputError
 
@@ -51,14 +52,12 @@ def _area(s: np.ndarray) -> np.ndarray:
 
 def _pairs(table: GaussianArrays, mass: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """Up to ``wanted`` disjoint pairs of neighbours, at least one, the most alike first."""
-    from scipy.spatial import cKDTree
-
-    n, means = len(table), table.means.astype(np.float64)
-    k = min(NEIGHBOURS + 1, n)
-    neighbour = cKDTree(means).query(means, k, workers=-1)[1][:, 1:]
-    a, b = np.repeat(np.arange(n), k - 1), neighbour.reshape(-1)
-    once = a != b
-    edges = np.unique(np.minimum(a, b)[once] * n + np.maximum(a, b)[once])
+    n = len(table)
+    found = [
+        np.unique(np.minimum(rows[:, None], near) * n + np.maximum(rows[:, None], near))
+        for rows, _, near in nearest(table.means.astype(np.float64), NEIGHBOURS)
+    ]
+    edges = np.unique(np.concatenate(found))
     low, high = edges // n, edges % n
     cost = np.empty(len(edges))
 
@@ -66,7 +65,10 @@ def _pairs(table: GaussianArrays, mass: np.ndarray, wanted: int) -> tuple[np.nda
         cost[rows] = _cost(table, mass, low[rows], high[rows])
 
     each(measure, pieces(len(edges)))
-    order = np.argsort(cost, kind="stable")
+    # Edges of one cost, as equal Gaussians have, come in a mixed order: along a chain in its own order each would wait
+    # for the one before.
+    mixed = np.random.default_rng(0).permutation(len(edges))
+    order = mixed[np.argsort(cost[mixed], kind="stable")]
     return _matching(low[order], high[order], n, wanted)
 
 

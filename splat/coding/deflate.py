@@ -29,3 +29,9 @@ def gzip(parts: Sequence[Any], level: int) -> bytes:
     blocks = each(deflate, range(0, max(len(data), 1), BLOCK))
     tail = zlib.crc32(data).to_bytes(4, "little") + (len(data) & 0xFFFFFFFF).to_bytes(4, "little")
     return b"".join([HEADER, *blocks, tail])
+
+
+def with_padding(data: bytes, size: int) -> bytes:
+    """The file of `gzip`, at least ``size`` bytes longer by empty blocks before its first: they inflate to nothing."""
+    empty = b"\0\0\0\xff\xff"
+    return data[: len(HEADER)] + empty * -(-size // len(empty)) + data[len(HEADER) :]

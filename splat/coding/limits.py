@@ -9,14 +9,31 @@ from splat.errors import InputError
 
 # Deflate cannot expand more than 1032:1; Zstandard's and WebP's constant runs can, but no real attribute does.
 MAX_EXPANSION = 1032
+# A cloud may be larger in memory than its file by this factor. Real files stay below 100; writers add bytes that say
+# nothing to clouds so uniform that theirs would not (`padding`).
+AMPLIFICATION = 256
+# No entropy coded stream holds more rows in fewer bytes: a lane of four bytes serves at most 2048 symbols.
+LEAST_BYTES_PER_ROW = 1 / 512
+BELIEVED = 32 << 20  # bytes in memory of clouds that a file of any size may hold
+
+
+def memory_bytes(count: int, sh_degree: int) -> int:
+    """Bytes of ``count`` Gaussians in memory."""
+    return count * 4 * (11 + 3 * (sh_degree + 1) ** 2)
+
+
+def padding(count: int, sh_degree: int, have: int) -> int:
+    """How many bytes a file of ``have`` bytes lacks for readers to believe that it holds ``count`` Gaussians."""
+    size = memory_bytes(count, sh_degree)
+    return max(0, -(-size // AMPLIFICATION) - have) if size > BELIEVED else 0
 
 
 def check_claim(path: Path, count: int, sh_degree: int, bytes_per_row: float, have: int) -> None:
-    """Refuse ``count`` Gaussians that ``have`` bytes cannot hold or this machine's memory cannot.
+    """Refuse ``count`` Gaussians that ``have`` bytes cannot hold, or should not, or this machine's memory cannot.
 
     Args:
         bytes_per_row: the least number of stored bytes a row can take (after compression).
-        have: bytes that are there.
+        have: bytes that are there, of all files that make the cloud.
     Raises InputError.
     """
     if not 0 <= count < 2**31 or not 0 <= sh_degree <= 4:
@@ -28,7 +45,12 @@ def check_claim(path: Path, count: int, sh_degree: int, bytes_per_row: float, ha
             f"{path}: the header claims {count:,} Gaussians, which need at least {int(count * bytes_per_row):,} bytes, "
             f"but {have:,} are there; the file is truncated or damaged, make or copy it again"
         )
-    size = count * 4 * (11 + 3 * (sh_degree + 1) ** 2)
+    size = memory_bytes(count, sh_degree)
+    if padding(count, sh_degree, have):
+        raise InputError(
+            f"{path}: {count:,} Gaussians are claimed, {size / 1e6:,.0f} MB in memory, but the file has {have:,} "
+            f"bytes; more than {AMPLIFICATION} times a file's size is not believed, make or copy it again"
+        )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory:
         raise InputError(

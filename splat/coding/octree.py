@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from splat.coding import rans as entropy
+from splat.coding.limits import padding
 from splat.coding.morton import spread_bits
 from splat.coding.rans import Damaged
 
@@ -54,7 +55,9 @@ def quantize_positions(means: np.ndarray, levels: int = LEVELS) -> PositionGrid:
 
 def read_positions(streams: Iterator[bytes], count: int, depth: int, levels: int = LEVELS) -> np.ndarray:
     """The cells (``count``, 3) that `quantize_positions` put into the next of ``streams``."""
-    cells, _ = read_tree(streams, count)
+    cells, found = read_tree(streams, count)
+    if depth != found or not depth <= levels <= DEEPEST:
+        raise Damaged(f"an octree of {found} levels where {depth} of {levels} were said")
     below = entropy.unpack_bits(next(streams), np.full(3 * count, levels - depth, np.int64)).reshape(-1, 3)
     return (cells << (levels - depth)) | below
 
@@ -75,6 +78,24 @@ def split(data: bytes, at: int) -> Iterator[bytes]:
         length = int.from_bytes(data[at : at + 4], "little")
         yield data[at + 4 : at + 4 + length]
         at += 4 + length
+
+
+def with_filler(body: bytes, count: int, sh_degree: int) -> bytes:
+    """``body`` with one stream of zeros more where it is too small to be believed to hold ``count`` Gaussians."""
+    gap = padding(count, sh_degree, len(body))
+    return body + join([bytes(gap)]) if gap else body
+
+
+def each_of(streams: Iterator[bytes]) -> Iterator[bytes]:
+    """``streams``, and where the next is missing, Damaged."""
+    yield from streams
+    raise Damaged("streams are missing")
+
+
+def check_place(low: Sequence[float], side: float) -> None:
+    """Raises Damaged if the corner ``low`` (3,) and the width ``side`` are none of a grid in world units."""
+    if not (all(abs(value) < 1e38 for value in low) and 0 < side < 1e38):
+        raise Damaged(f"a grid at {list(low)} of width {side}")
 
 
 def write_tree(codes: np.ndarray, deepest: int = DEEPEST) -> tuple[int, list[bytes]]:
@@ -106,9 +127,12 @@ def read_tree(given, count: int) -> tuple[np.ndarray, int]:
     depth = int(heads[0]) if len(heads) else -1
     if not 0 <= depth <= DEEPEST or len(heads) != depth + 2 or heads[1] != 1 or (heads[1:] > count).any():
         raise Damaged("the octree's head is wrong")
-    sizes = heads[1:-1]
+    sizes, stream = heads[1:-1], next(given)
+    if len(heads) > 2 and (heads[2:] > 8 * heads[1:-1]).any():
+        raise Damaged("a level of the octree has a wrong size")
+    entropy.check_length(stream, int(sizes.sum()))
     deep = np.repeat(np.arange(depth), sizes)
-    occupied = entropy.decode(next(given), int(sizes.sum()), deep, max(depth, 1))
+    occupied = entropy.decode(stream, int(sizes.sum()), deep, max(depth, 1))
     cells, at = np.zeros((1, 3), np.int64), 0
     for level in range(depth):
         children_bits = occupied[at : at + len(cells)]

@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 
+from splat.coding.parallel import pieces
 from splat.coding.rans_tables import (
     PRECISION,
     TOTAL,
@@ -29,6 +30,7 @@ DIRECT = 224  # values below are their own symbol, the others say their number o
 FEWEST = 100  # symbols for each table, on average
 CURVED, SPLIT = 4, 8  # bits of the mode: tables are curves through a few levels; with one for even and one for odd
 MEMORY = 6  # groups of preceding symbols that are told apart
+PIECE = 1 << 14  # values whose plain bits are held one by one
 HEAD = np.dtype([("bits", "<u4"), ("tables", "<u4"), ("words", "<u4")])
 
 
@@ -80,8 +82,7 @@ def decode(data: bytes, count: int, contexts: np.ndarray | None = None, context_
     """The ``count`` values (int64) that `encode` was given, with the same contexts. Raises Damaged."""
     if count == 0:
         return np.zeros(0, np.int64)
-    if len(data) < HEAD.itemsize + 3:
-        raise Damaged("a stream is too short")
+    check_length(data, count)
     head = np.frombuffer(data, HEAD, 1)[0]
     at = HEAD.itemsize
     mode, length = data[at], int.from_bytes(data[at + 1 : at + 3], "little")
@@ -99,15 +100,25 @@ def decode(data: bytes, count: int, contexts: np.ndarray | None = None, context_
     states = np.frombuffer(data, "<u4", lanes, at).astype(np.int64)
     words = np.frombuffer(data, "<u2", int(head["words"]), at + 4 * lanes).astype(np.int64)
     steps = -(-count // lanes)
-    base = np.zeros((steps, lanes), np.int64)
+    base = None
+    if mode & 1 and contexts is None:
+        raise Damaged("a stream knows contexts that its reader does not")
     if mode & 1:
-        full = np.concatenate([contexts, np.full(steps * lanes - count, contexts[-1])])
-        base = np.ascontiguousarray(full.reshape(lanes, steps).T).astype(np.int64) * (MEMORY if mode & 2 else 1)
-    symbols = _decode(states, words, base, groups.astype(np.int64) if mode & 2 else None, frequencies)
+        full = np.concatenate([contexts, np.full(steps * lanes - count, contexts[-1])]).astype(np.int32)
+        base = np.ascontiguousarray(full.reshape(lanes, steps).T) * np.int32(MEMORY if mode & 2 else 1)
+    symbols = _decode(states, words, steps, base, groups.astype(np.int64) if mode & 2 else None, frequencies)
     symbols = np.ascontiguousarray(symbols.T).reshape(-1)[:count]
-    sizes = np.where(symbols >= DIRECT, symbols - DIRECT, 0)
-    extra = unpack_bits(plain, sizes)
-    return np.where(symbols >= DIRECT, DIRECT - 1 + (np.int64(1) << sizes) + extra, symbols)
+    values, long = symbols.astype(np.int64), np.flatnonzero(symbols >= DIRECT)
+    sizes = values[long] - DIRECT
+    values[long] = DIRECT - 1 + (np.int64(1) << sizes) + unpack_bits(plain, sizes)
+    return values
+
+
+def check_length(data: bytes, count: int) -> None:
+    """Raises Damaged if ``data`` is too short for a stream of ``count`` symbols, before anything is made of it."""
+    least = HEAD.itemsize + 3
+    if count and (len(data) < least or len(data) < least + 4 * lanes_of(count, data[HEAD.itemsize])):
+        raise Damaged("a stream is too short")
 
 
 def _symbols(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -139,18 +150,25 @@ def _encode(symbols: np.ndarray, table: np.ndarray, frequencies: np.ndarray) -> 
 
 
 def _decode(
-    states: np.ndarray, words: np.ndarray, base: np.ndarray, groups: np.ndarray | None, frequencies: np.ndarray
+    states: np.ndarray,
+    words: np.ndarray,
+    steps: int,
+    base: np.ndarray | None,
+    groups: np.ndarray | None,
+    frequencies: np.ndarray,
 ) -> np.ndarray:
+    """Symbols (``steps``, lanes) uint8; ``base`` of the same shape is the table that each takes by its context."""
     kinds = len(frequencies)
     starts = np.cumsum(frequencies, 1) - frequencies
     lookup = np.zeros((kinds, TOTAL), np.uint8)
     for row in np.flatnonzero(frequencies.sum(1)):
         lookup[row] = np.repeat(np.arange(256, dtype=np.uint8), frequencies[row])
     lookup, frequency, start = lookup.reshape(-1), frequencies.reshape(-1), starts.reshape(-1)
-    symbols = np.empty(base.shape, np.int64)
-    at, before = 0, np.zeros(len(states), np.int64)
-    for step in range(len(base)):
-        table = base[step] if groups is None else base[step] + before
+    symbols = np.empty((steps, len(states)), np.uint8)
+    at, before, first = 0, np.zeros(len(states), np.int64), np.zeros(len(states), np.int64)
+    for step in range(steps):
+        table = first if base is None else base[step].astype(np.int64)
+        table = table if groups is None else table + before
         slot = states & (TOTAL - 1)
         symbol = lookup[(table << PRECISION) + slot].astype(np.int64)
         symbols[step] = symbol
@@ -182,13 +200,20 @@ def unpack_bits(data: bytes, sizes: np.ndarray) -> np.ndarray:
     total = int(sizes.sum())
     if len(data) != -(-total // 8):
         raise Damaged("plain bits are missing")
+    values, first = np.zeros(len(sizes), np.int64), 0
     if total == 0:
-        return np.zeros(len(sizes), np.int64)
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))[:total].astype(np.int64)
-    ends = np.cumsum(sizes)
-    place = np.repeat(ends, sizes) - 1 - np.arange(total)
-    sums = np.concatenate([[0], np.cumsum(bits << place)])
-    return sums[ends] - sums[ends - sizes]
+        return values
+    packed = np.frombuffer(data, np.uint8)
+    for rows in pieces(len(sizes), PIECE):
+        ends = np.cumsum(sizes[rows])
+        last = int(ends[-1])
+        skip = first % 8  # bits of the first byte that belong to the values before
+        bits = np.unpackbits(packed[first // 8 : -(-(first + last) // 8)])[skip : skip + last].astype(np.int64)
+        place = np.repeat(ends, sizes[rows]) - 1 - np.arange(last)
+        sums = np.concatenate([[0], np.cumsum(bits << place)])
+        values[rows] = sums[ends] - sums[ends - sizes[rows]]
+        first += last
+    return values
 
 
 def zigzag(values: np.ndarray) -> np.ndarray:

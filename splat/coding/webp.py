@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from splat.errors import InputError
+from splat.reading import DAMAGE, reason_of
 
 MAX_SIDE = 16383  # of the format
 
@@ -44,8 +45,10 @@ def decode(data: bytes, path: Path, name: str, at_least: int, at_most: int) -> n
     try:
         with WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as image:
             pixels = np.asarray(image.convert("RGBA"))
-    except Exception as error:  # Pillow raises many kinds for damaged data; all mean the same to the user
-        raise InputError(f"{path}: '{name}' cannot be decoded ({error}); make or copy the file again") from error
+    except (*DAMAGE, OSError, SyntaxError, RuntimeError, MemoryError) as error:  # Pillow has many words for damage
+        raise InputError(
+            f"{path}: '{name}' cannot be decoded ({reason_of(error)}); make or copy the file again"
+        ) from error
     if pixels.shape[:2] != dimensions[::-1]:
         raise InputError(f"{path}: '{name}' decodes to another size than its header says; make or copy the file again")
     return pixels

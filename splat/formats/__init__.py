@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splat.errors import InputError
+from splat.reading import guarded, require_file
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
@@ -163,11 +164,9 @@ def recognise(path: str | Path) -> Format:
             if (path / find(name).suffixes[-1]).is_file():
                 return find(name)
         raise InputError(f"{path}: the folder holds no meta.json, so it is no SOG; give a file or another folder")
-    try:
-        with open(path, "rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    require_file(path)
+    with guarded(path, "the file"), open(path, "rb") as file:
+        start = file.read(16)
     if start.startswith(b"ply"):
         from splat.formats.ply import compressed, ply
         from splat.formats.ply.header import read_header
@@ -186,16 +185,20 @@ def recognise(path: str | Path) -> Format:
 def read_table(path: str | Path, format: str | None = None, max_degree: int = 4) -> "GaussianArrays":
     """As `read`, but as NumPy arrays, which needs no PyTorch, and with SH up to ``max_degree``."""
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the path")
     chosen = find(format) if format else recognise(path)
-    try:
+    if not path.is_dir():
+        require_file(path)
+    with guarded(path, f"the {chosen.name} data"):
         table = chosen.read(path, **({"max_degree": max_degree} if chosen.cuts_sh else {}))
         return table if table.sh_degree <= max_degree else table.with_sh_degree(max_degree)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions"
-        ) from error
+
+
+def antialiased(path: str | Path, format: str | None = None) -> bool:
+    """Whether the file is marked as trained with the antialiased (mip) blur. Raises InputError as `read` does."""
+    path = Path(path)
+    chosen = find(format) if format else recognise(path)
+    with guarded(path, f"the {chosen.name} data"):
+        return bool(chosen.function("antialiased")(path))
 
 
 def write_table(table: "GaussianArrays", path: str | Path, format: str | None = None, **options: Any) -> None:

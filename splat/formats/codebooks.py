@@ -17,7 +17,19 @@ from splat.cloud_arrays import GaussianArrays
 from splat.coding import rans as entropy
 from splat.coding.attributes import byte_logits
 from splat.coding.checked import body_of, checked
-from splat.coding.octree import PositionGrid, cell_centers, join, quantize_positions, read_positions, split
+from splat.coding.limits import LEAST_BYTES_PER_ROW, check_claim
+from splat.coding.octree import (
+    PositionGrid,
+    cell_centers,
+    check_place,
+    each_of,
+    join,
+    quantize_positions,
+    read_positions,
+    split,
+    with_filler,
+)
+from splat.reading import guarded, read_bytes
 
 MAGIC = b"CODEBOOK\x01"
 HEAD = struct.Struct("<IBBH4d")  # Gaussians, SH degree, octree depth, groups, corner and side of the grid
@@ -50,7 +62,7 @@ class Codebook:
 
 def read(path: Path) -> GaussianArrays:
     """The cloud in a file, along the Morton curve. Raises InputError."""
-    return GaussianArrays.of(unpack(Path(path).read_bytes(), Path(path)))
+    return GaussianArrays.of(unpack(read_bytes(path), Path(path)))
 
 
 def antialiased(path: Path) -> bool:
@@ -67,25 +79,39 @@ def pack(cloud: GaussianCloud, books: list[Codebook]) -> bytes:
     head = HEAD.pack(len(cloud), cloud.sh_degree, grid.depth, len(books), *grid.low, grid.side)
     for group in (book.group for book in books):
         head += GROUP.pack(TENSORS.index(group.tensor), group.first, group.last, group.size)
-    return checked(MAGIC, head + join([*grid.streams, entropy.encode(opacities.numpy()), *pack_books(books)]))
+    body = head + join([*grid.streams, entropy.encode(opacities.numpy()), *pack_books(books)])
+    return checked(MAGIC, with_filler(body, len(cloud), cloud.sh_degree))
 
 
 def unpack(data: bytes, path: Path = Path("a.codebooks")) -> GaussianCloud:
     """The cloud that `pack` was given, along the Morton curve. Raises InputError for damaged bytes."""
     data = body_of(MAGIC, data, path)
+    with guarded(path, "the codebooks"):
+        return _unpack(data, path)
+
+
+def _unpack(data: bytes, path: Path) -> GaussianCloud:
     count, degree, depth, groups, *low, side = HEAD.unpack_from(data)
-    chosen = []
+    check_claim(path, count, degree, LEAST_BYTES_PER_ROW, len(data))
+    check_place(low, side)
+    widths, chosen = {"log_scales": 3, "quats": 4, "sh": 3 * (degree + 1) ** 2}, []
     for number in range(groups):
         tensor, *columns = GROUP.unpack_from(data, HEAD.size + number * GROUP.size)
-        chosen.append(Group(TENSORS[tensor], *columns))
-    given = split(data, HEAD.size + groups * GROUP.size)
+        group = Group(TENSORS[tensor], *columns)
+        if not 0 <= group.first < group.last <= widths[group.tensor]:
+            raise ValueError(f"columns {group.first} to {group.last} of {group.tensor}")
+        chosen.append(group)
+    if sum(group.last - group.first for group in chosen) > sum(widths.values()):
+        raise ValueError("the groups have more columns than the cloud")
+    streams = split(data, HEAD.size + groups * GROUP.size)
+    given = each_of(streams)
     grid = PositionGrid(np.zeros(0, np.int64), read_positions(given, count, depth), np.array(low), side, depth, [])
     means = torch.from_numpy((cell_centers(grid) * grid.side + grid.low).astype(np.float32))
     opacities = torch.from_numpy(byte_logits(entropy.decode(next(given), count)))
     shapes = (count, 3), (count, 4), (count, (degree + 1) ** 2, 3)
     log_scales, quats, sh = (torch.zeros(shape) for shape in shapes)
     cloud = GaussianCloud(means, log_scales, quats, opacities, sh)
-    return quantized(cloud, unpack_books(list(given), chosen, count))
+    return quantized(cloud, unpack_books(list(streams)[: 2 * groups], chosen, count))
 
 
 def quantized(cloud: GaussianCloud, books: list[Codebook]) -> GaussianCloud:
@@ -117,7 +143,10 @@ def unpack_books(streams: list[bytes], groups: list[Group], count: int) -> list[
     books = []
     for group, index, entries in zip(groups, streams[::2], streams[1::2], strict=True):
         values = np.frombuffer(entries, "<f2").reshape(-1, group.last - group.first).astype(np.float32)
-        books.append(Codebook(group, torch.from_numpy(values), torch.from_numpy(entropy.decode(index, count))))
+        chosen = entropy.decode(index, count)
+        if chosen.max(initial=0) >= max(len(values), 1) or (count and not len(values)):
+            raise ValueError(f"entry {chosen.max(initial=0):,} of {len(values):,} of a codebook")
+        books.append(Codebook(group, torch.from_numpy(values), torch.from_numpy(chosen)))
     return books
 
 

@@ -16,6 +16,7 @@ from splat.coding.morton import visibility
 from splat.coding.parallel import BLOCK, each, pieces
 from splat.errors import InputError
 from splat.files import atomic_path
+from splat.reading import require_file
 from splat.sh_basis import C0
 
 RECORD = np.dtype([("center", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
@@ -25,7 +26,7 @@ MIN_SCALE = 1e-30
 
 def read(path: Path) -> GaussianArrays:
     """Read ``path``. Raises InputError when its size is no multiple of 32 bytes."""
-    size = path.stat().st_size
+    size = require_file(path).stat().st_size
     if size % RECORD.itemsize:
         raise InputError(f"{path}: {size:,} bytes is no multiple of 32, so it is no whole .splat file; copy it again")
     check_claim(path, size // RECORD.itemsize, 0, RECORD.itemsize, size)

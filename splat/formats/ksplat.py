@@ -17,6 +17,7 @@ from splat.coding.parallel import each, pieces
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats.dotsplat import decode, encode_rgba
+from splat.reading import require_file
 
 HEADER = np.dtype(
     {
@@ -74,7 +75,7 @@ def _sh_columns(degree: int) -> np.ndarray:
 
 def read(path: Path) -> GaussianArrays:
     """Read ``path`` at any compression level."""
-    data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
+    data = np.memmap(require_file(path), np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < HEADER.itemsize:
         raise InputError(f"{path}: {len(data):,} bytes is less than the 4,096-byte .ksplat header; copy the file again")
     header = data[: HEADER.itemsize].view(HEADER)[0]
@@ -105,7 +106,13 @@ def _read_section(path: Path, data: np.ndarray, start: int, header, section) -> 
         raise InputError(f"{path}: a section claims SH degree {degree} for {count:,} Gaussians; the file is damaged")
     record = _record(level, degree)
     partial, buckets = int(section["partial"]), int(section["buckets"])
-    tables = 4 * partial + buckets * int(section["bucket_bytes"])
+    stride, full = int(section["bucket_bytes"]), int(section["full"])
+    if level and (stride < 12 or full + partial > buckets):
+        raise InputError(
+            f"{path}: a section claims {full:,} full and {partial:,} other buckets of {buckets:,}, {stride} bytes "
+            "each; the file is damaged, copy it again"
+        )
+    tables = 4 * partial + buckets * stride
     records = start + tables
     end = records + int(section["max_count"]) * record.itemsize
     if end > len(data):
@@ -134,8 +141,8 @@ def _dequantize(path: Path, tables: np.ndarray, section, center: np.ndarray) -> 
     lengths = np.array(tables[: 4 * partial]).view("<u4").astype(np.int64)
     stride = int(section["bucket_bytes"])
     count, full = len(center), int(section["full"])
-    spread = np.concatenate([np.full(min(full, buckets), size, np.int64), lengths])
-    if stride < 12 or len(spread) > buckets or spread.sum() < count or full > buckets:
+    spread = np.concatenate([np.full(full, size, np.int64), lengths])
+    if spread.sum() < count:
         raise InputError(
             f"{path}: the bucket table does not cover the {count:,} Gaussians; the file is damaged, copy it again"
         )

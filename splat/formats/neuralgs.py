@@ -4,6 +4,7 @@ A file holds positions (octree), the cluster of each Gaussian, and the networks 
 matrix products. `splat compress --method neuralgs` writes it.
 """
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,26 @@ from splat.cloud import GaussianCloud
 from splat.cloud_arrays import GaussianArrays
 from splat.coding import rans as entropy
 from splat.coding.checked import body_of, checked
-from splat.coding.octree import PositionGrid, cell_centers, join, read_positions, split
+from splat.coding.limits import AMPLIFICATION, BELIEVED, LEAST_BYTES_PER_ROW, check_claim
+from splat.coding.octree import (
+    PositionGrid,
+    cell_centers,
+    check_place,
+    each_of,
+    join,
+    read_positions,
+    split,
+    with_filler,
+)
+from splat.reading import guarded, read_bytes
 
 MAGIC = b"NEURALGS\x01"
 BANDS = 10  # of the encoding of positions
 HEAD = struct.Struct("<IBBBHHHH4d")
 BULK = 0.8  # of the Gaussians lie within 1/√2 of the drawn in space, along each axis
+# What a file may ask for; the paper has 140 clusters, 5 layers of 128.
+MAX_CLUSTERS, MAX_LAYERS, MAX_HIDDEN = 4096, 32, 1024
+WORKING = 8  # bytes for each Gaussian and unit of a layer while decoding
 ATTRIBUTES = 8  # opacity, log scales, rotation; then the colours
 
 
@@ -68,7 +83,7 @@ class Networks:
 
 def read(path: Path) -> GaussianArrays:
     """The cloud in a file, along the Morton curve. Raises InputError."""
-    return GaussianArrays.of(unpack(Path(path).read_bytes(), Path(path)))
+    return GaussianArrays.of(unpack(read_bytes(path), Path(path)))
 
 
 def antialiased(path: Path) -> bool:
@@ -94,23 +109,39 @@ def pack(networks: Networks) -> bytes:
         *(len(networks.index), networks.degree, grid.depth, settings.bits), settings.clusters, settings.hidden,
         settings.layers, settings.levels, *grid.low, grid.side,
     )  # fmt: skip
-    return checked(MAGIC, head + join(streams))
+    return checked(MAGIC, with_filler(head + join(streams), len(networks.index), networks.degree))
 
 
 def unpack(data: bytes, path: Path = Path("a.neuralgs")) -> GaussianCloud:
     """The cloud that `pack` was given, along the Morton curve. Raises InputError for damaged bytes."""
     data = body_of(MAGIC, data, path)
+    with guarded(path, "the NeuralGS data"), torch.no_grad():
+        return _unpack(data, path)
+
+
+def _unpack(data: bytes, path: Path) -> GaussianCloud:
     count, degree, depth, _, clusters, hidden, layers, levels, *low, side = HEAD.unpack_from(data)
-    given = split(data, HEAD.size)
+    check_claim(path, count, degree, LEAST_BYTES_PER_ROW, len(data))
+    check_place(low, side)
+    if not (0 < count and 0 < clusters <= MAX_CLUSTERS and 0 < hidden <= MAX_HIDDEN and 0 < layers <= MAX_LAYERS):
+        raise ValueError(f"{clusters:,} networks of {layers} layers of {hidden:,} for {count:,} Gaussians")
+    working = count * hidden * WORKING
+    if working > max(BELIEVED, AMPLIFICATION * len(data)):
+        raise ValueError(f"layers of {hidden:,} for {count:,} Gaussians in {len(data):,} bytes")
+    given = each_of(split(data, HEAD.size))
     cells = read_positions(given, count, depth, levels)
     index = torch.from_numpy(entropy.decode(next(given), count))
+    if int(index.max()) >= clusters:
+        raise ValueError(f"cluster {int(index.max()):,} of {clusters:,}")
     wide, parts = ATTRIBUTES + 3 * (degree + 1) ** 2, []
     for shape in layer_shapes(clusters, hidden, layers, wide):
         stream = next(given)
         scale = np.frombuffer(stream, "<f4", clusters).reshape(-1, 1, 1)
-        codes = entropy.unzigzag(entropy.decode(stream[4 * clusters :], int(np.prod(shape)))).reshape(shape)
-        parts.append(torch.from_numpy((codes * scale).astype(np.float32)))
-    center, width = torch.from_numpy(np.frombuffer(next(given), "<f2").astype(np.float32)).chunk(2)
+        codes = entropy.unzigzag(entropy.decode(stream[4 * clusters :], math.prod(shape))).reshape(shape)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a damaged file
+            parts.append(torch.from_numpy((codes * scale).astype(np.float32)))
+    halves = np.frombuffer(next(given), "<f2").astype(np.float32).reshape(2, wide)
+    center, width = torch.from_numpy(halves)
     grid = PositionGrid(np.zeros(0, np.int64), cells, np.array(low), side, depth, [], levels)
     settings = NetworkSettings(clusters, hidden, layers, levels=levels)
     return decode(Networks(grid, index, parts, center, width, degree, settings))

@@ -14,7 +14,20 @@ from splat.cloud_arrays import GaussianArrays
 from splat.coding import rans as entropy
 from splat.coding import vector_kmeans
 from splat.coding.checked import body_of, checked
-from splat.coding.octree import PositionGrid, cell_centers, join, quantize_positions, read_positions, split
+from splat.coding.limits import LEAST_BYTES_PER_ROW, check_claim
+from splat.coding.octree import (
+    PositionGrid,
+    cell_centers,
+    check_place,
+    each_of,
+    join,
+    quantize_positions,
+    read_positions,
+    split,
+    with_filler,
+)
+from splat.coding.rans_tables import inflate
+from splat.reading import guarded, read_bytes
 
 MAGIC = b"VECTREE\x01"
 CODES = 8192
@@ -24,7 +37,7 @@ HEAD = struct.Struct("<IBBxx4dI")
 
 def read(path: Path) -> GaussianArrays:
     """The cloud in a file, along the Morton curve. Raises InputError."""
-    return GaussianArrays.of(unpack(Path(path).read_bytes(), Path(path)))
+    return GaussianArrays.of(unpack(read_bytes(path), Path(path)))
 
 
 def antialiased(path: Path) -> bool:
@@ -54,24 +67,31 @@ def pack(cloud: GaussianCloud, weights: Tensor, fraction: float = FRACTION, code
         _half(shape.numpy()), _half(colours[~poor].numpy()),
     ]  # fmt: skip
     head = HEAD.pack(len(rows), cloud.sh_degree, grid.depth, *grid.low, grid.side, len(entries))
-    return checked(MAGIC, head + join(streams))
+    return checked(MAGIC, with_filler(head + join(streams), len(rows), cloud.sh_degree))
 
 
 def unpack(data: bytes, path: Path = Path("a.vectree")) -> GaussianCloud:
     """The cloud that `pack` was given, along the Morton curve. Raises InputError for damaged bytes."""
     data = body_of(MAGIC, data, path)
+    with guarded(path, "the VecTree data"):
+        return _unpack(data, path)
+
+
+def _unpack(data: bytes, path: Path) -> GaussianCloud:
     count, degree, depth, *low, side, size = HEAD.unpack_from(data)
+    check_claim(path, count, degree, LEAST_BYTES_PER_ROW, len(data))
     if count == 0:
         return GaussianCloud.empty(degree)
-    given = split(data, HEAD.size)
+    given = each_of(split(data, HEAD.size))
+    check_place(low, side)
     grid = PositionGrid(np.zeros(0, np.int64), read_positions(given, count, depth), np.array(low), side, depth, [])
     means = cell_centers(grid) * grid.side + grid.low
     poor = np.unpackbits(np.frombuffer(next(given), np.uint8), count=count).astype(bool)
     index = entropy.decode(next(given), int(poor.sum()))
     width = 3 * (degree + 1) ** 2
-    entries, shape = _full(next(given), width), _full(next(given), 8)
+    entries, shape = _full(next(given), width, size), _full(next(given), 8, count)
     colours = np.zeros((count, width), np.float32)
-    colours[poor], colours[~poor] = entries[index], _full(next(given), width)
+    colours[poor], colours[~poor] = entries[index], _full(next(given), width, count - len(index))
     tensors = (means.astype(np.float32), shape[:, :3], shape[:, 3:7], shape[:, 7], colours.reshape(count, -1, 3))
     return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(values)) for values in tensors))
 
@@ -82,6 +102,6 @@ def _half(values: np.ndarray) -> bytes:
     return zlib.compress(planes.tobytes(), 9)
 
 
-def _full(data: bytes, columns: int) -> np.ndarray:
-    planes = np.frombuffer(zlib.decompress(data), np.uint8).reshape(2, -1)
+def _full(data: bytes, columns: int, rows: int) -> np.ndarray:
+    planes = np.frombuffer(inflate(data, 2 * columns * rows), np.uint8).reshape(2, -1)
     return np.ascontiguousarray(planes.T).view("<f2").reshape(columns, -1).T.astype(np.float32)

@@ -16,11 +16,10 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud, matrix_to_quaternion
 from splat.scene import Scene
 from splat.sh import C0
-from splat.text import amount
 from splat.viewer import filters as editing
 from splat.viewer.initial_view import FirstView
 from splat.viewer.render_modes import Look, compare, labelled, letterbox, picture
-from splat.viewer.render_worker import LARGEST, TARGET, Pose, Worker
+from splat.viewer.render_worker import LARGEST, TARGET, Pose, RenderWorker
 
 T = TypeVar("T")
 
@@ -32,8 +31,8 @@ class SceneCloud:
     Attributes:
         name, nbytes: of its file.
         cloud: the Gaussians as they were read.
-        shown: whether it is rendered.
-        position, degrees, scale: its transform: scale, rotation about x, then y, then z of the world, translation.
+        shown: whether it is drawn.
+        position, degrees, scale: where it is put: scaled, rotated about x, then y, then z of the world, and moved.
     """
 
     name: str
@@ -45,18 +44,18 @@ class SceneCloud:
     scale: float = 1.0
 
     def transformed(self) -> GaussianCloud:
-        """The Gaussians after the transform."""
+        """The Gaussians with position, rotation and scale applied."""
         if (self.position, self.degrees, self.scale) == ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0):
             return self.cloud
-        return self.cloud.transform(turned(self.degrees), torch.tensor(self.position), self.scale)
+        return self.cloud.transform(rotation_xyz(self.degrees), torch.tensor(self.position), self.scale)
 
     @property
     def size(self) -> str:
-        """Number of Gaussians and size of the file, in words."""
-        return f"{len(self.cloud):,} Gaussians · {amount(self.nbytes)}"
+        """Count and megabytes in words."""
+        return f"{len(self.cloud):,} Gaussians · {self.nbytes / 1e6:.2f} MB"
 
 
-def turned(degrees: tuple[float, float, float]) -> torch.Tensor:
+def rotation_xyz(degrees: tuple[float, float, float]) -> torch.Tensor:
     """(3, 3) float64 rotation about x, then y, then z of the world."""
     matrix = torch.eye(3, dtype=torch.float64)
     for axis, angle in enumerate(degrees):
@@ -71,7 +70,7 @@ def turned(degrees: tuple[float, float, float]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two pictures in one: ``how`` as `render_modes.compare` has it, photo ``view`` and its render or two entries."""
+    """Two pictures in one: ``how`` as `render_modes.compare` has it, photo ``view`` and its render or two clouds."""
 
     how: str
     fraction: float = 0.5
@@ -92,29 +91,23 @@ class Settings:
 class Page:
     """The clouds on one address. Made by `open_page`; ``close`` ends it.
 
-    ``run_render`` runs a rendering where it may run and returns its result: at once, unless somebody who needs the
+    ``run_render`` calls a function that renders, and returns its result: at once, unless somebody who needs the
     processor for other work (training) sets it to something that waits. ``target``: seconds that a picture may take
     while the camera moves. ``lock``: held while controls are read and settings changed from them: callbacks run side by
     side, and the one that read first must not write last.
     """
 
     def __init__(
-        self,
-        server: Any,
-        entries: Sequence[SceneCloud],
-        first: FirstView,
-        look: Look,
-        scene: Scene | None,
-        folder: Path,
+        self, server: Any, clouds: Sequence[SceneCloud], first: FirstView, look: Look, scene: Scene | None, folder: Path
     ) -> None:
-        self.server, self.entries, self.scene, self.folder = server, list(entries), scene, folder
+        self.server, self.clouds, self.scene, self.folder = server, list(clouds), scene, folder
         self.first = first
         self.settings = Settings(look)
         self.run_render: Callable[[Callable[[], T]], T] = lambda job: job()
         self.target = TARGET
         self.lock = threading.RLock()
         self._closed = False
-        self._workers: dict[int, Worker] = {}
+        self._workers: dict[int, RenderWorker] = {}
         self._parts: dict[int, GaussianCloud] = {}
         self._cloud: GaussianCloud | None = None
         self._photos: dict[int, np.ndarray] = {}
@@ -161,11 +154,11 @@ class Page:
                 self._fill_browser()
             self.refresh()
 
-    def change_entry(self, entry: SceneCloud, **fields: Any) -> None:
-        """Set fields of an entry and draw again."""
+    def change_cloud(self, cloud: SceneCloud, **fields: Any) -> None:
+        """Set fields of one cloud and render again."""
         with self.lock:
             for name, value in fields.items():
-                setattr(entry, name, value)
+                setattr(cloud, name, value)
             self._forget()
             self._fill_browser()
             self.refresh()
@@ -174,18 +167,18 @@ class Page:
         self._parts, self._cloud = {}, None
 
     def part(self, index: int) -> GaussianCloud:
-        """One cloud, transformed, filtered and cropped."""
+        """One cloud where it is put, filtered and cropped."""
         with self.lock:
             if index not in self._parts:
-                self._parts[index] = editing.apply(self.entries[index].transformed(), self.settings.edits)
+                self._parts[index] = editing.apply(self.clouds[index].transformed(), self.settings.edits)
             return self._parts[index]
 
     def cloud(self) -> GaussianCloud:
-        """The shown clouds as one, transformed, filtered and cropped."""
+        """The shown clouds as one, where they are put, filtered and cropped."""
         with self.lock:
             if self._cloud is None:
-                parts = [self.part(index) for index, entry in enumerate(self.entries) if entry.shown]
-                empty = GaussianCloud.empty(device=self.entries[0].cloud.device)
+                parts = [self.part(index) for index, cloud in enumerate(self.clouds) if cloud.shown]
+                empty = GaussianCloud.empty(device=self.clouds[0].cloud.device)
                 self._cloud = GaussianCloud.concat(parts) if len(parts) > 1 else parts[0] if parts else empty
             return self._cloud
 
@@ -209,7 +202,7 @@ class Page:
             camera = camera.replace(width=half, cx=camera.cx - (camera.width - half) / 2)
         drawn = [picture(cloud, camera, look) for cloud in clouds]
         result = compare(drawn[0], drawn[1], how, fraction)
-        names = [f"{entry.name} {amount(entry.nbytes)}" for entry in (self.entries[index] for index in pair)]
+        names = [f"{cloud.name} {cloud.nbytes / 1e6:.2f} MB" for cloud in (self.clouds[index] for index in pair)]
         return labelled(result, *names)
 
     def photo(self, view: int) -> np.ndarray:
@@ -240,26 +233,18 @@ class Page:
 
     def _connect(self, client: Any) -> None:
         def show(image: np.ndarray, full: bool) -> None:
-            with self.lock:  # or a picture begun before the switch to the browser's renderer would come after it
-                if self.settings.renderer == "server" or self.settings.comparison is not None:
-                    client.scene.set_background_image(image, format="jpeg", jpeg_quality=92 if full else 70)
+            if self.settings.renderer == "server" or self.settings.comparison is not None:
+                client.scene.set_background_image(image, format="jpeg", jpeg_quality=92 if full else 70)
 
         def failed(error: Exception) -> None:
             client.add_notification("No picture", str(error), color="red")
 
-        worker = Worker(self.draw, show, failed, lambda job: self.run_render(job), self.target)
+        worker = RenderWorker(self.draw, show, failed, lambda render: self.run_render(render), self.target)
         with self.lock:
             self._workers[client.client_id] = worker
-        moving = threading.Lock()
-
-        def moved(_: Any = None) -> None:
-            # Callbacks run side by side: the one that read the camera first must not be the last to tell of it.
-            with moving:
-                worker.move(pose_of(client))
-
-        client.camera.on_update(moved)
+        client.camera.on_update(lambda _: worker.move(pose_of(client)))
         if client.camera.image_width:
-            moved()
+            worker.move(pose_of(client))
 
     def _disconnect(self, client: Any) -> None:
         with self.lock:
@@ -276,9 +261,8 @@ class Page:
             # A plain picture, not None: after None, viser's page shows no further pictures.
             colour = np.array(self.settings.look.background) * 255 + 0.5
             plain = np.full((2, 2, 3), colour.astype(np.uint8), np.uint8)
-            with self.lock:
-                for client in self.server.get_clients().values():
-                    client.scene.set_background_image(plain, format="png")
+            for client in self.server.get_clients().values():
+                client.scene.set_background_image(plain, format="png")
             return
         with self.lock:
             workers = list(self._workers.values())

@@ -1,19 +1,16 @@
 """The panels beside the picture: clouds, picture, filters, files. Photos and camera paths have files of their own."""
 
 import dataclasses
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from splat.errors import InputError
-from splat.text import amount
 from splat.viewer import filters as editing
-from splat.viewer.page import Comparison, Page, SceneCloud
-from splat.viewer.path_panel import paths
-from splat.viewer.photo_panel import photos
+from splat.viewer.page import Comparison, Page
+from splat.viewer.path_panel import add_path_panel
+from splat.viewer.photo_panel import add_photo_panel
 from splat.viewer.render_modes import MODES
 
 COMPARISONS = ("off", "slider", "blend", "side by side", "difference")
@@ -21,44 +18,39 @@ COMPARISONS = ("off", "slider", "blend", "side by side", "difference")
 
 def add_panels(page: Page) -> None:
     """Add every panel to ``page``."""
-    theme(page)
-    clouds(page)
-    drawing(page)
+    set_theme(page)
+    add_cloud_panel(page)
+    add_render_panel(page)
     if page.scene is not None:
-        photos(page, COMPARISONS)
-    filters(page)
-    paths(page)
-    files(page)
+        add_photo_panel(page, COMPARISONS)
+    add_filter_panel(page)
+    add_path_panel(page)
+    add_save_panel(page)
 
 
-def theme(page: Page) -> None:
+def set_theme(page: Page) -> None:
     """The look of all panels."""
     page.server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
 
 
-def clouds(page: Page) -> None:
+def add_cloud_panel(page: Page) -> None:
     """Names, sizes, a check box and a transform for each cloud, and two of them in one picture."""
     gui = page.server.gui
-
-    def switched(box: Any, entry: SceneCloud) -> None:
-        with page.lock:
-            page.change_entry(entry, shown=box.value)
-
     with gui.add_folder("Clouds"):
-        for entry in page.entries:
-            box = gui.add_checkbox(entry.name, entry.shown, hint=entry.size)
-            gui.add_markdown(entry.size)
-            box.on_update(lambda event, entry=entry: switched(event.target, entry))
-        if len(page.entries) > 1:
+        for cloud in page.clouds:
+            box = gui.add_checkbox(cloud.name, cloud.shown, hint=cloud.size)
+            gui.add_markdown(cloud.size)
+            box.on_update(lambda event, cloud=cloud: page.change_cloud(cloud, shown=event.target.value))
+        if len(page.clouds) > 1:
             _pair(page)
         with gui.add_folder("Transform", expand_by_default=False):
-            _transform(page)
+            _transform_panel(page)
 
 
 def _pair(page: Page) -> None:
     """Two clouds beside each other, such as an original and what compressing made of it."""
     gui = page.server.gui
-    names = [f"{number}: {entry.name}" for number, entry in enumerate(page.entries, 1)]
+    names = [f"{number}: {cloud.name}" for number, cloud in enumerate(page.clouds, 1)]
     how = gui.add_dropdown("Compare", COMPARISONS, initial_value="off")
     left = gui.add_dropdown("Left", names, initial_value=names[0])
     right = gui.add_dropdown("Right", names, initial_value=names[1])
@@ -68,72 +60,71 @@ def _pair(page: Page) -> None:
     def changed(_: Any) -> None:
         with page.lock:
             pair = names.index(left.value), names.index(right.value)
-            a, b = (page.entries[index] for index in pair)
+            a, b = (page.clouds[index] for index in pair)
             times = a.nbytes / max(b.nbytes, 1)
-            facts.content = f"{amount(a.nbytes)} → {amount(b.nbytes)}: {times:.1f} times smaller"
+            facts.content = f"{a.nbytes / 1e6:.2f} MB → {b.nbytes / 1e6:.2f} MB: {times:.1f} times"
             page.change(comparison=None if how.value == "off" else Comparison(how.value, fraction.value, pair=pair))
 
     for control in (how, left, right, fraction):
         control.on_update(changed)
 
 
-def _transform(page: Page) -> None:
-    """Position, rotation and scale of a cloud."""
+def _transform_panel(page: Page) -> None:
+    """Position, rotation and scale of one cloud among the others."""
     gui = page.server.gui
-    names = [f"{number}: {entry.name}" for number, entry in enumerate(page.entries, 1)]
+    names = [f"{number}: {cloud.name}" for number, cloud in enumerate(page.clouds, 1)]
     which = gui.add_dropdown("Cloud", names, initial_value=names[0]) if len(names) > 1 else None
     position = gui.add_vector3("Position", (0.0, 0.0, 0.0), step=0.01)
     degrees = gui.add_vector3("Rotation, °", (0.0, 0.0, 0.0), step=1.0)
     scale = gui.add_number("Scale", 1.0, min=0.001, max=1000.0, step=0.01)
     filling = False
 
-    def entry() -> Any:
-        return page.entries[names.index(which.value) if which else 0]
+    def cloud() -> Any:
+        return page.clouds[names.index(which.value) if which else 0]
 
-    def placed(_: Any) -> None:
+    def transformed(_: Any) -> None:
         with page.lock:
             if filling:
                 return
-            page.change_entry(entry(), position=position.value, degrees=degrees.value, scale=float(scale.value))
+            page.change_cloud(cloud(), position=position.value, degrees=degrees.value, scale=float(scale.value))
 
     for control in (position, degrees, scale):
-        control.on_update(placed)
+        control.on_update(transformed)
 
     def chosen(_: Any) -> None:
         nonlocal filling
         with page.lock:
-            filling = True  # these changes come from the entry; they must not go back to it one by one
-            position.value, degrees.value, scale.value = entry().position, entry().degrees, entry().scale
+            filling = True  # these changes come from the cloud; they must not go back to it one by one
+            position.value, degrees.value, scale.value = cloud().position, cloud().degrees, cloud().scale
             filling = False
 
     if which is not None:
         which.on_update(chosen)
 
 
-def drawing(page: Page) -> None:
+def add_render_panel(page: Page) -> None:
     """Renderer, mode, SH degree, background and field of view."""
     gui, look = page.server.gui, page.settings.look
-    with gui.add_folder("Rendering"):
+    with gui.add_folder("Picture"):
         renderer = gui.add_dropdown("Renderer", ("server", "browser"), initial_value=page.settings.renderer)
         note = gui.add_markdown("", visible=False)
         mode = gui.add_dropdown("Mode", MODES, initial_value=look.mode)
         degree = gui.add_slider("SH degree", 0, 4, 1, look.sh_degree)
         background = gui.add_rgb("Background", tuple(round(255 * channel) for channel in look.background))
-        fov = gui.add_slider("Field of view, °", 10.0, 120.0, 1.0, min(max(round(page.first.fov), 10), 120))
+        fov = gui.add_slider("Field of view", 10.0, 120.0, 1.0, min(max(round(page.first.fov), 10), 120))
         reset = gui.add_button("First view")
         snapshot = gui.add_button("Snapshot (PNG)")
 
     @renderer.on_update
     def _(_: Any) -> None:
-        with page.lock:
-            page.change(renderer=renderer.value)
-            count = len(page.cloud())
-            note.visible = renderer.value == "browser"
-            note.content = "The browser shows colour without view dependence." + (
-                f" Of {count:,} Gaussians it gets the {editing.BROWSER_LIMIT:,} that matter most."
-                if count > editing.BROWSER_LIMIT
-                else ""
-            )
+        page.change(renderer=renderer.value)
+        count = len(page.cloud())
+        note.visible = renderer.value == "browser"
+        note.content = "The browser shows colour without view dependence." + (
+            f" Of {count:,} Gaussians it gets the {editing.BROWSER_LIMIT:,} that matter most."
+            if count > editing.BROWSER_LIMIT
+            else ""
+        )
 
     def redraw(_: Any) -> None:
         with page.lock:
@@ -148,9 +139,8 @@ def drawing(page: Page) -> None:
 
     @fov.on_update
     def _(_: Any) -> None:
-        with page.lock:
-            for client in page.server.get_clients().values():
-                client.camera.fov = float(np.radians(fov.value))
+        for client in page.server.get_clients().values():
+            client.camera.fov = float(np.radians(fov.value))
 
     @reset.on_click
     def _(event: Any) -> None:
@@ -162,22 +152,21 @@ def drawing(page: Page) -> None:
         event.client.send_file_download("snapshot.png", page.snapshot(event.client), save_immediately=True)
 
 
-def filters(page: Page) -> None:
+def add_filter_panel(page: Page) -> None:
     """Opacity and size filters, and the crop box."""
     gui = page.server.gui
-    filled = [entry.cloud for entry in page.entries if len(entry.cloud)]
+    filled = [cloud.cloud for cloud in page.clouds if len(cloud.cloud)]
     scales = torch.cat([cloud.log_scales.amax(1).cpu() for cloud in filled]).nan_to_num().exp()
     low = torch.stack([cloud.bounds()[0].cpu() for cloud in filled]).amin(0).nan_to_num().tolist()
     high = torch.stack([cloud.bounds()[1].cpu() for cloud in filled]).amax(0).nan_to_num().tolist()
     with gui.add_folder("Filter and crop", expand_by_default=False):
         opacity = gui.add_slider("Min opacity", 0.0, 1.0, 0.01, 0.0)
         largest = gui.add_slider(
-            "Max size, %", 0.0, 100.0, 0.1, 100.0, hint="Keep this percentage of the Gaussians, the smallest first."
+            "Max size, %", 0.0, 100.0, 0.1, 100.0, hint="Keep this percentage of the Gaussians, the smallest ones."
         )
         crop = gui.add_checkbox("Crop box", False)
-        low, high = rounded_out(low, high)
-        lower = gui.add_vector3("Low corner", low, step=0.05)
-        upper = gui.add_vector3("High corner", high, step=0.05)
+        lower = gui.add_vector3("Low corner", tuple(low), step=0.05)
+        upper = gui.add_vector3("High corner", tuple(high), step=0.05)
         left = gui.add_markdown(f"{sum(map(len, filled)):,} Gaussians left")
     ordered = scales.sort().values
 
@@ -193,18 +182,7 @@ def filters(page: Page) -> None:
         control.on_update(filtered)
 
 
-def rounded_out(low: Sequence[float], high: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The box from ``low`` to ``high``, enlarged to corners of so few digits that the panel's fields show them."""
-    extent = max(b - a for a, b in zip(low, high, strict=True))
-    digits = 2 - math.floor(math.log10(extent)) if extent > 0 else 3
-    unit = 10.0**-digits
-    return (
-        tuple(round(math.floor(value / unit) * unit, max(digits, 0)) for value in low),
-        tuple(round(math.ceil(value / unit) * unit, max(digits, 0)) for value in high),
-    )
-
-
-def files(page: Page) -> None:
+def add_save_panel(page: Page) -> None:
     """Saving what is left of the cloud into the served folder."""
     gui = page.server.gui
     with gui.add_folder("Save"):

@@ -1,8 +1,8 @@
-"""The editor of camera paths: keys at the camera of the page, a spline through them, playing it, a video of it."""
+"""The editor of camera paths: keyframes at the present camera, a spline through them, playing, and a video."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ MOST_SECONDS = 600.0
 PLAYED = 20  # pictures a second while playing in the page
 
 
-class Path:
-    """The keys of one path, and what is drawn of them into the scene."""
+class CameraPath:
+    """The keyframes of one path, and what is shown of them in the scene."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -28,7 +28,7 @@ class Path:
         self.nodes: list[Any] = []
 
     def draw(self, closed: bool) -> None:
-        """Draw the keys and the line through them anew."""
+        """Show the keyframes and the line through them anew."""
         for node in self.nodes:
             node.remove()
         arm = float((self.page.first.target - self.page.first.position).norm())
@@ -44,31 +44,29 @@ class Path:
             self.nodes.append(self.page.server.scene.add_line_segments("/path/line", points, colour, line_width=2.0))
 
 
-def paths(page: Page) -> None:
-    """The panel."""
-    gui, path = page.server.gui, Path(page)
+def add_path_panel(page: Page) -> None:
+    """Keyframes, playing, saving the path and a video of it."""
+    gui, path = page.server.gui, CameraPath(page)
     with gui.add_folder("Camera path", expand_by_default=False):
-        note = gui.add_markdown("Move the camera and add keys; the path goes through them.")
-        add = gui.add_button("Add key")
-        back = gui.add_button("Remove last key")
+        note = gui.add_markdown("Go somewhere, add a keyframe, go on.")
+        add = gui.add_button("Add keyframe")
+        back = gui.add_button("Remove last keyframe")
         clear = gui.add_button("Clear path")
-        closed = gui.add_checkbox("Closed", False, hint="Go on from the last key to the first.")
-        seconds = gui.add_number("Duration, s", 8.0, min=0.1, max=MOST_SECONDS, step=0.5)
+        closed = gui.add_checkbox("Closed", False, hint="Go on from the last keyframe to the first.")
+        seconds = gui.add_number("Seconds", 8.0, min=0.1, max=MOST_SECONDS, step=0.5)
         fps = gui.add_number("Frames/s", 30, min=1, max=120, step=1)
         size = gui.add_dropdown("Size", tuple(SIZES), initial_value="1280×720")
         play = gui.add_button("Play")
         name = gui.add_text("Video", "flight.mp4")
-        film = gui.add_button("Save video", hint=f"MP4, into {page.folder.name}/")
-        plan = gui.add_button("Save path", hint="JSON for splat render --along, under the video's name")
+        video = gui.add_button("Save video", hint=f"MP4, into {page.folder.name}/")
+        save = gui.add_button("Save path", hint="JSON for splat render --along, under the video's name")
         bar = gui.add_progress_bar(0.0, visible=False)
         cancel = gui.add_button("Stop video", visible=False)
     stopped, busy = threading.Event(), threading.Lock()
 
-    def change(keys: Callable[[list[Camera]], list[Camera]] = lambda keys: keys) -> None:
-        with page.lock:
-            path.keys = keys(path.keys)
-            path.draw(closed.value)
-            note.content = f"{len(path.keys)} key{'s' * (len(path.keys) != 1)}"
+    def changed(_: Any = None) -> None:
+        path.draw(closed.value)
+        note.content = f"{len(path.keys)} keyframe{'s' * (len(path.keys) != 1)}"
 
     def frames() -> list[Camera]:
         width, height = SIZES[size.value]
@@ -77,20 +75,25 @@ def paths(page: Page) -> None:
 
     @add.on_click
     def _(event: Any) -> None:
-        key = pose_of(event.client).camera(1_000_000)
-        change(lambda keys: [*keys, key])
+        path.keys.append(pose_of(event.client).camera(1_000_000))
+        changed()
 
     @back.on_click
     def _(_: Any) -> None:
-        change(lambda keys: keys[:-1])
+        path.keys = path.keys[:-1]
+        changed()
 
-    clear.on_click(lambda _: change(lambda keys: []))
-    closed.on_update(lambda _: change())
+    @clear.on_click
+    def _(_: Any) -> None:
+        path.keys = []
+        changed()
+
+    closed.on_update(changed)
 
     @play.on_click
     def _(event: Any) -> None:
         if len(path.keys) < 2:
-            event.client.add_notification("No path", "Add at least two keys.", color="red")
+            event.client.add_notification("No path", "Add at least two keyframes.", color="red")
             return
         arm = float((page.first.target - page.first.position).norm())
         cameras = frames()
@@ -100,7 +103,7 @@ def paths(page: Page) -> None:
             time.sleep(1 / PLAYED)
         page.look_from(event.client, cameras[-1], arm)  # however slow the browser was, the flight ends at its end
 
-    @plan.on_click
+    @save.on_click
     def _(event: Any) -> None:
         try:
             target = editing.new_file(page.folder, name.value.removesuffix(".mp4") + ".json")
@@ -112,7 +115,7 @@ def paths(page: Page) -> None:
 
     cancel.on_click(lambda _: stopped.set())
 
-    @film.on_click
+    @video.on_click
     def _(event: Any) -> None:
         from splat.video import write_video
 
@@ -131,7 +134,7 @@ def paths(page: Page) -> None:
         except Stopped:
             event.client.add_notification("Stopped", "There is no video.", color="yellow")
         else:
-            event.client.add_notification("Saved", f"{target.name}: {len(cameras)} pictures", color="green")
+            event.client.add_notification("Saved", f"{target.name}: {len(cameras)} frames", color="green")
         finally:
             bar.visible = cancel.visible = False
             busy.release()
@@ -146,7 +149,7 @@ def paths(page: Page) -> None:
 
 
 class Stopped(Exception):
-    """The reader does not want the video any more."""
+    """The user stopped the video."""
 
 
 def fitted(camera: Camera, width: int, height: int) -> Camera:

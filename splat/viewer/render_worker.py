@@ -45,10 +45,10 @@ class Pose:
         return Camera(focal, focal, width / 2, height / 2, width, height, matrix)
 
 
-class Worker:
+class RenderWorker:
     """Draws for one browser. ``draw`` makes a picture (H, W, 3) uint8 of a camera; ``show`` takes it and whether it is
-    the full one; ``failed`` takes the exception of a picture not made; ``run_render`` runs a drawing when it may,
-    which takes about ``target`` seconds while the camera moves.
+    the full one; ``failed`` takes the exception of a picture not made; ``run_render`` calls
+    the rendering when it may run, which takes about ``target`` seconds while the camera moves.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class Worker:
             with self._changed:
                 while not self._closed and (self._pose is None or (drawn == self._news and full)):
                     self._changed.wait()
-                rest = self._moved + REST - time.monotonic()
-                if not self._closed and drawn == self._news and rest > 0:
-                    self._changed.wait(rest)
+                wait = self._moved + REST - time.monotonic()
+                if not self._closed and drawn == self._news and wait > 0:
+                    self._changed.wait(wait)
                 if self._closed:
                     return
                 if drawn == self._news and self._moved + REST > time.monotonic():

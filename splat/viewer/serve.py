@@ -18,7 +18,7 @@ TRIES = 100  # ports looked at when the wanted one is taken
 
 
 def open_page(
-    entries: Sequence[SceneCloud],
+    clouds: Sequence[SceneCloud],
     first: FirstView,
     look: Look,
     scene: Scene | None = None,
@@ -28,7 +28,7 @@ def open_page(
     token: str | None = None,
     panels: "Callable[[Page], None] | None" = None,
 ) -> Page:
-    """Serve ``entries`` and return at once.
+    """Serve ``clouds`` and return at once.
 
     Args:
         folder: where the page may save files.
@@ -47,7 +47,7 @@ def open_page(
     logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
     with contextlib.redirect_stdout(io.StringIO()), access.guarding(token):
         server = viser.ViserServer(host=host, port=free_port(host, port), label="splat", verbose=False)
-    page = Page(server, entries, first, look, scene, folder)
+    page = Page(server, clouds, first, look, scene, folder)
     try:
         near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
         access.check(f"http://{near}:{server.get_port()}/")

@@ -1,8 +1,8 @@
 """`Live`: the page of a training run that goes on.
 
-Pictures are drawn by the training's own thread between two steps, so that a picture never sees a half-made step and
-the cores are never shared: training pays exactly for the drawing, which is bounded to `SHARE` of the time, and nothing
-while no browser is connected. The clock stands still while the run is paused.
+Pictures are rendered by the training's own thread between two steps, so that none shows a half-made step and the cores
+are never shared: training pays exactly for the rendering, at most `RENDER_FRACTION` of the time, and nothing while no
+browser is connected. The clock stands still while the run is paused.
 """
 
 import math
@@ -23,17 +23,17 @@ from splat.scene import Scene
 from splat.text import duration
 from splat.viewer.initial_view import first_view
 from splat.viewer.page import Page, SceneCloud
-from splat.viewer.panels import COMPARISONS, drawing, theme
-from splat.viewer.photo_panel import photos
+from splat.viewer.panels import COMPARISONS, add_render_panel, set_theme
+from splat.viewer.photo_panel import add_photo_panel
 from splat.viewer.render_modes import Look
 from splat.viewer.serve import open_page
 
 if TYPE_CHECKING:
     from splat.training.progress import Progress
 
-SHARE = 0.2  # of the time that drawing may take from training while somebody looks
-CREDIT = 0.3  # seconds of drawing that may be saved up
-TARGET = 1 / 40  # seconds that a picture may take while the camera moves: 8 pictures a second of that share
+RENDER_FRACTION = 0.2  # of the time that rendering may take from training while somebody looks
+CREDIT = 0.3  # seconds of rendering that may be saved up
+TARGET = 1 / 40  # seconds that a picture may take while the camera moves: 8 pictures a second of that fraction
 FRESH = 1.0  # seconds between two pictures of a camera that rests
 NOTED = 0.5  # seconds between two points of the curves
 MOST_POINTS = 1000  # of a curve; then every second one goes
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass
 class Job:
-    """A drawing that waits for its turn, and what came of it."""
+    """A rendering that waits until it may run, and its result."""
 
     work: Callable[[], Any]
     done: threading.Event
@@ -66,14 +66,14 @@ class Live:
     def __init__(self, scene: Scene, look: Look, folder: Path, **where: Any) -> None:
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.curves: list[tuple[float, float, float, float]] = []  # step, loss, PSNR, PSNR held out
-        self._entry = SceneCloud(scene.name, GaussianCloud.empty(), 0)
+        self._cloud = SceneCloud(scene.name, GaussianCloud.empty(), 0)
         self._paused = self._stopping = self._over = False
         self._pause_seconds = 0.0
         self._credit, self._checked, self._drawn, self._noted = CREDIT, time.monotonic(), 0.0, 0.0
         self._every = 1
-        self.drawing_seconds = 0.0
+        self.render_seconds = 0.0
         first = first_view(GaussianCloud.empty(), scene, None)
-        self.page = open_page([self._entry], first, look, scene, folder, panels=self._panels, **where)
+        self.page = open_page([self._cloud], first, look, scene, folder, panels=self._panels, **where)
         self.page.run_render, self.page.target = self.run_render, TARGET
 
     # ---- for `train` ----
@@ -89,11 +89,11 @@ class Live:
         if not self.page.watched:
             self._checked = moment
             return
-        self._entry.cloud = now.cloud
+        self._cloud.cloud = now.cloud
         if moment - self._drawn >= FRESH:
             self._drawn = moment
             self._show(now)
-        self._credit = min(self._credit + SHARE * (moment - self._checked), CREDIT)
+        self._credit = min(self._credit + RENDER_FRACTION * (moment - self._checked), CREDIT)
         self._checked = moment
         while self._credit > 0 and self._serve():
             pass
@@ -108,7 +108,7 @@ class Live:
 
     def finish(self, cloud: GaussianCloud) -> None:
         """The run is over: show what came of it, without limits."""
-        self._entry.cloud, self._over = cloud, True
+        self._cloud.cloud, self._over = cloud, True
         self._say(f"**Done**: {len(cloud):,} Gaussians")
         for button in (self._pause_button, self._stop_button):
             button.visible = False
@@ -123,7 +123,7 @@ class Live:
             pass
         self.page.close()
 
-    # ---- drawing ----
+    # ---- rendering ----
 
     def run_render(self, job: Callable[[], T]) -> T:
         """Have ``job`` done between two steps, and wait for it; afterwards at once."""
@@ -146,12 +146,12 @@ class Live:
             return False
         seconds = job.run()
         self._credit -= seconds
-        self.drawing_seconds += seconds
+        self.render_seconds += seconds
         return True
 
     def _pause(self, now: "Progress") -> None:
         began = time.monotonic()
-        self._entry.cloud = now.cloud
+        self._cloud.cloud = now.cloud
         with self._interrupts_end_it():
             while self._paused and not self._stopping:
                 try:
@@ -184,7 +184,7 @@ class Live:
     def _panels(self, page: Page) -> None:
         from viser import uplot
 
-        theme(page)
+        set_theme(page)
         gui = page.server.gui
         with gui.add_folder("Training"):
             self._state = gui.add_markdown("Getting ready …")
@@ -204,15 +204,15 @@ class Live:
                 (empty, empty, empty),
                 (
                     step,
-                    uplot.Series(label="photos trained on", stroke="#4fc7bb", width=2),
+                    uplot.Series(label="training photos", stroke="#4fc7bb", width=2),
                     uplot.Series(label="held out", stroke="#f2cc8f", width=2, spanGaps=True),
                 ),
                 scales={"x": uplot.Scale(time=False)},
                 title="PSNR, dB",
                 height=150,
             )
-        drawing(page)
-        photos(page, COMPARISONS)
+        add_render_panel(page)
+        add_photo_panel(page, COMPARISONS)
 
         @self._pause_button.on_click
         def _(_: Any) -> None:

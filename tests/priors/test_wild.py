@@ -98,8 +98,8 @@ def test_photos_are_chosen_evenly_and_held_out_ones_stay():
     assert evenly(5, 5) == [0, 1, 2, 3, 4]
     scene = row_scene(6)
     few = keep_views(scene, 3)
-    assert [view.name for view in few.test_views] == ["0.png"]
-    assert [view.name for view in few.train_views] == ["1.png", "3.png", "5.png"]
+    assert [view.name for view in few.test_views] == ["000.png"]
+    assert [view.name for view in few.train_views] == ["001.png", "003.png", "005.png"]
     with pytest.raises(InputError, match="has 5 that are not held out"):
         keep_views(scene, 6)
     with pytest.raises(InputError, match="one photo fixes no depth"):
@@ -118,9 +118,9 @@ def test_only_points_that_two_chosen_photos_see_are_known():
     expected = scene.points.xyz[10:30]
     assert torch.equal(few.points.xyz, expected)
     for view in few.views:
-        own = seen.get(int(view.name[0]), [])
+        own = seen.get(int(view.name[:3]), [])
         assert len(view.keypoint_ids) == len([point for point in own if 10 <= point < 30])
-    assert few.points.views_of(0).tolist() == [1, 2, 3]  # positions of 1.png, 3.png and 5.png among the kept views
+    assert few.points.views_of(0).tolist() == [1, 2, 3]  # positions of photos 1, 3 and 5 among the kept views
 
 
 # ---- reconstruction by a function of the user's ----

@@ -14,9 +14,8 @@ from splat import formats
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.viewer import Edits, Look, filters, first_view, picture
-from splat.viewer.panels import rounded_out
 from splat.viewer.render_modes import compare, letterbox
-from splat.viewer.render_worker import Pose, Worker
+from splat.viewer.render_worker import Pose, RenderWorker
 from splat.viewer.serve import free_port
 
 
@@ -113,12 +112,6 @@ def test_pose_is_the_camera_it_came_from() -> None:
     assert (pose.camera(250).width, pose.camera(250).height) == (250, 125)
 
 
-def test_the_corners_of_the_crop_box_are_short_and_leave_nothing_out() -> None:
-    assert rounded_out((-0.9553, 0.0, -0.1), (0.9942, 1.0, 0.2)) == ((-0.96, 0.0, -0.1), (1.0, 1.0, 0.2))
-    assert rounded_out((-1234.5, -3.0, 0.0), (987.6, 4.0, 0.0)) == ((-1240.0, -10.0, 0.0), (990.0, 10.0, 0.0))
-    assert rounded_out((1.0, 2.0, 3.0), (1.0, 2.0, 3.0)) == ((1.0, 2.0, 3.0), (1.0, 2.0, 3.0))
-
-
 def test_modes() -> None:
     cloud = cloud_of(200)
     camera = first_view(cloud, None, None).camera(80, 60)
@@ -154,7 +147,7 @@ def test_worker_skips_to_the_newest_camera_and_ends_at_full_size() -> None:
         if full and image.shape[1] == 1200:
             finished.set()
 
-    worker = Worker(draw, show, lambda error: pytest.fail(str(error)))
+    worker = RenderWorker(draw, show, lambda error: pytest.fail(str(error)))
     for step in range(50):
         worker.move(Pose((1.0, 0.0, 0.0, 0.0), (float(step), 0.0, 0.0), 1.0, 1200, 600))
     go.set()
@@ -167,7 +160,7 @@ def test_worker_skips_to_the_newest_camera_and_ends_at_full_size() -> None:
 
 def test_worker_reports_failures_and_goes_on() -> None:
     told = threading.Event()
-    worker = Worker(lambda camera: 1 / 0, lambda image, full: None, lambda error: told.set())
+    worker = RenderWorker(lambda camera: 1 / 0, lambda image, full: None, lambda error: told.set())
     worker.move(Pose((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0, 64, 64))
     wait_for(told.is_set)
     told.clear()

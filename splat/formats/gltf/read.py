@@ -1,11 +1,9 @@
 """Reading Gaussian primitives out of a glTF asset: containers, accessors, nodes."""
 
 import base64
-import binascii
-import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,11 @@ import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import logits
-from splat.coding.limits import check_claim
+from splat.coding.limits import AMPLIFICATION, check_claim
 from splat.errors import InputError
 from splat.formats import axes
 from splat.formats.spz import spz
+from splat.reading import DAMAGE, element, member, parse_json, read_bytes, reason_of, typed
 
 EXTENSION = "KHR_gaussian_splatting"
 SPZ_EXTENSION = "KHR_gaussian_splatting_compression_spz_2"
@@ -24,6 +23,8 @@ PREFIX = EXTENSION + ":"
 _TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 MAX_NODES = 100_000
+PLAIN = 16  # times its size that an asset without compression may take: accessors and meshes may be used again
+MAX_PLACES = 100_000  # of meshes in the scene
 MIN_SCALE = 1e-30  # linear scales of 0 have no logarithm
 
 
@@ -34,35 +35,34 @@ class Asset:
     path: Path
     tree: Mapping[str, Any]
     chunk: bytes
+    buffers: dict[str, bytes] = field(default_factory=dict)  # by address, those that were read already
+    seen: dict[int, list[GaussianArrays]] = field(default_factory=dict)  # meshes, likewise
 
 
 def read_asset(path: Path) -> GaussianArrays:
     """All Gaussian primitives of ``path`` in scene axes (left, up, front), joined. Raises InputError."""
     try:
-        asset = _open(path, path.read_bytes())
-        tables = [table for mesh, pose in _placements(asset.tree) for table in _mesh(asset, mesh, pose)]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, struct.error) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{path}: the glTF cannot be understood ({what}); make or copy it again") from error
+        asset = _open(path, read_bytes(path))
+        tables = _tables(asset)
+        used = member(asset.tree, "extensionsUsed", list, [])
+    except (*DAMAGE, TypeError, AttributeError) as error:  # JSON of another shape than the format's
+        raise InputError(
+            f"{path}: the glTF cannot be understood ({reason_of(error)}); make or copy it again"
+        ) from error
     if tables:
         return GaussianArrays.concat(tables)
-    if EXTENSION in asset.tree.get("extensionsUsed", ()):
+    if EXTENSION in used:
         return GaussianArrays.empty()
     raise InputError(f"{path}: the glTF holds no primitive with {EXTENSION}, so no Gaussians; check the file")
 
 
 def _open(path: Path, data: bytes) -> Asset:
     if data[:4] != b"glTF":
-        tree = json.loads(data)
-        if not isinstance(tree, dict):
-            raise ValueError("the JSON is no object")
-        return Asset(path, tree, b"")
+        return Asset(path, parse_json(data, path, "the glTF"), b"")
     version, total, size, kind = struct.unpack_from("<4xII I4s", data)
     if version != 2 or kind != b"JSON" or total > len(data) or 20 + size > len(data):
         raise ValueError(f"version {version}, {total:,} bytes claimed of {len(data):,}")
-    tree = json.loads(data[20 : 20 + size])
-    if not isinstance(tree, dict):
-        raise ValueError("the JSON is no object")
+    tree = parse_json(data[20 : 20 + size], path, "the glTF's JSON")
     at = 20 + size
     if at + 8 <= len(data):
         size, kind = struct.unpack_from("<I4s", data, at)
@@ -76,34 +76,64 @@ def _open(path: Path, data: bytes) -> Asset:
 # ---- nodes ----
 
 
+def _tables(asset: Asset) -> list[GaussianArrays]:
+    """The Gaussians of all meshes where the scene has them. A mesh may stand at many places, within bounds."""
+    tables, count, degree = [], 0, 0
+    for mesh, pose in _placements(asset.tree):
+        if mesh not in asset.seen:
+            asset.seen[mesh] = _mesh(asset, mesh)
+        for table in asset.seen[mesh]:
+            count, degree = count + len(table), max(degree, table.sh_degree)
+            check_claim(asset.path, count, degree, 0, _stored(asset))
+            tables.append(_place(table, pose))
+    return tables
+
+
+def _stored(asset: Asset) -> int:
+    """Bytes that stand for a cloud: of the asset and of the files beside it, fewer if no primitive is compressed."""
+    size = asset.path.stat().st_size + sum(map(len, asset.buffers.values()))
+    packed = SPZ_EXTENSION in member(asset.tree, "extensionsUsed", list, [])
+    return size if packed else size * PLAIN // AMPLIFICATION
+
+
 def _placements(tree: Mapping[str, Any]) -> list[tuple[int, np.ndarray]]:
     """(mesh, 4×4 pose) of every node of the default scene that has a mesh; of all meshes when there are no scenes."""
-    meshes = tree.get("meshes", [])
+    meshes = member(tree, "meshes", list, [])
     if "scenes" not in tree:
-        return [(i, np.eye(4)) for i in range(len(meshes))]
-    nodes, placed_meshes = tree.get("nodes", []), []
-    stack = [(int(i), np.eye(4), 0) for i in tree["scenes"][tree.get("scene", 0)].get("nodes", [])]
+        return [(i, np.eye(4)) for i in range(min(len(meshes), MAX_PLACES))]
+    nodes, placed_meshes = member(tree, "nodes", list, []), []
+    scene = element(member(tree, "scenes", list), member(tree, "scene", int, 0), "scene")
+    stack = [(index, np.eye(4)) for index in member(scene, "nodes", list, [])]
+    seen: set[int] = set()
     while stack:
-        index, parent, depth = stack.pop()
-        if depth > 256 or len(placed_meshes) > MAX_NODES or index < 0:
-            raise ValueError("the nodes form a cycle")
-        pose = parent @ _local(nodes[index])
-        if "mesh" in nodes[index]:
-            placed_meshes.append((int(nodes[index]["mesh"]), pose))
-        stack += [(int(child), pose, depth + 1) for child in nodes[index].get("children", [])]
-        if len(stack) > MAX_NODES:
-            raise ValueError("the nodes form a cycle")
+        index, parent = stack.pop()
+        node = element(nodes, index, "node")
+        if index in seen or len(seen) > MAX_NODES:
+            raise ValueError(f"node {index} has two parents or the nodes form a cycle")
+        seen.add(index)
+        pose = parent @ _local(node)
+        if "mesh" in node:
+            placed_meshes.append((member(node, "mesh", int), pose))
+        stack += [(child, pose) for child in member(node, "children", list, [])]
     return placed_meshes
 
 
 def _local(node: Mapping[str, Any]) -> np.ndarray:
     if "matrix" in node:
-        return np.array(node["matrix"], float).reshape(4, 4).T
+        return _numbers(node, "matrix", np.eye(4).reshape(-1)).reshape(4, 4).T
     pose = np.eye(4)
-    x, y, z, w = (float(part) for part in node.get("rotation", (0, 0, 0, 1)))
-    pose[:3, :3] = _rotation(np.array([w, x, y, z])) * np.array(node.get("scale", (1, 1, 1)), float)
-    pose[:3, 3] = np.array(node.get("translation", (0, 0, 0)), float)
+    x, y, z, w = _numbers(node, "rotation", (0, 0, 0, 1))
+    pose[:3, :3] = _rotation(np.array([w, x, y, z])) * _numbers(node, "scale", (1, 1, 1))
+    pose[:3, 3] = _numbers(node, "translation", (0, 0, 0))
     return pose
+
+
+def _numbers(node: Mapping[str, Any], name: str, default: Sequence[float]) -> np.ndarray:
+    """As many float64 as the ``default`` has, none beyond what float32 holds."""
+    values = [float(typed(value, float, f"a value of '{name}'")) for value in member(node, name, list, default)]
+    if len(values) != len(default) or not all(abs(value) < 1e30 for value in values):
+        raise ValueError(f"'{name}' holds {len(values)} numbers, expected {len(default)} finite ones")
+    return np.array(values)
 
 
 def _rotation(quat: np.ndarray) -> np.ndarray:
@@ -126,20 +156,20 @@ def _place(table: GaussianArrays, pose: np.ndarray) -> GaussianArrays:
 # ---- primitives ----
 
 
-def _mesh(asset: Asset, index: int, pose: np.ndarray) -> list[GaussianArrays]:
-    if index < 0:
-        raise ValueError(f"mesh {index}")
-    tables = []
-    for primitive in asset.tree["meshes"][index]["primitives"]:
-        extension = primitive.get("extensions", {}).get(EXTENSION)
+def _mesh(asset: Asset, index: int) -> list[GaussianArrays]:
+    mesh, tables, count, degree = element(member(asset.tree, "meshes", list), index, "mesh"), [], 0, 0
+    for primitive in member(mesh, "primitives", list):
+        extension = member(member(primitive, "extensions", dict, {}), EXTENSION, dict, None)
         if extension is not None:
-            packed = extension.get("extensions", {}).get(SPZ_EXTENSION)
+            packed = member(member(extension, "extensions", dict, {}), SPZ_EXTENSION, dict, None)
             if packed is not None:
-                data = _view(asset, packed["bufferView"])
+                data = _view(asset, member(packed, "bufferView", int))
                 table = axes.convert(spz.decode(bytes(data), asset.path, "RUB"), axes.HOME, "LUF")
             else:
-                table = _plain(asset, primitive["attributes"])
-            tables.append(_place(table, pose))
+                table = _plain(asset, member(primitive, "attributes", dict))
+            count, degree = count + len(table), max(degree, table.sh_degree)
+            check_claim(asset.path, count, degree, 0, _stored(asset))
+            tables.append(table)
     return tables
 
 
@@ -150,7 +180,7 @@ def _plain(asset: Asset, attributes: Mapping[str, int]) -> GaussianArrays:
     scales = _values(asset, attributes[PREFIX + "SCALE"], 3, n)
     opacity = _values(asset, attributes[PREFIX + "OPACITY"], 1, n)[:, 0]
     degree = max(d for d in range(5) if d == 0 or f"{PREFIX}SH_DEGREE_{d}_COEF_0" in attributes)
-    check_claim(asset.path, n, degree, 0, 0)
+    check_claim(asset.path, n, degree, 0, _stored(asset))
     sh = np.empty((n, (degree + 1) ** 2, 3), np.float32)
     for d in range(degree + 1):
         for i in range(2 * d + 1):
@@ -164,29 +194,21 @@ def _plain(asset: Asset, attributes: Mapping[str, int]) -> GaussianArrays:
 
 def _values(asset: Asset, index: int, width: int, count: int | None = None) -> np.ndarray:
     """(N, width) float32 of an accessor; integers are normalised when the accessor says so."""
-    if not isinstance(index, int) or index < 0:
-        raise ValueError(f"accessor {index!r}")
-    accessor = asset.tree["accessors"][index]
+    accessor = element(member(asset.tree, "accessors", list), index, "accessor")
     if "sparse" in accessor:
         raise ValueError("sparse accessors are not read; export without them")
-    n = accessor["count"]
-    if _WIDTHS.get(accessor["type"]) != width or not isinstance(n, int) or n < 0 or (count is not None and n != count):
-        raise ValueError(
-            f"accessor {index} has {n} elements of type {accessor['type']}, expected {count} of width {width}"
-        )
+    n, shape = member(accessor, "count", int), member(accessor, "type", str)
+    if _WIDTHS.get(shape) != width or n < 0 or (count is not None and n != count):
+        raise ValueError(f"accessor {index} has {n} elements of type {shape[:20]}, expected {count} of width {width}")
+    if member(accessor, "componentType", int) not in _TYPES:
+        raise ValueError(f"accessor {index} has the component type {accessor['componentType']}")
     kind = np.dtype(_TYPES[accessor["componentType"]])
-    view, tight = accessor["bufferView"], width * kind.itemsize
+    view, tight = member(accessor, "bufferView", int), width * kind.itemsize
     data = _view(asset, view)
-    stride = asset.tree["bufferViews"][view].get("byteStride", tight)
-    start = accessor.get("byteOffset", 0)
-    if (
-        start < 0
-        or stride < tight
-        or stride > 252
-        and stride != tight
-        or start + stride * (n - 1) + tight > len(data)
-        and n
-    ):
+    stride = member(asset.tree["bufferViews"][view], "byteStride", int, tight)
+    start = member(accessor, "byteOffset", int, 0)
+    leaves = n and start + stride * (n - 1) + tight > len(data)
+    if start < 0 or stride < tight or (stride > 252 and stride != tight) or leaves:
         raise ValueError(f"accessor {index} leaves its buffer")
     if n == 0:
         return np.zeros((0, width), np.float32)
@@ -201,28 +223,26 @@ def _values(asset: Asset, index: int, width: int, count: int | None = None) -> n
 
 
 def _view(asset: Asset, index: int) -> memoryview:
-    if not isinstance(index, int) or index < 0:
-        raise ValueError(f"buffer view {index!r}")
-    view = asset.tree["bufferViews"][index]
-    buffer = _buffer(asset, view["buffer"])
-    start, size = view.get("byteOffset", 0), view["byteLength"]
+    view = element(member(asset.tree, "bufferViews", list), index, "buffer view")
+    buffer = _buffer(asset, member(view, "buffer", int))
+    start, size = member(view, "byteOffset", int, 0), member(view, "byteLength", int)
     if not 0 <= start <= start + size <= len(buffer):
         raise ValueError(f"buffer view {index} leaves its buffer of {len(buffer):,} bytes")
     return memoryview(buffer)[start : start + size]
 
 
 def _buffer(asset: Asset, index: int) -> bytes:
-    uri = asset.tree["buffers"][index].get("uri")
+    uri = member(element(member(asset.tree, "buffers", list), index, "buffer"), "uri", str, None)
     if uri is None:
         return asset.chunk
+    if uri not in asset.buffers:
+        asset.buffers[uri] = _fetched(asset, index, uri)
+    return asset.buffers[uri]
+
+
+def _fetched(asset: Asset, index: int, uri: str) -> bytes:
     if uri.startswith("data:"):
-        try:
-            return base64.b64decode(uri.partition(",")[2], validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"the data of buffer {index} is no base64 ({error})") from error
+        return base64.b64decode(uri.partition(",")[2], validate=True)
     if set(uri) & set("/\\:\0%") or uri in ("", ".", ".."):
         raise ValueError(f"buffer {index} lies at '{uri[:60]}', expected a file name beside the .gltf")
-    try:
-        return (asset.path.parent / uri).read_bytes()
-    except OSError as error:
-        raise ValueError(f"the file '{uri}' beside it cannot be read ({error.strerror})") from error
+    return read_bytes(asset.path.parent / uri)

@@ -51,6 +51,12 @@ def read(path: Path, max_degree: int = 4) -> GaussianArrays:
         raise InputError(
             f"{path}: the PLY has no chunks of packed Gaussians; it is no compressed .ply, read it as plain .ply"
         )
+    types = dict(header.element("chunk").properties + header.element("vertex").properties)
+    # Narrower types, which nobody writes, would make a small file a large cloud.
+    wrong = [name for name in RANGES + SCALES + COLORS if types.get(name, "f4") != "f4"]
+    wrong += [name for name in PACKED if types[name] != "u4"]
+    if wrong:
+        raise InputError(f"{path}: {wrong[0]} is of another type than this layout has; make the file again")
     low, span = _read_ranges(path, header)
     n = header.element("vertex").count
     if low.shape[1] * ROWS < n:

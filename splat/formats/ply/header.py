@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from splat.coding.parallel import each, pieces
+from splat.coding.parallel import CHUNK, each, pieces
 from splat.errors import InputError
+from splat.reading import guarded, require_file
 
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -22,6 +23,7 @@ NAMES = {
 
 # A real header has some dozens of lines; more than this is not a header.
 MAX_HEADER = 1 << 20
+TEXT_WORDS = 1 << 19  # of an ASCII table that are held at once; each is an object
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Parse the header of ``path``. Raises InputError when it is no PLY file or claims more than it holds."""
-    with open(path, "rb") as file:
+    with open(require_file(path), "rb") as file:
         start = file.read(MAX_HEADER)
     if not start.startswith(b"ply"):
         raise InputError(f"{path}: it does not start with 'ply', so it is no PLY file; check the file or its suffix")
@@ -67,45 +69,50 @@ def read_header(path: Path) -> Header:
         raise InputError(
             f"{path}: the PLY header has no 'end_header' line; the file is truncated, make or copy it again"
         )
-    try:
+    with guarded(path, "the PLY header"):
         header = _parse(start[:end].decode("utf-8", "replace").splitlines()[1:], newline + 1)
-    except (ValueError, KeyError, IndexError) as error:
-        raise InputError(
-            f"{path}: the PLY header cannot be understood ({error}); make or copy the file again"
-        ) from error
     _check_claim(path, header)
     return header
 
 
 def _parse(lines: list[str], size: int) -> Header:
     encodings = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "ascii"}
-    encoding, comments, elements = "", [], []
+    encoding, comments = "", []
+    heads: list[tuple[str, int]] = []
+    properties: list[dict[str, str]] = []  # of each element, name → type
+    with_lists: set[int] = set()
     for line in lines:
         words = line.split()
         match words:
             case ["format", name, _]:
+                if name not in encodings:
+                    raise ValueError(f"the encoding '{name[:60]}'")
                 encoding = encodings[name]
             case ["comment" | "obj_info", *_]:
                 comments.append(line.split(None, 1)[1].strip() if len(words) > 1 else "")
             case ["element", name, count]:
-                if int(count) < 0:
-                    raise ValueError(f"element {name} has the count {count}")
-                elements.append(Element(name, int(count), ()))
-            case ["property", "list", _, _, _]:
-                last = elements[-1]
-                elements[-1] = Element(last.name, last.count, last.properties, has_lists=True)
-            case ["property", kind, name]:
-                last = elements[-1]
-                if name in last.names:
-                    raise ValueError(f"property {name} appears twice")
-                elements[-1] = Element(last.name, last.count, (*last.properties, (name, TYPES[kind])), last.has_lists)
+                if not count.isascii() or not count.isdigit() or len(count) > 18:
+                    raise ValueError(f"element {name[:60]} has the count {count[:60]}")
+                heads.append((name, int(count)))
+                properties.append({})
+            case ["property", "list", _, _, _] if heads:
+                with_lists.add(len(heads) - 1)
+            case ["property", kind, name] if heads:
+                if name in properties[-1]:
+                    raise ValueError(f"property {name[:60]} appears twice")
+                if kind not in TYPES:
+                    raise ValueError(f"property {name[:60]} of the type '{kind[:60]}'")
+                properties[-1][name] = TYPES[kind]
             case []:
                 pass
             case _:
                 raise ValueError(f"line '{line[:60]}'")
     if not encoding:
         raise ValueError("no 'format' line")
-    return Header(encoding, tuple(comments), tuple(elements), size)
+    elements = tuple(
+        Element(*head, tuple(properties[i].items()), has_lists=i in with_lists) for i, head in enumerate(heads)
+    )
+    return Header(encoding, tuple(comments), elements, size)
 
 
 def _check_claim(path: Path, header: Header) -> None:
@@ -143,13 +150,8 @@ def read_rows(path: Path, header: Header, name: str, work: Callable[[slice, np.n
             f"{path}: element '{name}' has or follows list properties, which no Gaussian file has; export it again"
         )
     if header.encoding == "ascii":
-        try:
-            for rows, block in _ascii_rows(path, header, before, element):
-                work(rows, block)
-        except ValueError as error:
-            raise InputError(
-                f"{path}: element '{name}' holds something that is no number ({error}); make or copy it again"
-            ) from error
+        for rows, block in _ascii_rows(path, header, before, element):
+            work(rows, block)
         return
     dtype = element.dtype(header.encoding)
     start = header.size + sum(other.count * other.dtype().itemsize for other in before)
@@ -169,7 +171,7 @@ def _ascii_rows(path: Path, header: Header, before: list[Element], element: Elem
         file.seek(header.size)
         for _ in range(sum(other.count for other in before)):
             file.readline()
-        for piece in pieces(element.count):
+        for piece in pieces(element.count, min(CHUNK, max(1, TEXT_WORDS // max(width, 1)))):
             rows = piece.stop - piece.start
             words = b"".join(file.readline(width * 64 + 64) for _ in range(rows)).split()
             if len(words) != rows * width:
@@ -177,7 +179,8 @@ def _ascii_rows(path: Path, header: Header, before: list[Element], element: Elem
                     f"{path}: rows {piece.start:,} to {piece.stop:,} of '{element.name}' hold {len(words):,} values, "
                     f"expected {rows * width:,}; the file is truncated or damaged, make or copy it again"
                 )
-            values = np.array(words).astype(np.float64).reshape(rows, width)
+            with guarded(path, f"a value of '{element.name}'"):
+                values = np.array([float(word) for word in words]).reshape(rows, width)
             block = np.empty(rows, dtype)
             for column, field in enumerate(element.names):
                 # Values outside an integer type's range are as wrong as words; wrapping them would hide that.
@@ -185,7 +188,9 @@ def _ascii_rows(path: Path, header: Header, before: list[Element], element: Elem
                 if kind.kind in "iu" and not np.all(
                     (values[:, column] >= np.iinfo(kind).min) & (values[:, column] <= np.iinfo(kind).max)
                 ):
-                    raise ValueError(f"property {field} leaves the range of {NAMES[kind.str[1:]]}")
+                    raise InputError(
+                        f"{path}: property {field} leaves the range of {NAMES[kind.str[1:]]}; make or copy it again"
+                    )
                 with np.errstate(over="ignore"):
                     block[field] = values[:, column]
             yield piece, block

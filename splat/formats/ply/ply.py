@@ -5,8 +5,9 @@ opacity scale_0..2 rot_0..3; f_rest is channel-major; opacity is a logit, scale 
 Frame: the training cameras' (x right, y down, z forward). Properties this package does not know are kept as extras.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from splat.formats.ply.header import NAMES, Header, read_header, read_rows
 NORMALS = ("nx", "ny", "nz")
 # exp(-20) of a scene unit: what a flat (2D) Gaussian's missing third scale becomes.
 FLAT_LOG_SCALE = -20.0
-_EXTRA = re.compile(r"splat extra (\S+) (\S+) \[([\d,]*)\]")
+_EXTRA = re.compile(r"splat extra (\S+) (\S+) \[([0-9,]*)\]")
+MAX_AXES = 8  # of a row of an extra
 # What the arrays of extras may hold.
 EXTRA_TYPES = ("bool", "float16", "int64", "uint64", *(str(np.dtype(kind)) for kind in NAMES))
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -61,8 +63,7 @@ def read(path: Path, max_degree: int = 4) -> GaussianArrays:
     fields = {name: np.empty((n, width), np.float32) for name, width in widths.items()}
     fields["sh"] = np.empty((n, coefficients, 3), np.float32)
     known = {name for names in columns.values() for name in names}
-    extra_names = [name for name in vertex.names if name not in known]
-    extras = {name: np.empty(n, np.dtype(kind)) for name, kind in vertex.properties if name in extra_names}
+    extras = {name: np.empty(n, np.dtype(kind)) for name, kind in vertex.properties if name not in known}
 
     def fill(rows: slice, block: np.ndarray) -> None:
         take = _taker(block)
@@ -73,12 +74,12 @@ def read(path: Path, max_degree: int = 4) -> GaussianArrays:
         if coefficients > 1:
             rest = take(columns["sh"][3:]).reshape(len(block), 3, -1)
             fields["sh"][rows, 1:] = rest[:, :, : coefficients - 1].transpose(0, 2, 1)
-        for name in extra_names:
-            extras[name][rows] = block[name]
+        for name, column in extras.items():
+            column[rows] = block[name]
 
     read_rows(path, header, "vertex", fill)
     fields["logit_opacities"] = fields["logit_opacities"][:, 0]
-    return GaussianArrays(**fields, extras=_group_extras(extras, header.comments))
+    return GaussianArrays(**fields, extras=_group_extras(extras, header.comments, n))
 
 
 def _main_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
@@ -123,17 +124,21 @@ def _taker(block: np.ndarray):
     return lambda columns: np.stack([block[name].astype(np.float32) for name in columns], 1)
 
 
-def _group_extras(columns: Mapping[str, np.ndarray], comments: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _group_extras(columns: Mapping[str, np.ndarray], comments: tuple[str, ...], rows: int) -> dict[str, np.ndarray]:
     """Columns → extras: rejoin the arrays our writer split, and drop normals that say nothing."""
     columns = dict(columns)
     extras = {}
-    for comment in comments:
-        if match := _EXTRA.fullmatch(comment):
-            name, kind, shape = match[1], match[2], [int(part) for part in match[3].split(",") if part]
-            parts = _part_names(name, int(np.prod(shape)) if len(shape) else None)
-            if kind in EXTRA_TYPES and all(part in columns for part in parts):
-                joined = np.stack([columns.pop(part) for part in parts], 1) if shape else columns.pop(name)
-                extras[name] = joined.astype(kind).reshape(-1, *shape)
+    for name, (kind, shape) in _noted_extras(comments).items():
+        # Each column is part of one extra at most, so that looking for the parts takes time linear in the header.
+        if not all(part in columns for part in _part_names(name, shape)):
+            continue
+        parts = [columns[part] for part in _part_names(name, shape)]
+        if all(_is_stored_as(part.dtype, kind) for part in parts):
+            for part in _part_names(name, shape):
+                del columns[part]
+            with np.errstate(invalid="ignore"):
+                joined = np.stack(parts, 1) if parts else np.empty((rows, 0))
+                extras[name] = joined.astype(kind).reshape(rows, *shape)
     with np.errstate(invalid="ignore"):
         for name in NORMALS:
             if name in columns and not columns[name].any():
@@ -141,8 +146,26 @@ def _group_extras(columns: Mapping[str, np.ndarray], comments: tuple[str, ...]) 
     return extras | columns
 
 
-def _part_names(name: str, parts: int | None) -> list[str]:
-    return [name] if parts is None else [f"{name}_{i}" for i in range(parts)]
+def _noted_extras(comments: tuple[str, ...]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of a row of each extra that the header's comments name; what our writer never writes is left."""
+    noted: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for comment in comments:
+        if match := _EXTRA.fullmatch(comment):
+            sizes = [part for part in match[3].split(",") if part]
+            if match[2] in EXTRA_TYPES and len(sizes) <= MAX_AXES and all(len(size) < 10 for size in sizes):
+                noted.setdefault(match[1], (match[2], tuple(map(int, sizes))))
+    return noted
+
+
+def _part_names(name: str, shape: Sequence[int]) -> Iterator[str]:
+    """The columns of an extra whose rows have ``shape``."""
+    return (f"{name}_{i}" for i in range(math.prod(shape))) if shape else iter([name])
+
+
+def _is_stored_as(stored: np.dtype, kind: str) -> bool:
+    """Whether `_ply_array` puts extras of ``kind`` into columns of the type ``stored``."""
+    others = {"float16": ("f4",), "bool": ("u1",), "int64": ("i4", "f8"), "uint64": ("i4", "f8")}
+    return stored == np.dtype(kind) or stored.str[1:] in others.get(kind, ())
 
 
 def write(table: GaussianArrays, path: Path, *, normals: bool = True, antialiased: bool = False) -> None:
@@ -210,7 +233,7 @@ def _flat_extras(table: GaussianArrays, path: Path, taken: set[str]) -> tuple[di
     """Extras as columns of PLY types, and the comments that let ``read`` rebuild their shapes and types."""
     columns, comments = {}, []
     for name, array in table.extras.items():
-        parts = _part_names(name, None if array.ndim == 1 else int(np.prod(array.shape[1:])))
+        parts = list(_part_names(name, array.shape[1:]))
         clash = [part for part in parts if part in columns or (part in taken and part not in NORMALS)]
         if not _SAFE_NAME.fullmatch(name) or clash:
             raise InputError(

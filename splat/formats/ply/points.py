@@ -9,6 +9,7 @@ import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import logits, prepare
+from splat.coding.neighbours import nearest
 from splat.coding.parallel import pieces
 from splat.errors import InputError
 from splat.files import atomic_path
@@ -56,15 +57,11 @@ def read(path: Path) -> GaussianArrays:
 
 def _log_spacing(means: np.ndarray) -> np.ndarray:
     """(N,) ln of the mean distance to the nearest neighbours, world units."""
-    from scipy.spatial import cKDTree
-
-    good = np.isfinite(means).all(1)
+    good = np.flatnonzero(np.isfinite(means).all(1))
     out = np.full(len(means), -7.0, np.float32)
-    if good.sum() > 1:
-        points = means[good]
-        distance = cKDTree(points).query(points, min(NEIGHBOURS + 1, len(points)), workers=-1)[0][:, 1:]
+    for rows, distance, _ in nearest(means[good], NEIGHBOURS):
         with np.errstate(over="ignore"):
-            out[good] = np.log(np.maximum(distance.mean(1), 1e-7))
+            out[good[rows]] = np.log(np.maximum(distance.mean(1), 1e-7))
     return out
 
 

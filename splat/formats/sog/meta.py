@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from splat.errors import InputError
+from splat.reading import DAMAGE, member, reason_of, typed
 
 PALETTE_COLUMNS = 64  # palette entries in a row of the centroid picture
+LARGEST = 1e30  # of a number
 BANDS = {1: 3, 2: 8, 3: 15}  # bands → coefficients beyond the base colour
 GENERATOR = "splat"
 
@@ -58,22 +60,24 @@ def parse_meta(meta: Any, path: Path) -> Meta:
     """Check ``meta`` (parsed JSON). Raises InputError naming what is missing or out of bounds."""
     try:
         return _parse(meta)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error
-        raise InputError(f"{path}: meta.json cannot be understood ({what}); make or copy the file again") from error
+    except (*DAMAGE, TypeError, AttributeError) as error:  # JSON of another shape than the format's
+        raise InputError(
+            f"{path}: meta.json cannot be understood ({reason_of(error)}); make or copy the file again"
+        ) from error
 
 
 def _parse(meta: Mapping[str, Any]) -> Meta:
     version = meta.get("version", 1)
-    if version not in (1, 2):
+    if typed(version, int, "'version'") not in (1, 2):
         raise ValueError(f"version {version}, expected 1 or 2")
-    count = meta["count"] if version == 2 else meta["means"]["shape"][0]
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise ValueError(f"count {count!r}")
+    count = member(meta, "count", int) if version == 2 else _shape(meta["means"])[0]
+    if not 0 <= count < 2**31:
+        raise ValueError(f"'count' is {count}")
     files = {}
     for group, names in PICTURES.items():
-        if group in meta:
-            files.update(zip(names, (file_name(name) for name in meta[group]["files"]), strict=True))
+        if group in meta or group != "shN":
+            given = member(member(meta, group, dict), "files", list)
+            files.update(zip(names, (file_name(name) for name in given), strict=True))
     mean_range = _numbers(meta["means"]["mins"], 3), _numbers(meta["means"]["maxs"], 3)
     if max(np.abs(end).max() for end in mean_range) > 80:
         raise ValueError("means beyond e^80")
@@ -85,7 +89,8 @@ def _parse(meta: Mapping[str, Any]) -> Meta:
 def _version_2(meta, count, files, mean_range) -> Meta:
     rest, bands = Bytes(), 0
     if "shN" in meta:
-        rest, bands = Bytes(_numbers(meta["shN"]["codebook"], 256).astype(np.float32)), meta["shN"]["bands"]
+        rest = Bytes(_numbers(meta["shN"]["codebook"], 256).astype(np.float32))
+        bands = member(meta["shN"], "bands", int)
         if bands not in (1, 2, 3):
             raise ValueError(f"shN.bands {bands!r}, expected 1 to 3")
     scales, sh0 = (Bytes(_numbers(meta[name]["codebook"], 256).astype(np.float32)) for name in ("scales", "sh0"))
@@ -97,17 +102,29 @@ def _version_1(meta, count, files, mean_range) -> Meta:
     low, high = _numbers(meta["sh0"]["mins"], 4), _numbers(meta["sh0"]["maxs"], 4)
     rest, bands = Bytes(), 0
     if "shN" in meta:
-        bands = _WIDTH_TO_BANDS_V1[math.prod(meta["shN"]["shape"][1:])]
+        width = math.prod(_shape(meta["shN"])[1:])
+        if width not in _WIDTH_TO_BANDS_V1:
+            raise ValueError(f"shN.shape with {width} values a Gaussian, expected 9, 24 or 45")
+        bands = _WIDTH_TO_BANDS_V1[width]
         rest = Bytes(None, float(_numbers([meta["shN"]["mins"]], 1)[0]), float(_numbers([meta["shN"]["maxs"]], 1)[0]))
     return Meta(count, bands, files, mean_range, scales, Bytes(None, low[:3], high[:3]), rest, (low[3], high[3]))
 
 
 def _numbers(values: Any, count: int) -> np.ndarray:
-    """(count,) finite float64."""
-    array = np.array([float(value) for value in values])
-    if len(array) != count or not np.isfinite(array).all():
+    """(count,) float64 of a size that float32 can compute with."""
+    values = [float(typed(value, float, "a number")) for value in typed(values, list, "what should be numbers")]
+    array = np.array(values)
+    if len(array) != count or not (np.abs(array) < LARGEST).all():
         raise ValueError(f"{len(array)} numbers, expected {count} finite ones")
     return array
+
+
+def _shape(group: Any) -> list[int]:
+    """Sizes along the axes of an array of version 1."""
+    sizes = [typed(size, int, "a size in 'shape'") for size in member(group, "shape", list)]
+    if not 1 <= len(sizes) <= 4 or not all(0 <= size < 2**31 for size in sizes):
+        raise ValueError(f"'shape' has {len(sizes)} sizes, expected 1 to 4 of at most 2^31")
+    return sizes
 
 
 def file_name(name: Any) -> str:

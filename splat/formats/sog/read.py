@@ -27,8 +27,8 @@ def read(path: Path, max_degree: int = 4) -> GaussianArrays:
     """Read the bundle ``path``, or the folder ``path`` (or the `meta.json` in it), with SH up to ``max_degree``."""
     with open_files(path) as files:
         meta = parse_meta(files.meta, path)
-        # A picture of one colour takes next to nothing, so that only the count of pixels bounds the claim.
-        check_claim(path, meta.count, meta.bands, 0, 0)
+        # A picture of one colour takes next to nothing.
+        check_claim(path, meta.count, meta.bands, 0, files.size(meta.files.values()))
         bands = meta.bands if max_degree else 0
         names = ["means_l", "means_u", "quats", "scales", "sh0", *(["shN_labels"] if bands else [])]
         stored = [files.read(meta.files[name]) for name in names]
@@ -127,10 +127,17 @@ def write(
 
     steps = None if quality is None else QuantizationSteps.of(quality)
     meta, pictures = encode(table, path, palette=palette, antialiased=antialiased, reorder=reorder, steps=steps)
-    save_files(path, meta, pictures, effort)
+    save_files(path, meta, pictures, effort, meta["shN"]["bands"] if "shN" in meta else 0)
 
 
 def antialiased(path: Path) -> bool:
     """Whether the file is marked as trained with the antialiased (mip) blur."""
     with open_files(path) as files:
         return files.meta.get("model") == "antialiased" or files.meta.get("antialias") is True
+
+
+def claim(path: Path) -> tuple[int, int, int]:
+    """Gaussians, SH degree and bytes of the bundle or folder ``path``, without its pictures. Raises InputError."""
+    with open_files(path) as files:
+        meta = parse_meta(files.meta, path)
+        return meta.count, meta.bands, files.size(meta.files.values())

@@ -13,12 +13,14 @@ import numpy as np
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import prepare, scales
 from splat.coding.decimate import decimate
+from splat.coding.limits import check_claim
 from splat.coding.morton import morton
 from splat.errors import InputError
-from splat.files import write_text
+from splat.files import write_bytes
 from splat.formats.sog import read as sog
-from splat.formats.sog.bundle import MAX_META, parse_json, read_bounded
+from splat.formats.sog.bundle import MAX_META, padded
 from splat.formats.sog.meta import GENERATOR, file_name
+from splat.reading import DAMAGE, member, parse_json, read_bytes, reason_of, typed
 
 META = "lod-meta.json"
 LEAF = 1 << 16  # Gaussians of the finest level in a leaf, at most
@@ -30,26 +32,34 @@ MAX_NODES = 1 << 20
 def read(path: Path) -> GaussianArrays:
     """Read the finest level of the `lod-meta.json` ``path`` (or of the folder that holds it), joined into one cloud."""
     folder = path if path.is_dir() else path.parent
-    meta = parse_json(read_bounded(folder / META, MAX_META), path)
+    data = read_bytes(folder / META, MAX_META)
+    meta = parse_json(data, path, META)
     try:
-        files = [_place(name) for name in meta["filenames"]]
-        ranges = _finest(meta["tree"])
-        around = [_place(meta["environment"])] if meta.get("environment") else []
-        if any(not 0 <= file < len(files) for file in ranges):
-            raise ValueError(f"file {max(ranges)} of {len(files)}")
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error
-        raise InputError(f"{path}: {META} cannot be understood ({what}); make or copy the file again") from error
-    parts = [_rows(path, folder / files[file], rows) for file, rows in sorted(ranges.items())]
+        places = [_place(name) for name in member(meta, "filenames", list)]
+        ranges = _finest(member(meta, "tree", dict))
+        environment = member(meta, "environment", str, None)
+        wrong = [file for file in ranges if file >= len(places)]
+        if wrong:
+            raise ValueError(f"file {wrong[0]} of {len(places)}")
+    except (*DAMAGE, TypeError, AttributeError) as error:  # JSON of another shape than the format's
+        raise InputError(
+            f"{path}: {META} cannot be understood ({reason_of(error)}); make or copy the file again"
+        ) from error
+    wanted: dict[Path, list[tuple[int, int]]] = {}  # a file may be named twice, and is read once
+    for file, rows in sorted(ranges.items()):
+        wanted.setdefault(places[file], []).extend(rows)
+    around = [_place(environment)] if environment else []
+    claims = [sog.claim(folder / place) for place in {*wanted, *around}]
+    count, degree = sum(claim[0] for claim in claims), max((claim[1] for claim in claims), default=0)
+    check_claim(path, count, degree, 0, len(data) + sum(claim[2] for claim in claims))
+    parts = [_rows(path, folder / place, rows) for place, rows in wanted.items()]
     parts += [sog.read(folder / place) for place in around]
     return GaussianArrays.concat(parts) if parts else GaussianArrays.empty()
 
 
 def _place(name: Any) -> Path:
     """A relative path of plain names."""
-    if not isinstance(name, str):
-        raise ValueError(f"the file name {name!r} is no text")
-    return Path(*(file_name(part) for part in name.split("/")))
+    return Path(*(file_name(part) for part in typed(name, str, "a file name").split("/")))
 
 
 def _finest(tree: Any) -> dict[int, list[tuple[int, int]]]:
@@ -59,11 +69,12 @@ def _finest(tree: Any) -> dict[int, list[tuple[int, int]]]:
         node, seen = stack.pop(), seen + 1
         if seen > MAX_NODES:
             raise ValueError("the tree has too many nodes")
-        stack += node.get("children", [])
-        if node.get("lods"):
-            level = node["lods"][min(node["lods"], key=int)]
-            file, offset, count = (level[key] for key in ("file", "offset", "count"))
-            if not all(type(number) is int and number >= 0 for number in (file, offset, count)):
+        stack += member(node, "children", list, [])
+        lods = member(node, "lods", dict, {})
+        if lods:
+            level = lods[min(lods, key=int)]
+            file, offset, count = (member(level, key, int) for key in ("file", "offset", "count"))
+            if not all(0 <= number < 2**31 for number in (file, offset, count)):
                 raise ValueError(f"rows {offset} and {count} more of file {file}")
             ranges.setdefault(file, []).append((offset, count))
     return ranges
@@ -77,6 +88,8 @@ def _rows(path: Path, file: Path, ranges: list[tuple[int, int]]) -> GaussianArra
         raise InputError(
             f"{path}: leaves claim rows of '{file.parent.name}' twice or beyond its {len(table):,}; make the file again"
         )
+    if ends[-1] == len(table) == sum(count for _, count in ranges):
+        return table
     return table.select(np.concatenate([np.arange(offset, offset + count) for offset, count in ranges]))
 
 
@@ -111,14 +124,18 @@ def write(table: GaussianArrays, path: Path, *, levels: int = 4, antialiased: bo
     counts = [len(cloud) for cloud in clouds]
     meta = {"version": 1, "asset": {"generator": GENERATOR}, "count": sum(counts), "counts": counts}
     meta |= {"lodLevels": len(counts), "filenames": names, "tree": tree}
-    write_text(path, json.dumps(meta, separators=(",", ":")))  # last: without it the folder is no streamed SOG
+    text = json.dumps(meta, separators=(",", ":")).encode()
+    # Each file below is believed, but so are not many small ones together.
+    write_bytes(path, padded(text, path, len(clouds[0]), clouds[0].sh_degree, 0))  # last: what makes it a streamed SOG
 
 
 def _node(clouds: list[GaussianArrays], rows: list[np.ndarray], leaves: list) -> dict[str, Any]:
     """The box of ``rows`` (of each level), halved until few enough are in it; leaves are noted."""
     part = clouds[0].select(rows[0])
     reach = 3 * scales(part).max(1, keepdims=True, initial=0)
-    ends = np.stack([(part.means - reach).min(0), (part.means + reach).max(0)]) if len(part) else np.zeros((2, 3))
+    with np.errstate(over="ignore"):
+        ends = np.stack([(part.means - reach).min(0), (part.means + reach).max(0)]) if len(part) else np.zeros((2, 3))
+    ends = np.nan_to_num(ends)  # JSON knows no infinity
     node: dict[str, Any] = {"bound": {"min": ends[0].tolist(), "max": ends[1].tolist()}}
     axis = int(np.ptp(part.means, axis=0).argmax()) if len(part) else 0
     cut = np.median(part.means[:, axis]) if len(part) else 0
@@ -146,5 +163,5 @@ def _groups(leaves: list, level: int) -> list[list]:
 def antialiased(path: Path) -> bool:
     """Whether the first file is marked as trained with the antialiased (mip) blur."""
     folder = path if path.is_dir() else path.parent
-    names = parse_json(read_bounded(folder / META, MAX_META), path).get("filenames")
-    return bool(isinstance(names, list) and names) and sog.antialiased(folder / _place(names[0]))
+    names = member(parse_json(read_bytes(folder / META, MAX_META), path, META), "filenames", list)
+    return bool(names) and sog.antialiased(folder / _place(names[0]))

@@ -9,22 +9,23 @@ import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import logits, prepare, without_zero_bands
-from splat.coding.limits import check_claim
-from splat.coding.rans import Damaged
+from splat.coding.limits import check_claim, padding
 from splat.errors import InputError
 from splat.files import write_bytes
 from splat.formats.splatz.basis import pack_basis, unpack_basis
 from splat.formats.splatz.layers import read_layer, write_layer
 from splat.formats.splatz.quantizer import USUAL_QUALITY, QuantizationGrid, QuantizationSteps
 from splat.formats.splatz.rows import Rows
+from splat.reading import DAMAGE, read_bytes, reason_of
 
 MAGIC = b"SPLATZ\x1a\n"
 VERSIONS = (3, 4)  # that can be read; the last is written
 # magic, version, SH degree, flags, count, layers, SH components, visibility reference, origin, side, six steps
 HEADER = struct.Struct("<8sHBBIBBxxq4d6f")
+FLAGS_AT = 11  # byte of the header
 LAYER = struct.Struct("<IIHxx")  # Gaussians, bytes of the streams, streams
 CHECK = struct.Struct("<I")
-ANTIALIASED, DETAILED = 1, 2  # flags
+ANTIALIASED, DETAILED, PADDED = 1, 2, 4  # flags
 # No stream codes more rows in fewer bytes: a lane of four bytes serves 512 rows.
 LEAST_BYTES_PER_ROW = 1 / 128
 # Clouds below this many Gaussians are one layer; others have their most visible eighth first.
@@ -53,7 +54,7 @@ def write(
 
 def read(path: Path, layers: int | None = None) -> GaussianArrays:
     """Read a cloud, or its first ``layers`` layers. Every damaged byte is noticed. Raises InputError."""
-    return decode(Path(path).read_bytes(), Path(path), layers)
+    return decode(read_bytes(path), Path(path), layers)
 
 
 def antialiased(path: Path) -> bool:
@@ -94,13 +95,17 @@ def encode(
         MAGIC, VERSIONS[-1], table.sh_degree, flags, len(table), len(parts), len(grid.basis),
         grid.reference, *grid.origin, grid.side, *vars(grid.steps).values(),
     ) + pack_basis(grid.basis)  # fmt: skip
-    out = [header, CHECK.pack(zlib.crc32(header))]
+    out = [b""]
     for part in parts:
         streams = write_layer(rows.take(part), grid)
         body = b"".join(len(stream).to_bytes(4, "little") + stream for stream in streams)
         block = LAYER.pack(len(part), len(body), len(streams)) + body
         out += [block, CHECK.pack(zlib.crc32(block))]
-    return b"".join(out)
+    # A cloud of equal Gaussians shrinks so far that readers would not believe it.
+    gap = padding(len(table), table.sh_degree, len(header) + CHECK.size + sum(map(len, out)))
+    if gap:
+        header = header[:FLAGS_AT] + bytes([flags | PADDED]) + header[FLAGS_AT + 1 :]
+    return b"".join([header, CHECK.pack(zlib.crc32(header)), *out, bytes(gap)])
 
 
 def decode(data: bytes, path: Path, layers: int | None = None) -> GaussianArrays:
@@ -112,7 +117,8 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> GaussianArrays
     if components > wide or stored > 8 or (count > 0) != (stored > 0):
         raise _damaged(path, "the header contradicts itself")
     _check(data[:end], data[end : end + 4], path, "the header")
-    check_claim(path, count, degree, LEAST_BYTES_PER_ROW, len(data))
+    if flags & ~(ANTIALIASED | DETAILED | PADDED):
+        raise _damaged(path, f"the flags {flags:#x} are not known")
     numbers = np.array(fields[8:])
     if not np.isfinite(numbers).all() or not (numbers[3:] > 0).all():
         raise _damaged(path, "the header holds a size that is no positive number")
@@ -126,6 +132,9 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> GaussianArrays
         blocks.append((at, f"layer {number + 1} of {stored}"))
         at = _check_block(data, at, degree, path, blocks[-1][1])
     total = sum(LAYER.unpack_from(data, start)[0] for start, _ in blocks)
+    check_claim(path, total, degree, LEAST_BYTES_PER_ROW, len(data))
+    if wanted == stored and flags & PADDED and not any(data[at:]):
+        at = len(data)
     if wanted == stored and (at != len(data) or total != count):
         raise _damaged(path, f"{total:,} Gaussians in {at:,} bytes were found, expected {count:,} in {len(data):,}")
     return _table([_read_block(data, start, grid, degree, path, name) for start, name in blocks], degree)
@@ -162,7 +171,8 @@ def _check_block(data: bytes, at: int, degree: int, path: Path, name: str) -> in
     count, size, _ = LAYER.unpack_from(data, at)
     end = at + LAYER.size + size
     _check(data[at:end], data[end : end + 4], path, name)
-    check_claim(path, count, degree, LEAST_BYTES_PER_ROW, size)
+    if count * LEAST_BYTES_PER_ROW > size:
+        raise _damaged(path, f"{name} claims {count:,} Gaussians in {size:,} bytes")
     return end + 4
 
 
@@ -178,8 +188,8 @@ def _read_block(data: bytes, at: int, grid: QuantizationGrid, degree: int, path:
         raise _damaged(path, f"{name} has streams of wrong lengths")
     try:
         return read_layer(pieces, count, grid, degree)
-    except (Damaged, ValueError, IndexError, OverflowError) as error:
-        raise _damaged(path, f"{name} cannot be decoded ({error})") from error
+    except (*DAMAGE, MemoryError) as error:
+        raise _damaged(path, f"{name} cannot be decoded ({reason_of(error)})") from error
 
 
 def _split(shown: np.ndarray, layers: int | None) -> list[np.ndarray]:

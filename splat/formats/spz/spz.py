@@ -14,14 +14,15 @@ import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import prepare
-from splat.coding.deflate import gzip
-from splat.coding.limits import MAX_EXPANSION, check_claim, inflate_gzip, inflate_zstd
+from splat.coding.deflate import gzip, with_padding
+from splat.coding.limits import MAX_EXPANSION, check_claim, inflate_gzip, inflate_zstd, padding
 from splat.coding.morton import morton
 from splat.errors import InputError
 from splat.files import write_bytes
 from splat.formats import axes
 from splat.formats.spz import quantizer
 from splat.machine import usable_cores
+from splat.reading import read_bytes
 
 MAGIC = 0x5053474E
 HEADER = struct.Struct("<IIIBBBB")  # magic, version, points, SH degree, fractional bits, flags, streams
@@ -57,7 +58,7 @@ def read(path: Path, frame: str | None = None, max_degree: int = 4) -> GaussianA
         frame: axes the numbers are in, such as "RUB"; if None what the file says, else "RDF".
         max_degree: higher SH bands are left out.
     """
-    return decode(path.read_bytes(), path, frame, max_degree)
+    return decode(read_bytes(path), path, frame, max_degree)
 
 
 def decode(data: bytes, path: Path, frame: str | None = None, max_degree: int = 4) -> GaussianArrays:
@@ -85,7 +86,11 @@ def _parse(path: Path, data: bytes, have: int) -> Header:
         raise InputError(
             f"{path}: the header claims {fraction} fractional bits, expected at most 23; the file is damaged"
         )
-    check_claim(path, count, degree, sum(quantizer.sizes(version, degree)) / MAX_EXPANSION, have)
+    if degree > 4:
+        raise InputError(f"{path}: the header claims SH degree {degree}, expected 0 to 4; the file is damaged")
+    # Zstandard's runs may be longer than deflate's, so that the general limit alone holds for them.
+    least = sum(quantizer.sizes(version, degree)) / MAX_EXPANSION if version < 4 else 0
+    check_claim(path, count, degree, least, have)
     return Header(version, count, degree, fraction, flags, streams)
 
 
@@ -101,7 +106,7 @@ def _open_gzip(path: Path, data: bytes) -> tuple[Header, list[bytes]]:
 
 def _open_plain(path: Path, data: bytes) -> tuple[Header, list[bytes]]:
     """Versions 1 to 3 that somebody unpacked without converting."""
-    header = _parse(path, data, len(data) * MAX_EXPANSION)
+    header = _parse(path, data, len(data))
     sizes = [size * header.count for size in quantizer.sizes(header.version, header.degree)]
     if len(data) < HEADER.size + sum(sizes):
         raise InputError(
@@ -129,7 +134,7 @@ def _open_streams(path: Path, data: bytes) -> tuple[Header, list[bytes]]:
     sizes = [size * header.count for size in quantizer.sizes(header.version, header.degree)]
     sizes = sizes if header.degree else sizes[:5]
     at = table + 16 * header.streams
-    if header.streams != len(sizes) or table < 32 or at > len(data):
+    if header.streams != len(sizes) or not 32 <= table <= len(data) or at > len(data):
         raise InputError(
             f"{path}: the header names {header.streams} streams at byte {table:,} of {len(data):,}, expected "
             f"{len(sizes)}; the file is truncated or damaged, copy it again"
@@ -145,7 +150,8 @@ def _open_streams(path: Path, data: bytes) -> tuple[Header, list[bytes]]:
         blocks.append(inflate_zstd(path, data[at : at + stored], size))
         at += stored
     blocks += [b""] * (6 - len(blocks))
-    return _with_frame(header, data[32:table] if header.flags & EXTENDED else b""), blocks
+    records = data[32 : min(table, 32 + MAX_EXTENSIONS)]
+    return _with_frame(header, records if header.flags & EXTENDED else b""), blocks
 
 
 def _with_frame(header: Header, records: bytes) -> Header:
@@ -192,14 +198,17 @@ def encode(table: GaussianArrays, path: Path, *, version: int, antialiased: bool
     blocks = quantizer.encode(table, order, version, fraction)
     head = [MAGIC, version, len(table), table.sh_degree, fraction, ANTIALIASED if antialiased else 0]
     if version < 4:
-        return gzip([HEADER.pack(*head, 0), *blocks], GZIP_LEVEL)
+        data = gzip([HEADER.pack(*head, 0), *blocks], GZIP_LEVEL)
+        return with_padding(data, padding(len(table), table.sh_degree, len(data)))
     import zstandard
 
     # At level 12 more threads do not change the bytes, as long as there are threads at all.
     packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=usable_cores())
     packed = [packer.compress(block.data if block.size else b"") for block in blocks[: 6 if table.sh_degree else 5]]
     sizes = b"".join(struct.pack("<QQ", len(part), block.nbytes) for part, block in zip(packed, blocks, strict=False))
-    return HEADER.pack(*head, len(packed)) + struct.pack("<I12x", 32) + sizes + b"".join(packed)
+    # A cloud of equal Gaussians shrinks so far that readers would not believe it; the table may begin later.
+    gap = padding(len(table), table.sh_degree, 32 + len(sizes) + sum(map(len, packed)))
+    return HEADER.pack(*head, len(packed)) + struct.pack("<I12x", 32 + gap) + bytes(gap) + sizes + b"".join(packed)
 
 
 def antialiased(path: Path) -> bool:

@@ -4,6 +4,7 @@ A process of its own, because usd-core follows the offsets and counts of a damag
 which would end the process that asked. It needs neither PyTorch nor the rest of the package, and so starts quickly.
 """
 
+import math
 import sys
 import zipfile
 from pathlib import Path
@@ -16,6 +17,8 @@ ARRAYS = {"positions": 3, "scales": 3, "opacities": 1, "radiance:sphericalHarmon
 # Bytes that the process may take beyond what it holds once usd-core is loaded: usd-core's own, and so many times the
 # size of each file of the stage. Its parser of text holds each number as an object (measured: up to 20 times the text).
 MEMORY, BINARY, TEXT = 24 << 20, 4, 21
+# Seconds of work, and how many bytes more each further second is for: usd-core reads text at several times that.
+SECONDS, BYTES_PER_SECOND = 9, 500_000
 
 
 def main(stage: str, out: str) -> int:
@@ -46,12 +49,16 @@ def admit(stage: str) -> None:
     held = _held()
     if held is None:
         return
-    limit, seen, waiting = held + MEMORY, set(), [stage]
+    limit, seconds, seen, waiting = held + MEMORY, float(SECONDS), set(), [stage]
     while waiting:
         name = waiting.pop()
+        if Path(name).exists() and not Path(name).is_file():
+            raise ValueError(f"it refers to {name}, which is no ordinary file")
         if name in seen or not Path(name).is_file():  # a layer inside a .usdz was counted with it
             continue
         seen.add(name)
+        seconds += Path(name).stat().st_size / BYTES_PER_SECOND
+        _limit_time(math.ceil(seconds))
         limit += times(Path(name)) * Path(name).stat().st_size
         _limit_memory(limit)
         layer = Sdf.Layer.FindOrOpen(name)
@@ -85,6 +92,16 @@ def _limit_memory(limit: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    except (ImportError, ValueError):
+        return  # a stricter limit holds already
+
+
+def _limit_time(seconds: int) -> None:
+    """End this process after so much work of its own; the system ends it, whatever a library is doing."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     except (ImportError, ValueError):
         return  # a stricter limit holds already
 

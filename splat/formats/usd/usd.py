@@ -84,7 +84,7 @@ def extract(path: Path, out: Path) -> tuple[int, str]:
 def _table(content: dict[str, np.ndarray], number: int, path: Path) -> GaussianArrays:
     means, linear, opacity, sh = (content[f"{number}/{name}"] for name in ARRAYS)
     n, degree = len(means), int(content[f"{number}/degree"])
-    check_claim(path, n, degree, 0, 0)
+    check_claim(path, n, degree, 0, means.nbytes + sh.nbytes)
     quats = content.get(f"{number}/orientations", np.tile(np.float32([0, 0, 0, 1]), (n, 1)))[:, [3, 0, 1, 2]]
     coefficients = (degree + 1) ** 2
     if len(linear) != n or len(opacity) != n or len(quats) != n or len(sh) != n * coefficients:

@@ -1,0 +1,308 @@
+"""Fuzzing that learns: mutants of small files that reach new lines of a reader are mutated further.
+
+    python tools/fuzz.py --minutes 10 --reader ply          # coverage-guided
+    python tools/fuzz.py --cases 10000                      # the same mutants every time, of every reader
+
+Each reader runs in worker processes. An input must be read or refused with InputError in one line, within SECONDS, and
+memory may grow by four times the file and SLACK. Anything else is a failure: the input is kept and printed.
+A new target is one entry in TARGETS: how to make small sound files, how to read one, and what mends checksums.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+import fuzz_formats
+import mutations
+
+from splat import formats
+from splat.errors import InputError
+
+SECONDS = 10  # for one input
+TIMES, SLACK = 4, 300 << 20  # memory that an input may take: so many times its size, and bytes
+LIMIT = 3 << 30  # address space of a worker beyond what it holds, so that the machine stays usable
+SEEDS = Path(__file__).parents[1] / "tests" / "formats" / "seeds"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is fuzzed.
+
+    Attributes:
+        seeds: makes small sound inputs in a folder and returns the files that are to be damaged.
+        read: reads the damaged file; whatever it raises but InputError is a failure.
+        mend: gives damaged bytes right checksums, so that the damage gets past them.
+    """
+
+    seeds: Callable[[Path], list[Path]]
+    read: Callable[[Path], Any]
+    mend: Callable[[bytes], bytes] | None = None
+    prepare: Callable[[list[Path]], None] = field(default=lambda seeds: None)
+
+
+# ---- clouds ----
+
+
+def written(name: str) -> Callable[[Path], list[Path]]:
+    """Small files of the cloud format ``name``, with every option that changes the layout."""
+
+    def make(folder: Path) -> list[Path]:
+        cloud, paths = fuzz_formats.sample_cloud(60), []
+        for file, options in fuzz_formats.VARIANTS[name]:
+            formats.write(cloud, folder / file, **options)
+            paths.append(folder / file)
+        return paths
+
+    return make
+
+
+def neural(name: str) -> Callable[[Path], list[Path]]:
+    """A small file of a format that only a compression method writes."""
+
+    def make(folder: Path) -> list[Path]:
+        import torch
+
+        from splat.coding.octree import quantize_positions
+        from splat.formats import codebooks, neuralgs, vectree
+
+        cloud = fuzz_formats.sample_cloud(60, 1)
+        path = folder / f"a.{name}"
+        if name == "vectree":
+            path.write_bytes(vectree.pack(cloud, torch.ones(60), codes=8))
+        elif name == "codebooks":
+            index = torch.arange(60) % 7
+            groups = [("log_scales", 3), ("quats", 4), ("sh", 12)]
+            books = [
+                codebooks.Codebook(codebooks.Group(tensor, 0, width, 7), torch.randn(7, width), index)
+                for tensor, width in groups
+            ]
+            path.write_bytes(codebooks.pack(cloud, books))
+        else:
+            settings = neuralgs.NetworkSettings(clusters=2, hidden=4, layers=2)
+            wide = neuralgs.ATTRIBUTES + 12
+            shapes = neuralgs.layer_shapes(2, 4, 2, wide)
+            grid = quantize_positions(cloud.means.double().numpy(), settings.levels)
+            layers = [torch.randn(shape) for shape in shapes]
+            networks = neuralgs.Networks(
+                grid, torch.arange(60) % 2, layers, torch.zeros(wide), torch.ones(wide), 1, settings
+            )
+            path.write_bytes(neuralgs.pack(networks))
+        return [path]
+
+    return make
+
+
+def read_cloud(path: Path) -> None:
+    """Everything that `splat info` asks of a cloud file."""
+    table = formats.read_table(path)
+    formats.antialiased(path)
+    assert fuzz_formats.valid(table), "an invalid cloud"
+
+
+def reseal_checked(data: bytes) -> bytes:
+    """Right CRC-32 for the formats of `splat.coding.checked`, whose magic words have eight or nine bytes."""
+    at = 9 if data[:8] in (b"CODEBOOK", b"NEURALGS") else 8
+    return data[:at] + zlib.crc32(data[at + 4 :]).to_bytes(4, "little") + data[at + 4 :]
+
+
+def usd_in_forks(seeds: list[Path]) -> None:
+    """Read USD stages in forks of a process that has usd-core loaded: a hundred times as fast."""
+    from splat.formats.usd import usd
+
+    usd.extract = fuzz_formats.extract_in_fork
+    fuzz_formats._sound.extend(seeds)
+
+
+MENDS = {"splatz": fuzz_formats.reseal}
+TARGETS = {
+    name: Target(written(name), read_cloud, MENDS.get(name), usd_in_forks if name == "usd" else lambda seeds: None)
+    for name in fuzz_formats.VARIANTS
+}
+TARGETS |= {name: Target(neural(name), read_cloud, reseal_checked) for name in ("vectree", "codebooks", "neuralgs")}
+TARGETS["sog-folder"] = Target(lambda folder: sog_folder(folder), read_cloud)
+
+
+def sog_folder(folder: Path) -> list[Path]:
+    """The loose files of a SOG; its meta.json is damaged."""
+    formats.write(fuzz_formats.sample_cloud(60), folder / "loose" / "meta.json")
+    return [folder / "loose" / "meta.json"]
+
+
+# ---- workers ----
+
+
+class Coverage:
+    """Lines of the package that were reached, by sys.settrace; ``new`` counts those not seen before."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[Any, int]] = set()
+        self.new = 0
+        self.home = str(Path(formats.__file__).parents[1])
+
+    def __enter__(self) -> "Coverage":
+        self.new = 0
+        sys.settrace(self.call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def call(self, frame: Any, _event: str, _value: Any) -> Any:
+        return self.line if frame.f_code.co_filename.startswith(self.home) else None
+
+    def line(self, frame: Any, _event: str, _value: Any) -> Any:
+        place = (frame.f_code, frame.f_lineno)
+        if place not in self.seen:
+            self.seen.add(place)
+            self.new += 1
+        return self.line
+
+
+def work(name: str, first: int, cases: int, until: float, seed: int, keep: str, report: Connection) -> None:
+    """Run inputs ``first`` to ``cases`` (endless if 0) or until a time; send (case, outcome) before and after each."""
+    warnings.simplefilter("ignore")
+    target, guided = TARGETS[name], until > 0
+    with tempfile.TemporaryDirectory() as folder:
+        paths = target.seeds(Path(folder))
+        corpus = [(path, path.read_bytes()) for path in paths]
+        if guided:
+            found = sorted(SEEDS.glob(f"{name}-*"))
+            corpus += [(paths[0].with_suffix(seed.suffix), seed.read_bytes()) for seed in found]
+        target.prepare(paths)
+        for path in paths:
+            target.read(path)  # loads what the reader needs, whose memory is not the file's
+        if name != "usd":  # limits itself
+            held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (held + LIMIT, held + LIMIT))
+        coverage, case = Coverage(), first
+        if guided:
+            with coverage:
+                for path in paths:
+                    target.read(path)
+        while (not cases or case < cases) and (not guided or time.time() < until):
+            random = np.random.default_rng((seed, case))
+            path, data = corpus[int(random.integers(0, len(corpus))) if guided else case % len(corpus)]
+            damaged = mutations.mutant(data, corpus[int(random.integers(0, len(corpus)))][1], target.mend, random)
+            inside = len(path.relative_to(folder).parts) > 1
+            place = path if inside else Path(folder) / f"case{path.name[1:]}"
+            place.write_bytes(damaged)
+            last = Path(keep) / f"{name}-last{path.suffix}"
+            last.write_bytes(damaged)
+            report.send((case, "", str(last)))
+            outcome = attempt(target, place, coverage if guided else None)
+            report.send((case, outcome, str(last)))
+            if guided and coverage.new and len(damaged) < 1 << 20:
+                corpus.append((path, damaged))
+            if inside:
+                path.write_bytes(dict(corpus[: len(paths)])[path])
+            case += 1
+    report.send((case, "end", ""))
+
+
+def attempt(target: Target, path: Path, coverage: Coverage | None) -> str:
+    """ "read", "refused", or what went wrong."""
+    held, start = fuzz_formats.reset_peak(), time.process_time()
+    try:
+        if coverage is None:
+            target.read(path)
+        else:
+            with coverage:
+                target.read(path)
+        outcome = "read"
+    except InputError as error:
+        outcome = "refused" if str(error).strip() and "\n" not in str(error) else f"several lines: {error}"
+    except Exception as error:  # what the exercise is for
+        return f"{type(error).__name__}: {error}"
+    grown, seconds = fuzz_formats.peak() - held, time.process_time() - start
+    if grown > TIMES * path.stat().st_size + SLACK:
+        return f"memory: {grown >> 20} MB for {path.stat().st_size:,} bytes ({outcome})"
+    return outcome if seconds < SECONDS or coverage else f"slow: {seconds:.0f} s ({outcome})"
+
+
+def fuzz(name: str, cases: int, minutes: float, seed: int, keep: Path) -> dict[str, int]:
+    """Counts by outcome of the target ``name``; a worker that crashes or hangs is replaced."""
+    counts = {"read": 0, "refused": 0, "failed": 0}
+    until = time.time() + 60 * minutes if minutes else 0.0
+    spawn, first, running = multiprocessing.get_context("spawn"), 0, True
+    while running:
+        ours, theirs = spawn.Pipe(duplex=False)
+        worker = spawn.Process(
+            target=work, args=(name, first, cases, until, seed, str(keep), theirs), daemon=name != "usd"
+        )
+        worker.start()
+        theirs.close()
+        case, outcome, last = first - 1, "", ""
+        while True:
+            try:
+                if not ours.poll(60 if case < first else 6 * SECONDS):
+                    outcome = "hang"
+                    break
+                case, outcome, last = ours.recv()
+            except EOFError:
+                worker.join()
+                outcome = f"crash: exit code {worker.exitcode}"
+                break
+            if outcome == "end":
+                running = False
+                break
+            if outcome in counts:
+                counts[outcome] += 1
+            elif outcome:
+                note_failure(name, case, outcome, last, keep, counts)
+        if running:
+            if not last:
+                raise RuntimeError(f"{name}: the worker does not start ({outcome})")
+            note_failure(name, case, outcome, last, keep, counts)
+            worker.kill()
+            first = case + 1
+        worker.join()
+    return counts
+
+
+def note_failure(name: str, case: int, outcome: str, last: str, keep: Path, counts: dict[str, int]) -> None:
+    """Keep the input of a failure and print where it is."""
+    counts["failed"] += 1
+    kept = keep / f"{name}-{case}{Path(last).suffix}"
+    kept.write_bytes(Path(last).read_bytes())
+    print(f"{name} case {case}: {outcome[:300]!r}; the input is {kept}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=0, help="coverage-guided, for so long each")
+    parser.add_argument("--cases", type=int, default=0, help="mutants of the seeds instead, the same every time")
+    parser.add_argument("--reader", action="append", choices=sorted(TARGETS), help="one target; all if none is named")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "splat-fuzz", help="for failures")
+    options = parser.parse_args()
+    if (options.minutes > 0) == (options.cases > 0):
+        parser.error("give --minutes or --cases")
+    options.keep.mkdir(parents=True, exist_ok=True)
+    # Freed memory goes back at once, so that each input's own need is seen.
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    failed = 0
+    for name in options.reader or TARGETS:
+        start = time.time()
+        counts = fuzz(name, options.cases, options.minutes, options.seed, options.keep)
+        failed += counts["failed"]
+        words = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+        print(f"{name}: {words}, {time.time() - start:.0f} s", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
