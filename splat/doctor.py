@@ -227,13 +227,13 @@ def expected_picture(depths, deviations, opacities, colours):
 
 def packages() -> list[Finding]:
     """Versions of the packages that splat always needs: those found in one line, each missing one by itself."""
-    found, missing = [], []
+    present, missing = [], []
     for name in PACKAGES:
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            present.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(Finding(name, "broken", "not installed", f"pip install {name}"))
-    return [Finding("required", "ok", ", ".join(found)), *missing]
+    return [Finding("required", "ok", ", ".join(present)), *missing]
 
 
 def optional() -> list[Finding]:

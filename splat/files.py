@@ -31,7 +31,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}; choose another place or free some space"
+            f"cannot write {path}: {error.strerror or error}; choose another folder or free some space"
         ) from error
     finally:
         if temporary is not None:

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from splat import compression, formats
-from splat.cli.inputs import open_scene, open_subject
+from splat.cli.inputs import open_cloud, open_scene
 from splat.cloud import GaussianCloud
 from splat.cloud_arrays import GaussianArrays
 from splat.compression.finetuning.fine_tuner import FineTuner, photo_targets, usual_rates
@@ -57,7 +57,7 @@ def written(cloud: GaussianCloud, name: str, **options) -> tuple[int, GaussianCl
 
 def run_of(path: Path):
     """Cloud, scene, options and metric of a run, and its PSNR on held-out photos."""
-    subject = open_subject(path)
+    subject = open_cloud(path)
     scene = open_scene(subject, None, None, None)
     options = RenderOptions(background=subject.background, antialiased=subject.antialiased)
     metric = FidelityMetric.to_photos(scene, options)

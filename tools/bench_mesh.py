@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from splat.cli.inputs import open_subject
+from splat.cli.inputs import open_cloud
 from splat.cli.mesh import box_of
 from splat.depth.depth_maps import DepthMap, DepthMapStore
 from splat.rendering import RenderOptions
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--depths", type=Path)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
-    subject, scene = open_subject(given.run), load_scene(given.scene, progress=False)
+    subject, scene = open_cloud(given.run), load_scene(given.scene, progress=False)
     cameras, masks = scene_cameras(scene, with_masks=given.masks == "object")
     drawing = RenderOptions(background=subject.background, antialiased=subject.antialiased)
     judge = None if given.reference is None else Judge(mesh_io.read(given.reference), cameras, given.box)

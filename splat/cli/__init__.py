@@ -12,20 +12,19 @@ from importlib import import_module
 
 from splat import __version__
 from splat.errors import InputError
-from splat.text import printable
 
 COMMANDS = {
     "train": "turn photos or a COLMAP scene into a Gaussian cloud",
     "eval": "measure a run or a cloud on the held-out photos",
-    "render": "draw a run or a cloud: held-out views, an orbit, or a camera path",
+    "render": "render a run or a cloud: held-out views, an orbit, or a camera path",
     "view": "show runs and clouds on a web page",
-    "info": "say what is in a cloud, a scene or a run",
+    "info": "describe a cloud, a scene or a run",
     "convert": "write clouds in another file format",
     "mesh": "make a triangle mesh of a run or a cloud",
     "eval-mesh": "measure a mesh against a reference",
-    "compress": "shrink a cloud to a quality or a size",
+    "compress": "compress a cloud to a quality or a size",
     "demo": "make a small scene, train on it and show the result",
-    "doctor": "say what this machine can do, and what to install for more",
+    "doctor": "check what this machine can do, and what to install for more",
 }
 
 
@@ -89,13 +88,16 @@ def _guarded(command: str, arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+    finally:
+        if loaded := sys.modules.get("splat.cli.console"):
+            loaded.console.stderr = False  # what --json - asked for ends with the command
     return 0
 
 
 def _refuse(sentence: str) -> int:
     """Print ``sentence`` on stderr in one piece; return exit code 2."""
     red, plain = ("\033[31m", "\033[0m") if _coloured(sys.stderr) else ("", "")
-    print(f"{red}splat:{plain} {printable(sentence)}", file=sys.stderr)
+    print(f"{red}splat:{plain} {sentence}", file=sys.stderr)
     return 2
 
 
@@ -103,7 +105,7 @@ def _note(message: Warning | str, category: type[Warning], *_where) -> None:
     """Print what splat warns of as a note; what libraries tell their developers stays silent."""
     if issubclass(category, UserWarning):
         dim, plain = ("\033[2m", "\033[0m") if _coloured(sys.stderr) else ("", "")
-        print(f"{dim}note: {printable(str(message))}{plain}", file=sys.stderr)
+        print(f"{dim}note: {message}{plain}", file=sys.stderr)
 
 
 def _bold(text: str) -> str:

@@ -22,10 +22,6 @@ READERS = {int: whole_number, float: float, str: str, Path: Path}
 
 def require(path: Path, what: str) -> Path:
     """``path`` if it exists; InputError otherwise."""
-    try:
-        exists = path.exists()
-    except OSError as error:  # such as a name that is too long
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    if not exists:
+    if not path.exists():
         raise InputError(f"{path}: no such {what}; check the path")
     return path

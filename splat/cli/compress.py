@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from splat.cli.checks import require
-from splat.cli.console import counter, emit_json, narrated_counter, parse
+from splat.cli.console import counter, narrated_counter, parse
 from splat.cli.inputs import LoadedCloud, open_cloud, open_scene
+from splat.cli.results import present
 from splat.errors import InputError
 from splat.files import bytes_of
 
@@ -26,7 +27,7 @@ RESULTS = (
 
 @dataclass(frozen=True)
 class Compress:
-    """Shrink a cloud: prune what is hardly seen, quantize the rest as coarsely as the goal allows.
+    """Compress a cloud: prune the least significant Gaussians, quantize the rest as coarsely as the goal allows.
 
     The ending of OUT names the format: .splatz (smallest), or one that other viewers open: .sog, .spz,
     .compressed.ply, .ply. Give one goal; without any it is --fidelity 45.
@@ -34,39 +35,39 @@ class Compress:
     """
 
     path: tyro.conf.Positional[Path]
-    """Run or cloud to shrink."""
+    """Run folder, or cloud file, to compress."""
     out: tyro.conf.Positional[Path]
     """File to write."""
     fidelity: float | None = None
-    """Least PSNR in dB against renders of the input, from views placed around the cloud."""
+    """Goal: at least this PSNR against renders of the input from cameras around the cloud, dB."""
     size: str | None = None
-    """Largest file, such as 8MB or 500kB."""
+    """Goal: at most this file size, such as 8MB or 500kB."""
     ratio: float | None = None
-    """How many times smaller than the input as an uncompressed .ply."""
+    """Goal: this many times smaller than the input as an uncompressed .ply."""
     max_drop: float | None = None
-    """Largest loss of PSNR in dB on the held-out photos of --scene; prunes and fine-tunes, quantization-aware."""
+    """Goal: lose at most this PSNR on the held-out photos of --scene, dB; prunes and fine-tunes, quantization-aware."""
     method: MethodName | None = None
-    """One method from a paper:
+    """One method from a paper, fine-tuned on the photos of --scene where one is given:
     - lightgaussian (Fan et al. 2024): prune by global significance, fine-tune, distil SH; .vectree or any other ending.
     - vectree: LightGaussian's VecTree quantization alone; .vectree.
     - compact3d (Navaneet et al. 2024): vector quantization of attributes; .codebooks.
     - omg (Lee et al. 2025): vector quantization of sub-vectors; .codebooks.
     - neuralgs (Tang et al. 2025): a small network for each cluster of Gaussians; .neuralgs.
     - self-organizing-grid (Morgenstern et al. 2024): rows sorted into a smooth grid, for .sog.
-    - adaptive-sh (Papantonakis et al. 2024): each Gaussian keeps the SH degree it needs; any ending.
-    Given a scene, they fine-tune on its photos."""
+    - adaptive-sh (Papantonakis et al. 2024): each Gaussian keeps the SH degree it needs; any ending."""
     prune: float | None = None
-    """With --method lightgaussian or neuralgs: fraction of the Gaussians to prune first; by default 0.66 or 0."""
+    """With --method lightgaussian or neuralgs: fraction of the Gaussians to prune first, 0 to 1; by default 0.66 for
+    lightgaussian, 0 for neuralgs."""
     scene: Path | None = None
     """Scene with the photos; by default that of the run, where --max-drop or --method trains."""
     downscale: float | None = None
-    """Divide the photos' sides by this; by default as in the run."""
+    """Divide the photos' width and height by this factor; by default as in the run."""
     steps: int | None = None
-    """Steps of training: by default 4000 in all with --max-drop (more make the file smaller), 1000 with --method."""
+    """Fine-tuning steps; by default 4000 in all with --max-drop (more make the file smaller), 1000 with --method."""
     report: Path | None = None
-    """Write a web page: where the bytes go, quality against size beside SOG, SPZ and compressed .ply, pictures."""
+    """Write a web page: bytes by attribute, rate–distortion beside SOG, SPZ and compressed .ply, images."""
     json: Path | None = None
-    """Write what was chosen and every trial to this file; - is standard output, without the table."""
+    """Write the result and every trial as JSON to this file; - is standard output, without the table."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -75,35 +76,29 @@ def run(arguments: Sequence[str]) -> None:
     from splat import formats
     from splat.cli.compress_report import show, write_page
     from splat.files import write_bytes
-    from splat.rendering import RenderOptions
 
     formats.by_suffix(options.out)
     if options.out.name == "meta.json":
         raise InputError(f"{options.out}: compress writes one file; name it .sog, or convert it to a folder afterwards")
     size = None if options.size is None else bytes_of(options.size, "--size")
     check_method(options)
-    loaded = open_cloud(require(options.path, "file or folder"))
+    source = open_cloud(require(options.path, "file or folder"))
     scene = None
-    if options.scene is not None or options.max_drop is not None or (options.method and loaded.config is not None):
-        scene = open_scene(loaded, options.scene, options.downscale, None)
-    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
+    if options.scene is not None or options.max_drop is not None or (options.method and source.config is not None):
+        scene = open_scene(source, options.scene, options.downscale, None)
+    drawing = source.render_options
     compressed = by_method if options.method else by_search
-    result = compressed(options, loaded, scene, size, render_options)
+    result = compressed(options, source, scene, size, drawing)
     write_bytes(options.out, result.data)
     on_photos = options.max_drop is not None or (options.method is not None and scene is not None)
     if options.report is not None:
         from splat.compression.rate_control.fidelity_metric import FidelityMetric
 
         with counter("comparing formats") as progress:
-            metric = FidelityMetric.to_renders(loaded.cloud, render_options, scene=scene)
-            write_page(options.report, options.out, result, loaded.cloud, metric, on_photos, progress)
-    if options.json is not None:
-        about = {"path": str(options.path), "out": str(options.out)}
-        # JSON has no infinity; a PSNR without any error is null.
-        emit_json(_finite(about | {name: getattr(result, name) for name in RESULTS}), options.json)
-        if str(options.json) == "-":
-            return
-    show(options.out, result, on_photos)
+            metric = FidelityMetric.to_renders(source.cloud, drawing, scene=scene)
+            write_page(options.report, options.out, result, source.cloud, metric, on_photos, progress)
+    facts = {"path": str(options.path), "out": str(options.out)} | {name: getattr(result, name) for name in RESULTS}
+    present(facts, options.json, lambda: show(options.out, result, on_photos))
 
 
 def check_method(options: Compress) -> None:
@@ -117,7 +112,7 @@ def check_method(options: Compress) -> None:
 
 
 def by_search(
-    options: Compress, loaded: LoadedCloud, scene: "Scene | None", size: int | None, render_options: "RenderOptions"
+    options: Compress, source: LoadedCloud, scene: "Scene | None", size: int | None, drawing: "RenderOptions"
 ) -> "Compressed":
     """The best file for the goal."""
     from splat import compression
@@ -125,14 +120,14 @@ def by_search(
 
     with narrated_counter("compressing") as (progress, aside):
         return compression.compress(
-            loaded.cloud, options.out, scene=scene, options=render_options, steps=options.steps or STEPS,
+            source.cloud, options.out, scene=scene, options=drawing, steps=options.steps or STEPS,
             callbacks=compression.Callbacks(progress=progress, say=aside),
             fidelity=options.fidelity, size=size, ratio=options.ratio, max_drop=options.max_drop,
         )  # fmt: skip
 
 
 def by_method(
-    options: Compress, loaded: LoadedCloud, scene: "Scene | None", _: int | None, render_options: "RenderOptions"
+    options: Compress, source: LoadedCloud, scene: "Scene | None", _: int | None, drawing: "RenderOptions"
 ) -> "Compressed":
     """What the method of a paper makes."""
     from splat import compression
@@ -142,14 +137,5 @@ def by_method(
     choice = compression.MethodChoice(str(options.method), steps, options.prune)
     with narrated_counter("compressing") as (_progress, aside):
         return compression.compress_by_method(
-            loaded.cloud, choice, options.out, scene=scene, options=render_options, say=aside
+            source.cloud, choice, options.out, scene=scene, options=drawing, say=aside
         )
-
-
-def _finite(value):
-    """``value`` with numbers that JSON cannot hold as None."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and value - value != 0 else value

@@ -1,14 +1,12 @@
 """What all commands print with: one console, tables of one look, and the parser."""
 
-import dataclasses
-import inspect
-import json
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from rich.box import SIMPLE_HEAD
@@ -18,13 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from splat.cli.checks import READERS, require, whole_number
-from splat.cli.field_docs import descriptions, unwrapped
-from splat.files import write_json
-from splat.text import amount, duration, printable
+from splat.cli.results import to_stdout
+from splat.text import amount, duration
 
 __all__ = [
-    "amount", "console", "counter", "duration", "emit_json", "grid", "heading", "literal", "parse", "registry",
-    "require", "say", "table", "whole_number",
+    "amount", "console", "counter", "duration", "grid", "heading", "parse", "registry", "require", "say",
+    "table", "whole_number",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -93,25 +90,24 @@ NAMES = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 
 
 def parse(command: str, into: Callable[..., T], arguments: Sequence[str], **options: Any) -> T:
-    """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 if they do not fit."""
-    texts, hints = descriptions(into), typing.get_type_hints(into, include_extras=True)
-    for field in dataclasses.fields(into):
-        if field.name in texts:
-            into.__annotations__[field.name] = Annotated[hints[field.name], _explained(field, hints, texts)]
-    with registry:
-        about = unwrapped(inspect.getdoc(into))
-        return tyro.cli(into, prog=f"splat {command}", description=about, args=list(arguments), **options)
+    """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 if they do not fit.
 
+    With ``--json -`` the console prints on standard error from now on: standard output is for the JSON alone.
+    """
+    if {"-h", "--help"} & set(arguments):
+        from splat.cli import help
 
-def _explained(field: dataclasses.Field, hints: dict[str, Any], texts: dict[str, str]) -> Any:
-    """What the help says of the option: its text, the name of a value that must be given, and no default of "none"."""
-    required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    kind = hints[field.name]
-    kind = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
-    several = typing.get_origin(kind) is tuple
-    name = field.name.upper() + "…" * several if required else None
-    hint = {"help_behavior_hint": ""} if field.default in (None, "", ()) or (required and several) else {}
-    return tyro.conf.arg(help=texts[field.name], metavar=name, **hint)
+        help.show(help.of_command(command, into))
+        raise SystemExit(0)
+    try:
+        with registry:
+            result = tyro.cli(into, prog=f"splat {command}", args=list(arguments), **options)
+    except SystemExit:
+        if command == "train":
+            print("splat train --help has the usual options, splat train --help-all every option", file=sys.stderr)
+        raise
+    console.stderr = to_stdout(getattr(result, "json", None))
+    return result
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = ()) -> Table:
@@ -137,27 +133,14 @@ def grid(rows: Iterable[Sequence[str]]) -> Table:
     return result
 
 
-def literal(text: str) -> str:
-    """``text`` of a file, or a file's name, as rich is to print it: no markup, and no codes for the terminal."""
-    return escape(printable(text))
-
-
 def say(text: str, style: str = "none") -> None:
     """Print one line, which may hold anything and is not broken."""
-    console.print(literal(text), style=style, soft_wrap=True)
+    console.print(escape(text), style=style, soft_wrap=True)
 
 
 def heading(text: str) -> None:
     """Print ``text`` in bold."""
     say(text, "bold")
-
-
-def emit_json(value: Any, target: Path) -> None:
-    """Write ``value`` to the file ``target``, or to standard output if that is ``-``."""
-    if str(target) == "-":
-        print(json.dumps(value, indent=2))
-    else:
-        write_json(target, value)
 
 
 @contextmanager
@@ -175,5 +158,5 @@ def narrated_counter(label: str) -> Iterator[tuple[Callable[[int, int], None], C
         task = progress.add_task(label, total=None)
         yield (
             lambda done, total: progress.update(task, completed=done, total=total),
-            lambda text: progress.console.print(literal(text), style="dim", soft_wrap=True, highlight=False),
+            lambda text: progress.console.print(escape(text), style="dim", soft_wrap=True, highlight=False),
         )

@@ -4,16 +4,17 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splat.cli.checks import require, whole_number
 from splat.cli.inputs import open_cloud
 from splat.cli.plain_parser import parse
+from splat.cli.results import present, to_stdout
 from splat.cli.spinner import waiting
 from splat.errors import InputError
-from splat.text import amount, printable
+from splat.text import amount
 
 if TYPE_CHECKING:
     from splat.cloud_arrays import GaussianArrays
@@ -28,33 +29,38 @@ class Convert:
     """Write one cloud, or several joined into one, in the file format that OUT's ending names.
 
     When IN is a folder of cloud files, each of them is converted into the folder OUT (name the format with --format).
-    Gaussians with NaN or infinite values are left out, and their number is said.
+    Gaussians with NaN or infinite values are left out, and their number is printed.
+
+      splat convert runs/garden garden.spz
+      splat convert a.ply b.ply both.sog --max-sh 1
     """
 
-    paths: tuple[Path, ...]
-    """IN… OUT: one or more clouds, runs or folders to read, and last the file or folder to write."""
+    paths: tuple[Path, ...] = field(metadata={"name": "IN … OUT"})
+    """One or more clouds, runs or folders to read, and last the file or folder to write."""
     format: str | None = None
-    """Format to write, where the ending of OUT does not tell."""
+    """Format to write, where the ending of OUT does not tell, such as spz or sog."""
     max_sh: int | None = None
-    """Cut the view-dependent colour to this band, 0 to 4 (also --sh-degree)."""
+    """Highest SH degree to keep, 0 to 4 (also --sh-degree); by default all that the format can hold."""
     transform: Path | None = None
-    """Text file with a 4×4 matrix (rotation, translation, one scale) to apply first."""
+    """Text file with a 4×4 similarity matrix (rotation, translation, one scale) to apply first."""
     scale: float | None = None
-    """Then multiply all sizes and distances by this."""
+    """Then scale the cloud by this factor."""
     rotate: Vector | None = None
-    """Then turn by these degrees about x, then y, then z."""
+    """Then rotate about x, then y, then z, degrees."""
     translate: Vector | None = None
-    """Then move by this vector, world units."""
+    """Then translate by this vector, world units."""
     axes: str | None = None
-    """Then change axes, as FROM:TO, by where x, y and z point; RDF:RUB goes from right-down-front to right-up-back."""
+    """Then change the axis convention, FROM:TO; RDF:RUB is right-down-front (OpenCV) to right-up-back (OpenGL)."""
     crop: tuple[float, float, float, float, float, float] | None = None
-    """Keep centres in the box X0 Y0 Z0 X1 Y1 Z1, after the transforms."""
+    """Keep the Gaussians whose centres lie in the box X0 Y0 Z0 X1 Y1 Z1, world units after the transforms."""
     decimate: str | None = None
-    """Merge alike neighbours down to this many Gaussians: a number such as 200k, or a part such as 25%."""
+    """Merge similar neighbours down to this many Gaussians: a number such as 200k, or a percentage such as 25%."""
     spz_version: int | None = None
-    """Version of .spz to write: 2, 3 or 4."""
+    """Version of .spz to write: 2, 3 or 4; by default 3, which most viewers read."""
     option: tuple[str, ...] = ()
     """NAME=VALUE, an option of the format to write; may be given several times."""
+    json: Path | None = None
+    """Write what was written (count, SH degree, bytes) to this file; - is standard output."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -71,7 +77,8 @@ def run(arguments: Sequence[str]) -> None:
     from splat import formats
 
     chosen = formats.find(options.format) if options.format else formats.by_suffix(target)
-    convert(options, sources, target, chosen)
+    facts = convert(options, sources, target, chosen)
+    present(facts, options.json, lambda: show(facts))
 
 
 def is_folder_of_clouds(path: Path) -> bool:
@@ -80,13 +87,13 @@ def is_folder_of_clouds(path: Path) -> bool:
 
 
 def convert_folders(options: Convert, sources: Sequence[Path], target: Path) -> None:
-    """Convert every cloud file below the folders ``sources`` to the same place below ``target``."""
+    """Convert every cloud file below the folders ``sources`` to the same path below ``target``."""
     from splat import formats
 
     if options.format is None:
         raise InputError(f"{target}: a folder of clouds is to be converted; name the format to write with --format")
     chosen = formats.find(options.format)
-    failures, done, taken = [], 0, set()
+    failures, done, taken = [], [], set()
     for source in sources:
         for file, relative in clouds_below(source):
             name = relative.name[: -len(formats.ending(relative))] + chosen.suffixes[0]
@@ -94,19 +101,21 @@ def convert_folders(options: Convert, sources: Sequence[Path], target: Path) -> 
                 name = relative.name + chosen.suffixes[0]
             taken.add(relative.parent / name)
             try:
-                convert(options, [file], target / relative.parent / name, chosen)
-                done += 1
+                done.append(convert(options, [file], target / relative.parent / name, chosen))
+                if not to_stdout(options.json):
+                    show(done[-1])
             except InputError as error:
                 failures.append(str(error))
+    present({"files": done, "failures": failures}, options.json, lambda: None)
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        raise InputError(f"{done} files were converted, {len(failures)} were not: {failures[0]}{more}")
+        raise InputError(f"{len(done)} files were converted, {len(failures)} were not: {failures[0]}{more}")
     if not done:
         raise InputError(f"{sources[0]}: no cloud file lies in this folder; check the path")
 
 
 def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
-    """(cloud file or SOG folder, its place relative to ``folder``), sorted."""
+    """(cloud file or SOG folder, its path relative to ``folder``), sorted."""
     from splat import formats
 
     if not is_folder_of_clouds(folder):
@@ -123,8 +132,8 @@ def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
     return clouds
 
 
-def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Format") -> None:
-    """Read, join, edit and write one cloud, and say what came out."""
+def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Format") -> dict[str, Any]:
+    """Read, join, edit and write one cloud; returns facts about what came out."""
     from splat import formats
     from splat.cloud_arrays import GaussianArrays
 
@@ -152,8 +161,22 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
         formats.write_table(cloud, target, format=chosen.name, **values)
     folder = target.parent if target.name in LOOSE else target
     size = sum(file.stat().st_size for file in folder.rglob("*")) if folder.is_dir() else target.stat().st_size
-    left_out = f"; {dropped:,} with NaN or infinite values left out" if dropped else ""
-    print(f"{printable(str(target))}: {len(cloud):,} Gaussians, SH degree {cloud.sh_degree}, {amount(size)}{left_out}")
+    return {
+        "paths": [str(source) for source in sources],
+        "out": str(target),
+        "format": chosen.name,
+        "gaussians": len(cloud),
+        "sh_degree": cloud.sh_degree,
+        "bytes": size,
+        "not_finite": dropped,
+    }
+
+
+def show(facts: dict[str, Any]) -> None:
+    """Print what `convert` returns in one line."""
+    left_out = f"; {facts['not_finite']:,} with NaN or infinite values left out" if facts["not_finite"] else ""
+    size = amount(facts["bytes"])
+    print(f"{facts['out']}: {facts['gaussians']:,} Gaussians, SH degree {facts['sh_degree']}, {size}{left_out}")
 
 
 def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
@@ -162,10 +185,10 @@ def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
     from splat.cloud_arrays import GaussianArrays
 
     if path.is_dir() and not any((path / name).is_file() for name in LOOSE):
-        loaded = open_cloud(path)
-        return GaussianArrays.of(loaded.cloud), loaded.antialiased
+        source = open_cloud(path)
+        return GaussianArrays.of(source.cloud), source.antialiased
     clouds = formats.recognise(require(path, "file or folder"))
-    return formats.read_table(path, clouds.name, max_degree), formats.antialiased(path, clouds.name)
+    return formats.read_table(path, clouds.name, max_degree), bool(clouds.function("antialiased")(path))
 
 
 def edit(cloud: "GaussianArrays", options: Convert) -> tuple["GaussianArrays", int]:

@@ -19,18 +19,18 @@ PRESET = "demo"
 
 @dataclass(frozen=True)
 class Demo:
-    """Make a small scene with the computer alone (no download), train on it, and show the result."""
+    """Render a small synthetic scene (no download), train on it, and show the result."""
 
     out: Path = Path("demo")
     """Folder for the scene (scene/) and the run (run/)."""
     views: int = 64
-    """Number of photos."""
+    """Number of photos to render."""
     width: int | None = None
-    """Width of the photos, pixels."""
+    """Width of the photos, pixels; by default that of the synthetic scene."""
     steps: int | None = None
-    """Number of training steps."""
+    """Number of training steps; by default as in the preset demo."""
     no_browser: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Open neither the report nor the viewer, just say where they are."""
+    """Do not open the report and the viewer; print where they are."""
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -4,12 +4,17 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from splat.cli.console import console, counter, emit_json, heading, literal, parse, table
+from splat.cli.console import console, counter, heading, parse, table
 from splat.cli.inputs import on_device, open_cloud, open_scene
+from splat.cli.results import present
+
+if TYPE_CHECKING:
+    from splat.runs.evaluation import Evaluation
+    from splat.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -17,47 +22,46 @@ class Eval:
     """Measure a run or a cloud on the held-out photos: PSNR, SSIM, and LPIPS where its weights are on this machine."""
 
     path: tyro.conf.Positional[Path]
-    """Run or cloud to measure."""
+    """Run folder, or cloud file, to measure."""
     scene: Path | None = None
-    """Scene with the photos; by default the one that the run was trained on."""
+    """Scene with the photos and cameras; by default the one that the run was trained on."""
     json: Path | None = None
-    """Write the scores to this file; - is standard output, without the table."""
+    """Write the scores as JSON to this file; - is standard output, without the table."""
     save: Path | None = None
-    """Folder for photo, render and both side by side of each view, as JPEG."""
+    """Folder for JPEGs of each view: the photo, the render, and both side by side."""
     downscale: float | None = None
-    """Divide the photos' sides by this; by default as in the run."""
+    """Divide the photos' width and height by this factor; by default as in the run."""
     max_side: int | None = None
-    """Shrink the photos so that no side is longer, pixels."""
+    """Scale the photos down so that the longer side is at most this, pixels; by default as in the run."""
     backend: Literal["auto", "cpu", "cuda", "gsplat", "reference"] = "auto"
-    """What draws the pictures."""
+    """Rendering backend; auto is cuda where it works, else cpu."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat eval``."""
     options = parse("eval", Eval, arguments)
-    from splat.rendering import RenderOptions
     from splat.runs.evaluation import evaluate
 
-    loaded = open_cloud(options.path)
-    scene = open_scene(loaded, options.scene, options.downscale, options.max_side)
-    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
-    cloud = on_device(loaded.cloud, options.backend)
+    source = open_cloud(options.path)
+    scene = open_scene(source, options.scene, options.downscale, options.max_side)
+    drawing = source.render_options
+    cloud = on_device(source.cloud, options.backend)
     with counter("rendering") as progress:
-        result = evaluate(cloud, scene, options.backend, render_options, save=options.save, progress=progress)
-    if options.json is not None:
-        about = {"path": str(options.path), "scene": str(scene.root), "gaussians": len(cloud)}
-        emit_json(about | result.as_dict(), options.json)
-        if str(options.json) == "-":
-            return
+        result = evaluate(cloud, scene, options.backend, drawing, save=options.save, progress=progress)
+    facts = {"path": str(options.path), "scene": str(scene.root), "gaussians": len(cloud)} | result.as_dict()
+    present(facts, options.json, lambda: _show(options.path, scene, result))
+
+
+def _show(path: Path, scene: "Scene", result: "Evaluation") -> None:
     rows = [_row(dataclasses.asdict(view)) for view in result.views]
     rows.append(_row({"name": "mean", "psnr": result.psnr, "ssim": result.ssim, "lpips": result.lpips}, "bold"))
-    heading(f"{options.path} on {len(result.views)} held-out photos of {scene.name}")
+    heading(f"{path} on {len(result.views)} held-out photos of {scene.name}")
     console.print(table(("photo", "PSNR", "SSIM", "LPIPS"), rows, numeric=(1, 2, 3)))
 
 
 def _row(score: dict, style: str = "none") -> tuple[str, ...]:
     cells = [
-        literal(score["name"]),
+        score["name"],
         "–" if score["psnr"] is None else f"{score['psnr']:.2f}",
         "–" if score["ssim"] is None else f"{score['ssim']:.4f}",
         "–" if score["lpips"] is None else f"{score['lpips']:.4f}",

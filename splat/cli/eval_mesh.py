@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from splat.cli.console import console, emit_json, heading, parse, require, say, table
+from splat.cli.console import console, heading, parse, require, say, table
 from splat.cli.eval_mesh_benchmark import run_benchmark
 from splat.cli.eval_mesh_options import EvalMesh, numbers, similarity_as_dict, transform_of
 from splat.cli.mesh import box_of
+from splat.cli.results import present
 from splat.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,11 +45,8 @@ def run(arguments: Sequence[str]) -> None:
     scores = metrics.compare(points, true, thresholds)
     if options.save is not None:
         mesh_io.write(options.save, metrics.error_coloured(mesh, true, BRIGHTEST * diagonal))
-    if options.json is not None:
-        emit_json(_as_dict(options, scores, diagonal, moved), options.json)
-        if str(options.json) == "-":
-            return
-    _show(options, scores, diagonal)
+    facts = _as_dict(options, scores, diagonal, moved)
+    present(facts, options.json, lambda: _show(options, scores, diagonal))
 
 
 def _samples(options: EvalMesh, mesh: "Mesh", reference: "Mesh", thresholds: list[float], box, diagonal: float):

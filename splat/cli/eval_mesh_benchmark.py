@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from splat.cli.checks import require
-from splat.cli.console import emit_json, heading, say
+from splat.cli.console import heading, say
 from splat.cli.eval_mesh_options import EvalMesh, numbers, similarity_as_dict, transform_of
+from splat.cli.results import present
 from splat.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,11 +27,11 @@ def run_benchmark(options: EvalMesh) -> None:
     scan, _ = read_ply_points(require(options.reference, "points of the scan"))
     evaluate = _dtu if options.benchmark == "dtu" else _tanks_and_temples
     scores, sentences = evaluate(options, mesh, scan)
-    if options.json is not None:
-        paths = {"mesh": str(options.mesh), "reference": str(options.reference)}
-        emit_json({**paths, "benchmark": options.benchmark, **scores}, options.json)
-        if str(options.json) == "-":
-            return
+    paths = {"mesh": str(options.mesh), "reference": str(options.reference)}
+    present({**paths, "benchmark": options.benchmark, **scores}, options.json, lambda: _show(options, sentences))
+
+
+def _show(options: EvalMesh, sentences: list[str]) -> None:
     heading(f"{options.mesh} against {options.reference}")
     for sentence in sentences:
         say(sentence)

@@ -29,9 +29,9 @@ class EvalMesh:
     """Distances for F1 in world units, such as 0.01,0.02; by default ¼, ½, 1 and 2 % of the reference's diagonal, with
     --benchmark tnt the published one of the scene that the reference's file is named after."""
     scene: Path | None = None
-    """Scene whose cameras tell what could be seen: only that counts. With --benchmark dtu: whose masks cut the mesh."""
+    """Scene whose cameras decide which surface is visible and counts. With --benchmark dtu, its masks cut the mesh."""
     box: str | None = None
-    """Evaluate only this box: x0,y0,z0,x1,y1,z1."""
+    """Evaluate only this box: x0,y0,z0,x1,y1,z1 in world units."""
     align: Literal["none", "rigid", "similarity"] = "none"
     """Move the mesh onto the reference first, by iterated closest points (ICP)."""
     transform: Path | None = None
@@ -48,7 +48,7 @@ class EvalMesh:
     save: Path | None = None
     """Write the mesh coloured by its error (.ply, .glb) to this file."""
     json: Path | None = None
-    """Write the scores to this file; - is standard output, without the table."""
+    """Write the scores as JSON to this file; - is standard output, without the table."""
 
 
 def numbers(text: str) -> list[float]:

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from splat.cli.console import console, emit_json, grid, heading, literal, table
+from rich.markup import escape
+
+from splat.cli.console import console, grid, heading, table
 from splat.cli.inputs import kind_of
 from splat.cli.plain_parser import parse
+from splat.cli.results import present
 from splat.cli.spinner import waiting
 from splat.text import amount, duration
 
@@ -19,12 +22,12 @@ QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
 
 @dataclass(frozen=True)
 class Info:
-    """Say what is in a cloud (any format), a scene, or a run: counts, sizes, bounds, statistics."""
+    """Describe a cloud (any format), a scene, or a run: counts, sizes, bounds, statistics."""
 
     path: Path
-    """File or folder to look at."""
+    """Cloud file, scene folder or video, or run folder."""
     json: Path | None = None
-    """Write the same facts to this file; - is standard output, without the tables."""
+    """Write the same facts as JSON to this file; - is standard output, without the tables."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -37,10 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     }[kind_of(options.path)]
     with waiting(f"reading {options.path.name}"):
         facts = describe(options.path)
-    if options.json is not None:
-        emit_json(facts, options.json)
-    if str(options.json) != "-":
-        show(facts)
+    present(facts, options.json, lambda: show(facts))
 
 
 # ---- clouds ----
@@ -51,20 +51,19 @@ def cloud_facts(path: Path) -> dict[str, Any]:
     from splat import formats
     from splat.coding.attributes import alphas, finite
 
-    found = formats.recognise(path)
+    entry = formats.recognise(path)
     cloud = formats.read_table(path)
-    kept = finite(cloud)
-    good = cloud if kept.all() else cloud.select(kept)
+    good = cloud.select(finite(cloud))
     size = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
     facts: dict[str, Any] = {
         "kind": "cloud",
         "path": str(path),
-        "format": found.name,
-        "format_description": found.description,
+        "format": entry.name,
+        "format_description": entry.description,
         "bytes": size,
         "gaussians": len(cloud),
         "sh_degree": cloud.sh_degree,
-        "antialiased": formats.antialiased(path, found.name),
+        "antialiased": bool(entry.function("antialiased")(path)),
         "not_finite": len(cloud) - len(good),
         "extras": {name: list(array.shape[1:]) for name, array in cloud.extras.items()},
         "statistics": {},
@@ -107,8 +106,9 @@ def show_cloud(facts: dict[str, Any]) -> None:
         ("anti-aliased", "yes" if facts["antialiased"] else "no"),
     ]
     if facts["extras"]:
-        extras = ", ".join(name + (f" {shape}" if shape else "") for name, shape in facts["extras"].items())
-        rows.append(("extras", literal(extras)))
+        rows.append(
+            ("extras", ", ".join(name + (f" {shape}" if shape else "") for name, shape in facts["extras"].items()))
+        )
     if facts["not_finite"]:
         rows.append(("not finite", f"[red]{facts['not_finite']:,}[/] (left out below)"))
     if facts.get("faint"):
@@ -160,7 +160,7 @@ def show_scene(facts: dict[str, Any]) -> None:
     """Print `scene_facts`."""
     seen = f", each seen in {facts['views_per_point']:.1f} photos" if facts["views_per_point"] else ""
     rows = [
-        ("layout", literal(facts["layout"])),
+        ("layout", facts["layout"]),
         ("photos", f"{facts['photos']} ({facts['train']} to train on, {facts['held_out']} held out)"),
         (
             "points",
@@ -177,7 +177,7 @@ def show_scene(facts: dict[str, Any]) -> None:
         rows.append(("camera", text))
     if len(facts["cameras"]) > 6:
         rows.append(("camera", f"and {len(facts['cameras']) - 6} more"))
-    rows += [("note", literal(note)) for note in facts["notes"]]
+    rows += [("note", escape(note)) for note in facts["notes"]]
     heading(facts["path"])
     console.print(grid(rows))
 
@@ -209,11 +209,11 @@ def run_facts(path: Path) -> dict[str, Any]:
 
 def show_run(facts: dict[str, Any]) -> None:
     """Print `run_facts`."""
-    rows = [(literal(name), literal(str(value))) for name, value in facts["settings"].items()]
+    rows = [(name, escape(str(value))) for name, value in facts["settings"].items()]
     for name, value in (facts["metrics"] or {}).items():
-        rows.append((literal(name), metric_text(name, value)))
+        rows.append((name, metric_text(name, value)))
     if facts["metrics"] is None:
-        rows.append(("state", f"unfinished; go on with: splat train --out {literal(facts['path'])} --resume"))
+        rows.append(("state", f"unfinished; go on with: splat train --out {facts['path']} --resume"))
     heading(facts["path"])
     console.print(grid(rows))
     if facts["cloud"]:
@@ -231,4 +231,4 @@ def metric_text(name: str, value: Any) -> str:
         return amount(value)
     if isinstance(value, float):
         return f"{value:.4g}" if name != "psnr" else f"{value:.2f} dB"
-    return f"{value:,}" if isinstance(value, int) else literal(str(value))
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))

@@ -1,19 +1,18 @@
 """What a path given on the command line is: a run, a scene, or a cloud in any file format."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from splat.cli.checks import require
 from splat.errors import InputError
-from splat.reading import parse_json, read_bytes
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
+    from splat.rendering import RenderOptions
     from splat.scene import Scene
     from splat.training.config.config import TrainConfig
-
-MAX_META = 12 << 20  # bytes of a SOG's meta.json
 
 
 def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
@@ -22,8 +21,6 @@ def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
     if path.is_dir():
         if (path / "config.toml").is_file():
             return "run"
-        if path.resolve() == path.resolve().parent:
-            raise InputError(f"{path} is the root of a file system, expected a run, a scene or a cloud")
         return "cloud" if _is_unbundled_sog(path) else "scene"
     from splat import formats
 
@@ -43,14 +40,14 @@ def _is_unbundled_sog(folder: Path) -> bool:
     if (folder / "lod-meta.json").is_file():
         return True
     try:
-        return "means" in parse_json(read_bytes(folder / "meta.json", MAX_META), folder, "meta.json")
-    except InputError:
+        return "means" in json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
         return False
 
 
 @dataclass(frozen=True)
 class LoadedCloud:
-    """A cloud to look at, and how it wants to be drawn.
+    """A cloud that a command was given, and how it wants to be rendered.
 
     Attributes:
         cloud: the Gaussians.
@@ -68,6 +65,13 @@ class LoadedCloud:
     antialiased: bool
     background: tuple[float, float, float]
 
+    @property
+    def render_options(self) -> "RenderOptions":
+        """How the cloud wants to be rendered."""
+        from splat.rendering import RenderOptions
+
+        return RenderOptions(background=self.background, antialiased=self.antialiased)
+
 
 def open_cloud(path: Path) -> LoadedCloud:
     """The cloud of a run, or of a file. Raises InputError when ``path`` is neither."""
@@ -79,7 +83,7 @@ def open_cloud(path: Path) -> LoadedCloud:
             f"{path} is neither a run (no config.toml) nor a cloud; train first: splat train {path} --out RUN"
         )
     if kind == "cloud":
-        antialiased = formats.antialiased(path)
+        antialiased = bool(formats.recognise(path).function("antialiased")(path))
         return LoadedCloud(formats.read(path), path, None, None, antialiased, (0.0, 0.0, 0.0))
     from splat.training.config import config as settings
 
@@ -90,13 +94,13 @@ def open_cloud(path: Path) -> LoadedCloud:
     return LoadedCloud(formats.read(file), file, path, config, config.antialiased, config.background)
 
 
-def open_scene(loaded: LoadedCloud, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
+def open_scene(source: LoadedCloud, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
     """The scene named on the command line, or the one that the run was trained on, at the run's size unless told."""
     from splat.scene import load_scene
 
-    trained = loaded.config.scene if loaded.config is not None else None
+    trained = source.config.scene if source.config is not None else None
     if scene is None and (trained is None or not trained.path):
-        raise InputError(f"{loaded.file} does not say which photos it belongs to; name them with --scene FOLDER")
+        raise InputError(f"{source.file} does not say which photos it belongs to; name them with --scene FOLDER")
     if trained is not None and downscale is None and max_side is None:
         downscale, max_side = trained.downscale, trained.max_side
     path = require(scene if scene is not None else Path(trained.path), "scene")

@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 
 def train_watched(
-    scene: "Scene", config: "TrainConfig", out: Path, resume: bool, where: dict[str, Any], spent: float
+    scene: "Scene",
+    config: "TrainConfig",
+    out: Path,
+    resume: bool,
+    where: dict[str, Any],
+    spent: float,
+    json: Path | None = None,
 ) -> "TrainResult":
-    """Train on ``scene`` and show it on the page that ``where`` (host, port, token) asks for; ``spent`` as of `train`.
+    """Train on ``scene`` and show it on the page that ``where`` (host, port, token) asks for; ``spent``
+    and ``json`` as of `train_and_show`.
 
     On a terminal the page stays when the run is over, until Ctrl-C; elsewhere it ends with the run. A run that the
     reader of the page stopped leaves cloud, report and a checkpoint to resume from.
@@ -43,7 +50,7 @@ def train_watched(
             )  # fmt: skip
         live.finish(result.cloud)
         if result.finished:
-            show_result(result)
+            show_result(result, json)
         else:
             save_stopped(result, scene)
             say(f"stopped; {what_now(Path(config.scene.path), out)}")

@@ -9,8 +9,9 @@ from typing import Literal
 
 import tyro
 
-from splat.cli.console import amount, console, counter, duration, emit_json, parse, require, say, table
+from splat.cli.console import amount, console, counter, duration, parse, require, say, table
 from splat.cli.inputs import on_device, open_cloud, open_scene
+from splat.cli.results import present
 from splat.errors import InputError
 
 ORBIT = 60  # cameras around a cloud that has no scene
@@ -25,11 +26,11 @@ class MeshCommand:
     """
 
     path: tyro.conf.Positional[Path]
-    """Run or cloud to mesh."""
+    """Run folder, or cloud file, to mesh."""
     out: tyro.conf.Positional[Path]
     """File to write."""
     scene: Path | None = None
-    """Scene whose cameras are used; by default that of the run, else cameras around the cloud."""
+    """Scene whose cameras are used; by default that of the run, without one 60 cameras around the cloud."""
     method: Literal["auto", "stereo", "median", "expected", "plane"] = "auto"
     """Source of depth: stereo between rendered pairs (GS2Mesh, Wolf et al. 2024), or the rasterizer's median, expected
     or plane depth (PGSR, Chen et al. 2024). Auto takes median for runs trained with the preset `surface`, else
@@ -52,7 +53,7 @@ class MeshCommand:
     unbounded: Literal["auto", "yes", "no"] = "auto"
     """Contract space outside that region (Mip-NeRF 360, Barron et al. 2022); auto does so where much lies there."""
     masks: Literal["ignore", "object"] = "ignore"
-    """Meaning of black in the scene's masks: pixels that are ignored, or pixels beside the object, which are empty."""
+    """What black means in the scene's masks: pixels to ignore, or background around the object (empty space)."""
     faces: int | None = None
     """Simplify to about this many faces, such as 200k; by default 1M, with --texture 50k; 0 keeps all."""
     texture: int | None = None
@@ -61,37 +62,36 @@ class MeshCommand:
     pieces: int | None = None
     """Keep at most this many connected components, largest first."""
     least_piece: float = 0.04
-    """Drop connected components with less area than a square of this side, in widths of the region."""
+    """Drop connected components with less area than a square of this side, as a fraction of the region's width."""
     max_side: int = 800
-    """Render views at most this large, pixels."""
+    """Longer side of the rendered views, at most, pixels."""
     megabytes: int = 2048
-    """Memory for the TSDF; voxels grow where it does not suffice."""
+    """Memory for the TSDF, MiB; voxels grow where it does not suffice."""
     report: Path | None = None
-    """Write a page (HTML) with pictures of the mesh beside the photos to this file."""
+    """Write a web page (.html) with images of the mesh beside the photos."""
     json: Path | None = None
-    """Write facts about the mesh to this file; - is standard output, without the table."""
+    """Write facts about the mesh as JSON to this file; - is standard output, without the table."""
     downscale: float | None = None
-    """Divide the photos' sides by this; by default as in the run."""
+    """Divide the photos' width and height by this factor; by default as in the run."""
     backend: Literal["auto", "cpu", "cuda", "gsplat", "reference"] = "auto"
-    """Rendering backend."""
+    """Rendering backend; auto is cuda where it works, else cpu."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat mesh``."""
     options = parse("mesh", MeshCommand, arguments)
-    from splat.rendering import RenderOptions
     from splat.surface.mesh import mesh_io
     from splat.surface.pipeline import mesh_cloud
 
     check(options)
-    loaded = open_cloud(require(options.path, "file or folder"))
-    settings = _settings(options, loaded)
-    scene, cameras, masks = _cameras(options, loaded)
-    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
+    source = open_cloud(require(options.path, "file or folder"))
+    settings = _settings(options, source)
+    scene, cameras, masks = _cameras(options, source)
+    drawing = source.render_options
     start = time.perf_counter()
     with counter("meshing") as progress:
-        cloud, photo = on_device(loaded.cloud, options.backend), _photos(scene)
-        result = mesh_cloud(cloud, cameras, settings, render_options, masks, _stages(progress), photo)
+        cloud, photo = on_device(source.cloud, options.backend), _photos(scene)
+        result = mesh_cloud(cloud, cameras, settings, drawing, masks, _stages(progress), photo)
     seconds = time.perf_counter() - start
     if result.textured is None:
         mesh_io.write(options.out, result.mesh)
@@ -103,13 +103,7 @@ def run(arguments: Sequence[str]) -> None:
 
         with counter("drawing pictures") as progress:
             write_mesh_page(options.report, result, scene, facts, progress)
-    if options.json is not None:
-        emit_json(facts, options.json)
-        if str(options.json) == "-":
-            return
-    for note in result.notes:
-        say(f"note: {note}", "dim")
-    _show(options, facts)
+    present(facts, options.json, lambda: _show(options, facts))
 
 
 def check(options: MeshCommand) -> None:
@@ -122,30 +116,30 @@ def check(options: MeshCommand) -> None:
         raise InputError(f"the report {options.report} is a web page; let its name end in .html")
 
 
-def _cameras(options: MeshCommand, loaded):
+def _cameras(options: MeshCommand, source):
     """The scene (or None), its cameras (or some around the cloud), and its masks. Raises InputError."""
     from splat.surface.cameras import cameras_around, scene_cameras
 
     scene = masks = None
-    if options.scene is not None or (loaded.config is not None and loaded.config.scene.path):
-        scene = open_scene(loaded, options.scene, options.downscale, None)
+    if options.scene is not None or (source.config is not None and source.config.scene.path):
+        scene = open_scene(source, options.scene, options.downscale, None)
         cameras, masks = scene_cameras(scene, with_masks=True)
     else:
-        cameras = cameras_around(loaded.cloud, ORBIT, options.max_side)
+        cameras = cameras_around(source.cloud, ORBIT, options.max_side)
         say(f"no scene was given, so {ORBIT} cameras around the cloud are used", "dim")
     if options.masks == "object" and (masks is None or all(mask is None for mask in masks)):
         raise InputError("--masks object needs a scene with masks (a folder masks/ beside its images); it has none")
     return scene, cameras, masks
 
 
-def _settings(options: MeshCommand, loaded):
+def _settings(options: MeshCommand, source):
     """`MeshOptions` from the options of the command line."""
     from splat.depth import stereo_matcher
     from splat.surface.options import MeshOptions
 
     method = options.method
     if method == "auto":
-        trained_for_it = loaded.config is not None and loaded.config.surface.flatten > 0
+        trained_for_it = source.config is not None and source.config.surface.flatten > 0
         method = "median" if trained_for_it else "stereo"
     return MeshOptions(
         method=method,
@@ -232,6 +226,8 @@ def _extra_rows(facts: dict) -> list[tuple[str, str]]:
 
 
 def _show(options: MeshCommand, facts: dict) -> None:
+    for note in facts["notes"]:
+        say(f"note: {note}", "dim")
     size = [high - low for low, high in zip(*facts["bounds"], strict=True)]
     rows = [
         ("surface", f"{facts['faces']:,} faces, {facts['vertices']:,} vertices, area {facts['area']:.4g}"),

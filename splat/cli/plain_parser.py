@@ -1,4 +1,4 @@
-"""What commands share that needs no library: plain command lines read quickly, numbers for people, checked paths."""
+"""The parser of commands that start quickly: plain command lines are read without loading tyro."""
 
 import dataclasses
 import types
@@ -16,11 +16,16 @@ def parse(command: str, into: Callable[..., T], arguments: Sequence[str], aliase
     """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 if they do not fit.
 
     Fields without defaults are positional; tuples of any length are options that may be repeated. Plain command lines
-    are read here in no time; asked for help, or where something does not fit, tyro is loaded and explains.
+    are read here in no time; where something does not fit, tyro is loaded and explains.
 
     Args:
         aliases: other names of options, each with the one that ``into`` has.
     """
+    if {"-h", "--help"} & set(arguments):
+        from splat.cli import help
+
+        help.show(help.of_command(command, into))
+        raise SystemExit(0)
     arguments = [aliases.get(argument, argument) for argument in arguments]
     try:
         return into(**_plain(into, list(arguments)))

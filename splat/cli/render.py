@@ -1,4 +1,4 @@
-"""``splat render``: draws a run or a cloud, as pictures or as a video."""
+"""``splat render``: renders a run or a cloud to images or to a video."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Render:
-    """Draw a run or a cloud from the held-out views, from an orbit, or along a camera path."""
+    """Render a run or a cloud from the held-out views, from an orbit, or along a camera path."""
 
     path: tyro.conf.Positional[Path]
-    """Run or cloud to draw."""
+    """Run folder, or cloud file, to render."""
     out: tyro.conf.Positional[Path]
-    """Folder for PNG pictures, or a file ending in .mp4 for a video."""
+    """Folder for PNG images, or a file ending in .mp4 for a video."""
     along: str | None = None
-    """test (held-out views), all (all views), orbit, spiral, or a camera path file (nerfstudio's JSON). By default
-    orbit for a video or where no scene is known, else test."""
+    """Cameras to render: test (held-out views), all (every view), orbit, spiral, or a camera path file (nerfstudio's
+    JSON); by default orbit for a video or where no scene is known, else test."""
     scene: Path | None = None
-    """Scene whose cameras are used; by default the one that the run was trained on."""
+    """Scene with the photos and cameras; by default the one that the run was trained on."""
     what: Literal["rgb", "depth", "normal", "alpha"] = "rgb"
-    """What to show: colour, near to far as red to blue, the direction of surfaces, or opacity."""
+    """Colour, expected depth (near red, far blue), surface normals, or accumulated alpha."""
     up: tuple[float, float, float] = (0.0, -1.0, 0.0)
-    """What points upwards in the world, for the orbit of a cloud whose scene is not known."""
+    """Up direction in world coordinates, for the orbit around a cloud without a scene."""
     frames: int = 240
-    """Number of pictures of an orbit or spiral."""
+    """Number of frames of an orbit or a spiral."""
     fps: float | None = None
-    """Pictures per second of a video; by default 30, or what the camera path says."""
+    """Frame rate of the video, frames per second; by default 30, or that of the camera path."""
     width: int | None = None
-    """Width of the pictures, pixels; by default that of the cameras."""
+    """Width of the images, pixels; by default that of the cameras."""
     appearance: Path | None = None
-    """Photo of the scene whose light and weather the pictures get; for runs trained with --appearance.features
-    (appearance embeddings as in NeRF in the Wild, fitted to that photo)."""
+    """Photo of the scene whose appearance the images get, for runs trained with --appearance.features: an appearance
+    embedding (NeRF in the Wild, Martin-Brualla et al. 2021) fitted to that photo."""
     background: tuple[float, float, float] | None = None
-    """Red, green and blue behind the scene, 0 to 1; by default as in training."""
+    """Background colour, red green blue from 0 to 1; by default as in training."""
     downscale: float | None = None
-    """Divide the sides of the scene's photos by this; by default as in the run."""
+    """Divide the photos' width and height by this factor; by default as in the run."""
     max_side: int | None = None
-    """Shrink the scene's photos so that no side is longer, pixels."""
+    """Scale the photos down so that the longer side is at most this, pixels; by default as in the run."""
     backend: Literal["auto", "cpu", "cuda", "gsplat", "reference"] = "auto"
-    """What draws the pictures."""
+    """Rendering backend; auto is cuda where it works, else cpu."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ def run(arguments: Sequence[str]) -> None:
     """Run ``splat render``."""
     options = parse("render", Render, arguments)
     check(options)
-    loaded = open_cloud(options.path)
-    shots, fps = plan(options, loaded)
+    source = open_cloud(options.path)
+    shots, fps = plan(options, source)
     if options.width is not None:
         shots = [CameraShot(shot.name, widened(shot.camera, options.width)) for shot in shots]
-    loaded = replace(loaded, cloud=on_device(loaded.cloud, options.backend))
+    source = replace(source, cloud=on_device(source.cloud, options.backend))
     if options.appearance is not None:
-        loaded = with_appearance(options, loaded)
-    pictures = draw(loaded.cloud, shots, loaded, options)
+        source = with_appearance(options, source)
+    pictures = draw(source.cloud, shots, source, options)
     with counter("rendering") as progress:
         if options.out.suffix.lower() == ".mp4":
             from splat.video import write_video
@@ -102,21 +102,21 @@ def check(options: Render) -> None:
         raise InputError(f"--background is {options.background}, expected three numbers from 0 to 1")
 
 
-def plan(options: Render, loaded: LoadedCloud) -> tuple[list[CameraShot], float]:
+def plan(options: Render, source: LoadedCloud) -> tuple[list[CameraShot], float]:
     """Which pictures to draw, and the pictures per second of a video."""
     from splat.viewpoints import paths as camera_paths
 
-    known = options.scene is not None or loaded.config is not None
+    known = options.scene is not None or source.config is not None
     along = options.along or ("orbit" if options.out.suffix.lower() == ".mp4" or not known else "test")
     fps = options.fps or 30.0
     if along in ("test", "all") or (along in ("orbit", "spiral") and known):
-        scene = open_scene(loaded, options.scene, options.downscale, options.max_side)
+        scene = open_scene(source, options.scene, options.downscale, options.max_side)
         if along in ("test", "all"):
             views = scene.test_views if along == "test" else scene.views
             return [CameraShot(stem(view.name), view.camera) for view in views], fps
         cameras = getattr(camera_paths, along)(scene, options.frames)
     elif along == "orbit":
-        cameras = orbit_of_cloud(loaded.cloud, options.frames, options.up)
+        cameras = orbit_of_cloud(source.cloud, options.frames, options.up)
     elif along == "spiral":
         raise InputError("a spiral follows the photos of a scene; name it with --scene FOLDER, or use --along orbit")
     else:
@@ -125,16 +125,14 @@ def plan(options: Render, loaded: LoadedCloud) -> tuple[list[CameraShot], float]
     return [CameraShot(f"frame_{number:05}", camera) for number, camera in enumerate(cameras)], fps
 
 
-def with_appearance(options: Render, loaded: LoadedCloud) -> LoadedCloud:
-    """``loaded`` in the colours of the photo ``--appearance``, on the background that suits them."""
+def with_appearance(options: Render, source: LoadedCloud) -> LoadedCloud:
+    """``source`` in the colours of the photo ``--appearance``, on the background that suits them."""
     from splat.priors.wild.photo_appearance import view_of_photo, with_appearance_of
-    from splat.rendering import RenderOptions
 
-    scene = open_scene(loaded, options.scene, options.downscale, options.max_side)
+    scene = open_scene(source, options.scene, options.downscale, options.max_side)
     view = view_of_photo(scene, options.appearance)
-    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
-    cloud, behind = with_appearance_of(loaded.cloud, view, render_options, options.backend)
-    return replace(loaded, cloud=cloud, background=behind)
+    cloud, behind = with_appearance_of(source.cloud, view, source.render_options, options.backend)
+    return replace(source, cloud=cloud, background=behind)
 
 
 def stem(name: str) -> str:
@@ -168,8 +166,8 @@ def orbit_of_cloud(cloud: "GaussianCloud", frames: int, upwards: tuple[float, fl
     for number in range(frames):
         angle = 2 * math.pi * number / frames
         level = math.cos(angle) * ahead + math.sin(angle) * right
-        place = middle + distance * (math.cos(height) * level + math.sin(height) * up)
-        cameras.append(Camera.look_at(place, middle, up, 960, 720))
+        position = middle + distance * (math.cos(height) * level + math.sin(height) * up)
+        cameras.append(Camera.look_at(position, middle, up, 960, 720))
     return cameras
 
 
@@ -177,19 +175,19 @@ def orbit_of_cloud(cloud: "GaussianCloud", frames: int, upwards: tuple[float, fl
 
 
 def draw(
-    cloud: "GaussianCloud", shots: Sequence[CameraShot], loaded: LoadedCloud, options: Render
+    cloud: "GaussianCloud", shots: Sequence[CameraShot], source: LoadedCloud, options: Render
 ) -> Iterator["np.ndarray"]:
     """The pictures one after the other, (H, W, 3) uint8."""
-    from splat.rendering import RenderOptions, render
+    from splat.rendering import render
 
-    render_options = RenderOptions(
-        background=options.background or loaded.background,
-        antialiased=loaded.antialiased,
+    drawing = replace(
+        source.render_options,
+        background=options.background or source.background,
         depth=options.what == "depth",
         normal=options.what == "normal",
     )
     for shot in shots:
-        yield show(render(cloud, shot.camera, options.backend, render_options), options.what)
+        yield show(render(cloud, shot.camera, options.backend, drawing), options.what)
 
 
 def show(rendering: "Rendering", what: str) -> "np.ndarray":

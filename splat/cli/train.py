@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from splat.cli import train_help
+from splat.cli import help, train_help
 from splat.cli.console import parse, registry, require, say
 from splat.cli.train_result import show_result, what_now
 from splat.errors import InputError
@@ -48,13 +48,13 @@ class Train:
     preset: str | None = None
     """Start from the settings of this preset; other options override it."""
     downscale: float | None = None
-    """Divide the sides of photos by this."""
+    """Divide the photos' width and height by this factor."""
     max_side: int | None = None
-    """Shrink photos so that no side is longer than this, pixels."""
+    """Scale photos down so that the longer side is at most this, pixels."""
     views: int | None = None
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int | None = None
-    """Memory for decoded photos; the rest stays on disk."""
+    """Memory for decoded photos, MiB; the rest stays on disk."""
     view: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the run on a web page while it goes on: pictures, curves, pause, stop and save."""
     host: str = "127.0.0.1"
@@ -63,6 +63,9 @@ class Train:
     """Port of that page; if it is taken, the next free one."""
     token: str | None = None
     """Secret that browsers must bring to that page; "new" makes one up."""
+    json: Path | None = None
+    """Write the metrics (as metrics.json, without the history) to this file; - is standard output, and all else goes to
+    standard error."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -70,7 +73,7 @@ def run(arguments: Sequence[str]) -> None:
     """Run ``splat train``."""
     began = time.monotonic()
     if wanted := {"-h", "--help", "--help-all"} & set(arguments):
-        return train_help.show(train_help.everything(Train) if "--help-all" in wanted else train_help.usual(Train))
+        return help.show(train_help.everything(Train) if "--help-all" in wanted else train_help.usual(Train))
     first = parse("train", Train, old_names.arguments(arguments, strategy=None))
     out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
     stored = out / "config.toml"
@@ -96,7 +99,7 @@ def run(arguments: Sequence[str]) -> None:
         scene, reading = _timed_scene(with_scene(options))
     # A run by time counts from when the command was given, but not finding the cameras of bare photos.
     spent = 0.0 if options.config.minutes is None else time.monotonic() - began - reading
-    train_and_show(with_scene(options), out, options.resume, scene, page, spent)
+    train_and_show(with_scene(options), out, options.resume, scene, page, spent, options.json)
 
 
 def _timed_scene(config: TrainConfig) -> "tuple[Scene, float]":
@@ -159,12 +162,14 @@ def train_and_show(
     scene: "Scene | None" = None,
     page: "dict[str, Any] | None" = None,
     spent: float = 0.0,
+    json: Path | None = None,
 ) -> "TrainResult":
     """Train on ``scene``, by default the one ``config`` names, show how it goes, and print what came out.
 
     Args:
         page: where to show it live (see `watching`); None shows no page.
         spent: seconds that count as part of the run already.
+        json: where the metrics are written for programs, too (see `present`).
 
     Raises KeyboardInterrupt, with the command that goes on, when Ctrl-C was pressed.
     """
@@ -184,10 +189,10 @@ def train_and_show(
         if page is not None:
             from splat.cli.live import train_watched
 
-            return train_watched(scene, config, out, resume, page, spent)
+            return train_watched(scene, config, out, resume, page, spent, json)
         with training_display() as progress:
             result = train(scene, config, out, resume=resume, progress=progress, spent=spent)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(what_now(path, out)) from None
-    show_result(result)
+    show_result(result, json)
     return result

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from splat.cli.console import console, grid, heading, say
+from splat.cli.results import present
 
 if TYPE_CHECKING:
     from splat.runs.train import TrainResult
@@ -20,8 +21,14 @@ def what_now(scene: Path, out: Path) -> str:
     return f"the checkpoint is {checkpoints[-1]}; go on with: {command}"
 
 
-def show_result(result: "TrainResult") -> None:
-    """Print the metrics and where the results are."""
+def show_result(result: "TrainResult", json: Path | None = None) -> None:
+    """Print the metrics and where the results are; ``json`` as of `present`."""
+    scalars = {name: value for name, value in result.metrics.items() if not isinstance(value, (list, dict))}
+    out = None if result.out is None else str(result.out)
+    present({"out": out, **scalars}, json, lambda: _print_result(result))
+
+
+def _print_result(result: "TrainResult") -> None:
     from splat.cli.info import metric_text
 
     names = {

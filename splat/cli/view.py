@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """Look at clouds in the browser. Ctrl-C ends it."""
+    """Show runs and clouds on a web page, until Ctrl-C."""
 
-    paths: tyro.conf.Positional[tuple[Path, ...]]
-    """Runs or clouds in any format; several are shown together and can be switched on and off."""
+    paths: tyro.conf.Positional[tuple[Path, ...]] = field(metadata={"name": "PATH …"})
+    """Run folders, or cloud files of any format; several are shown together and can be switched on and off."""
     scene: Path | None = None
-    """Scene whose photos and cameras are shown; by default the first run's, if it is there."""
+    """Scene whose photos and cameras are shown; by default that of the first run, if it is there."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines see the page, and save into its folder."""
     token: str | None = None
-    """Secret that browsers must bring, in the address that is printed; "new" makes one up."""
+    """Secret of at least 8 characters that the printed address carries and the server asks for; "new" makes one up."""
     port: int = 8080
     """Port to listen on; if it is taken, the next free one."""
     up: tuple[float, float, float] | None = None
-    """What points upwards in the world; by default as in the scene, or 0 -1 0 where none is known."""
+    """Up direction in world coordinates; by default that of the scene, or 0 -1 0 without one."""
     backend: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the server draws."""
+    """Rendering backend of the server; auto is cuda where it works, else cpu."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -46,14 +46,14 @@ def run(arguments: Sequence[str]) -> None:
     check_port(options.port)
     from splat.viewer import Look, SceneCloud, first_view, open_page
 
-    subjects = [open_cloud(path) for path in options.paths]
-    clouds = [
-        SceneCloud(_name(path), on_device(loaded.cloud, options.backend), _size(loaded.file))
-        for path, loaded in zip(options.paths, subjects, strict=True)
+    loaded = [open_cloud(path) for path in options.paths]
+    entries = [
+        SceneCloud(_name(path), on_device(source.cloud, options.backend), _size(source.file))
+        for path, source in zip(options.paths, loaded, strict=True)
     ]
-    if not any(len(cloud.cloud) for cloud in clouds):
+    if not any(len(entry.cloud) for entry in entries):
         raise InputError(f"{options.paths[0]} holds no Gaussians; there is nothing to look at")
-    first = subjects[0]
+    first = loaded[0]
     scene = None
     if options.scene is not None or first.config is not None:
         try:
@@ -62,12 +62,12 @@ def run(arguments: Sequence[str]) -> None:
             if options.scene is not None:
                 raise
             say(f"shown without its photos: {error}")
-    filled = next(cloud.cloud for cloud in clouds if len(cloud.cloud))
+    filled = next(entry.cloud for entry in entries if len(entry.cloud))
     look = Look(background=first.background, antialiased=first.antialiased)
     folder = first.run or first.file.parent
     token = secret(options.token)
     view = first_view(filled, scene, options.up)
-    page = open_page(clouds, view, look, scene, folder, options.host, options.port, token)
+    page = open_page(entries, view, look, scene, folder, options.host, options.port, token)
     port = page.server.get_port()
     if port != options.port:
         say(f"port {options.port} is taken")

@@ -19,7 +19,7 @@ class Axis:
     ticks: tuple[float, ...]
     log: bool = False
 
-    def place(self, value: float) -> float:
+    def to_fraction(self, value: float) -> float:
         """0 at ``low``, 1 at ``high``."""
         low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         return (value - low) / (high - low)
@@ -76,8 +76,8 @@ def chart(
     """A `<figure>` with one curve; ``write_*`` make the labels of ticks and of the value under the pointer."""
 
     def at(px: float, py: float) -> tuple[float, float]:
-        across = LEFT + x.place(px) * (WIDTH - LEFT - RIGHT)
-        return round(across, 1), round(HEIGHT - BOTTOM - y.place(py) * (HEIGHT - TOP - BOTTOM), 1)
+        across = LEFT + x.to_fraction(px) * (WIDTH - LEFT - RIGHT)
+        return round(across, 1), round(HEIGHT - BOTTOM - y.to_fraction(py) * (HEIGHT - TOP - BOTTOM), 1)
 
     places = [at(*point) for point in curve.points]
     labels = [f"{write_y(py)}{unit and ' ' + unit} · {write_x(px)}" for px, py in curve.points]

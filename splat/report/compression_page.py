@@ -65,19 +65,19 @@ def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     y = linear_axis(min(psnr for _, psnr in points), max(psnr for _, psnr in points))
     marks, names = [], []
     for tick in y.ticks:
-        py = HEIGHT - BOTTOM - y.place(tick) * (HEIGHT - TOP - BOTTOM)
+        py = HEIGHT - BOTTOM - y.to_fraction(tick) * (HEIGHT - TOP - BOTTOM)
         marks.append(f'<g class="grid"><line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py:.1f}" y2="{py:.1f}"/></g>')
         marks.append(f'<text x="{LEFT - 7}" y="{py + 3.5:.1f}" text-anchor="end">{tick:g}</text>')
     for tick in x.ticks:
-        px = LEFT + x.place(tick) * (WIDTH - LEFT - RIGHT)
+        px = LEFT + x.to_fraction(tick) * (WIDTH - LEFT - RIGHT)
         anchor = "end" if px > WIDTH - RIGHT - 8 else "middle"
         marks.append(
             f'<text x="{px:.1f}" y="{HEIGHT - 10}" text-anchor="{anchor}">{" ".join(wording.size(tick))}</text>'
         )
     for colour, (title, curve) in zip(COLOURS * 9, curves.items(), strict=False):
         places = [
-            (LEFT + x.place(size) * (WIDTH - LEFT - RIGHT),
-             HEIGHT - BOTTOM - y.place(min(psnr, HIGHEST)) * (HEIGHT - TOP - BOTTOM), size, psnr)
+            (LEFT + x.to_fraction(size) * (WIDTH - LEFT - RIGHT),
+             HEIGHT - BOTTOM - y.to_fraction(min(psnr, HIGHEST)) * (HEIGHT - TOP - BOTTOM), size, psnr)
             for size, psnr in sorted(curve) if size > 0
         ]  # fmt: skip
         if len(places) > 1:
@@ -110,7 +110,7 @@ def _parts(parts: Mapping[str, int]) -> str:
     )
     return (
         '<section id="parts"><header><h2>Where the bytes go</h2></header><div class="scroll"><table><thead><tr>'
-        f"<th>Attribute</th><th>size</th><th>share</th><td></td></tr></thead><tbody>{rows}</tbody></table></div></section>"
+        f"<th>Attribute</th><th>size</th><th>fraction</th><td></td></tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 
 

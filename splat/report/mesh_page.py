@@ -64,15 +64,15 @@ def _views(result: MeshResult, scene: Scene | None) -> list[tuple[str, Camera, n
     else:
         views = scene.test_views or scene.views
         chosen = [(view.name, view.camera, view) for view in views[:: max(1, len(views) // PICTURED)]]
-    found = []
+    pictured = []
     for name, camera, view in chosen[:PICTURED]:
         factor = min(1.0, WIDTH / camera.width)
         size = (max(1, round(camera.width * factor)), max(1, round(camera.height * factor)))
         photo = None
         if view is not None:
             photo = np.asarray(Image.fromarray(view.load().rgb.numpy()).resize(size, Image.Resampling.BOX))
-        found.append((name, camera.resized(*size), photo))
-    return found
+        pictured.append((name, camera.resized(*size), photo))
+    return pictured
 
 
 def _row(name: str, camera: Camera, photo: np.ndarray | None, result: MeshResult) -> str:

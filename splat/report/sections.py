@@ -186,8 +186,8 @@ def table(views: Sequence[ViewFiles], shown: Sequence[ViewFiles]) -> str:
             f"<td data-value={getattr(view, k) or 0:.6f}>{wording.score(getattr(view, k), d)}</td>"
             for k, _, d in columns
         )
-        share = 100 if high <= low or view.psnr is None else 12 + 88 * (min(view.psnr, high) - low) / (high - low)
-        bar = f'<td class="bar"><i style="width:{share if known else 0:.0f}%"></i></td>'
+        width = 100 if high <= low or view.psnr is None else 12 + 88 * (min(view.psnr, high) - low) / (high - low)
+        bar = f'<td class="bar"><i style="width:{width if known else 0:.0f}%"></i></td>'
         rows.append(f'<tr{target}><th scope="row">{escape(view.name)}</th>{cells}{bar}</tr>')
     heads = "".join(f'<th scope="col"><button type="button">{label}</button></th>' for _, label, _ in columns)
     return (

@@ -185,7 +185,7 @@ def test_axes_have_round_ticks_that_span_the_values():
     assert flat.low < 5 < flat.high
     axis = charts.log_axis(0.021, 0.26)
     assert axis.ticks == pytest.approx((0.02, 0.05, 0.1, 0.2, 0.5))
-    assert axis.place(0.1) == pytest.approx(0.5)
+    assert axis.to_fraction(0.1) == pytest.approx(0.5)
     assert charts.time_axis(331).ticks == (0, 120, 240)
 
 

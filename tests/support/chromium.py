@@ -66,7 +66,7 @@ class Tab:
             " const b = all.find(b => b.innerText.trim() === text) || all.find(b => b.innerText.includes(text));"
             " if (b) b.click(); return !!b })()"
         )
-        wait_for(lambda: self.evaluate(script % json.dumps(text)))
+        wait_for(lambda: self.evaluate(script % json.dumps(text)), what=f"the button '{text}'")
 
     def settle(self) -> None:
         """Come back when the page has sent what was set: of several quick changes it sends only the last.

@@ -25,11 +25,15 @@ def bound(seconds: float) -> float:
     return seconds * slowness()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Ask until it is so, for as long as ``seconds`` on an idle machine: those on a slow one count for less."""
+def wait_for(condition: Callable[[], object], seconds: float = 60, what: str = "") -> None:
+    """Ask until it is so, for as long as ``seconds`` on an idle machine: those on a slow one count for less.
+
+    Args:
+        what: named in the error, such as "the control 'Mode'".
+    """
     left, last = seconds, time.monotonic()
     while not condition():
         now = time.monotonic()
         left, last = left - (now - last) / slowness(), now
-        assert left > 0, "waited in vain"
+        assert left > 0, f"waited in vain for {what}" if what else "waited in vain"
         time.sleep(0.05)

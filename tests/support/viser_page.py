@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +42,8 @@ _CHOOSE = """(e) => {
 }"""
 
 
+_CHECK = "(e) => { if (e.checked !== %s) e.click(); return e.checked === %s; }"
+_VALUE = "(e, row) => [...row.querySelectorAll('input')].filter(i => i.type !== 'hidden')[%d]?.value"
 _NO_NOTICES = "document.querySelectorAll('[class*=Notification-root]').forEach(n => n.style.display = 'none')"
 
 
@@ -68,20 +70,83 @@ def served(*arguments: str | Path) -> Iterator[tuple[str, subprocess.Popen]]:
 def enter(tab: Tab, label: str, text: object, nth: int = 0, field: int = 0) -> None:
     """Type into the field (of several: number ``field``) of the ``nth`` control named ``label``."""
     script = _FIND % (json.dumps(label), nth, _TYPE % (field, json.dumps(str(text))))
-    wait_for(lambda: tab.evaluate(script))
+    wait_for(lambda: tab.evaluate(script), what=f"the control '{label}'")
     tab.settle()
 
 
 def choose(tab: Tab, label: str, option: str, nth: int = 0) -> None:
     """Choose from a list."""
     words = json.dumps(option, ensure_ascii=False)
-    wait_for(lambda: tab.evaluate(_FIND % (json.dumps(label), nth, _CHOOSE % (words, words))))
+    script = _FIND % (json.dumps(label), nth, _CHOOSE % (words, words))
+    wait_for(lambda: tab.evaluate(script), what=f"'{option}' in the list '{label}'")
 
 
-def tick(tab: Tab, label: str, nth: int = 0) -> None:
-    """Switch a check box."""
-    wait_for(lambda: tab.evaluate(_FIND % (json.dumps(label), nth, "(e) => { e.click(); return true; }")))
+def tick(tab: Tab, label: str, on: bool) -> None:
+    """Switch a check box on or off."""
+    state = json.dumps(on)
+    wait_for(lambda: tab.evaluate(_FIND % (json.dumps(label), 0, _CHECK % (state, state))), what=f"the box '{label}'")
     tab.settle()
+
+
+class Controls:
+    """The controls of a page; remembers what they said before it changed them, and what was done last."""
+
+    def __init__(self, tab: Tab) -> None:
+        self.tab = tab
+        self.last = "opening the page"
+        self._before: list[Callable[[], None]] = []
+
+    def enter(self, label: str, text: object, nth: int = 0, field: int = 0) -> None:
+        """As `enter`."""
+        script = _FIND % (json.dumps(label), nth, _VALUE % field)
+        wait_for(lambda: self.tab.evaluate(script) is not None, what=f"the control '{label}'")
+        before = self.tab.evaluate(script)
+        self._before.append(lambda: enter(self.tab, label, before, nth, field))
+        self.last = f"'{label}' = {text}"
+        enter(self.tab, label, text, nth, field)
+
+    def choose(self, label: str, option: str, nth: int = 0) -> None:
+        """As `choose`."""
+        script = _FIND % (json.dumps(label), nth, "(e) => e.value")
+        wait_for(lambda: self.tab.evaluate(script), what=f"the list '{label}'")
+        before = self.tab.evaluate(script)
+        self._before.append(lambda: choose(self.tab, label, before, nth))
+        self.last = f"'{label}' = {option}"
+        choose(self.tab, label, option, nth)
+
+    def tick(self, label: str, on: bool) -> None:
+        """As `tick`."""
+        self._before.append(lambda: tick(self.tab, label, not on))
+        self.last = f"'{label}' {'on' if on else 'off'}"
+        tick(self.tab, label, on)
+
+    def click(self, text: str, after: str | None = None) -> None:
+        """Press a button; ``after``: the button that `restore` presses for it."""
+        if after is not None:
+            self._before.append(lambda: self.tab.click(after))
+        self.last = f"the button '{text}'"
+        self.tab.click(text)
+
+    def shows(self, expected: np.ndarray, limit: float = 4.0) -> None:
+        """As `shows`; an error names what was done last."""
+        try:
+            shows(self.tab, expected, limit)
+        except AssertionError as error:
+            raise AssertionError(f"after {self.last}: {error}") from None
+
+    def says(self, text: str) -> None:
+        """Wait until the page says ``text``."""
+        wait_for(lambda: text in self.tab.text, what=f"'{text}' after {self.last}")
+
+    def wrote(self, file: Path) -> Path:
+        """``file``, once it is there."""
+        wait_for(file.exists, what=f"{file.name} after {self.last}")
+        return file
+
+    def restore(self) -> None:
+        """Put everything back, the last first."""
+        while self._before:
+            self._before.pop()()
 
 
 def unfold(tab: Tab, folder: str) -> None:
@@ -91,7 +156,7 @@ def unfold(tab: Tab, folder: str) -> None:
         " && e.textContent.trim() === %s || e.firstChild?.nodeType === 3 && e.firstChild.data.trim() === %s);"
         " if (e) e.click(); return !!e; })()"
     )
-    wait_for(lambda: tab.evaluate(script % (json.dumps(folder), json.dumps(folder))))
+    wait_for(lambda: tab.evaluate(script % (json.dumps(folder), json.dumps(folder))), what=f"the folder '{folder}'")
 
 
 def shows(tab: Tab, expected: np.ndarray, limit: float = 4.0) -> None:
