@@ -251,12 +251,13 @@ LATER = {
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("change", LATER.values(), ids=LATER)
 def test_a_cloud_changed_after_it_was_rendered(change, name):
-    for backward in (cpu.backward, lambda context, grads: cpu.backward_adam(context, grads, moments, HYPER)):
-        made = cloud()
-        moments = AdamState.zeros(made)
-        rendering, context = cpu.forward(made, CAMERA, RenderOptions())
-        change(getattr(made, name))
-        _one_sentence(lambda: backward(context, ImageGradients(rgb=torch.ones_like(rendering.rgb))))  # noqa: B023
+    made = cloud()
+    moments = AdamState.zeros(made)
+    rendering, context = cpu.forward(made, CAMERA, RenderOptions())
+    grads = ImageGradients(rgb=torch.ones_like(rendering.rgb))
+    change(getattr(made, name))
+    _one_sentence(lambda: cpu.backward(context, grads))
+    _one_sentence(lambda: cpu.backward_adam(context, grads, moments, HYPER))
 
 
 @pytest.mark.parametrize(
@@ -317,8 +318,8 @@ def test_what_is_odd_but_right_still_works():
 
 def test_the_library_refuses_frames_that_are_wrong():
     frame = {
-        "count": 0, "sh_bands": 1, "sh_degree": 0, "fx": 1.0, "fy": 1.0, "width": 4, "height": 4, "near_plane": 0.01, "blur": 0.3,
-        "rgb": cpu_library.pointer(RGB), "alpha": cpu_library.pointer(ALPHA),
+        "count": 0, "sh_bands": 1, "sh_degree": 0, "fx": 1.0, "fy": 1.0, "width": 4, "height": 4,
+        "near_plane": 0.01, "blur": 0.3, "rgb": cpu_library.pointer(RGB), "alpha": cpu_library.pointer(ALPHA),
     }  # fmt: skip
     workspace = cpu_structs.Workspace()
     workspace.forward(cpu_structs.Frame(**frame))

@@ -56,8 +56,8 @@ def grid_order(values: Tensor, seed: int = 0, decay: float = DECAY, patience: fl
     order_in_grid = order[: height * width].to(torch.int32).contiguous()
     values = values.to("cpu", torch.float32).contiguous()
     status = cpu_library.function("splat_grid_sort", _ARGUMENTS, ctypes.c_int32)(
-        cpu_library.pointer(values), len(values), height, width, values.shape[1], max(max(height, width) / 2 - 1, 1.0), decay,
-        patience, seed % 2**64, cpu_library.pointer(order_in_grid),
+        cpu_library.pointer(values), len(values), height, width, values.shape[1], max(max(height, width) / 2 - 1, 1.0),
+        decay, patience, seed % 2**64, cpu_library.pointer(order_in_grid),
     )  # fmt: skip
     cpu_library.raise_for(status, "sorting Gaussians into a grid")
     return torch.cat([order_in_grid.long(), order[height * width :]])
