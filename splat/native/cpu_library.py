@@ -187,16 +187,20 @@ def pointer(
 
 def check_memory(tensor: "torch.Tensor") -> None:
     """Raise ValueError unless ``tensor`` is a plain one on the CPU whose memory holds what its shape claims."""
-    if not tensor.is_cpu or str(tensor.layout) != "torch.strided" or tensor.is_neg():
+    try:
+        available = tensor.untyped_storage().nbytes() if tensor.is_cpu else -1
+    except (NotImplementedError, RuntimeError):  # sparse and other layouts have no such memory
+        available = -1
+    if available < 0:
         raise ValueError(
             f"the CPU core got a {tensor.layout} tensor on {tensor.device}, expected a plain one on the cpu"
         )
-    count = tensor.numel()
-    if count and not tensor.is_contiguous():
-        count = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    needed = (tensor.storage_offset() + count) * tensor.element_size() if count else 0
-    if tensor.untyped_storage().nbytes() < needed:
+    needed = tensor.nbytes + tensor.storage_offset() * tensor.element_size()
+    if needed > available and not tensor.is_contiguous():  # a view may repeat what it has
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        needed = (tensor.storage_offset() + extent) * tensor.element_size()
+    if needed > available and tensor.numel():
         raise ValueError(
-            f"a tensor of shape {tuple(tensor.shape)} needs {needed} bytes, its memory has "
-            f"{tensor.untyped_storage().nbytes()}: it was freed or resized"
+            f"a tensor of shape {tuple(tensor.shape)} needs {needed} bytes, its memory has {available}: "
+            "it was freed or resized"
         )

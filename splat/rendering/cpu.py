@@ -90,15 +90,15 @@ def forward(
         with_normal=options.normal,
         with_weights=options.weights,
         with_square=options.square_depth,
-        rgb=cpu_library.pointer(rgb),
-        alpha=cpu_library.pointer(alpha),
-        depth=cpu_library.pointer(depth),
-        median_depth=cpu_library.pointer(median),
-        normal=cpu_library.pointer(normal),
-        square_depth=cpu_library.pointer(square),
-        radii=cpu_library.pointer(radii),
-        means2d=cpu_library.pointer(means2d),
-        weights=cpu_library.pointer(sums),
+        rgb=rgb.data_ptr(),
+        alpha=alpha.data_ptr(),
+        depth=_own(depth),
+        median_depth=_own(median),
+        normal=_own(normal),
+        square_depth=_own(square),
+        radii=radii.data_ptr(),
+        means2d=means2d.data_ptr(),
+        weights=_own(sums),
     )
     workspace = library.take()
     try:
@@ -123,8 +123,8 @@ def backward(context: Context, grads: ImageGradients, absgrad: bool = True) -> C
     means2d, means2d_abs = torch.zeros(len(cloud), 2), torch.zeros(len(cloud), 2)
     step = library.Step(
         **_pointers(GaussianCloud(**out)),
-        means2d=cpu_library.pointer(means2d),
-        means2d_abs=cpu_library.pointer(means2d_abs) if absgrad else None,
+        means2d=means2d.data_ptr(),
+        means2d_abs=means2d_abs.data_ptr() if absgrad else None,
         rows=len(cloud),
         bands=cloud.sh.shape[1],
     )
@@ -216,16 +216,16 @@ def _run_backward(context: Context, grads: ImageGradients, step: Any) -> None:
         if tensor.is_cpu:
             cpu_library.check_memory(tensor)
         keep.append(tensor.detach().to("cpu", torch.float32).contiguous())
-        pointers[name] = cpu_library.pointer(keep[-1])
+        pointers[name] = keep[-1].data_ptr()
     width, height = context.camera.width, context.camera.height
     context.workspace.backward(library.PictureGradients(**pointers, width=width, height=height), step)
 
 
 def _readable(cloud: GaussianCloud) -> GaussianCloud:
     """The cloud as the core reads it; the same tensors where they are fit."""
-    for name in FIELDS:
-        if cloud.device.type == "cpu":
-            cpu_library.check_memory(getattr(cloud, name))
+    if cloud.means.is_cpu:
+        for tensor in _tensors(cloud):
+            cpu_library.check_memory(tensor)
     return GaussianCloud(
         **{name: getattr(cloud, name).detach().to("cpu", torch.float32).contiguous() for name in FIELDS}
     )
@@ -252,9 +252,15 @@ def _check_shapes(cloud: GaussianCloud, moments: Moments, statistics: Statistics
                 raise ValueError(f"moment {kind}['{name}'] {found}, its tensor has shape {tuple(expected)}")
 
 
-def _pointers(cloud: GaussianCloud) -> dict[str, int | None]:
+def _own(tensor: Tensor | None) -> int | None:
+    """Address of a tensor just made here, which needs no check; None stays NULL."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _pointers(cloud: GaussianCloud) -> dict[str, int]:
+    """Addresses of a cloud's tensors that `_readable` has checked, or that were just made."""
     names = ("means", "log_scales", "quats", "logits", "sh")
-    return {name: cpu_library.pointer(getattr(cloud, field)) for name, field in zip(names, FIELDS, strict=True)}
+    return {name: tensor.data_ptr() for name, tensor in zip(names, _tensors(cloud), strict=True)}
 
 
 def _five(tensors: Any) -> Any:
