@@ -56,11 +56,16 @@ void add_regulariser(Regulariser kind, float weight, const float* p, const float
 // step: counted from 1; 0 means no bias correction. visible: (rows) bytes, rows with 0 are left alone; null updates all.
 // regulariser: 0 none, 1 adds weight · ∂Σ sigmoid(p), 2 adds weight · ∂Σ exp(p) to the gradient.
 // Where the two rates differ, width ≤ 75.
-// Rows with a NaN or infinite gradient are left alone. Returns the first such row, or −1.
+// Rows with a NaN or infinite gradient are left alone. Returns the first such row, or −1; −2 for arguments that are wrong.
 SPLAT_API int64_t splat_adam(float* p, float* m, float* v, const float* g, int64_t rows, int64_t width, int64_t head, double head_rate,
                              double tail_rate, double beta1, double beta2, double eps, int64_t step, const uint8_t* visible,
                              int regulariser, double weight) {
     using namespace splat;
+    if (!countable(rows, width) || width < 1 || head < 0 || step < 0 || !(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1)) return -2;
+    for (const void* tensor : {static_cast<const void*>(p), static_cast<const void*>(m), static_cast<const void*>(v), static_cast<const void*>(g)})
+        if (!readable(tensor, rows)) return -2;
+    if ((head < width && head_rate != tail_rate && width > AdamRates::kMaxWidth) || regulariser < 0 || regulariser > 2) return -2;
+    if (regulariser != kNone && width > kChunk) return -2;  // a row must fit the scratch
     const Adam adam = make_adam(beta1, beta2, eps, step);
     // With one rate for all columns a tensor of any width is a list of floats.
     const bool uniform = head >= width || head_rate == tail_rate;
@@ -97,9 +102,10 @@ SPLAT_API int64_t splat_adam(float* p, float* m, float* v, const float* g, int64
     return bad.result();
 }
 
-// First row of a (rows, width) tensor that holds a NaN or an infinity, or −1.
+// First row of a (rows, width) tensor that holds a NaN or an infinity, or −1; −2 for arguments that are wrong.
 SPLAT_API int64_t splat_first_nonfinite(const float* p, int64_t rows, int64_t width) {
     using namespace splat;
+    if (!countable(rows, width) || !readable(p, rows * width)) return -2;
     FirstRow bad;
     parallel_for(rows * width, kChunk, [&](int64_t begin, int64_t end, int) {
         const int64_t wrong = first_bad(p + begin, end - begin);

@@ -12,6 +12,8 @@ struct Step {
     float *means2d, *means2d_abs;  // (count, 2); rows of invisible Gaussians are left as they are
     // Fused: update parameters p with moments m, v, in the order means, log_scales, quats, logits, sh.
     int32_t fused, visible_only;
+    int64_t rows;                  // those of the frame
+    int32_t bands;                 // SH functions stored, those of the frame
     float *p[5], *m[5], *v[5];
     float rates[6];                // the same order; sh has two: DC, then the rest
     double beta1, beta2, eps;

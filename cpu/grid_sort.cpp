@@ -159,10 +159,15 @@ struct Grid {
 // Sort height·width rows of `dims` ≤ 16 features into a grid. order[y·width + x]: the row at that place, before and after.
 // radius: of the first blur, places; decay: of the radius from one blur to the next; patience: the least relative gain
 // for which a radius goes on. Same seed, same result, for any number of threads.
-// Returns 1 when memory is lacking.
-SPLAT_API int32_t splat_grid_sort(const float* features, int64_t height, int64_t width, int32_t dims, float radius, float decay,
-                                  float patience, uint64_t seed, int32_t* order) {
+// rows: how many `features` has, at least height·width. Returns a Status of api.h.
+SPLAT_API int32_t splat_grid_sort(const float* features, int64_t rows, int64_t height, int64_t width, int32_t dims, float radius,
+                                  float decay, float patience, uint64_t seed, int32_t* order) {
     using namespace splat;
+    if (dims < 1 || dims > kWide || !countable(height, width) || rows < height * width || !(decay > 0 && decay < 1)) return INVALID;
+    if (!readable(features, rows) || !readable(order, height * width) || !(radius < 1e9f) || !(patience >= 0)) return INVALID;
+    for (int64_t i = 0; i < height * width; ++i)
+        if (order[i] < 0 || order[i] >= rows) return INVALID;
+    if (height * width == 0) return OK;
     try {
         const int64_t count = height * width;
         Grid grid{height, width, std::vector<Row>(count), std::vector<Row>(count), std::vector<Row>(count),

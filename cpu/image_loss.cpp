@@ -291,9 +291,11 @@ private:
 // mask is not 0, all three channels, and the gradient of (1 − λ)·L1 + λ·(1 − SSIM) with respect to rgb.
 // rgb (H, W, 3) float, target (H, W, 3) bytes, mask (H, W) bytes or null, grad (H, W, 3) float or null.
 // result: l1, ssim, mse, number of valid pixels. Without any valid pixel: 0, 1, 0, 0 and a zero gradient.
-SPLAT_API void splat_image_loss(const float* rgb, const uint8_t* target, const uint8_t* mask, int64_t height, int64_t width,
-                                float lambda, float* grad, double* result) {
+SPLAT_API int32_t splat_image_loss(const float* rgb, const uint8_t* target, const uint8_t* mask, int64_t height, int64_t width,
+                                   float lambda, float* grad, double* result) {
     using namespace splat;
+    if (!countable(height, 3 * std::min<int64_t>(width, INT64_MAX / 3)) || width < 0 || result == nullptr) return INVALID;
+    if (!readable(rgb, height * width) || !readable(target, height * width)) return INVALID;
     int64_t valid = height * width;
     if (mask) {
         valid = 0;
@@ -307,7 +309,12 @@ SPLAT_API void splat_image_loss(const float* rgb, const uint8_t* target, const u
     const Picture picture{rgb,  target, mask, height, width, static_cast<float>((1.0 - lambda) * share),
                           static_cast<float>(lambda * share), grad};
     const int64_t columns = (width + kTileWidth - 1) / kTileWidth, bands = (height + kTileHeight - 1) / kTileHeight;
-    std::vector<Sums> sums(columns * bands);
+    std::vector<Sums> sums;
+    try {
+        sums.resize(columns * bands);
+    } catch (const std::bad_alloc&) {
+        return OUT_OF_MEMORY;
+    }
     parallel_for(columns * bands, 1, [&](int64_t begin, int64_t end, int) {
         thread_local std::unique_ptr<Workspace> space;
         if (!space) space.reset(new Workspace());
@@ -326,4 +333,5 @@ SPLAT_API void splat_image_loss(const float* rgb, const uint8_t* target, const u
     result[1] = valid > 0 ? total.ssim * share : 1.0;
     result[2] = total.square * share;
     result[3] = static_cast<double>(valid);
+    return OK;
 }

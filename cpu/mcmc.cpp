@@ -58,19 +58,27 @@ void add_noise(float* means, const float* log_scales, const float* quats, const 
 }  // namespace splat
 
 // means += Σ·η·sigmoid(−100 (o − min_opacity))·strength for all N rows; η standard normal, from (seed, step, row) alone.
-SPLAT_API void splat_mcmc_noise(float* means, const float* log_scales, const float* quats, const float* logits, int64_t count,
-                                float min_opacity, float strength, uint64_t seed, uint64_t step) {
+SPLAT_API int32_t splat_mcmc_noise(float* means, const float* log_scales, const float* quats, const float* logits, int64_t count,
+                                   float min_opacity, float strength, uint64_t seed, uint64_t step) {
     using namespace splat;
+    for (const float* tensor : {static_cast<const float*>(means), log_scales, quats, logits})
+        if (!countable(count, 4) || !readable(tensor, count)) return INVALID;
     parallel_for(count, 256 * W, [&](int64_t begin, int64_t end, int) {
         for (int64_t row = begin; row < end; row += W)
             add_noise(means, log_scales, quats, logits, row, std::min(end, count), min_opacity, strength, seed, step);
     });
+    return OK;
 }
 
 // A Gaussian that becomes `ratio` equal ones which together look the same (eq. 9 of the paper): new opacity logits and log
 // scales for M rows. With o' = 1 − (1 − o)^(1/n):  s' = s·o / D,  D = Σⱼ₌₁ⁿ C(n, j) (−1)^(j+1) o'ʲ / √j.
-SPLAT_API void splat_mcmc_relocate(const float* logits, const float* log_scales, const int64_t* ratios, int64_t count, double min_opacity,
-                                   float* new_logits, float* new_log_scales) {
+SPLAT_API int32_t splat_mcmc_relocate(const float* logits, const float* log_scales, const int64_t* ratios, int64_t count,
+                                      double min_opacity, float* new_logits, float* new_log_scales) {
+    const auto given = {static_cast<const void*>(logits), static_cast<const void*>(log_scales), static_cast<const void*>(ratios),
+                        static_cast<const void*>(new_logits), static_cast<const void*>(new_log_scales)};
+    for (const void* tensor : given)
+        if (!splat::countable(count, 3) || !splat::readable(tensor, count)) return splat::INVALID;
+    if (!(min_opacity > 0 && min_opacity < 1 - 1.1920929e-7)) return splat::INVALID;
     for (int64_t row = 0; row < count; ++row) {
         const int n = static_cast<int>(std::clamp<int64_t>(ratios[row], 1, splat::kMaxRatio));
         const double logit = logits[row], opacity = 1 / (1 + std::exp(-logit));
@@ -87,6 +95,7 @@ SPLAT_API void splat_mcmc_relocate(const float* logits, const float* log_scales,
         for (int axis = 0; axis < 3; ++axis)
             new_log_scales[3 * row + axis] = static_cast<float>(n == 1 ? log_scales[3 * row + axis] : log_scales[3 * row + axis] + shift);
     }
+    return splat::OK;
 }
 
 // Four random words for each of n counters (n, 4), in place: for the tests against published vectors.

@@ -1,9 +1,10 @@
-// The rasterizer as C functions. Each returns 0, or 1 when memory ran out, or 2 when a frame exceeds what indices can hold.
+// The rasterizer as C functions. Those that can fail return a Status of api.h.
 #include "rasterizer.h"
 
 #include <chrono>
 #include <cmath>
 #include <ctime>
+#include <initializer_list>
 #include <limits>
 
 #include "api.h"
@@ -11,8 +12,6 @@
 
 namespace splat {
 namespace {
-
-enum Status { OK, OUT_OF_MEMORY, TOO_LARGE };
 
 // The clock of the stage times. SPLAT_CPU_CLOCK counts only this thread's own time, for measurements on a busy machine.
 double now() {
@@ -51,7 +50,33 @@ void set_view(Workspace& w) {
     w.tiles_y = (f.height + TILE_H - 1) / TILE_H;
 }
 
+bool valid(const Frame& f) {
+    const int bands = f.sh_bands;
+    const bool sh = (bands == 1 || bands == 4 || bands == 9 || bands == 16 || bands == 25) && f.sh_degree >= 0 && f.sh_degree <= 4 &&
+                    (f.sh_degree + 1) * (f.sh_degree + 1) <= bands;
+    bool inputs = f.count >= 0 && f.width >= 1 && f.height >= 1 && f.rgb != nullptr && f.alpha != nullptr;
+    for (const void* p : std::initializer_list<const void*>{f.means, f.log_scales, f.quats, f.logits, f.sh})
+        inputs = inputs && readable(p, f.count);
+    const bool outputs = (!f.with_depth || (f.depth && f.median_depth)) && (!f.with_normal || f.normal) &&
+                         (!f.with_weights || readable(f.weights, f.count)) && (!f.with_square || f.square_depth);
+    const bool lens = std::isfinite(f.fx) && std::isfinite(f.fy) && f.fx > 0 && f.fy > 0 && std::isfinite(f.cx) && std::isfinite(f.cy);
+    return sh && inputs && outputs && lens && std::isfinite(f.near_plane) && std::isfinite(f.blur) && f.blur >= 0;
+}
+
+bool valid(const Workspace& w, const PictureGradients& g, const Step& s) {
+    if (!w.rendered || g.width != w.frame.width || g.height != w.frame.height || s.rows != w.frame.count || s.bands != w.frame.sh_bands) return false;
+    bool good = true;
+    if (s.fused) {
+        for (int i = 0; i < 5; ++i) good = good && readable(s.p[i], s.rows) && readable(s.m[i], s.rows) && readable(s.v[i], s.rows);
+        return good && s.step >= 1 && s.beta1 >= 0 && s.beta1 < 1 && s.beta2 >= 0 && s.beta2 < 1;
+    }
+    for (const void* p : std::initializer_list<const void*>{s.means, s.log_scales, s.quats, s.logits, s.sh}) good = good && readable(p, s.rows);
+    return good;
+}
+
 Status forward(Workspace& w, const Frame& frame) {
+    w.rendered = false;
+    if (!valid(frame)) return INVALID;
     // Gaussians are numbered in 32 bits, tiles along a side in 15.
     if (frame.count > std::numeric_limits<uint32_t>::max() || frame.width > 32767 * TILE_W || frame.height > 32767 * TILE_H) return TOO_LARGE;
     w.frame = frame;
@@ -70,10 +95,12 @@ Status forward(Workspace& w, const Frame& frame) {
     }
     StageTimer timer(w, STAGE_BLEND);
     blend(w);
+    w.rendered = true;
     return OK;
 }
 
 Status backward(Workspace& w, const PictureGradients& gradients, Step& step) {
+    if (!valid(w, gradients, step)) return INVALID;
     {
         StageTimer timer(w, STAGE_BLEND_BACKWARD);
         blend_backward(w, gradients, step.means2d_abs != nullptr || step.grad2d_abs != nullptr);
@@ -115,7 +142,8 @@ SPLAT_API void splat_workspace_seconds(splat::Workspace* w, double* out, int res
     }
 }
 
-SPLAT_API int splat_forward(splat::Workspace* w, const splat::Frame* frame) {
+SPLAT_API int32_t splat_forward(splat::Workspace* w, const splat::Frame* frame) {
+    if (w == nullptr || frame == nullptr) return splat::INVALID;
     try {
         return splat::forward(*w, *frame);
     } catch (const std::bad_alloc&) {
@@ -123,7 +151,8 @@ SPLAT_API int splat_forward(splat::Workspace* w, const splat::Frame* frame) {
     }
 }
 
-SPLAT_API int splat_backward(splat::Workspace* w, const splat::PictureGradients* gradients, splat::Step* step) {
+SPLAT_API int32_t splat_backward(splat::Workspace* w, const splat::PictureGradients* gradients, splat::Step* step) {
+    if (w == nullptr || gradients == nullptr || step == nullptr) return splat::INVALID;
     try {
         return splat::backward(*w, *gradients, *step);
     } catch (const std::bad_alloc&) {

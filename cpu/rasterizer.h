@@ -33,6 +33,7 @@ struct Frame {
 // ∂L/∂pictures; null where the loss does not use one.
 struct PictureGradients {
     const float *rgb, *alpha, *depth, *normal, *square_depth;
+    int32_t width, height;                                      // those of the frame
 };
 
 // ---- inside ----
@@ -79,6 +80,7 @@ constexpr int PAIR_FLOATS_SMALL = 12, PAIR_FLOATS_LARGE = 16;  // without and wi
 enum Stage { STAGE_PROJECTION, STAGE_SORT, STAGE_BINNING, STAGE_BLEND, STAGE_BLEND_BACKWARD, STAGE_GAUSSIAN_BACKWARD, STAGES };
 
 struct Workspace {
+    bool rendered = false;           // a forward pass has succeeded
     Frame frame;
     View<float> view;
     int tiles_x, tiles_y;

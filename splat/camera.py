@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import numbers
 from dataclasses import dataclass
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -28,10 +30,17 @@ class Camera:
     world_to_camera: Tensor
 
     def __post_init__(self) -> None:
-        if tuple(self.world_to_camera.shape) != (4, 4):
-            raise ValueError(f"world_to_camera has shape {tuple(self.world_to_camera.shape)}, expected (4, 4)")
-        if self.width < 1 or self.height < 1:
-            raise ValueError(f"image size is {self.width}×{self.height}, expected at least 1×1")
+        pose = self.world_to_camera
+        if not isinstance(pose, Tensor) or pose.is_meta or not pose.is_floating_point():
+            raise ValueError(f"world_to_camera is a {_kind(pose)}, expected a tensor of floating-point numbers")
+        if tuple(pose.shape) != (4, 4):
+            raise ValueError(f"world_to_camera has shape {tuple(pose.shape)}, expected (4, 4)")
+        if not all(isinstance(size, numbers.Integral) and 1 <= size < 2**31 for size in (self.width, self.height)):
+            raise ValueError(f"image size is {self.width}×{self.height}, expected whole numbers from 1×1 on")
+        for name in ("fx", "fy", "cx", "cy"):
+            value = getattr(self, name)
+            if not isinstance(value, SupportsFloat) or not math.isfinite(value):
+                raise ValueError(f"{name} is {value!r}, expected a finite number")
         if not (self.fx > 0 and self.fy > 0):
             raise ValueError(f"focal lengths are {self.fx}, {self.fy}, expected positive numbers")
 
@@ -55,7 +64,7 @@ class Camera:
         return dataclasses.replace(self, **changes)
 
     def resized(self, width: int, height: int) -> "Camera":
-        """The same view sampled on a grid of another size."""
+        """The same view sampled on a grid of another size, at least 1×1 pixels."""
         sx, sy = width / self.width, height / self.height
         return self.replace(
             fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=width, height=height
@@ -66,6 +75,8 @@ class Camera:
 
         A picture has the same colours there if it is drawn with ``stride``² times less blur (see `RenderOptions`).
         """
+        if not (stride >= 1 and 0 <= x < stride and 0 <= y < stride):
+            raise ValueError(f"stride is {stride}, first pixel ({x}, {y}); expected 1 or more, and a pixel before it")
         return self.replace(
             fx=self.fx / stride,
             fy=self.fy / stride,
@@ -77,6 +88,8 @@ class Camera:
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pixel positions (M, 2) and depths (M,) of world ``points`` (M, 3); meaningless where depth ≤ 0."""
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise ValueError(f"points have shape {tuple(points.shape)}, expected (M, 3)")
         world_to_camera = self.world_to_camera.to(points)
         local = points @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
         depth = local[:, 2]
@@ -95,6 +108,8 @@ class Camera:
 
     def directions(self, pixels: Tensor) -> Tensor:
         """(…, 3) directions through ``pixels`` (…, 2) in camera axes, scaled to z = 1, of the same dtype."""
+        if pixels.shape[-1:] != (2,):
+            raise ValueError(f"pixels have shape {tuple(pixels.shape)}, expected (…, 2)")
         x, y = (pixels[..., 0] - self.cx) / self.fx, (pixels[..., 1] - self.cy) / self.fy
         return torch.stack([x, y, torch.ones_like(x)], -1)
 
@@ -116,6 +131,9 @@ class Camera:
             depth: world units; (H, W) without ``pixels``.
             pixels: (…, 2) positions in the picture; None takes the centres of all pixels.
         """
+        expected = (self.height, self.width) if pixels is None else tuple(pixels.shape[:-1])
+        if tuple(depth.shape) != expected:
+            raise ValueError(f"depth has shape {tuple(depth.shape)}, expected {expected}")
         pose = self.world_to_camera.double()
         local = self.directions(self.pixel_centres() if pixels is None else pixels.double()) * depth.double()[..., None]
         return (local - pose[:3, 3]) @ pose[:3, :3]
@@ -125,6 +143,11 @@ class Camera:
         position: Tensor, target: Tensor, up: Tensor, width: int, height: int, fov_degrees: float = 50.0
     ) -> "Camera":
         """Camera at ``position`` facing ``target`` with ``up`` (each (3,)) upwards; vertical field of view, degrees."""
+        for name, value in (("position", position), ("target", target), ("up", up)):
+            if not isinstance(value, Tensor) or value.shape != (3,):
+                raise ValueError(f"{name} is {value!r}, expected a tensor of three numbers")
+        if not 0 < fov_degrees < 180:
+            raise ValueError(f"the field of view is {fov_degrees}°, expected more than 0° and less than 180°")
         position, target, up = (v.to(torch.float64) for v in (position, target, up))
         forward = torch.nn.functional.normalize(target - position, dim=0)
         right = torch.nn.functional.normalize(torch.linalg.cross(forward, up), dim=0)
@@ -135,3 +158,7 @@ class Camera:
         world_to_camera[:3, 3] = -rotation @ position
         focal = 0.5 * height / math.tan(math.radians(fov_degrees) / 2)
         return Camera(focal, focal, width / 2, height / 2, width, height, world_to_camera)
+
+
+def _kind(value: Any) -> str:
+    return f"{value.dtype} tensor on {value.device}" if isinstance(value, Tensor) else type(value).__name__

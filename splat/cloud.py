@@ -1,6 +1,7 @@
 """`GaussianCloud`: the one container on which every method of this package works."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +36,13 @@ class GaussianCloud:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in FIELDS:
+            tensor = getattr(self, name)
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+                kind = f"a tensor of {tensor.dtype}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
+                raise ValueError(f"{name} is {kind}, expected a tensor of floating-point numbers")
+        if self.means.ndim != 2:
+            raise ValueError(f"means has shape {tuple(self.means.shape)}, expected (N, 3)")
         n = self.means.shape[0]
         expected = {"means": (n, 3), "log_scales": (n, 3), "quats": (n, 4), "logit_opacities": (n,)}
         for name, shape in expected.items():
@@ -109,13 +117,18 @@ class GaussianCloud:
     # ---- rows ----
 
     def select(self, rows: Tensor | slice) -> "GaussianCloud":
-        """The rows named by a boolean mask (N,), an index tensor or a slice, in that order."""
+        """The rows named by a boolean mask (N,), an index tensor or a slice, in that order.
+
+        Raises ValueError for rows that do not exist.
+        """
+        if isinstance(rows, Tensor):
+            _check_rows(rows, len(self))
         return self.map(lambda tensor: tensor[rows])
 
     def permute(self, order: Tensor) -> "GaussianCloud":
         """The same Gaussians in the order of the permutation ``order`` (N,)."""
-        if order.shape != (len(self),):
-            raise ValueError(f"order has shape {tuple(order.shape)}, expected ({len(self)},)")
+        if order.shape != (len(self),) or order.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"order is {order.dtype} {tuple(order.shape)}, expected int64 ({len(self)},)")
         return self.select(order)
 
     @staticmethod
@@ -137,7 +150,8 @@ class GaussianCloud:
         return dataclasses.replace(self, **changes)
 
     def with_sh_degree(self, degree: int) -> "GaussianCloud":
-        """Cut or zero-pad the SH to ``degree``."""
+        """Cut or zero-pad the SH to ``degree``, 0 to 4."""
+        _check_degree(degree)
         k = (degree + 1) ** 2
         if k <= self.sh.shape[1]:
             return self.replace(sh=self.sh[:, :k].contiguous())
@@ -181,8 +195,11 @@ class GaussianCloud:
             translation: (3,) world units after scaling; zero if None.
             scale: positive factor.
         """
-        if scale <= 0:
+        if not 0 < scale < math.inf:
             raise ValueError(f"scale is {scale}, expected a positive number")
+        if rotation.shape != (3, 3) or (translation is not None and translation.shape != (3,)):
+            shapes = [tuple(tensor.shape) for tensor in (rotation, translation) if tensor is not None]
+            raise ValueError(f"rotation and translation have shapes {shapes}, expected (3, 3) and (3,)")
         exact = rotation.to(self.device, torch.float64)
         if (
             not torch.allclose(exact @ exact.T, torch.eye(3, dtype=exact.dtype, device=exact.device), atol=1e-5)
@@ -204,6 +221,7 @@ class GaussianCloud:
         sh_degree: int = 0, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> "GaussianCloud":
         """A cloud of no Gaussians."""
+        _check_degree(sh_degree)
         shapes = {
             "means": (0, 3),
             "log_scales": (0, 3),
@@ -212,6 +230,21 @@ class GaussianCloud:
             "sh": (0, (sh_degree + 1) ** 2, 3),
         }
         return GaussianCloud(**{name: torch.zeros(shape, device=device, dtype=dtype) for name, shape in shapes.items()})
+
+
+def _check_rows(rows: Tensor, n: int) -> None:
+    if rows.dtype == torch.bool:
+        if rows.shape != (n,):
+            raise ValueError(f"the mask of rows has shape {tuple(rows.shape)}, expected ({n},)")
+    elif rows.is_floating_point() or rows.is_complex() or rows.ndim != 1:
+        raise ValueError(f"rows are {rows.dtype} {tuple(rows.shape)}, expected a mask or a list of whole numbers")
+    elif rows.is_cpu and rows.numel() and not (-n <= int(rows.min()) and int(rows.max()) < n):
+        raise ValueError(f"rows from {int(rows.min())} to {int(rows.max())} were asked for, there are {n}")
+
+
+def _check_degree(degree: int) -> None:
+    if not isinstance(degree, int) or not 0 <= degree <= spherical.MAX_DEGREE:
+        raise ValueError(f"the SH degree is {degree!r}, expected a whole number from 0 to {spherical.MAX_DEGREE}")
 
 
 def quaternion_to_matrix(quats: Tensor) -> Tensor:

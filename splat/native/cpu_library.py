@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 INSTALL = "install splat with its core: pip install . (in the source folder; it needs a C++17 compiler)"
 
+_MOST_THREADS = 1024  # as in cpu/thread_pool.cpp
+_INVALID = 3  # as in cpu/api.h
+
 _lock = threading.RLock()
 _loaded: dict[str, ctypes.CDLL] = {}
 _functions: dict[tuple[str, str], Any] = {}
@@ -136,24 +139,43 @@ def threads() -> int:
 def set_threads(count: int = 0) -> None:
     """Use ``count`` threads; 0 means the default: the cores that affinity mask and cgroup leave to this process."""
     global _threads
-    if count < 0:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         raise ValueError(f"the number of threads is {count}, expected 0 (automatic) or more")
     with _lock:
         library()
+        count = min(count, _MOST_THREADS)
         _threads = count
         for lib in _loaded.values():
             lib.splat_set_thread_count(count)
 
 
-def pointer(tensor: "torch.Tensor | None", dtype: "torch.dtype | None" = None) -> int | None:
+def raise_for(status: int, what: str) -> None:
+    """Raise what a C function's ``status`` means: 1 MemoryError, 2 and 3 ValueError; 0 is fine.
+
+    Args:
+        what: was being done, for the sentence.
+    """
+    if status == 1:
+        raise MemoryError(f"the CPU core ran out of memory while {what}; use fewer Gaussians or a smaller image")
+    if status == _INVALID:
+        raise ValueError(f"the CPU core refused the arguments of {what}: a size, a range or a tensor is wrong")
+    if status:
+        raise ValueError(f"the CPU core cannot index so many elements while {what}; make the input smaller")
+
+
+def pointer(
+    tensor: "torch.Tensor | None", dtype: "torch.dtype | None" = None, shape: Sequence[int] | None = None
+) -> int | None:
     """Address of a contiguous CPU tensor's data, for a C function; None stays NULL.
 
-    Raises ValueError for a tensor the core could misread: on another device, not contiguous, or not of ``dtype``.
+    Raises ValueError for a tensor the core could misread: on another device, not contiguous, not of ``dtype`` or
+    ``shape``, or with less memory than its shape needs.
     """
     if tensor is None:
         return None
-    if tensor.device.type != "cpu":
-        raise ValueError(f"the CPU core got a tensor on {tensor.device}, expected one on the cpu")
+    check_memory(tensor)
+    if shape is not None and tensor.shape != shape:
+        raise ValueError(f"the CPU core got a tensor of shape {tuple(tensor.shape)}, expected {tuple(shape)}")
     if not tensor.is_contiguous():
         raise ValueError(
             f"the CPU core got strides {tensor.stride()} for shape {tuple(tensor.shape)}, expected contiguous"
@@ -161,3 +183,24 @@ def pointer(tensor: "torch.Tensor | None", dtype: "torch.dtype | None" = None) -
     if dtype is not None and tensor.dtype != dtype:
         raise ValueError(f"the CPU core got a tensor of {tensor.dtype}, expected {dtype}")
     return tensor.data_ptr()
+
+
+def check_memory(tensor: "torch.Tensor") -> None:
+    """Raise ValueError unless ``tensor`` is a plain one on the CPU whose memory holds what its shape claims."""
+    try:
+        available = tensor.untyped_storage().nbytes() if tensor.is_cpu else -1
+    except (NotImplementedError, RuntimeError):  # sparse and other layouts have no such memory
+        available = -1
+    if available < 0:
+        raise ValueError(
+            f"the CPU core got a {tensor.layout} tensor on {tensor.device}, expected a plain one on the cpu"
+        )
+    needed = tensor.nbytes + tensor.storage_offset() * tensor.element_size()
+    if needed > available and not tensor.is_contiguous():  # a view may repeat what it has
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        needed = (tensor.storage_offset() + extent) * tensor.element_size()
+    if needed > available and tensor.numel():
+        raise ValueError(
+            f"a tensor of shape {tuple(tensor.shape)} needs {needed} bytes, its memory has {available}: "
+            "it was freed or resized"
+        )

@@ -56,6 +56,12 @@ class AdamHyper:
     opacity_reg: float = 0.0
     scale_reg: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.step < 1:
+            raise ValueError(f"the step of Adam is {self.step}, expected 1 or more")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps >= 0):
+            raise ValueError(f"β are {self.beta1}, {self.beta2}, ε {self.eps}; expected 0 ≤ β < 1 and ε ≥ 0")
+
 
 @dataclass
 class AdamState:
@@ -111,10 +117,15 @@ def adam_step(
     """
     if hyper.visible_only and visible is None:
         raise ValueError("visible_only needs the mask of visible rows")
+    if visible is not None and (visible.shape != (len(cloud),) or visible.dtype != torch.bool):
+        raise ValueError(f"visible is {visible.dtype} {tuple(visible.shape)}, expected bool ({len(cloud)},)")
     bad = []
     for name, tensor in parameters(cloud).items():
         if name not in gradients:
             continue
+        _check_row_tensors(name, tensor, gradients[name], state)
+        if name not in FIELDS and name not in (extra_rates or {}):
+            raise ValueError(f"there is a gradient of '{name}' but no learning rate for it in extra_rates")
         if name == "sh":
             rates = (hyper.sh_dc, hyper.sh_rest)
         else:
@@ -130,6 +141,14 @@ def adam_step(
         if first >= 0:
             bad.append(name)
     return tuple(bad)
+
+
+def _check_row_tensors(name: str, tensor: Tensor, gradient: Tensor, state: AdamState) -> None:
+    """Raise ValueError unless gradient and moments have the shape, the device and the dtype of ``tensor``."""
+    for what, other in (("gradient", gradient), ("moment m", state.m.get(name)), ("moment v", state.v.get(name))):
+        if other is None or other.shape != tensor.shape or other.device != tensor.device:
+            found = "missing" if other is None else f"{tuple(other.shape)} on {other.device}"
+            raise ValueError(f"the {what} of {name} is {found}, expected {tuple(tensor.shape)} on {tensor.device}")
 
 
 def _step_compiled(
@@ -148,8 +167,6 @@ def _step_compiled(
     """
     if tensor.numel() == 0:
         return -1
-    if gradient.shape != tensor.shape:
-        raise ValueError(f"the gradient of {name} has shape {tuple(gradient.shape)}, expected {tuple(tensor.shape)}")
     gradient, moments = gradient.contiguous(), (state.m[name], state.v[name])
     width = tensor[:1].numel()
     head = 3 if name == "sh" else width
@@ -159,7 +176,7 @@ def _step_compiled(
         columns = RowRates(head, *rates)
         row = int(adam_rows(tensor, moments, gradient, columns, constants, visible, kind, weight))
         return -1 if row == NONE_BAD else row
-    return cpu_library.function("splat_adam", _ARGUMENTS, _INT64)(
+    first = cpu_library.function("splat_adam", _ARGUMENTS, _INT64)(
         *(cpu_library.pointer(one, torch.float32) for one in (tensor, *moments, gradient)),
         tensor.shape[0],
         width,
@@ -173,6 +190,11 @@ def _step_compiled(
         kind,
         weight,
     )
+    if first < -1:
+        raise ValueError(
+            f"the CPU core refused the Adam step of {name}: a size, β, ε or the number of the step is wrong"
+        )
+    return first
 
 
 def _step_torch(

@@ -47,18 +47,19 @@ def add_noise(cloud: GaussianCloud, strength: float, seed: int, step: int, min_o
     if cloud.device.type != "cpu" or cloud.dtype != torch.float32:
         cloud.means.add_(_noise_torch(cloud, strength, seed, step, min_opacity))
         return
-    arguments = [_POINTER] * 4 + [_INT64, _FLOAT, _FLOAT, _UINT64, _UINT64]
-    cpu_library.function("splat_mcmc_noise", arguments)(
-        cpu_library.pointer(cloud.means, torch.float32),
-        cpu_library.pointer(cloud.log_scales, torch.float32),
-        cpu_library.pointer(cloud.quats, torch.float32),
-        cpu_library.pointer(cloud.logit_opacities, torch.float32),
-        len(cloud),
+    arguments, n = [_POINTER] * 4 + [_INT64, _FLOAT, _FLOAT, _UINT64, _UINT64], len(cloud)
+    status = cpu_library.function("splat_mcmc_noise", arguments, ctypes.c_int32)(
+        cpu_library.pointer(cloud.means, torch.float32, (n, 3)),
+        cpu_library.pointer(cloud.log_scales, torch.float32, (n, 3)),
+        cpu_library.pointer(cloud.quats, torch.float32, (n, 4)),
+        cpu_library.pointer(cloud.logit_opacities, torch.float32, (n,)),
+        n,
         min_opacity,
         strength,
         seed % 2**64,
         step % 2**64,
     )
+    cpu_library.raise_for(status, "moving Gaussians at random")
 
 
 def relocate(
@@ -78,16 +79,26 @@ def relocate(
     Returns:
         New logit opacities (M,) and log scales (M, 3), same device and dtype.
     """
-    if log_scales.shape != (*logit_opacities.shape, 3) or ratios.shape != logit_opacities.shape:
+    m = logit_opacities.shape[:1]
+    if logit_opacities.shape != m or log_scales.shape != (*m, 3) or ratios.shape != m:
         shapes = [tuple(tensor.shape) for tensor in (logit_opacities, log_scales, ratios)]
         raise ValueError(f"logit_opacities, log_scales and ratios have shapes {shapes}, expected (M,), (M, 3) and (M,)")
+    if not 0 < min_opacity < 1:
+        raise ValueError(f"min_opacity is {min_opacity}, expected a number between 0 and 1")
+    if ratios.is_floating_point() or ratios.is_complex():
+        raise ValueError(f"ratios are {ratios.dtype}, expected integers")
+    for tensor in (logit_opacities, log_scales, ratios):
+        if tensor.is_meta:
+            raise ValueError("relocate got a tensor on the device meta, expected one with memory")
+        if tensor.is_cpu:
+            cpu_library.check_memory(tensor)
     if cuda_launcher.runs_on(logit_opacities):
         return mcmc_relocate(logit_opacities, log_scales, ratios, min_opacity)
     inputs = [tensor.detach().to("cpu", torch.float32).contiguous() for tensor in (logit_opacities, log_scales)]
     counts = ratios.to("cpu", torch.int64).contiguous()
     outputs = [torch.empty_like(tensor) for tensor in inputs]
     arguments = [_POINTER, _POINTER, _POINTER, _INT64, _DOUBLE, _POINTER, _POINTER]
-    cpu_library.function("splat_mcmc_relocate", arguments)(
+    status = cpu_library.function("splat_mcmc_relocate", arguments, ctypes.c_int32)(
         cpu_library.pointer(inputs[0]),
         cpu_library.pointer(inputs[1]),
         cpu_library.pointer(counts),
@@ -96,6 +107,7 @@ def relocate(
         cpu_library.pointer(outputs[0]),
         cpu_library.pointer(outputs[1]),
     )
+    cpu_library.raise_for(status, "relocating Gaussians")
     return outputs[0].to(logit_opacities), outputs[1].to(log_scales)
 
 

@@ -21,7 +21,7 @@ def first_nonfinite(tensors: Mapping[str, Tensor]) -> tuple[str, int] | None:
         if tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous():
             arguments = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
             find = cpu_library.function("splat_first_nonfinite", arguments, ctypes.c_int64)
-            row = find(cpu_library.pointer(tensor), rows, tensor.numel() // rows)
+            row = find(cpu_library.pointer(tensor, torch.float32), rows, tensor.numel() // rows)
         else:
             bad = (~tensor.reshape(rows, -1).isfinite()).any(1).nonzero()
             row = int(bad[0, 0]) if len(bad) else -1

@@ -99,13 +99,15 @@ def image_loss(
         BackendError: when the C++ core is not installed.
     """
     height, width = _check(rgb, target, mask)
+    if not 0 <= ssim_weight <= 1:
+        raise ValueError(f"ssim_weight is {ssim_weight}, expected a number from 0 to 1")
     if cuda_launcher.runs_on(rgb):
         return _loss_gpu(rgb, target, mask, ssim_weight, gradient)
     if rgb.device.type != "cpu":
         return _loss_torch(rgb, target, mask, ssim_weight, gradient)
     grad = torch.empty_like(rgb) if gradient else None
     result = (ctypes.c_double * 4)()
-    cpu_library.function("splat_image_loss", _ARGUMENTS)(
+    status = cpu_library.function("splat_image_loss", _ARGUMENTS, ctypes.c_int32)(
         cpu_library.pointer(rgb, torch.float32),
         cpu_library.pointer(target, torch.uint8),
         cpu_library.pointer(mask, torch.bool),
@@ -115,6 +117,7 @@ def image_loss(
         cpu_library.pointer(grad),
         ctypes.addressof(result),
     )
+    cpu_library.raise_for(status, "comparing pictures")
     return ImageLoss(torch.tensor(list(result), dtype=torch.float64), ssim_weight, grad)
 
 
@@ -163,6 +166,12 @@ def _check(rgb: Tensor, target: Tensor, mask: Tensor | None) -> tuple[int, int]:
         raise ValueError(f"target has shape {tuple(target.shape)}, rgb has {tuple(rgb.shape)}")
     if mask is not None and mask.shape != rgb.shape[:2]:
         raise ValueError(f"mask has shape {tuple(mask.shape)}, expected {tuple(rgb.shape[:2])}")
+    for name, tensor in (("rgb", rgb), ("target", target), ("mask", mask)):
+        if tensor is not None and (tensor.is_meta or tensor.device != rgb.device):
+            raise ValueError(f"{name} is on {tensor.device}, expected memory on the device of rgb, {rgb.device}")
+    if not rgb.is_floating_point() or target.dtype != torch.uint8 or (mask is not None and mask.dtype != torch.bool):
+        found = [tensor.dtype for tensor in (rgb, target, mask) if tensor is not None]
+        raise ValueError(f"rgb, target and mask are of {found}, expected float32, uint8 and bool")
     return rgb.shape[0], rgb.shape[1]
 
 

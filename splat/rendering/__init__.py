@@ -52,10 +52,11 @@ def render(
         options: how to render; or give its fields directly, as in ``render(cloud, camera, depth=True)``.
 
     Raises BackendError when the backend cannot run here, TypeError for an unknown option field, ValueError for
-    ``features`` of another number of rows.
+    arguments of another kind, shape or range, and ``features`` of another number of rows.
     """
     if options is not None and option_fields:
         raise TypeError("give either options or their fields, not both")
+    _check(cloud, camera, world_to_camera)
     options = options or RenderOptions(**option_fields)
     chosen = choose_backend(cloud) if backend == "auto" else get_backend(backend)
     if world_to_camera is None:
@@ -67,6 +68,20 @@ def render(
         lambda coloured, plain: _draw(chosen, coloured, camera, plain, world_to_camera), cloud, options, features
     )
     return replace(rendering, features=blended)
+
+
+def _check(cloud: GaussianCloud, camera: Camera, world_to_camera: Tensor | None) -> None:
+    if not isinstance(cloud, GaussianCloud) or not isinstance(camera, Camera):
+        raise ValueError(
+            f"render got {type(cloud).__name__} and {type(camera).__name__}, expected a cloud and a camera"
+        )
+    if cloud.means.is_meta:
+        raise ValueError("the cloud is on the device meta and has no numbers; move it to cpu or cuda")
+    if world_to_camera is None:
+        return
+    if not isinstance(world_to_camera, Tensor) or world_to_camera.shape != (4, 4) or world_to_camera.is_meta:
+        found = tuple(world_to_camera.shape) if isinstance(world_to_camera, Tensor) else type(world_to_camera).__name__
+        raise ValueError(f"world_to_camera is {found}, expected a tensor (4, 4) with numbers")
 
 
 def _draw(

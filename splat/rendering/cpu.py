@@ -33,6 +33,9 @@ class Context:
     camera: Camera
     options: RenderOptions
     radii: Tensor
+    memory: tuple[
+        tuple[int, torch.Size], ...
+    ]  # address and shape of the cloud's tensors, and of those that the core read
 
 
 def check() -> str | None:
@@ -54,6 +57,8 @@ def forward(
     world_to_camera = (
         (camera.world_to_camera if world_to_camera is None else world_to_camera).detach().to("cpu", torch.float64)
     )
+    if world_to_camera.shape != (4, 4):
+        raise ValueError(f"world_to_camera has shape {tuple(world_to_camera.shape)}, expected (4, 4)")
     source, cloud = cloud, _readable(cloud)
     n, bands = len(cloud), cloud.sh.shape[1]
     degree = cloud.sh_degree if options.sh_degree is None else min(options.sh_degree, cloud.sh_degree)
@@ -85,15 +90,15 @@ def forward(
         with_normal=options.normal,
         with_weights=options.weights,
         with_square=options.square_depth,
-        rgb=cpu_library.pointer(rgb),
-        alpha=cpu_library.pointer(alpha),
-        depth=cpu_library.pointer(depth),
-        median_depth=cpu_library.pointer(median),
-        normal=cpu_library.pointer(normal),
-        square_depth=cpu_library.pointer(square),
-        radii=cpu_library.pointer(radii),
-        means2d=cpu_library.pointer(means2d),
-        weights=cpu_library.pointer(sums),
+        rgb=rgb.data_ptr(),
+        alpha=alpha.data_ptr(),
+        depth=_own(depth),
+        median_depth=_own(median),
+        normal=_own(normal),
+        square_depth=_own(square),
+        radii=radii.data_ptr(),
+        means2d=means2d.data_ptr(),
+        weights=_own(sums),
     )
     workspace = library.take()
     try:
@@ -101,7 +106,7 @@ def forward(
     except Exception:
         library.give_back(workspace)
         raise
-    context = Context(workspace, cloud, source, camera, options, radii)
+    context = Context(workspace, cloud, source, camera, options, radii, _memory(source, cloud))
     weakref.finalize(context, library.give_back, workspace)
     rendering = Rendering(rgb, alpha, depth, median, normal, radii, sums, means2d, square)
     return _converted(rendering, source), context
@@ -118,8 +123,10 @@ def backward(context: Context, grads: ImageGradients, absgrad: bool = True) -> C
     means2d, means2d_abs = torch.zeros(len(cloud), 2), torch.zeros(len(cloud), 2)
     step = library.Step(
         **_pointers(GaussianCloud(**out)),
-        means2d=cpu_library.pointer(means2d),
-        means2d_abs=cpu_library.pointer(means2d_abs) if absgrad else None,
+        means2d=means2d.data_ptr(),
+        means2d_abs=means2d_abs.data_ptr() if absgrad else None,
+        rows=len(cloud),
+        bands=cloud.sh.shape[1],
     )
     _run_backward(context, grads, step)
     gradients = CloudGradients(
@@ -151,21 +158,14 @@ def backward_adam(
             "backward_adam updates in place: the cloud's tensors must be float32, contiguous and on the CPU"
         )
     statistics = statistics or Statistics()
-    for name, tensor in vars(statistics).items():
-        if tensor is not None and tensor.shape != (len(cloud),):
-            raise ValueError(f"statistics.{name} has shape {tuple(tensor.shape)}, expected ({len(cloud)},)")
-    for name in FIELDS:
-        for kind in ("m", "v"):
-            shape = getattr(moments, kind)[name].shape
-            if shape != getattr(cloud, name).shape:
-                raise ValueError(
-                    f"moment {kind}['{name}'] has shape {tuple(shape)}, its tensor {tuple(getattr(cloud, name).shape)}"
-                )
+    _check_shapes(cloud, moments, statistics)
     n = max(1, len(cloud))
     rates = (hyper.means, hyper.log_scales, hyper.quats, hyper.logit_opacities, hyper.sh_dc, hyper.sh_rest)
     step = library.Step(
         fused=1,
         visible_only=hyper.visible_only,
+        rows=len(cloud),
+        bands=cloud.sh.shape[1],
         p=_five(getattr(cloud, name) for name in FIELDS),
         m=_five(moments.m[name] for name in FIELDS),
         v=_five(moments.v[name] for name in FIELDS),
@@ -202,6 +202,8 @@ def release() -> None:
 
 
 def _run_backward(context: Context, grads: ImageGradients, step: Any) -> None:
+    if _memory(context.source, context.cloud) != context.memory:
+        raise ValueError("a tensor of the cloud was resized, freed or replaced since it was rendered; render it anew")
     given = {"rgb": (3,), "alpha": (), "depth": (), "normal": (3,), "square_depth": ()}
     keep, pointers = [], {}
     for name, channels in given.items():
@@ -211,21 +213,54 @@ def _run_backward(context: Context, grads: ImageGradients, step: Any) -> None:
         expected = (context.camera.height, context.camera.width, *channels)
         if tensor.shape != expected:
             raise ValueError(f"the gradient of {name} has shape {tuple(tensor.shape)}, expected {expected}")
+        if tensor.is_cpu:
+            cpu_library.check_memory(tensor)
         keep.append(tensor.detach().to("cpu", torch.float32).contiguous())
-        pointers[name] = cpu_library.pointer(keep[-1])
-    context.workspace.backward(library.PictureGradients(**pointers), step)
+        pointers[name] = keep[-1].data_ptr()
+    width, height = context.camera.width, context.camera.height
+    context.workspace.backward(library.PictureGradients(**pointers, width=width, height=height), step)
 
 
 def _readable(cloud: GaussianCloud) -> GaussianCloud:
     """The cloud as the core reads it; the same tensors where they are fit."""
+    if cloud.means.is_cpu:
+        for tensor in _tensors(cloud):
+            cpu_library.check_memory(tensor)
     return GaussianCloud(
         **{name: getattr(cloud, name).detach().to("cpu", torch.float32).contiguous() for name in FIELDS}
     )
 
 
-def _pointers(cloud: GaussianCloud) -> dict[str, int | None]:
+def _memory(*clouds: GaussianCloud) -> tuple[tuple[int, torch.Size], ...]:
+    """Address and shape of each tensor: they change when one is resized, freed or exchanged."""
+    return tuple((tensor.data_ptr(), tensor.shape) for cloud in clouds for tensor in _tensors(cloud))
+
+
+def _tensors(cloud: GaussianCloud) -> tuple[Tensor, ...]:
+    return cloud.means, cloud.log_scales, cloud.quats, cloud.logit_opacities, cloud.sh
+
+
+def _check_shapes(cloud: GaussianCloud, moments: Moments, statistics: Statistics) -> None:
+    for name, tensor in vars(statistics).items():
+        if tensor is not None and tensor.shape != (len(cloud),):
+            raise ValueError(f"statistics.{name} has shape {tuple(tensor.shape)}, expected ({len(cloud)},)")
+    for name in FIELDS:
+        for kind in ("m", "v"):
+            moment, expected = getattr(moments, kind).get(name), getattr(cloud, name).shape
+            if moment is None or moment.shape != expected:
+                found = "is missing" if moment is None else f"has shape {tuple(moment.shape)}"
+                raise ValueError(f"moment {kind}['{name}'] {found}, its tensor has shape {tuple(expected)}")
+
+
+def _own(tensor: Tensor | None) -> int | None:
+    """Address of a tensor just made here, which needs no check; None stays NULL."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _pointers(cloud: GaussianCloud) -> dict[str, int]:
+    """Addresses of a cloud's tensors that `_readable` has checked, or that were just made."""
     names = ("means", "log_scales", "quats", "logits", "sh")
-    return {name: cpu_library.pointer(getattr(cloud, field)) for name, field in zip(names, FIELDS, strict=True)}
+    return {name: tensor.data_ptr() for name, tensor in zip(names, _tensors(cloud), strict=True)}
 
 
 def _five(tensors: Any) -> Any:

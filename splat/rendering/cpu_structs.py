@@ -11,7 +11,6 @@ import weakref
 from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
 from typing import Any
 
-from splat.errors import BackendError
 from splat.native import cpu_library
 
 STAGES = ("projection", "sort", "binning", "blend", "blend_backward", "gaussian_backward")
@@ -41,13 +40,17 @@ Frame = _structure(
 )
 
 # Mirrors `struct PictureGradients` of cpu/rasterizer.h.
-PictureGradients = _structure("PictureGradients", *_group(c_void_p, "rgb alpha depth normal square_depth"))
+PictureGradients = _structure(
+    "PictureGradients", *_group(c_void_p, "rgb alpha depth normal square_depth"), *_group(c_int32, "width height")
+)
 
 # Mirrors `struct Step` of cpu/gaussian_backward.h.
 Step = _structure(
     "Step",
     *_group(c_void_p, "means log_scales quats logits sh means2d means2d_abs"),
     *_group(c_int32, "fused visible_only"),
+    ("rows", c_int64),
+    ("bands", c_int32),
     *[(name, c_void_p * 5) for name in ("p", "m", "v")],
     ("rates", c_float * 6),
     *_group(c_double, "beta1 beta2 eps"),
@@ -76,12 +79,13 @@ class Workspace:
         weakref.finalize(self, free, self.handle)
 
     def forward(self, frame: Any) -> None:
-        """Render; raises MemoryError, or BackendError for a frame beyond the index ranges."""
-        _raise_for(self._forward(self.handle, ctypes.byref(frame)))
+        """Render; raises MemoryError, or ValueError for a frame that is wrong or beyond the index ranges."""
+        cpu_library.raise_for(self._forward(self.handle, ctypes.byref(frame)), "rendering")
 
     def backward(self, gradients: Any, step: Any) -> None:
         """Gradients of the frame rendered last; raises like `forward`."""
-        _raise_for(self._backward(self.handle, ctypes.byref(gradients), ctypes.byref(step)))
+        status = self._backward(self.handle, ctypes.byref(gradients), ctypes.byref(step))
+        cpu_library.raise_for(status, "differentiating a rendering")
 
     def seconds(self, reset: bool = True) -> dict[str, float]:
         """Seconds per stage since the last reset."""
@@ -98,15 +102,6 @@ class Workspace:
     def nbytes(self) -> int:
         """Bytes its buffers hold."""
         return int(self._bytes(self.handle))
-
-
-def _raise_for(status: int) -> None:
-    if status == 1:
-        raise MemoryError("the CPU rasterizer ran out of memory; use fewer Gaussians or a smaller image")
-    if status == 2:
-        raise BackendError(
-            "the CPU rasterizer takes at most 2³² Gaussians and 524,272 pixels a side; make the frame smaller"
-        )
 
 
 _lock = threading.RLock()

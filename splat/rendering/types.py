@@ -1,5 +1,6 @@
 """Options and results of `render()`, its gradients, and the constants that every backend shares."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,14 @@ class RenderOptions:
     square_depth: bool = False
     weights: bool = False
     blur: float = BLUR
+
+    def __post_init__(self) -> None:
+        if len(self.background) != 3 or not all(math.isfinite(value) for value in self.background):
+            raise ValueError(f"background is {self.background}, expected three finite numbers")
+        if self.sh_degree is not None and (not isinstance(self.sh_degree, int) or self.sh_degree < 0):
+            raise ValueError(f"sh_degree is {self.sh_degree!r}, expected a whole number from 0 on, or None")
+        if not (math.isfinite(self.near) and math.isfinite(self.blur) and self.near >= 0 and self.blur >= 0):
+            raise ValueError(f"near is {self.near}, blur is {self.blur}; expected finite numbers from 0 on")
 
 
 @dataclass(frozen=True)
@@ -112,5 +121,7 @@ class Rendering:
 
     def psnr(self, target: Tensor) -> float:
         """Peak signal-to-noise ratio, dB, of ``rgb`` clamped to [0, 1] against ``target`` (H, W, 3)."""
+        if target.shape != self.rgb.shape:
+            raise ValueError(f"target has shape {tuple(target.shape)}, rgb has {tuple(self.rgb.shape)}")
         error = torch.mean((self.rgb.clamp(0, 1) - target) ** 2)
         return float(-10 * torch.log10(error.clamp_min(1e-12)))

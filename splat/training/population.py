@@ -91,6 +91,12 @@ def replace(population: Population, index: Tensor, rows: GaussianCloud | Mapping
         rows: M whole Gaussians: their moments and statistics become zero. Or some tensors by name (leading dimension
             M): only those tensors and their moments change.
     """
+    if index.ndim != 1 or index.dtype != torch.int64:
+        raise ValueError(f"index is {index.dtype} {tuple(index.shape)}, expected int64 (M,)")
+    if index.numel() and not (0 <= int(index.min()) and int(index.max()) < len(population)):
+        raise ValueError(
+            f"rows {int(index.min())} to {int(index.max())} are to be replaced, there are {len(population)}"
+        )
     if index.numel() != index.unique().numel():
         raise ValueError("a row is to be replaced twice at once")
     if isinstance(rows, GaussianCloud):

@@ -26,7 +26,7 @@ def sh_degree(config: TrainConfig, fraction: float) -> int:
     """The band in use: one more every ``sh_every`` of the run."""
     if config.sh_every == 0:
         return config.sh_degree
-    return min(config.sh_degree, int(fraction / config.sh_every + 1e-9))
+    return max(0, min(config.sh_degree, int(fraction / config.sh_every + 1e-9)))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,12 @@ class Schedule:
         return self._clock() - self._origin
 
     def resume(self, step: int, fraction: float, seconds: float) -> None:
-        """Go on where a checkpoint was."""
+        """Go on where a checkpoint was. Raises ValueError for a place where no run can be."""
+        if not (step >= 0 and 0 <= fraction <= 1 and 0 <= seconds < math.inf):
+            raise ValueError(
+                f"a run cannot go on at step {step}, fraction {fraction}, {seconds} seconds: "
+                "expected a step from 0 on, a fraction from 0 to 1, and seconds from 0 on"
+            )
         self.step, self.fraction = step, fraction
         self.previous_fraction = fraction if self._budget is not None else max(step - 1, 0) / self._steps
         self._origin = self._clock() - seconds

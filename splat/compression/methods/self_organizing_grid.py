@@ -18,7 +18,7 @@ DECAY = 0.85  # of the blur's radius; the paper takes 0.95, which costs three ti
 PATIENCE = 2e-4  # relative gain for which a radius goes on
 WIDEST = 16  # features that the core can hold
 
-_ARGUMENTS = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32, *[ctypes.c_float] * 3]
+_ARGUMENTS = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_int32, *[ctypes.c_float] * 3]
 _ARGUMENTS += [ctypes.c_uint64, ctypes.c_void_p]
 
 
@@ -47,18 +47,19 @@ def grid_order(values: Tensor, seed: int = 0, decay: float = DECAY, patience: fl
 
     What does not fit the grid (less than one row of it) comes last. The same for the same ``seed``.
     """
-    if values.shape[1] > WIDEST:
-        raise ValueError(f"{values.shape[1]} features were given, expected at most {WIDEST}")
+    if values.ndim != 2 or not 1 <= values.shape[1] <= WIDEST:
+        raise ValueError(f"values have shape {tuple(values.shape)}, expected (N, 1 to {WIDEST})")
+    if not (0 < decay < 1 and patience >= 0):
+        raise ValueError(f"decay is {decay}, patience {patience}; expected 0 < decay < 1 and patience ≥ 0")
     height, width = grid_shape(len(values))
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
     order_in_grid = order[: height * width].to(torch.int32).contiguous()
     values = values.to("cpu", torch.float32).contiguous()
     status = cpu_library.function("splat_grid_sort", _ARGUMENTS, ctypes.c_int32)(
-        cpu_library.pointer(values), height, width, values.shape[1], max(max(height, width) / 2 - 1, 1.0), decay,
-        patience, seed % 2**64, cpu_library.pointer(order_in_grid),
+        cpu_library.pointer(values), len(values), height, width, values.shape[1], max(max(height, width) / 2 - 1, 1.0),
+        decay, patience, seed % 2**64, cpu_library.pointer(order_in_grid),
     )  # fmt: skip
-    if status:
-        raise MemoryError(f"sorting {len(values):,} Gaussians needs {len(values) * 200 >> 20} MB of memory")
+    cpu_library.raise_for(status, "sorting Gaussians into a grid")
     return torch.cat([order_in_grid.long(), order[height * width :]])
 
 
