@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
-import pycolmap
 
 from splat.errors import InputError
 from splat.scene.readers.colmap import find_model
-from splat.scene.readers.colmap_check import check_model
+from splat.scene.readers.colmap_model import read_model
 
 _COLMAP_PLACES = ("colmap/sparse/0", "colmap/sparse", "sparse/0", "sparse")
 _TYPES = {
@@ -76,12 +74,10 @@ def _vertices(data: bytes) -> np.ndarray:
 
 def _from_colmap(model: Path, meta: dict[str, Any], path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """nerfstudio's poses are COLMAP's after ``applied_transform``; its points have to follow."""
-    check_model(model)
-    points = [point for _, point in sorted(pycolmap.Reconstruction(str(model)).points3D.items())]
-    if not points:
+    points = read_model(model).points
+    if len(points.ids) == 0:
         return None
     applied = np.array(meta.get("applied_transform", np.eye(4)), np.float64)
     if applied.shape not in ((3, 4), (4, 4)) or not np.isfinite(applied).all():
         raise InputError(f"'applied_transform' in {path} is not a 3×4 matrix of numbers; export the file again")
-    xyz = np.array([point.xyz for point in points]) @ applied[:3, :3].T + applied[:3, 3]
-    return xyz, np.array([point.color for point in points], np.uint8)
+    return points.xyz @ applied[:3, :3].T + applied[:3, 3], points.rgb
