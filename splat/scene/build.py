@@ -1,9 +1,10 @@
 """From what a loader read (cameras, poses, points, file names) to a checked `Scene` at the wanted resolution."""
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -123,6 +124,7 @@ def _check_poses(views: Sequence[RawView], origin: str) -> None:
             "add more photos"
         )
     for view in views:
+        _check_name(view.name, origin)
         if not np.isfinite(view.world_to_camera).all():
             raise InputError(
                 f"the pose of {view.name} in {origin} contains NaN or infinity; remove that image from the model or "
@@ -148,6 +150,17 @@ def _check_poses(views: Sequence[RawView], origin: str) -> None:
             )
 
 
+def _check_name(name: str, origin: str) -> None:
+    """Names of photos become names of pictures and entries of JSON files."""
+    try:
+        name.encode()
+        odd = "\0" in name or PurePosixPath(name).name in ("", "..")
+    except UnicodeEncodeError:
+        odd = True
+    if odd:
+        raise InputError(f"{origin} names a photo {name[:60]!r}, which is no file name in UTF-8; rename it")
+
+
 def _check_points(xyz: np.ndarray | None, origin: str) -> None:
     if xyz is None:
         return
@@ -155,12 +168,12 @@ def _check_points(xyz: np.ndarray | None, origin: str) -> None:
     if bad.any():
         raise InputError(
             f"{int(bad.sum())} of {len(bad)} points of {origin} have NaN, infinite or huge coordinates; run "
-            " structure from motion again"
+            "structure from motion again"
         )
 
 
 def _read_headers(views: Sequence[RawView]) -> list[ImageHeader]:
-    missing = [view for view in views if not view.path.is_file()]
+    missing = [view for view in views if not os.path.exists(view.path)]
     if missing:
         others = f" and {len(missing) - 1} of the other {len(views) - 1}" if len(missing) > 1 else ""
         raise InputError(

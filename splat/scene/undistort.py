@@ -28,7 +28,7 @@ LARGEST_VALUE = 1e9  # of a focal length in pixels, and of every other parameter
 _MAX_HALF_ANGLE = math.radians(60)  # a pinhole image wider than 120° is mostly stretched border
 _ROUND_TRIP = 0.1  # pixels; a model inverted worse than this is outside its valid range there
 _BORDER_SAMPLES = 200  # per side, when looking for the rectangle without invalid pixels
-_GROWTH = 4  # sides of an undistorted image are at most so many times the original's
+_GROWTH = 3  # sides of an undistorted image are at most so many times the original's
 _SMALLEST = 8  # pixels a side that an undistorted image must keep
 
 
