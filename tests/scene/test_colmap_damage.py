@@ -12,7 +12,8 @@ from support.scene_models import make_model
 
 from splat.errors import InputError
 from splat.scene import load_scene
-from splat.scene.readers.colmap_model import NO_POINT, read_model
+from splat.scene.readers.colmap_model import read_model
+from splat.scene.readers.colmap_parts import NO_POINT
 
 
 def refusal(path: Path) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 from splat.errors import InputError
 from splat.scene.build import RawScene, RawView
 from splat.scene.masks import find_masks
-from splat.scene.readers.colmap_model import NO_POINT, ModelImage, read_model
+from splat.scene.readers.colmap_model import read_model
+from splat.scene.readers.colmap_parts import NO_POINT, ModelImage
 from splat.scene.readers.image_folder import find_image_folder, resolve, shrunk_folder
 
 PLACES = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "distorted/sparse/0", "")

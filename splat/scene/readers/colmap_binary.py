@@ -11,7 +11,7 @@ import numpy as np
 
 from splat.errors import InputError
 from splat.reading import guarded, read_bytes
-from splat.scene.readers.colmap_model import (
+from splat.scene.readers.colmap_parts import (
     CAMERA_MODELS,
     CAMERA_SENSOR,
     Files,

@@ -10,7 +10,7 @@ import numpy as np
 
 from splat.errors import InputError
 from splat.reading import guarded, reason_of, require_file
-from splat.scene.readers.colmap_model import NO_POINT, Files, Frame, ModelImage, ModelPoints, image_name, lens, pose
+from splat.scene.readers.colmap_parts import NO_POINT, Files, Frame, ModelImage, ModelPoints, image_name, lens, pose
 from splat.scene.undistort import Lens
 
 _LONGEST = 1 << 16  # bytes of a line of numbers that are few in every sound file

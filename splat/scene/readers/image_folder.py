@@ -18,16 +18,6 @@ class ImageFolder:
     factor: int = 1
 
 
-def list_images(folder: Path) -> list[str]:
-    """Names of all images below ``folder``, relative, forward slashes, sorted; hidden files and folders left out."""
-    names = []
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in relative.parts):
-            names.append(relative.as_posix())
-    return sorted(names)
-
-
 def find_image_folder(root: Path, names: Sequence[str]) -> Path:
     """The folder that holds the images ``names`` of a reconstruction in ``root``. Raises InputError."""
     candidates = [root / "images", root / "image", root / "input", root / "rgb", root]
