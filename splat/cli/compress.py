@@ -75,7 +75,6 @@ def run(arguments: Sequence[str]) -> None:
     from splat import formats
     from splat.cli.compress_report import show, write_page
     from splat.files import write_bytes
-    from splat.rendering import RenderOptions
 
     formats.by_suffix(options.out)
     if options.out.name == "meta.json":
@@ -86,7 +85,7 @@ def run(arguments: Sequence[str]) -> None:
     scene = None
     if options.scene is not None or options.max_drop is not None or (options.method and loaded.config is not None):
         scene = open_scene(loaded, options.scene, options.downscale, None)
-    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
+    render_options = loaded.render_options
     compressed = by_method if options.method else by_search
     result = compressed(options, loaded, scene, size, render_options)
     write_bytes(options.out, result.data)

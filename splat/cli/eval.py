@@ -35,12 +35,11 @@ class Eval:
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat eval``."""
     options = parse("eval", Eval, arguments)
-    from splat.rendering import RenderOptions
     from splat.runs.evaluation import evaluate
 
     loaded = open_cloud(options.path)
     scene = open_scene(loaded, options.scene, options.downscale, options.max_side)
-    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
+    render_options = loaded.render_options
     cloud = on_device(loaded.cloud, options.backend)
     with counter("rendering") as progress:
         result = evaluate(cloud, scene, options.backend, render_options, save=options.save, progress=progress)

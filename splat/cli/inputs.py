@@ -10,6 +10,7 @@ from splat.reading import parse_json, read_bytes
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
+    from splat.rendering import RenderOptions
     from splat.scene import Scene
     from splat.training.config.config import TrainConfig
 
@@ -67,6 +68,14 @@ class LoadedCloud:
     config: "TrainConfig | None"
     antialiased: bool
     background: tuple[float, float, float]
+
+    @property
+    def render_options(self) -> "RenderOptions":
+        """How the cloud is to be drawn: as it was trained, and however small its units are."""
+        from splat.rendering import RenderOptions
+        from splat.rendering.types import near_plane_of
+
+        return RenderOptions(background=self.background, antialiased=self.antialiased, near=near_plane_of(self.cloud))
 
 
 def open_cloud(path: Path) -> LoadedCloud:

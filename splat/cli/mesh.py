@@ -79,7 +79,6 @@ class MeshCommand:
 def run(arguments: Sequence[str]) -> None:
     """Run ``splat mesh``."""
     options = parse("mesh", MeshCommand, arguments)
-    from splat.rendering import RenderOptions
     from splat.surface.mesh import mesh_io
     from splat.surface.pipeline import mesh_cloud
 
@@ -87,7 +86,7 @@ def run(arguments: Sequence[str]) -> None:
     loaded = open_cloud(require(options.path, "file or folder"))
     settings = _settings(options, loaded)
     scene, cameras, masks = _cameras(options, loaded)
-    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
+    render_options = loaded.render_options
     start = time.perf_counter()
     with counter("meshing") as progress:
         cloud, photo = on_device(loaded.cloud, options.backend), _photos(scene)

@@ -128,11 +128,10 @@ def plan(options: Render, loaded: LoadedCloud) -> tuple[list[CameraShot], float]
 def with_appearance(options: Render, loaded: LoadedCloud) -> LoadedCloud:
     """``loaded`` in the colours of the photo ``--appearance``, on the background that suits them."""
     from splat.priors.wild.photo_appearance import view_of_photo, with_appearance_of
-    from splat.rendering import RenderOptions
 
     scene = open_scene(loaded, options.scene, options.downscale, options.max_side)
     view = view_of_photo(scene, options.appearance)
-    render_options = RenderOptions(background=loaded.background, antialiased=loaded.antialiased)
+    render_options = loaded.render_options
     cloud, behind = with_appearance_of(loaded.cloud, view, render_options, options.backend)
     return replace(loaded, cloud=cloud, background=behind)
 
@@ -180,11 +179,11 @@ def draw(
     cloud: "GaussianCloud", shots: Sequence[CameraShot], loaded: LoadedCloud, options: Render
 ) -> Iterator["np.ndarray"]:
     """The pictures one after the other, (H, W, 3) uint8."""
-    from splat.rendering import RenderOptions, render
+    from splat.rendering import render
 
-    render_options = RenderOptions(
+    render_options = replace(
+        loaded.render_options,
         background=options.background or loaded.background,
-        antialiased=loaded.antialiased,
         depth=options.what == "depth",
         normal=options.what == "normal",
     )
