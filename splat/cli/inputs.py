@@ -67,10 +67,11 @@ class LoadedCloud:
 
     @property
     def render_options(self) -> "RenderOptions":
-        """How the cloud wants to be rendered."""
+        """How the cloud is to be drawn: as it was trained, and however small its units are."""
         from splat.rendering import RenderOptions
+        from splat.rendering.types import near_plane_of
 
-        return RenderOptions(background=self.background, antialiased=self.antialiased)
+        return RenderOptions(background=self.background, antialiased=self.antialiased, near=near_plane_of(self.cloud))
 
 
 def open_cloud(path: Path) -> LoadedCloud:

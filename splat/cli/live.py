@@ -32,11 +32,14 @@ def train_watched(
     from splat.cli.progress import training_display
     from splat.cli.train_result import show_result, what_now
     from splat.cli.view import address, serve
+    from splat.rendering.types import near_plane
     from splat.runs.train import train
     from splat.viewer import Look
     from splat.viewer.training_page import Live
 
-    live = Live(scene, Look(background=config.background, antialiased=config.antialiased), out, **where)
+    near = near_plane(scene.extent)
+    look = Look(background=config.background, antialiased=config.antialiased, near=near)
+    live = Live(scene, look, out, **where)
     try:
         say(f"watch it at {address(live.page, where['token'])}")
         with training_display() as progress:

@@ -6,14 +6,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from splat.cloud import GaussianCloud
+
 # The same in every backend (see the module `reference` for the equations they belong to).
 TILE = 16  # pixels a side
 BLUR = 0.3  # px², added to the diagonal of the projected covariance
 ALPHA_MIN = 1.0 / 255.0  # a Gaussian below this opacity at a pixel is skipped there
 ALPHA_MAX = 0.99
 TRANSMITTANCE_MIN = 1e-4  # blending stops before falling to this
-NEAR = 0.01  # world units; Gaussians nearer to the image plane are skipped
+NEAR = 0.01  # world units (extents, of a scene smaller than one); Gaussians nearer to the image plane are skipped
 COMPENSATION_MIN = 0.005  # lower bound of the anti-aliasing opacity factor
+
+
+def near_plane(extent: float) -> float:
+    """Distance of the near plane, world units, for a scene of that size: a scene in small units is no less drawn."""
+    return NEAR * min(1.0, extent)
+
+
+def near_plane_of(cloud: GaussianCloud) -> float:
+    """`near_plane` for a cloud of which no scene is known: its extent is where nine tenths of its centres lie."""
+    centres = cloud.means.detach()[cloud.finite()]
+    if len(centres) == 0:
+        return NEAR
+    distance = (centres - centres.median(0).values).norm(dim=1)
+    reach = float(distance.kthvalue(math.ceil(0.9 * len(distance))).values)
+    return near_plane(reach) if reach > 0 else NEAR
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from splat.colormaps import magma
 from splat.errors import InputError
+from splat.images import open_image
 
 LONGEST_SIDE = 1000  # pixels of an embedded picture
 THUMBNAIL_HEIGHT = 96  # pixels; shown at half that on common screens
@@ -50,9 +51,9 @@ def difference_map(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except InputError as error:
         raise InputError(
             f"{path} is not a readable picture ({error}); run `splat eval` again to make it anew"
         ) from error

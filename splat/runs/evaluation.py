@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +14,7 @@ from splat import metrics
 from splat.cloud import GaussianCloud
 from splat.files import atomic_path
 from splat.rendering import RenderOptions, render
+from splat.rendering.types import near_plane
 from splat.scene.scene import Scene, View
 from splat.training.config.config import TrainConfig
 from splat.training.losses.image import composite
@@ -77,6 +78,7 @@ def evaluate(
     Raises InputError when a photo is broken or a picture cannot be written.
     """
     options = options or RenderOptions()
+    options = replace(options, near=min(options.near, near_plane(scene.extent)))
     views = scene.test_views if views is None else tuple(views)
     scores = []
     for number, view in enumerate(views):

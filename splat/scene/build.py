@@ -1,9 +1,10 @@
 """From what a loader read (cameras, poses, points, file names) to a checked `Scene` at the wanted resolution."""
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from splat.errors import InputError
 from splat.scene.images import ImageHeader, ImageSource, read_header
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
 from splat.scene.undistort import Lens, Pinhole
+
+FARTHEST = 1e15  # world units; squares of what is farther do not fit float32 with room for sums
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     views = sorted(raw.views, key=lambda view: view.name)
     origin = raw.origin or str(raw.root)
     _check_poses(views, origin)
+    _check_points(raw.xyz, origin)
     headers = _read_headers(views)
     lenses = _match_sizes(views, headers)
     notes = list(raw.notes)
@@ -120,6 +124,7 @@ def _check_poses(views: Sequence[RawView], origin: str) -> None:
             "add more photos"
         )
     for view in views:
+        _check_name(view.name, origin)
         if not np.isfinite(view.world_to_camera).all():
             raise InputError(
                 f"the pose of {view.name} in {origin} contains NaN or infinity; remove that image from the model or "
@@ -131,17 +136,44 @@ def _check_poses(views: Sequence[RawView], origin: str) -> None:
                 f"the pose of {view.name} in {origin} has a matrix that is no rotation; write poses as a rotation "
                 "(orthonormal, determinant +1) and a translation"
             )
+        if np.abs(view.world_to_camera[:3, 3]).max() > FARTHEST:
+            raise InputError(
+                f"the pose of {view.name} in {origin} is more than {FARTHEST:g} units away; run structure from motion "
+                "again"
+            )
         lens = view.lens
-        if not np.isfinite(lens.params).all() or lens.width < 1 or lens.height < 1 or lens.params[0] <= 0:
+        if not lens.possible:
             raise InputError(
                 f"the camera of {view.name} in {origin} has the size {lens.width}×{lens.height} and the parameters "
-                f"{list(lens.params)}, but sizes and focal lengths must be positive and all numbers finite; "
-                "calibrate it again"
+                f"{list(lens.params)}, but sizes and focal lengths must be positive and all numbers finite and in "
+                "bounds; calibrate it again"
             )
 
 
+def _check_name(name: str, origin: str) -> None:
+    """Names of photos become names of pictures and entries of JSON files."""
+    try:
+        name.encode()
+        odd = "\0" in name or PurePosixPath(name).name in ("", "..")
+    except UnicodeEncodeError:
+        odd = True
+    if odd:
+        raise InputError(f"{origin} names a photo {name[:60]!r}, which is no file name in UTF-8; rename it")
+
+
+def _check_points(xyz: np.ndarray | None, origin: str) -> None:
+    if xyz is None:
+        return
+    bad = ~(np.abs(xyz) <= FARTHEST).all(1)
+    if bad.any():
+        raise InputError(
+            f"{int(bad.sum())} of {len(bad)} points of {origin} have NaN, infinite or huge coordinates; run "
+            "structure from motion again"
+        )
+
+
 def _read_headers(views: Sequence[RawView]) -> list[ImageHeader]:
-    missing = [view for view in views if not view.path.is_file()]
+    missing = [view for view in views if not os.path.exists(view.path)]
     if missing:
         others = f" and {len(missing) - 1} of the other {len(views) - 1}" if len(missing) > 1 else ""
         raise InputError(
@@ -252,12 +284,6 @@ def _points(raw: RawScene, views: list[View], notes: list[str]) -> Points:
         points, note = random_points(views)
         notes.append(note)
         return points
-    bad = ~np.isfinite(raw.xyz).all(1)
-    if bad.any():
-        raise InputError(
-            f"{int(bad.sum())} of {len(bad)} points of {raw.origin or raw.root} have NaN or infinite coordinates; "
-            "run structure from motion again"
-        )
     count = len(raw.xyz)
     offsets, owners = tracks_from_keypoints(views, count)
     error = raw.error if raw.error is not None else np.full(count, np.nan)

@@ -7,15 +7,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from splat.errors import InputError
+from splat.images import open_image
 from splat.scene.undistort import Lens
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
-Image.MAX_IMAGE_PIXELS = None  # the user's own gigapixel panoramas are not decompression bombs
+_EMPTY_MASK = 1 << 27  # pixels: masks of one colour are ordinary, and take a byte a pixel
 _ORIENTATION = 0x0112  # EXIF tag
+_FLIP = Image.Transpose
+_TURNS = {
+    2: _FLIP.FLIP_LEFT_RIGHT,
+    3: _FLIP.ROTATE_180,
+    4: _FLIP.FLIP_TOP_BOTTOM,
+    5: _FLIP.TRANSPOSE,
+    6: _FLIP.ROTATE_270,
+    7: _FLIP.TRANSVERSE,
+    8: _FLIP.ROTATE_90,
+}  # EXIF orientation → what makes the stored picture upright
 _KEEP = 128  # a mask or alpha value from here on keeps its pixel
 
 
@@ -60,16 +71,21 @@ class ImageHeader:
 
 def read_header(path: Path) -> ImageHeader:
     """Facts about an image without decoding it. Raises InputError when it is missing or no image."""
+    with open_image(path, believed=_EMPTY_MASK) as image:
+        has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        # Pillow decodes a whole PNG to look for EXIF behind its pixels, where nobody writes it.
+        exif = {} if image.format == "PNG" and "exif" not in image.info else exif_of(image)
+        orientation = exif.get(_ORIENTATION, 1)
+        return ImageHeader(*image.size, orientation if orientation in range(1, 9) else 1, has_alpha)
+
+
+def exif_of(image: Image.Image, part: int | None = None) -> dict[int, object]:
+    """The EXIF entries of an open picture, or of the ``part`` of them with this tag; none where they are damaged."""
     try:
-        with Image.open(path) as image:
-            has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            # Pillow decodes a whole PNG to look for EXIF behind its pixels, where nobody writes it.
-            exif = {} if image.format == "PNG" and "exif" not in image.info else image.getexif()
-            return ImageHeader(*image.size, int(exif.get(_ORIENTATION, 1) or 1), has_alpha)
-    except FileNotFoundError:
-        raise InputError(f"the image {path} does not exist; put it there or remove it from the scene") from None
-    except Exception as error:  # Pillow raises many kinds for broken files
-        raise InputError(f"the image {path} cannot be read ({error}); replace it with an intact copy") from error
+        entries = image.getexif()
+        return dict(entries if part is None else entries.get_ifd(part))
+    except Exception:  # Pillow checks none of their types, so that any kind may come
+        return {}
 
 
 @dataclass(frozen=True)
@@ -152,28 +168,39 @@ def _shrink(rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None, 
 
 def decode(path: Path, turn: bool, keep_alpha: bool) -> np.ndarray:
     """(H, W, 3 or 4) uint8 pixels of any image Pillow reads; raises InputError when it is missing or broken."""
-    try:
-        with Image.open(path) as image:
-            if turn:
-                image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip 16 bit at 255
-                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            return np.asarray(image.convert("RGBA" if transparent and keep_alpha else "RGB"))
-    except FileNotFoundError:
-        raise InputError(f"the image {path} does not exist; put it there or remove it from the scene") from None
-    except Exception as error:  # Pillow raises many kinds for broken files
-        raise InputError(f"the image {path} cannot be decoded ({error}); replace it with an intact copy") from error
+    with open_image(path) as image:
+        image = _upright(image, turn)
+        transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        return np.asarray(image.convert("RGBA" if transparent and keep_alpha else "RGB"))
+
+
+def _upright(image: Image.Image, turn: bool) -> Image.Image:
+    """``image`` with 8 bits, turned by its EXIF orientation if asked."""
+    orientation = exif_of(image).get(_ORIENTATION, 1) if turn else 1
+    if orientation in range(2, 9):
+        image = image.transpose(_TURNS[orientation])
+    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip 16 bit at 255
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    return image
 
 
 def decode_mask(path: Path, shape: tuple[int, int], turn: bool, image: Path) -> np.ndarray:
     """(H, W) bool, True = keep: bright pixels of the mask file. Raises InputError unless it has ``shape``."""
-    pixels = decode(path, turn=False, keep_alpha=False)
-    if turn and pixels.shape[:2] != shape:
-        pixels = decode(path, turn=True, keep_alpha=False)
-    if pixels.shape[:2] != shape:
+    pixels = _brightest(path, turn=False)
+    if turn and pixels.shape != shape:
+        pixels = _brightest(path, turn=True)
+    if pixels.shape != shape:
         raise InputError(
             f"the mask {path} is {pixels.shape[1]}×{pixels.shape[0]} pixels but its image {image} is "
             f"{shape[1]}×{shape[0]}; make them the same size or remove the mask"
         )
-    return pixels.max(axis=2) >= _KEEP
+    return pixels >= _KEEP
+
+
+def _brightest(path: Path, turn: bool) -> np.ndarray:
+    """(H, W) uint8, the largest channel of each pixel."""
+    with open_image(path, believed=_EMPTY_MASK) as mask:
+        mask = _upright(mask, turn)
+        if mask.mode in ("1", "L"):
+            return np.asarray(mask.convert("L"))
+        return np.asarray(mask.convert("RGB")).max(axis=2)

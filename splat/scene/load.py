@@ -1,9 +1,11 @@
 """`load_scene`: from a path to a `Scene`, whatever lies there."""
 
 import math
+import os
 from pathlib import Path
 
 from splat.errors import InputError
+from splat.reading import require_file
 from splat.scene.build import LoadOptions, RawScene, build
 from splat.scene.progress import Report
 from splat.scene.readers.colmap import PLACES, find_model, read_colmap
@@ -42,7 +44,7 @@ def load_scene(
     """
     root = Path(path).expanduser()
     options = _check_options(downscale, max_side, test_every, alpha, masks)
-    if not root.exists():
+    if not os.path.exists(root):
         raise InputError(f"{root} does not exist; give the folder of a scene, a transforms.json or a video")
     return build(_read(root, options, progress), options)
 
@@ -68,7 +70,8 @@ def _check_options(
 
 def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene:
     """Pick the reader. Beside a transforms.json, only a model in the usual COLMAP places goes first."""
-    if root.is_file():
+    if not root.is_dir():
+        require_file(root)
         if root.suffix.lower() == ".json":
             return read_transforms(root, options.downscale)
         if root.suffix.lower() in VIDEO_SUFFIXES:

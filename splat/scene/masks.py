@@ -1,9 +1,9 @@
 """Masks beside the photos: white keeps a pixel, black excludes it."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from splat.scene.images import IMAGE_SUFFIXES
+from splat.scene.listing import list_images
 
 FOLDERS = ("masks", "mask")
 
@@ -22,12 +22,11 @@ def find_masks(image_root: Path, names: Sequence[str]) -> dict[str, Path]:
 
 
 def _match(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    exact = {path.relative_to(folder).as_posix(): path for path in files}
-    stems = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(files)}
+    exact = {name: folder / name for name in list_images(folder)}
+    stems = {PurePosixPath(name).with_suffix("").as_posix(): path for name, path in exact.items()}
     masks: dict[str, Path] = {}
     for name in names:
-        stem = Path(name).with_suffix("").as_posix()
+        stem = PurePosixPath(name).with_suffix("").as_posix() if PurePosixPath(name).name else name
         # 'b.jpg.png' has the stem 'b.jpg', so the COLMAP style is a look-up of the full name among the stems.
         path = stems.get(name) or exact.get(name) or stems.get(stem)
         if path is not None:

@@ -20,9 +20,15 @@ from splat.errors import InputError
 PINHOLE_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE"})
 UNSUPPORTED_MODELS = frozenset({"EQUIRECTANGULAR", "INVALID"})
 MODELS = tuple(name for name in pycolmap.CameraModelId.__members__ if name not in UNSUPPORTED_MODELS)
+ONE_FOCAL_MODELS = frozenset(
+    name for name in MODELS if len(pycolmap.Camera.create_from_model_name(1, name, 1.0, 2, 2).focal_length_idxs()) == 1
+)
+LARGEST_SIDE = 1 << 24  # pixels
+LARGEST_VALUE = 1e9  # of a focal length in pixels, and of every other parameter
 _MAX_HALF_ANGLE = math.radians(60)  # a pinhole image wider than 120° is mostly stretched border
 _ROUND_TRIP = 0.1  # pixels; a model inverted worse than this is outside its valid range there
 _BORDER_SAMPLES = 200  # per side, when looking for the rectangle without invalid pixels
+_GROWTH = 3  # sides of an undistorted image are at most so many times the original's
 _SMALLEST = 8  # pixels a side that an undistorted image must keep
 
 
@@ -73,6 +79,17 @@ class Lens:
     def for_image(self, width: int, height: int) -> "Lens":
         """The same lens for a resampled image."""
         return Lens(self.model, self.params, self.width, self.height, width, height)
+
+    @property
+    def possible(self) -> bool:
+        """Whether size and focal lengths are positive and no number is so large that arithmetic with it fails."""
+        focal = self.params[: 1 + (self.model not in ONE_FOCAL_MODELS)]
+        return (
+            1 <= self.width <= LARGEST_SIDE
+            and 1 <= self.height <= LARGEST_SIDE
+            and all(abs(value) < LARGEST_VALUE for value in self.params)
+            and min(focal) > 1 / LARGEST_VALUE
+        )
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -132,10 +149,10 @@ def _pinhole(lens: Lens) -> Pinhole:
     cx, cy = camera.principal_point_x * sx, camera.principal_point_y * sy
     if not lens.distorts:
         return Pinhole(fx, fy, cx, cy, width, height)
-    left, top, right, bottom = _inner_rectangle(lens, width, height)
+    left, top, right, bottom = np.nan_to_num(_inner_rectangle(lens, width, height)).tolist()
     x0, x1 = math.ceil(cx + left * fx), math.floor(cx + right * fx)
     y0, y1 = math.ceil(cy + top * fy), math.floor(cy + bottom * fy)
-    if x1 - x0 < _SMALLEST or y1 - y0 < _SMALLEST:
+    if not (_SMALLEST <= x1 - x0 <= _GROWTH * width and _SMALLEST <= y1 - y0 <= _GROWTH * height):
         raise InputError(
             f"a {lens.model} camera with the parameters {list(lens.params)} leaves {max(x1 - x0, 0)}×{max(y1 - y0, 0)} "
             "pixels after undistortion, so it cannot be right; calibrate it again"

@@ -15,6 +15,7 @@ from splat.ops.mcmc import add_noise
 from splat.ops.nonfinite import first_nonfinite
 from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
+from splat.rendering.types import near_plane
 from splat.scene import ImageCache, Scene
 from splat.training import schedules
 from splat.training.budget import max_gaussians
@@ -116,7 +117,7 @@ def step(setup: Setup, state: State) -> None:
         scale_reg=strategy.densify.scale_weight / extent,
     )
     fitter = fitter_of(setup, state)
-    options = replace(_options(config, context.fraction), depth=config.loss.depth > 0)
+    options = replace(_options(config, context.fraction, extent), depth=config.loss.depth > 0)
     fitter.step(views, hyper, options, context, lambda view, loss: _watch(state, view, loss))
     if strategy.noise > 0:
         with setup.timer("noise"):
@@ -163,16 +164,16 @@ def context_of(setup: Setup, state: State) -> StepContext:
         view_at,
         len(setup.views),
         setup.backend,
-        _options(config, schedule.fraction),
+        _options(config, schedule.fraction, setup.scene.extent),
         config.seed,
         lambda cloud: deform(setup.hooks, cloud),
     )
     return replace(context, view_sampler=sampler)
 
 
-def _options(config: TrainConfig, fraction: float) -> RenderOptions:
-    degree = schedules.sh_degree(config, fraction)
-    return RenderOptions(background=config.background, sh_degree=degree, antialiased=config.antialiased)
+def _options(config: TrainConfig, fraction: float, extent: float) -> RenderOptions:
+    degree, near = schedules.sh_degree(config, fraction), near_plane(extent)
+    return RenderOptions(background=config.background, sh_degree=degree, antialiased=config.antialiased, near=near)
 
 
 def _training_view(setup: Setup, state: State, context: StepContext, number: int) -> TrainingView:

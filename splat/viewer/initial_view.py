@@ -40,7 +40,7 @@ def first_view(cloud: GaussianCloud, scene: Scene | None, up: tuple[float, float
         position, forward = camera.position.double(), camera.forward.double()
         distance = float((scene.focus.double() - position) @ forward)
         if distance <= 0:
-            distance = max(scene.extent, 1e-3)
+            distance = scene.extent
         fov = math.degrees(2 * math.atan(0.5 * camera.height / camera.fy))
         return FirstView(position, position + distance * forward, upwards.double(), fov)
     upwards = _unit(up or (0.0, -1.0, 0.0))
@@ -50,7 +50,7 @@ def first_view(cloud: GaussianCloud, scene: Scene | None, up: tuple[float, float
         raise InputError("the cloud holds no Gaussians with finite numbers; there is nothing to look at")
     # Medians and a quantile: a few floaters far away must not push the camera out.
     middle = centres.median(0).values
-    reach = max(float((centres - middle).norm(dim=1).kthvalue(math.ceil(0.9 * len(centres))).values), 1e-3)
+    reach = float((centres - middle).norm(dim=1).kthvalue(math.ceil(0.9 * len(centres))).values) or 1e-3
     axes = torch.eye(3, dtype=torch.float64)
     # Seen from −z, as the first camera of a reconstruction looks along +z.
     back = -axes[2] if abs(float(upwards[2])) < 0.9 else -axes[1]

@@ -11,6 +11,7 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.rendering import Rendering, RenderOptions
 from splat.rendering.backends import choose_backend
+from splat.rendering.types import NEAR
 from splat.sh import C0
 
 MODES = ("colour", "depth", "normal", "alpha", "count", "ellipsoids", "significance")
@@ -33,12 +34,14 @@ class Look:
         sh_degree: highest SH band used.
         background: RGB from 0 to 1.
         antialiased: as the cloud was trained.
+        near: distance of the near plane, world units.
     """
 
     mode: str = "colour"
     sh_degree: int = 3
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
     antialiased: bool = False
+    near: float = NEAR
 
 
 def picture(cloud: GaussianCloud, camera: Camera, look: Look) -> np.ndarray:
@@ -76,6 +79,7 @@ def _draw(cloud: GaussianCloud, camera: Camera, look: Look, **pictures: bool) ->
         background=look.background,
         sh_degree=min(look.sh_degree, cloud.sh_degree),
         antialiased=look.antialiased,
+        near=look.near,
         **pictures,
     )
     with torch.no_grad():

@@ -1,6 +1,5 @@
 """Camera paths for videos: around a scene, through given cameras, and from a file."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +11,17 @@ from torch import Tensor
 from splat.camera import Camera
 from splat.errors import InputError
 from splat.files import write_json
+from splat.reading import member, parse_json, read_bytes, reason_of, typed
+from splat.scene.build import FARTHEST
 from splat.scene.scene import Scene
 from splat.viewpoints.splines import hermite, hermite_rotations
 
 # A scene is photographed from all around when no gap between neighbouring cameras is wider than this.
 WIDEST_GAP = math.radians(100)
+
+LARGEST_SIDE = 1 << 14  # pixels, of the pictures of a path file
+MOST_FRAMES = 100_000  # of a path file: an hour
+SMALLEST_FOV = 1e-3  # degrees
 
 
 @dataclass(frozen=True)
@@ -197,35 +202,49 @@ def read(path: str | Path) -> tuple[list[Camera], float]:
     Raises InputError when the file is missing or is not such a path.
     """
     path = Path(path)
+    content = parse_json(read_bytes(path), path, "its text")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        width, height = int(content["render_width"]), int(content["render_height"])
-        frames = [(_matrix(f["camera_to_world"]), float(f["fov"])) for f in content["camera_path"]]
-        fps = float(content.get("fps", 30.0))
-        if not frames or min(width, height) < 1 or fps <= 0 or not all(0 < fov < 180 for _, fov in frames):
-            raise ValueError("no frames, or a size, speed or field of view that is not possible")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; give the JSON file of a camera path") from error
-    except (KeyError, TypeError, ValueError) as error:
+        width, height = member(content, "render_width", int), member(content, "render_height", int)
+        if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+            raise ValueError(f"its pictures are of {width:g}×{height:g} pixels, possible are 1 to {LARGEST_SIDE}")
+        fps = float(member(content, "fps", float, 30.0))
+        if not 0 < fps <= 1000:
+            raise ValueError(f"'fps' is {fps}, possible are up to 1000")
+        frames = member(content, "camera_path", list)
+        if not 1 <= len(frames) <= MOST_FRAMES:
+            raise ValueError(f"it has {len(frames):,} frames, possible are 1 to {MOST_FRAMES:,}")
+        return [_camera(frame, width, height) for frame in frames], fps
+    except (ValueError, OverflowError) as error:
         raise InputError(
-            f"{path} is no camera path ({error}); expected JSON with render_width, render_height and "
+            f"{path} is no camera path ({reason_of(error)}); expected JSON with render_width, render_height and "
             "camera_path: a list of camera_to_world (16 numbers) and fov (degrees)"
         ) from error
-    flip = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
-    cameras = []
-    for camera_to_world, fov in frames:
-        focal = 0.5 * height / math.tan(math.radians(fov) / 2)
-        world_to_camera = torch.linalg.inv(camera_to_world @ flip)
-        cameras.append(Camera(focal, focal, width / 2, height / 2, width, height, world_to_camera))
-    return cameras, fps
 
 
-def _matrix(numbers: list[float]) -> Tensor:
-    """(4, 4) rigid transform of 16 numbers, row by row."""
+def _camera(frame: object, width: int, height: int) -> Camera:
+    """The camera of one entry of camera_path. Raises ValueError."""
+    fov = float(member(frame, "fov", float))
+    if not SMALLEST_FOV <= fov < 180:
+        raise ValueError(f"a field of view is {fov}°")
+    focal = 0.5 * height / math.tan(math.radians(fov) / 2)
+    if focal < 1e-9 * height:
+        raise ValueError(f"a field of view is {fov}°")
+    matrix = _matrix(member(frame, "camera_to_world", list))
+    world_to_camera = torch.eye(4, dtype=torch.float64)
+    world_to_camera[:3, :3] = matrix[:3, :3].T
+    world_to_camera[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+    return Camera(focal, focal, width / 2, height / 2, width, height, world_to_camera)
+
+
+def _matrix(numbers: list) -> Tensor:
+    """(4, 4) OpenCV camera-to-world of 16 numbers, row by row, with OpenGL axes. Raises ValueError."""
     if len(numbers) != 16:
         raise ValueError(f"a camera_to_world has {len(numbers)} numbers")
-    matrix = torch.tensor(numbers, dtype=torch.float64).reshape(4, 4)
+    given = [float(typed(number, float, "an entry of a camera_to_world")) for number in numbers]
+    matrix = torch.tensor(given, dtype=torch.float64).reshape(4, 4)
+    if not bool((matrix.abs() <= FARTHEST).all()) or numbers[12:] != [0, 0, 0, 1]:
+        raise ValueError("a camera_to_world has impossible numbers")
     rotation = matrix[:3, :3]
-    if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-3):
+    if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=torch.float64), atol=1e-3) or rotation.det() < 0:
         raise ValueError("a camera_to_world is not a rotation and a translation")
-    return matrix
+    return matrix @ torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))

@@ -107,7 +107,7 @@ def test_truncated_image(tmp_path) -> None:
     make_model(tmp_path)
     path = tmp_path / "images/view_003.png"
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(InputError, match=r"view_003.png cannot be decoded"):
+    with pytest.raises(InputError, match=r"view_003.png: the picture cannot be read"):
         load_scene(tmp_path).views[3].load()
 
 
@@ -211,8 +211,8 @@ def test_bad_transforms(tmp_path) -> None:
         text = message_of(tmp_path)
         assert "transforms.json" in text and words in text, text
 
-    says("{ not json", "not valid JSON")
-    says([1, 2], "expected an object")
+    says("{ not json", "its text cannot be understood")
+    says([1, 2], "is JSON but no object")
     says({"camera_angle_x": 0.7}, "no 'frames'")
     says({**good, "frames": []}, "no 'frames'")
     says({**good, "frames": [{"file_path": "0.png"}]}, "transform_matrix")

@@ -184,10 +184,10 @@ def path_file(camera_to_world: list[float]) -> str:
 )
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "p.json").write_text(content)
-    with pytest.raises(InputError, match="is no camera path"):
+    with pytest.raises(InputError, match=r"p\.json( is no camera path|: its text)"):
         camera_paths.read(tmp_path / "p.json")
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"p\.json: No such file"):
+    with pytest.raises(InputError, match=r"p\.json: no such file"):
         camera_paths.read(tmp_path / "p.json")

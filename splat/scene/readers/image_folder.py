@@ -1,5 +1,6 @@
 """Which folder the photos are in, and which shrunk copy of it serves a given downscale factor."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,21 +18,11 @@ class ImageFolder:
     factor: int = 1
 
 
-def list_images(folder: Path) -> list[str]:
-    """Names of all images below ``folder``, relative, forward slashes, sorted; hidden files and folders left out."""
-    names = []
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in relative.parts):
-            names.append(relative.as_posix())
-    return sorted(names)
-
-
 def find_image_folder(root: Path, names: Sequence[str]) -> Path:
     """The folder that holds the images ``names`` of a reconstruction in ``root``. Raises InputError."""
     candidates = [root / "images", root / "image", root / "input", root / "rgb", root]
     for folder in candidates:
-        if folder.is_dir() and any((folder / name).is_file() for name in names):
+        if folder.is_dir() and any(os.path.isfile(folder / name) for name in names):
             return folder
     for folder in candidates[:-1]:
         if folder.is_dir():
@@ -48,7 +39,7 @@ def shrunk_folder(folder: Path, names: Sequence[str], downscale: float) -> tuple
     copies: list[ImageFolder] = []
     for path in folder.parent.iterdir():
         match = re.fullmatch(re.escape(folder.name) + r"_(\d+)", path.name)
-        if match and path.is_dir() and 1 < int(match[1]) <= downscale:
+        if match and path.is_dir() and len(match[1]) < 4 and 1 < int(match[1]) <= downscale:
             copies.append(ImageFolder(path, int(match[1])))
     for candidate in sorted(copies, key=lambda each: -each.factor):
         missing = [name for name in names if resolve(candidate.path, name) is None]
@@ -61,10 +52,10 @@ def shrunk_folder(folder: Path, names: Sequence[str], downscale: float) -> tuple
 def resolve(folder: Path, name: str) -> Path | None:
     """The file ``name`` in ``folder``, also with another image suffix; None if there is none."""
     path = folder / name
-    if path.is_file():
+    if os.path.isfile(path) or not path.name:
         return path
     for suffix in sorted(IMAGE_SUFFIXES):
         for candidate in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
-            if candidate.is_file():
+            if os.path.isfile(candidate):
                 return candidate
     return None

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from splat.errors import InputError
 from splat.files import write_json
+from splat.reading import guarded, member, require_file, typed
 from splat.scene.build import RawScene
+from splat.scene.listing import list_images
 from splat.scene.masks import FOLDERS, find_masks
 from splat.scene.progress import Report, reporter
 from splat.scene.readers.colmap import read_colmap
-from splat.scene.readers.image_folder import list_images
 from splat.scene.sfm import result_cache
 from splat.scene.sfm.exif_orientation import turn_upright
 from splat.scene.sfm.photo_preparation import SfmPhoto, prepare
@@ -63,8 +64,11 @@ def read_photos(
             _reconstruct(folder, names, masks, fingerprint, cached, ordered, report)
     record = result_cache.read_record(cached)
     raw = read_colmap(root, cached, downscale, images=folder)
-    views = [turn_upright(view, record["orientations"][view.name]) for view in raw.views]
-    notes = (*extra_notes, *record["notes"], *(note for note in raw.notes if "no pose" not in note))
+    with guarded(cached / result_cache.RECORD, "the record of an earlier structure from motion"):
+        turns = member(record, "orientations", dict)
+        views = [turn_upright(view, member(turns, view.name, int)) for view in raw.views]
+        said = [typed(note, str, "a note") for note in member(record, "notes", list)]
+    notes = (*extra_notes, *said, *(note for note in raw.notes if "no pose" not in note))
     return dataclasses.replace(raw, kind=kind, views=views, notes=notes)
 
 
@@ -76,7 +80,7 @@ def _fingerprint(folder: Path, names: Sequence[str], masks: dict[str, Path]) -> 
         for path in (folder / name, masks.get(name)):
             if path is None:
                 continue
-            with open(path, "rb") as file:
+            with guarded(path, "the file"), open(require_file(path), "rb") as file:
                 head = file.read(_HEAD)
             digest.update(f"{name}\0{path.stat().st_size}\0".encode())
             digest.update(hashlib.blake2b(head).digest())

@@ -4,20 +4,21 @@ All three give camera-to-world matrices with OpenGL axes (x right, y up, z backw
 intrinsics are and in what an image path may leave out. The world frame is kept as it is in the file.
 """
 
-import json
 import math
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from splat.errors import InputError
-from splat.scene.build import RawScene, RawView
+from splat.reading import guarded, member, parse_json, read_bytes, typed
+from splat.scene.build import FARTHEST, RawScene, RawView
 from splat.scene.images import IMAGE_SUFFIXES, read_header
 from splat.scene.masks import find_masks
 from splat.scene.readers.image_folder import ImageFolder, resolve, shrunk_folder
 from splat.scene.readers.sparse_ply import read_sparse_points
-from splat.scene.undistort import MODELS, Lens, unknown_model
+from splat.scene.undistort import LARGEST_SIDE, MODELS, Lens, unknown_model
 
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -36,7 +37,7 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     meta = _read_json(path)
     frames = _all_frames(path, meta)
     kind = _kind(meta, frames[0][0])
-    files = [_plain(frame["file_path"]) for frame, *_ in frames]
+    files = [plain_path(frame["file_path"]) for frame, *_ in frames]
     top = _common_folder(files)
     names = [file[len(top) + 1 :] if top else file for file in files]
     folder = root / top if top else root
@@ -45,10 +46,10 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     views, groups = [], {}
     for (frame, source, held_out, origin), name in zip(frames, names, strict=True):
         full = _with_suffix(folder, name)
-        lens = _lens({**source, **frame}, full, origin)
+        lens = _lens({**source, **_given(frame)}, full, origin)
         group = groups.setdefault(lens, len(groups))
         image = resolve(shrunk.path, name) if shrunk.factor > 1 else None
-        mask = root / frame["mask_path"] if frame.get("mask_path") else masks.get(name)
+        mask = root / plain_path(frame["mask_path"]) if frame.get("mask_path") else masks.get(name)
         world_to_camera = _world_to_camera(frame, origin)
         views.append(RawView(name, image or full, lens, group, world_to_camera, held_out=held_out, mask=mask))
     points = read_sparse_points(root, meta, path)
@@ -75,22 +76,20 @@ def _all_frames(path: Path, meta: dict[str, Any]) -> list[tuple[dict[str, Any], 
             held_out = _read_json(other)
             frames += [(frame, held_out, True, other) for frame in _frames(held_out, other)]
         return frames
-    if meta.get("test_filenames"):
-        tests = {_plain(name) for name in meta["test_filenames"]}
-        return [(frame, meta, _plain(frame["file_path"]) in tests, path) for frame in _frames(meta, path)]
+    with guarded(path, "'test_filenames'"):
+        tests = {plain_path(typed(name, str, "a name")) for name in member(meta, "test_filenames", list, [])}
+    if tests:
+        return [(frame, meta, plain_path(frame["file_path"]) in tests, path) for frame in _frames(meta, path)]
     return [(frame, meta, None, path) for frame in _frames(meta, path)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); repair it or export it again") from error
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{path} holds a {type(value).__name__}, expected an object with the key 'frames'; export it again"
-        )
-    return value
+    """The contents, without what is null: exporters write a missing value so."""
+    return _given(parse_json(read_bytes(path), path, "its text"))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _frames(meta: dict[str, Any], path: Path) -> list[dict[str, Any]]:
@@ -98,9 +97,11 @@ def _frames(meta: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     if not isinstance(frames, list) or not frames:
         raise InputError(f"{path} has no 'frames', expected a list with one entry per image; export it again")
     for index, frame in enumerate(frames):
-        for key in ("file_path", "transform_matrix"):
-            if not isinstance(frame, dict) or key not in frame:
-                raise InputError(f"frame {index} of {path} lacks '{key}'; export the file again")
+        with guarded(path, f"frame {index}"):
+            member(frame, "file_path", str)
+            member(frame, "transform_matrix", list)
+            if frame.get("mask_path") is not None:
+                member(frame, "mask_path", str)
     return frames
 
 
@@ -112,9 +113,9 @@ def _kind(meta: dict[str, Any], frame: dict[str, Any]) -> str:
     return "nerfstudio"
 
 
-def _plain(file: str) -> str:
-    """A relative path with forward slashes and no leading './'."""
-    return PurePosixPath(str(file).replace("\\", "/")).as_posix()
+def plain_path(file: str) -> str:
+    """A path of the file with forward slashes and no leading './', whatever system it was written on."""
+    return PurePosixPath(file.replace("\\", "/")).as_posix()
 
 
 def _common_folder(files: list[str]) -> str:
@@ -127,11 +128,11 @@ def _common_folder(files: list[str]) -> str:
 def _with_suffix(folder: Path, name: str) -> Path:
     """The image file; Blender and instant-ngp leave the suffix out. The caller reports missing ones."""
     path = folder / name
-    if path.is_file():
+    if os.path.isfile(path) or not path.name:
         return path
     for suffix in (".png", ".jpg", ".jpeg", *sorted(IMAGE_SUFFIXES)):
         candidate = path.with_name(path.name + suffix)
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     return path
 
@@ -140,19 +141,18 @@ def _lens(values: dict[str, Any], image: Path, path: Path) -> Lens:
     """Intrinsics of one frame, whose own values come before those of the whole file."""
 
     def number(key: str, default: float | None = None) -> float | None:
-        value = values.get(key, default)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"'{key}' in {path} is {value!r}, expected a number; export the file again")
-        return float(value)
+        return _number(values, key, default, path)
 
     width, height = number("w"), number("h")
     if not width or not height:
-        if not image.is_file():  # report a missing image as such
+        if not os.path.exists(image):  # report a missing image as such
             raise InputError(f"the image {image} named in {path} does not exist; put it there or remove its frame")
         header = read_header(image)
         width, height = header.width, header.height
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise InputError(
+            f"'w' and 'h' in {path} are {width:g} and {height:g}, expected the images' size in pixels; export it again"
+        )
     width, height = int(width), int(height)
     fx = number("fl_x") or _focal(number("camera_angle_x"), number("x_fov"), width)
     fy = number("fl_y") or _focal(number("camera_angle_y"), number("y_fov"), height)
@@ -179,16 +179,28 @@ def _lens(values: dict[str, Any], image: Path, path: Path) -> Lens:
     return Lens(model, tuple(float(x) for x in (fx, fy, cx, cy, *distortion)), width, height)
 
 
+def _number(values: dict[str, Any], key: str, default: float | None, path: Path) -> float | None:
+    """The finite number ``key``, or ``default`` where there is none. Raises InputError for anything else."""
+    with guarded(path, f"'{key}'"):
+        if values.get(key) is None:
+            return default
+        number = float(member(values, key, float))
+        if not math.isfinite(number):
+            raise ValueError(f"it is {number}, expected a finite number")
+        return number
+
+
 def _focal(radians: float | None, degrees: float | None, size: int) -> float | None:
     angle = radians if radians is not None else None if degrees is None else math.radians(degrees)
-    return None if not angle else 0.5 * size / math.tan(0.5 * angle)
+    # Of an angle too small to divide by, the focal length is too large to be believed, and refused by name later.
+    return None if not angle else 0.5 * size / (math.tan(0.5 * angle) or 1e-300)
 
 
 def _world_to_camera(frame: dict[str, Any], path: Path) -> np.ndarray:
     """(4, 4) OpenCV world-to-camera; a rotation that is off by rounding is made exact."""
     try:
         given = np.array(frame["transform_matrix"], np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         given = np.zeros(0)
     if given.shape not in ((4, 4), (3, 4)):
         raise InputError(
@@ -198,7 +210,7 @@ def _world_to_camera(frame: dict[str, Any], path: Path) -> np.ndarray:
     camera_to_world = np.eye(4)
     camera_to_world[:3] = given[:3]
     camera_to_world = camera_to_world @ _OPENGL_TO_OPENCV
-    if not np.isfinite(camera_to_world).all():
+    if not (np.abs(camera_to_world) <= FARTHEST).all():
         return camera_to_world  # build() names the image
     u, scale, v = np.linalg.svd(camera_to_world[:3, :3])
     if np.abs(scale - 1).max() < 1e-2:

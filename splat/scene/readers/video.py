@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import math
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,7 @@ import numpy as np
 
 from splat.errors import InputError
 from splat.files import write_json
+from splat.reading import guarded, reason_of, require_file
 from splat.scene.build import RawScene
 from splat.scene.progress import Report, reporter
 from splat.scene.readers.photo_folder import read_photos
@@ -21,13 +24,17 @@ FRAMES_PER_SECOND = 2.0
 FEWEST, MOST = 24, 150  # frames taken from short and long videos
 _CANDIDATES = 6  # frames looked at per frame taken
 _LOOK_SIDE = 480  # pixels; sharpness is judged on a small copy
+MOST_PIXELS = 1 << 26  # of a frame; 8K has half of that
+_MAGIC_BYTES = 200
 _QUALITY = 95  # JPEG
 _HEAD = 1 << 20  # bytes of the file that enter the fingerprint
 
 
 def find_video(folder: Path) -> Path | None:
     """The only video in ``folder``, or None. Raises InputError when there are several."""
-    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    with guarded(folder, "the folder"):
+        names = sorted(name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES)
+    videos = [folder / name for name in names if os.path.isfile(folder / name)]
     if len(videos) > 1:
         raise InputError(
             f"{folder} holds {len(videos)} videos ({videos[0].name}, {videos[1].name}…); give one of them by its path"
@@ -51,7 +58,7 @@ def read_video(path: Path, downscale: float, progress: Report | bool) -> RawScen
 
 
 def _fingerprint(path: Path) -> str:
-    with open(path, "rb") as file:
+    with guarded(path, "the file"), open(require_file(path), "rb") as file:
         head = file.read(_HEAD)
     settings = f"{path.stat().st_size} {FRAMES_PER_SECOND} {FEWEST} {MOST} {_CANDIDATES}"
     return hashlib.blake2b(head + settings.encode(), digest_size=16).hexdigest()
@@ -74,22 +81,52 @@ def _extract(path: Path, folder: Path, fingerprint: str, report: Report) -> None
 
 def frames_wanted(frames: int, rate: float) -> int:
     """How many of ``frames`` at ``rate`` per second to take: two a second, but neither too few nor too many."""
-    return min(frames, max(FEWEST, min(MOST, math.ceil(frames / rate * FRAMES_PER_SECOND))))
+    return min(frames, max(FEWEST, math.ceil(min(MOST, frames / rate * FRAMES_PER_SECOND))))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
+    """``path`` opened by OpenCV, and closed. Raises InputError where it is no video file, or damaged.
+
+    The decoder would also take a playlist that names other files and addresses, and a path that is a pattern or begins
+    with a protocol; so containers are known by their first bytes, and the path is absolute.
+    """
+    with guarded(path, "the file"), open(require_file(path), "rb") as file:
+        head = file.read(_MAGIC_BYTES)
+    if not is_container(head):
+        raise InputError(f"{path} cannot be read as a video; convert it to MP4 (H.264), or give a folder of photos")
+    video = cv2.VideoCapture(os.path.abspath(path))
+    try:
+        yield video
+    except cv2.error as error:
+        raise InputError(f"the video {path} is damaged ({reason_of(error)}); convert it to MP4 (H.264)") from error
+    finally:
+        video.release()
+
+
+def is_container(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is a video container: MP4 and its kin, Matroska, AVI, ASF or MPEG."""
+    return (
+        head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+        or head[:4] in (b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or any(len(head) > at + size and head[at] == head[at + size] == 0x47 for at, size in ((0, 188), (4, 192)))
+    )
 
 
 def count_frames(path: Path) -> tuple[int, float]:
     """Number of frames and frames per second. Raises InputError when ``path`` is no readable video."""
-    video = cv2.VideoCapture(str(path))
-    try:
+    with _opened(path) as video:
         if not video.isOpened():
             raise InputError(f"{path} cannot be read as a video; convert it to MP4 (H.264), or give a folder of photos")
+        size = video.get(cv2.CAP_PROP_FRAME_WIDTH) * video.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if not size <= MOST_PIXELS:
+            raise InputError(f"{path} has frames of {size:.3g} pixels, at most {MOST_PIXELS:.3g} are read; shrink it")
         frames, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), float(video.get(cv2.CAP_PROP_FPS))
         if frames <= 0:  # some containers do not say
             frames = 0
             while video.grab():
                 frames += 1
-    finally:
-        video.release()
     if frames == 0:
         raise InputError(f"the video {path} has no readable frame; convert it to MP4 (H.264)")
     return frames, rate if math.isfinite(rate) and rate > 0 else 30.0
@@ -99,10 +136,9 @@ def sharpest_frames(path: Path, frames: int, wanted: int, report: Report) -> Ite
     """Yield (index, BGR frame) of the sharpest candidate in each of ``wanted`` equal intervals."""
     interval = frames / wanted
     step = max(1, int(interval / _CANDIDATES))
-    video = cv2.VideoCapture(str(path))
     best: tuple[float, int, np.ndarray] | None = None
     current = index = 0
-    try:
+    with _opened(path) as video:
         while video.grab():
             if int(index / interval) != current:
                 if best is not None:
@@ -116,8 +152,6 @@ def sharpest_frames(path: Path, frames: int, wanted: int, report: Report) -> Ite
                     if best is None or score > best[0]:
                         best = score, index, frame
             index += 1
-    finally:
-        video.release()
     if best is not None:
         yield best[1], best[2]
     report("taking frames", 1.0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from splat.errors import InputError
-from splat.scene.images import ImageHeader, decode, read_header
+from splat.images import open_image
+from splat.scene.images import ImageHeader, decode, exif_of, read_header
 
 _DIRECT = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}  # what pycolmap reads on every platform
 _MAKE, _MODEL, _EXIF = 0x010F, 0x0110, 0x8769
@@ -54,7 +54,8 @@ def prepare(folder: Path, names: Sequence[str], masks: dict[str, Path], work: Pa
             Image.fromarray(decode(source, turn=False, keep_alpha=False)).save(work / "images" / alias)
         if name in masks:
             (work / "masks").mkdir(exist_ok=True)
-            Image.open(masks[name]).convert("L").save(work / "masks" / f"{alias}.png")
+            with open_image(masks[name]) as mask:
+                mask.convert("L").save(work / "masks" / f"{alias}.png")
         photos.append(
             SfmPhoto(name, alias, header, cameras[index], identities[index] is not None and identities[index][0])
         )
@@ -70,14 +71,10 @@ def _link(source: Path, target: Path) -> None:
 
 def _identity(path: Path, header: ImageHeader) -> tuple | None:
     """(focal length known, what tells one camera at one zoom from another), or None without EXIF."""
-    try:
-        with Image.open(path) as image:
-            if image.format == "PNG" and "exif" not in image.info:
-                return None
-            top = image.getexif()
-            sub = top.get_ifd(_EXIF)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"the image {path} cannot be read ({error}); replace it with an intact copy") from error
+    with open_image(path) as image:
+        if image.format == "PNG" and "exif" not in image.info:
+            return None
+        top, sub = exif_of(image), exif_of(image, _EXIF)
     focal, focal_35 = sub.get(_FOCAL_LENGTH), sub.get(_FOCAL_LENGTH_35)
     if not top.get(_MODEL) and not focal:
         return None

@@ -3,7 +3,6 @@
 A result is a folder with a JSON record that carries the fingerprint of what it was made from; it appears whole or not.
 """
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splat.errors import InputError
+from splat.reading import parse_json, read_bytes
 
 HIDDEN = ".splat"
 RECORD = "record.json"
@@ -29,16 +29,17 @@ def find_result(candidates: tuple[Path, ...], fingerprint: str) -> Path | None:
     for folder in candidates:
         try:
             record = read_record(folder)
-        except (OSError, ValueError):
+        except InputError:  # none, or damaged: it is made again
             continue
-        if isinstance(record, dict) and record.get("fingerprint") == fingerprint:
+        if record.get("fingerprint") == fingerprint:
             return folder
     return None
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The JSON record of the result in ``folder``."""
-    return json.loads((folder / RECORD).read_text())
+    """The JSON record of the result in ``folder``. Raises InputError."""
+    path = folder / RECORD
+    return parse_json(read_bytes(path), path, "the record of an earlier result")
 
 
 def first_writable(candidates: tuple[Path, ...]) -> Path:

@@ -19,7 +19,7 @@ from splat.training.step_context import StepContext
 FILTER = "filter"
 """Column of a cloud in training: standard deviation of each Gaussian's filter, world units."""
 EVERY = 100  # steps between two measurements of the distances to the cameras, as in the released code
-_NEAR = 0.2  # world units; nearer views do not count
+_NEAR = 0.2  # world units (extents, of a scene smaller than one); nearer views do not count
 _MARGIN = 0.15  # of the picture's size, by which a centre may lie outside
 _MOST = 1 - 1e-6  # opacity
 
@@ -54,19 +54,20 @@ def refine(config: SmoothConfig, population: Population, context: StepContext) -
     if context.step % EVERY == 1 % EVERY:
         sampler = context.view_sampler
         cameras = [sampler.view_at(index).camera for index in range(sampler.photos)]
-        population.cloud.extras[FILTER].copy_(widths(population.cloud.means, cameras, config.filter))
+        population.cloud.extras[FILTER].copy_(widths(population.cloud.means, cameras, config.filter, context.extent))
 
 
-def widths(means: Tensor, cameras: list[Camera], variance: float) -> Tensor:
+def widths(means: Tensor, cameras: list[Camera], variance: float, extent: float = 1.0) -> Tensor:
     """(N,) filter for points ``means`` (N, 3): √variance times the size of a pixel in the view that shows it finest.
 
     Points that no view shows get the largest of the others.
     """
     finest = torch.full((len(means),), torch.inf, device=means.device)
+    nearest = _NEAR * min(1.0, extent)
     for camera in cameras:
         pixels, depth = camera.project(means)
         x, y = pixels[:, 0] / camera.width, pixels[:, 1] / camera.height
-        inside = (depth > _NEAR) & (x > -_MARGIN) & (x < 1 + _MARGIN) & (y > -_MARGIN) & (y < 1 + _MARGIN)
+        inside = (depth > nearest) & (x > -_MARGIN) & (x < 1 + _MARGIN) & (y > -_MARGIN) & (y < 1 + _MARGIN)
         finest = torch.minimum(finest, torch.where(inside, depth / max(camera.fx, camera.fy), torch.inf))
     seen = finest.isfinite()
     largest = finest[seen].max() if bool(seen.any()) else finest.new_zeros(())

@@ -1,0 +1,32 @@
+"""The picture files below a folder, found in bounded time."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from splat.errors import InputError
+from splat.scene.images import IMAGE_SUFFIXES
+
+MOST_ENTRIES = 500_000  # looked at; who gives / or a home folder is told so instead of waiting
+
+
+def list_images(folder: Path) -> list[str]:
+    """Names of all images below ``folder``, relative, forward slashes, sorted; hidden files and folders left out.
+
+    Links to folders are not followed. Raises InputError where the folder holds more than `MOST_ENTRIES` files.
+    """
+    names, seen = [], 0
+    for place, folders, files in os.walk(folder):
+        seen += len(folders) + len(files)
+        if seen > MOST_ENTRIES:
+            raise InputError(
+                f"{folder} holds more than {MOST_ENTRIES:,} files and folders, too many for one scene; give the folder "
+                "of its photos"
+            )
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = PurePosixPath(Path(place).relative_to(folder).as_posix())
+        names += [
+            (inside / name).as_posix()
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        ]
+    return sorted(names)
