@@ -82,7 +82,7 @@ def open_subject(path: Path) -> Subject:
     file = path / "cloud.ply"
     if not file.is_file():
         raise InputError(f"{path} has no cloud.ply yet; finish the run with: splat train --out {path} --resume")
-    config = settings.read(path / "config.toml")
+    config = settings.read_to_show(path / "config.toml")
     return Subject(formats.read(file), file, path, config, config.antialiased, config.background)
 
 

@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> None:
     if first.preset is not None:
         base = settings.preset(first.preset)
     elif first.resume and stored.is_file():
-        base = settings.read(stored)
+        base = settings.read(stored, named=first.config)
     else:
         scene, reading = _timed_scene(with_scene(first))
         base = _preset_for(scene)

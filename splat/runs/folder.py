@@ -24,7 +24,7 @@ def prepare(out: Path | None, config: TrainConfig, resume: bool) -> dict[str, An
     if stored.exists() and not resume:
         raise InputError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
     if stored.exists():
-        before = settings.resolved(settings.read(stored))
+        before = settings.resolved(settings.read_to_show(stored))
         changed = [name for name in settings.differences(config, before) if name not in FREE]
         if changed:
             raise InputError(
