@@ -231,15 +231,20 @@ def read(path: str | Path, base: TrainConfig | None = None, named: TrainConfig |
     gave, does not name: a file from a stranger must not choose what is imported.
     """
     config = read_to_show(path, base)
-    given = flatten(named or TrainConfig())
+    check_code(config, named or TrainConfig(), str(path))
+    return config
+
+
+def check_code(config: TrainConfig, named: TrainConfig, source: str) -> None:
+    """Raise InputError where ``config``, read from ``source``, names code to run that ``named`` does not name."""
+    given = flatten(named)
     for name, value in code_named(config).items():
         if value != given[name]:
             option = f"--{name.replace('_', '-')} {shlex.quote(value)}"
             raise InputError(
-                f"{path} names code to run ({name} = {value!r}), which is taken from the command line or from Python "
+                f"{source} names code to run ({name} = {value!r}), which is taken from the command line or from Python "
                 f"only; if you trust it, give it again: {option}"
             )
-    return config
 
 
 def code_named(config: TrainConfig) -> dict[str, str]:
@@ -255,18 +260,37 @@ def code_named(config: TrainConfig) -> dict[str, str]:
 
 def read_to_show(path: str | Path, base: TrainConfig | None = None) -> TrainConfig:
     """As `read`, code included: to show or to compare, never to run. Raises InputError."""
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read the settings {path}: {error.strerror or error}; check the path") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid TOML ({error}); correct it, or start from a file in configs/") from error
-    return merged(base or TrainConfig(), values, str(path))
+    return parsed(text, str(path), base)
+
+
+def parsed(text: str, source: str, base: TrainConfig | None = None) -> TrainConfig:
+    """As `read_to_show`, from TOML itself. Raises InputError; it names ``source``."""
+    try:
+        values = toml_values(text)
+    except ValueError as error:
+        raise InputError(
+            f"{source} is not valid TOML ({error}); correct it, or start from a file in configs/"
+        ) from error
+    return merged(base or TrainConfig(), values, source)
+
+
+def toml_values(text: str) -> dict[str, Any]:
+    """What TOML says, nested. Raises ValueError."""
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def merged(config: TrainConfig, values: dict[str, Any], source: str) -> TrainConfig:
