@@ -15,3 +15,18 @@ class OutOfMemory(BackendError):
 
 class NonFiniteError(InputError):
     """A NaN or infinity appeared in training; the message names the tensor and the step."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked to end: Ctrl-C, or one that schedulers, terminals and `kill` send.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message)
+        self.number = number
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -191,7 +191,7 @@ def run_facts(path: Path) -> dict[str, Any]:
 
     from splat.training.config import config as settings
 
-    config = settings.read(path / "config.toml")
+    config = settings.read_to_show(path / "config.toml")
     facts: dict[str, Any] = {
         "kind": "run",
         "path": str(path),

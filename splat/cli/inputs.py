@@ -91,7 +91,7 @@ def open_cloud(path: Path) -> LoadedCloud:
     file = path / "cloud.ply"
     if not file.is_file():
         raise InputError(f"{path} has no cloud.ply yet; finish the run with: splat train --out {path} --resume")
-    config = settings.read(path / "config.toml")
+    config = settings.read_to_show(path / "config.toml")
     return LoadedCloud(formats.read(file), file, path, config, config.antialiased, config.background)
 
 

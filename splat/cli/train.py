@@ -76,14 +76,16 @@ def run(arguments: Sequence[str]) -> None:
         return help.show(train_help.everything(Train) if "--help-all" in wanted else train_help.usual(Train))
     first = parse("train", Train, old_names.arguments(arguments, strategy=None))
     out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
-    stored = out / "config.toml"
     import splat.training.trainer  # noqa: F401  takes longer, with PyTorch, than reading most scenes
 
     scene, reading = None, 0.0
     if first.preset is not None:
         base = settings.preset(first.preset)
-    elif first.resume and stored.is_file():
-        base = settings.read(stored)
+    elif first.resume:
+        from splat.runs import folder
+
+        folder.check_place(out, resume=True)
+        base = folder.stored_settings(out, named=first.config)
     else:
         scene, reading = _timed_scene(with_scene(first))
         base = _preset_for(scene)

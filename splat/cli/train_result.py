@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def what_now(scene: Path, out: Path) -> str:
     """What somebody who interrupted a run should know."""
-    checkpoints = sorted((out / "checkpoints").glob("step_*.pt"))
+    from splat.training import checkpoint
+
+    checkpoints = checkpoint.all_in(out / "checkpoints")
     if not checkpoints:
         return f"there is no checkpoint in {out} yet"
     command = shlex.join(["splat", "train", str(scene), "--out", str(out), "--resume"])

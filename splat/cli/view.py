@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
                 raise
             say(f"shown without its photos: {error}")
     filled = next(entry.cloud for entry in entries if len(entry.cloud))
-    look = Look(background=first.background, antialiased=first.antialiased)
+    look = Look(background=first.background, antialiased=first.antialiased, near=first.render_options.near)
     folder = first.run or first.file.parent
     token = secret(options.token)
     view = first_view(filled, scene, options.up)

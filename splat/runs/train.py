@@ -1,15 +1,12 @@
 """`train`: a whole training run, from a scene to a folder of results."""
 
-import contextlib
-import json
 import resource
-import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +14,16 @@ from typing import Any
 import splat
 from splat import formats
 from splat.cloud import GaussianCloud
-from splat.errors import InputError, NonFiniteError, OutOfMemory
+from splat.errors import InputError, Interrupted, NonFiniteError, OutOfMemory
 from splat.files import write_json
 from splat.native import cuda_launcher
 from splat.native.threads import one_torch_thread
 from splat.ops.adam import parameters
 from splat.ops.nonfinite import first_nonfinite
 from splat.report import write_report
-from splat.runs import folder
+from splat.runs import fingerprints, folder, lock
 from splat.runs.evaluation import SCORES, Evaluation, evaluate, options_of
+from splat.runs.signals import requests
 from splat.scene import Scene
 from splat.training import checkpoint, trainer
 from splat.training import population as edit
@@ -84,36 +82,66 @@ def train(
         InputError: for a scene without training photos, an unusable ``out``, settings unlike those of a resumed run.
         NonFiniteError: when a NaN or infinity appears, after a checkpoint of the last good state.
         OutOfMemory: when a GPU's memory is full, likewise.
-        KeyboardInterrupt: on Ctrl-C, after a checkpoint.
+        Interrupted: on Ctrl-C, SIGTERM, SIGHUP and SIGQUIT, after a checkpoint; SIGUSR1 writes one and the run goes on.
     """
     config = settings.resolved(config or TrainConfig())
     out = None if out is None else Path(out)
+    folder.check_place(out, resume)
     config = _settled(config, scene)
     schedule = Schedule(config.steps, config.minutes, clock, spent)
-    packed = folder.prepare(out, config, resume)
-    if packed == "finished":
-        return _finished(out)
-    try:
-        scene, hooks = _with_priors(scene, config)
-        setup = trainer.set_up(scene, config, hooks)
+    with lock.held(out):
+        folder.prepare(out, config, resume)
+        if resume and (found := folder.finished(out)) is not None:
+            return _finished(out, *found)
         try:
-            with cuda_launcher.memory_errors():
-                if packed is None:
-                    state = trainer.begin(setup, schedule)
-                else:
-                    folder.check_same_photos(packed, scene, out)
-                    state = checkpoint.unpack(setup, packed, schedule)
-            complete = _loop(setup, state, out, progress, stop)
-        finally:
-            setup.photos.close()
-        if not complete:
-            return TrainResult(trainer.finished(setup, state), _facts(setup, state), False, out)
+            return _trained(scene, config, out, schedule, resume, progress, stop)
+        except InputError:
+            if out is not None and not resume:
+                folder.forget(out)
+            raise
+
+
+def _trained(
+    scene: Scene,
+    config: TrainConfig,
+    out: Path | None,
+    schedule: Schedule,
+    resume: bool,
+    progress: Callable[[Progress], None] | None,
+    stop: Callable[[], bool] | None,
+) -> TrainResult:
+    """What `train` does in a folder that is its own."""
+    photos = [] if out is None else fingerprints.of_views(scene.train_views)
+    given = scene
+    scene, hooks = _with_priors(scene, config)
+    setup = trainer.set_up(scene, config, hooks)
+    try:
         with cuda_launcher.memory_errors():
-            return _finish(setup, state, out)
-    except InputError:
-        if out is not None and packed is None:
-            folder.forget(out)
-        raise
+            state = _resumed(setup, schedule, given, out, photos) if resume else trainer.begin(setup, schedule)
+        record = {"photos": photos, "settings": settings.to_toml(config)}
+        complete = _loop(setup, state, out, record, progress, stop)
+    finally:
+        setup.photos.close()
+    if not complete:
+        return TrainResult(trainer.finished(setup, state), _facts(setup, state), False, out)
+    with cuda_launcher.memory_errors():
+        return _finish(setup, state, out)
+
+
+def _resumed(setup: Setup, schedule: Schedule, scene: Scene, out: Path, photos: list[dict[str, Any]]) -> State:
+    """The state of the newest checkpoint in ``out`` that is of use, or the first one if there is none yet."""
+    checkpoints = out / "checkpoints"
+    for path, packed in checkpoint.readable(checkpoints):
+        folder.check_same_settings(packed, setup.config, out)
+        fingerprints.check(packed["photos"], scene, out, photos)
+        try:
+            return checkpoint.unpack(setup, packed, schedule)
+        except ValueError as error:
+            checkpoint.pass_over(path, error)
+    if checkpoint.all_in(checkpoints):
+        raise checkpoint.none_left(checkpoints)
+    warnings.warn(f"{out} has no checkpoint yet; the run begins with its first step", stacklevel=4)
+    return trainer.begin(setup, schedule)
 
 
 def _settled(config: TrainConfig, scene: Scene) -> TrainConfig:
@@ -140,15 +168,16 @@ def _loop(
     setup: Setup,
     state: State,
     out: Path | None,
+    record: dict[str, Any],
     progress: Callable[[Progress], None] | None,
     stop: Callable[[], bool] | None,
 ) -> bool:
-    """Steps until the run is finished; False when `stop` ended it before."""
+    """Steps until the run is finished; False when `stop` ended it before. Checkpoints hold ``record`` too."""
     config, schedule = setup.config, state.schedule
     saved, saving = schedule.seconds, 0.0
     speed = Speed()
     eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
-    with one_torch_thread(), interrupts() as interrupted:
+    with one_torch_thread(), requests() as requested:
         while not schedule.finished:
             try:
                 with cuda_launcher.memory_errors():
@@ -171,7 +200,7 @@ def _loop(
             except (NonFiniteError, OutOfMemory) as error:
                 _let_go(error)
                 # Memory may run out between two tensors of an edit.
-                saved_to = _save(setup, state, out) if edit.aligned(state.population) else None
+                saved_to = _save(setup, state, out, record) if edit.aligned(state.population) else None
                 if isinstance(error, OutOfMemory) and saved_to is not None:
                     raise OutOfMemory(f"{error}; the run so far is kept in {saved_to}") from error
                 raise
@@ -191,14 +220,16 @@ def _loop(
                         state.cloud,
                     )  # fmt: skip
                 )
-            ending = interrupted() or (stop is not None and stop())
-            if ending or schedule.finished or 0 < config.checkpoint_seconds <= schedule.seconds - saved:
+            ending = requested.ending is not None or (stop is not None and stop())
+            asked = ending or schedule.finished or requested.saving
+            if asked or 0 < config.checkpoint_seconds <= schedule.seconds - saved:
+                requested.saving = False
                 start = schedule.seconds
-                _save(setup, state, out)
+                _save(setup, state, out, record)
                 saved = schedule.seconds
                 saving = saved - start
-            if interrupted():
-                raise KeyboardInterrupt
+            if requested.ending is not None:
+                raise Interrupted(requested.ending)
             if ending and not schedule.finished:
                 return False
     return True
@@ -226,27 +257,6 @@ class Speed:
         return self._rate
 
 
-@contextlib.contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed, so that no step is torn; a second one is let through."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    pressed = False
-
-    def remember(number: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    before = signal.signal(signal.SIGINT, remember)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 # ---- looking and writing ----
 
 
@@ -268,7 +278,7 @@ def _reserve(setup: Setup, state: State, out: Path | None, saving: float) -> flo
     if out is None:
         evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1])
         return (state.schedule.seconds - start) * len(views)
-    with tempfile.TemporaryDirectory(dir=out) as folder_name:
+    with tempfile.TemporaryDirectory(dir=out, prefix=folder.TRIAL) as folder_name:
         evaluate(cloud, setup.scene, setup.name, options_of(setup.config), views[:1], save=Path(folder_name))
         evaluating = (state.schedule.seconds - start) * len(views)
         start = state.schedule.seconds
@@ -294,25 +304,23 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _save(setup: Setup, state: State, out: Path | None) -> Path | None:
+def _save(setup: Setup, state: State, out: Path | None, record: dict[str, Any]) -> Path | None:
     """Write a checkpoint and return its path, unless the state is faulty: then the one before stays the newest."""
     if out is not None and first_nonfinite(parameters(state.cloud)) is None:
-        names = [view.name for view in setup.views]
-        return checkpoint.save(
-            out / "checkpoints", state.schedule.step, checkpoint.pack(setup, state) | {"photos": names}
-        )
+        return checkpoint.save(out / "checkpoints", state.schedule.step, checkpoint.pack(setup, state) | record)
     return None
 
 
 def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
     """Evaluate, and write everything but the checkpoints."""
     state.population.cloud = trainer.finished(setup, state)
+    if out is not None:  # first: whatever fails later, this is what the run was for
+        formats.write(state.cloud.to("cpu"), out / "cloud.ply")
     renders = None if out is None else out / "renders"
     scores = evaluate(state.cloud, setup.scene, setup.name, options_of(setup.config), save=renders)
     _record(state, scores.psnr)
     metrics = _facts(setup, state, scores)
     if out is not None:
-        formats.write(state.cloud.to("cpu"), out / "cloud.ply")
         metrics["seconds"] = round(state.schedule.seconds, 3)
         write_json(out / "metrics.json", metrics)
         write_report(out, setup.scene)
@@ -350,9 +358,8 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _finished(out: Path) -> TrainResult:
+def _finished(out: Path, cloud: GaussianCloud, metrics: dict[str, Any]) -> TrainResult:
     """The result of a run that has nothing left to do."""
-    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     if not (out / "report.html").exists():  # killed in the last moment
         write_report(out)
-    return TrainResult(formats.read(out / "cloud.ply"), metrics, True, out)
+    return TrainResult(cloud, metrics, True, out)

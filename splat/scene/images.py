@@ -110,6 +110,11 @@ class ImageSource:
     alpha: str = "none"
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What the pixels are read from."""
+        return (self.path,) if self.mask_path is None else (self.path, self.mask_path)
+
+    @property
     def has_mask(self) -> bool:
         return self.mask_path is not None or self.alpha == "mask"
 

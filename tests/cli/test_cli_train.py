@@ -272,3 +272,17 @@ def test_demo_ends_with_a_report(tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert (tmp_path / "run" / "report.html").is_file()
     assert "PSNR" in text and "report.html" in text
+
+
+def test_a_run_folder_runs_no_code(tmp_path, monkeypatch, capsys):
+    """The settings of somebody's run name a module of theirs: --resume does not import it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (tmp_path / "evil.py").write_text('open("MARKER", "w").close()\n')
+    (run / "config.toml").write_text('[scene]\npath = "photos"\n[priors]\nreconstruct = "evil:run"\n')
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--out", "run", "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "--priors.reconstruct evil:run" in error and error.count("\n") == 1
+    assert not (tmp_path / "MARKER").exists() and "evil" not in sys.modules

@@ -139,7 +139,7 @@ def test_full_memory_while_looking_at_held_out_photos_saves_a_checkpoint(
 ):
     monkeypatch.setattr(training_run, "_look", full(1, training_run._look))
     assert train(scene, tmp_path / "run", "--eval-every", "0.5") == 2
-    assert "step_00000004.pt" in refusal(capsys)
+    assert "step_00000004.safetensors" in refusal(capsys)
 
 
 def test_full_memory_at_the_start_is_one_sentence(emulated, scene: Path, tmp_path: Path, capsys, monkeypatch):

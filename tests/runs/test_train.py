@@ -165,7 +165,7 @@ def test_a_broken_checkpoint_is_passed_over(scene, tmp_path):
     config = dataclasses.replace(TINY, steps=30)
     run = tmp_path / "run"
     train_until(scene, config, run, 20)
-    newest = run / "checkpoints" / "step_00000020.pt"
+    newest = run / "checkpoints" / "step_00000020.safetensors"
     newest.write_bytes(newest.read_bytes()[:1000])
     with pytest.warns(UserWarning, match="cannot be read"):
         result = train(scene, config, run, resume=True)

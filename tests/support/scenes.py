@@ -35,6 +35,7 @@ class MemorySource:
     photo: Photo
     has_mask: bool = False
     has_alpha: bool = False
+    files: tuple[Path, ...] = ()
 
     def load(self) -> Photo:
         return self.photo

@@ -115,7 +115,7 @@ def test_a_run_can_be_watched_paused_and_stopped(tmp_path: Path) -> None:
     assert "--resume" in said
     assert len(formats.read(run / "cloud.ply")) > 0
     assert "view-cloud" in (run / "report.html").read_text(encoding="utf-8")
-    assert list((run / "checkpoints").glob("step_*.pt"))
+    assert list((run / "checkpoints").glob("step_*.safetensors"))
 
 
 def seen_from(camera: Camera, width: int, height: int) -> np.ndarray:

@@ -5,6 +5,7 @@ Durations that belong to the schedule are fractions of the whole run (0 = first 
 """
 
 import dataclasses
+import shlex
 import types
 import typing
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from splat.training.config.densify import (
     TamingConfig,
     resolve,
 )
-from splat.training.config.fields import check_ranges, choice, colour, fraction, non_negative, positive, whole
+from splat.training.config.fields import CODE, check_ranges, choice, colour, fraction, non_negative, positive, whole
 from splat.training.config.methods import (
     AverageConfig,
     BatchConfig,
@@ -223,20 +224,73 @@ def write(config: TrainConfig, path: str | Path) -> None:
     write_text(path, to_toml(config))
 
 
-def read(path: str | Path, base: TrainConfig | None = None) -> TrainConfig:
-    """``base`` (by default: the defaults) with the settings of the TOML file ``path``. Raises InputError."""
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
+def read(path: str | Path, base: TrainConfig | None = None, named: TrainConfig | None = None) -> TrainConfig:
+    """``base`` (by default: the defaults) with the settings of the TOML file ``path``, for a run.
+
+    Raises InputError, also where the file names code to run (`fields.code`) that ``named``, the settings which the user
+    gave, does not name: a file from a stranger must not choose what is imported.
+    """
+    config = read_to_show(path, base)
+    check_code(config, named or TrainConfig(), str(path))
+    return config
+
+
+def check_code(config: TrainConfig, named: TrainConfig, source: str) -> None:
+    """Raise InputError where ``config``, read from ``source``, names code to run that ``named`` does not name."""
+    given = flatten(named)
+    for name, value in code_named(config).items():
+        if value != given[name]:
+            option = f"--{name.replace('_', '-')} {shlex.quote(value)}"
+            raise InputError(
+                f"{source} names code to run ({name} = {value!r}), which is taken from the command line or from Python "
+                f"only; if you trust it, give it again: {option}"
+            )
+
+
+def code_named(config: TrainConfig) -> dict[str, str]:
+    """The settings of ``config`` that name code to import or load, by dotted name; none that is empty."""
+    return {
+        f"{section.name}.{item.name}": value
+        for section in dataclasses.fields(config)
+        if dataclasses.is_dataclass(part := getattr(config, section.name))
+        for item in dataclasses.fields(part)
+        if CODE in item.metadata and (value := getattr(part, item.name))
+    }
+
+
+def read_to_show(path: str | Path, base: TrainConfig | None = None) -> TrainConfig:
+    """As `read`, code included: to show or to compare, never to run. Raises InputError."""
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read the settings {path}: {error.strerror or error}; check the path") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid TOML ({error}); correct it, or start from a file in configs/") from error
-    return merged(base or TrainConfig(), values, str(path))
+    return parsed(text, str(path), base)
+
+
+def parsed(text: str, source: str, base: TrainConfig | None = None) -> TrainConfig:
+    """As `read_to_show`, from TOML itself. Raises InputError; it names ``source``."""
+    try:
+        values = toml_values(text)
+    except ValueError as error:
+        raise InputError(
+            f"{source} is not valid TOML ({error}); correct it, or start from a file in configs/"
+        ) from error
+    return merged(base or TrainConfig(), values, source)
+
+
+def toml_values(text: str) -> dict[str, Any]:
+    """What TOML says, nested. Raises ValueError."""
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def merged(config: TrainConfig, values: dict[str, Any], source: str) -> TrainConfig:

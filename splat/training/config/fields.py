@@ -11,6 +11,10 @@ RANGE = "range"
 """Key of a field's metadata that holds its `Range`."""
 
 
+CODE = "code"
+"""Key of a field's metadata that marks a text naming code to import or load, which no file may bring into a run."""
+
+
 @dataclass(frozen=True)
 class Range:
     """Which values a setting may have.
@@ -61,6 +65,11 @@ def whole(default: int, low: int, high: int) -> Any:
 def choice(default: str, options: Sequence[str]) -> Any:
     """A field for one of ``options``."""
     return _field(default, lambda value: value in options, f"one of {', '.join(options)}")
+
+
+def code() -> Any:
+    """A field for the name of code, empty by default: a function, or a model whose loader imports what it names."""
+    return dataclasses.field(default="", metadata={CODE: True})
 
 
 def colour(default: tuple[float, float, float]) -> Any:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from splat.training.config.fields import below_one, choice, fraction, non_negative, positive
+from splat.training.config.fields import below_one, choice, code, fraction, non_negative, positive
 
 DEPTHS = ("stereo", "depth-anything", "dpt", "marigold")
 
@@ -14,7 +14,7 @@ class PriorsConfig:
 
     dense: bool = False
     """Initialise from dense multi-view stereo points, checked for consistency between photos."""
-    reconstruct: str = ""
+    reconstruct: str = code()
     """Take poses and points from this feed-forward reconstruction of yours: module:function (docs/sparse.md)."""
     confidence_rates: bool = False
     """Scale the position rates of dense points by their uncertainty (InstantSplat, Fan et al. 2024)."""
@@ -55,9 +55,9 @@ class WildConfig:
 class EnhanceConfig:
     """Rounds of new views that are rendered, repaired by a diffusion model, and trained on (LM-Gaussian)."""
 
-    model: str = ""
+    model: str = code()
     """A diffusers image-to-image pipeline: name on the hub or folder; empty is off."""
-    control: str = ""
+    control: str = code()
     """A ControlNet for it, conditioned on the render to repair: name or folder; empty uses none."""
     prompt: str = "a photo"
     """Text prompt: what the scene shows."""

@@ -55,8 +55,9 @@ class PhotoParameters:
         """Take over what `state` gave. Raises ValueError if it belongs to another number of photos."""
         for name, values in state.items():
             current = getattr(self, name)
-            if values.shape != current.shape:
-                raise ValueError(f"{name} has shape {tuple(values.shape)}, expected {tuple(current.shape)}")
+            if not isinstance(values, Tensor) or (values.shape, values.dtype) != (current.shape, current.dtype):
+                found = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+                raise ValueError(f"{name} is {found}, expected {current.dtype} {tuple(current.shape)}")
             setattr(self, name, values.to(current.device))
 
 

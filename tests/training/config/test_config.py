@@ -166,3 +166,24 @@ def test_presets_hold_differences_only(capsys):
 def test_replacing_a_field_checks_again():
     with pytest.raises(InputError, match="steps"):
         dataclasses.replace(TrainConfig(), steps=-1)
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ('[priors]\nreconstruct = "evil:run"', "--priors.reconstruct evil:run"),
+        ('[enhance]\nmodel = "a b"', "--enhance.model 'a b'"),
+        ('[enhance]\ncontrol = "x"', "--enhance.control x"),
+    ],
+)
+def test_a_file_names_no_code(tmp_path, text, option):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as refused:
+        settings.read(path)
+    assert option in str(refused.value) and str(path) in str(refused.value)
+    shown = settings.read_to_show(path)
+    assert settings.read(path, named=shown) == shown  # whoever gives it again may have it
+    with pytest.raises(InputError):
+        settings.read(path, named=dataclasses.replace(shown, priors=settings.PriorsConfig(reconstruct="mine:run"),
+                                                      enhance=settings.EnhanceConfig(model="mine")))  # fmt: skip

@@ -1,0 +1,62 @@
+"""What a run does when it is told to end, or to save, between two steps."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from splat.errors import Interrupted
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Ctrl-C, schedulers and `kill`, a closed terminal, Ctrl-\\."""
+
+
+class Requests:
+    """Attributes:
+    ending: number of the signal that asked the run to end, or None.
+    saving: whether a checkpoint was asked for (SIGUSR1); whoever writes it takes the request back.
+    """
+
+    def __init__(self) -> None:
+        self.ending: int | None = None
+        self.saving = False
+
+    def end(self, number: int, frame: Any) -> None:
+        """Remember the signal; a second one is let through."""
+        if self.ending is not None:
+            raise Interrupted(number)
+        self.ending = number
+
+    def save(self, number: int, frame: Any) -> None:
+        self.saving = True
+
+
+@contextlib.contextmanager
+def requests() -> Iterator[Requests]:
+    """Yield what signals ask for meanwhile, so that no step is torn. Outside the main thread nothing is heard."""
+    found = Requests()
+    with handled(dict.fromkeys(ENDING, found.end) | {signal.SIGUSR1: found.save}):
+        yield found
+
+
+@contextlib.contextmanager
+def handled(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
+    """Handle signals so meanwhile; those that the process was started to ignore (nohup) stay ignored."""
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            old = signal.getsignal(number)
+            if old is not signal.SIG_IGN and old is not None:
+                before[number] = old
+                signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def raise_interrupted(number: int, frame: Any) -> None:
+    """A handler that ends what goes on at once."""
+    raise Interrupted(number)
