@@ -12,6 +12,7 @@ from importlib import import_module
 
 from splat import __version__
 from splat.errors import InputError
+from splat.text import printable
 
 COMMANDS = {
     "train": "turn photos or a COLMAP scene into a Gaussian cloud",
@@ -97,7 +98,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
 def _refuse(sentence: str) -> int:
     """Print ``sentence`` on stderr in one piece; return exit code 2."""
     red, plain = ("\033[31m", "\033[0m") if _coloured(sys.stderr) else ("", "")
-    print(f"{red}splat:{plain} {sentence}", file=sys.stderr)
+    print(f"{red}splat:{plain} {printable(sentence)}", file=sys.stderr)
     return 2
 
 
@@ -105,7 +106,7 @@ def _note(message: Warning | str, category: type[Warning], *_where) -> None:
     """Print what splat warns of as a note; what libraries tell their developers stays silent."""
     if issubclass(category, UserWarning):
         dim, plain = ("\033[2m", "\033[0m") if _coloured(sys.stderr) else ("", "")
-        print(f"{dim}note: {message}{plain}", file=sys.stderr)
+        print(f"{dim}note: {printable(str(message))}{plain}", file=sys.stderr)
 
 
 def _bold(text: str) -> str:

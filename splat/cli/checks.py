@@ -18,10 +18,15 @@ def whole_number(text: str) -> int:
 
 
 READERS = {int: whole_number, float: float, str: str, Path: Path}
+NAMES = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}  # of values, in the help
 
 
 def require(path: Path, what: str) -> Path:
     """``path`` if it exists; InputError otherwise."""
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if not exists:
         raise InputError(f"{path}: no such {what}; check the path")
     return path

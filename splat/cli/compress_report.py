@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splat.cli.console import amount, console, say, table
+from splat.cli.console import amount, console, literal, say, table
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
@@ -25,7 +25,7 @@ def show(out: Path, result: "Compressed", on_photos: bool) -> None:
         ("quality", "", "–" if result.quality is None else f"{result.quality:.1f}"),
         ("PSNR on photos" if on_photos else "PSNR to the input", "", f"{result.psnr:.2f} dB"),
     ]
-    console.print(table(("", "input as .ply", out.name), rows, numeric=(1, 2)))
+    console.print(table(("", "input as .ply", literal(out.name)), rows, numeric=(1, 2)))
     if parts := sizes(out, result):
         rows_by_part = [(name, amount(size), f"{8 * size / result.gaussians:.1f}") for name, size in parts.items()]
         console.print(table(("", "size", "bits per Gaussian"), rows_by_part, numeric=(1, 2)))

@@ -5,7 +5,6 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -15,12 +14,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from splat.cli.checks import READERS, require, whole_number
+from splat.cli import help
+from splat.cli.checks import NAMES, READERS, require, whole_number
 from splat.cli.results import to_stdout
-from splat.text import amount, duration
+from splat.text import amount, duration, printable
 
 __all__ = [
-    "amount", "console", "counter", "duration", "grid", "heading", "parse", "registry", "require", "say",
+    "amount", "console", "counter", "duration", "grid", "heading", "literal", "parse", "registry", "require", "say",
     "table", "whole_number",
 ]  # fmt: skip
 
@@ -86,17 +86,12 @@ def _fits(values: Any, items: Sequence[type]) -> bool:
     )
 
 
-NAMES = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
-
-
 def parse(command: str, into: Callable[..., T], arguments: Sequence[str], **options: Any) -> T:
     """Parse ``arguments`` of ``splat command`` into the dataclass ``into``; exits with 2 if they do not fit.
 
     With ``--json -`` the console prints on standard error from now on: standard output is for the JSON alone.
     """
     if {"-h", "--help"} & set(arguments):
-        from splat.cli import help
-
         help.show(help.of_command(command, into))
         raise SystemExit(0)
     try:
@@ -133,9 +128,14 @@ def grid(rows: Iterable[Sequence[str]]) -> Table:
     return result
 
 
+def literal(text: str) -> str:
+    """``text`` of a file, or a file's name, as rich is to print it: no markup, and no codes for the terminal."""
+    return escape(printable(text))
+
+
 def say(text: str, style: str = "none") -> None:
     """Print one line, which may hold anything and is not broken."""
-    console.print(escape(text), style=style, soft_wrap=True)
+    console.print(literal(text), style=style, soft_wrap=True)
 
 
 def heading(text: str) -> None:
@@ -158,5 +158,5 @@ def narrated_counter(label: str) -> Iterator[tuple[Callable[[int, int], None], C
         task = progress.add_task(label, total=None)
         yield (
             lambda done, total: progress.update(task, completed=done, total=total),
-            lambda text: progress.console.print(escape(text), style="dim", soft_wrap=True, highlight=False),
+            lambda text: progress.console.print(literal(text), style="dim", soft_wrap=True, highlight=False),
         )

@@ -14,7 +14,7 @@ from splat.cli.plain_parser import parse
 from splat.cli.results import present, to_stdout
 from splat.cli.spinner import waiting
 from splat.errors import InputError
-from splat.text import amount
+from splat.text import amount, printable
 
 if TYPE_CHECKING:
     from splat.cloud_arrays import GaussianArrays
@@ -176,7 +176,9 @@ def show(facts: dict[str, Any]) -> None:
     """Print what `convert` returns in one line."""
     left_out = f"; {facts['not_finite']:,} with NaN or infinite values left out" if facts["not_finite"] else ""
     size = amount(facts["bytes"])
-    print(f"{facts['out']}: {facts['gaussians']:,} Gaussians, SH degree {facts['sh_degree']}, {size}{left_out}")
+    print(
+        f"{printable(facts['out'])}: {facts['gaussians']:,} Gaussians, SH degree {facts['sh_degree']}, {size}{left_out}"
+    )
 
 
 def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
@@ -188,7 +190,7 @@ def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
         source = open_cloud(path)
         return GaussianArrays.of(source.cloud), source.antialiased
     clouds = formats.recognise(require(path, "file or folder"))
-    return formats.read_table(path, clouds.name, max_degree), bool(clouds.function("antialiased")(path))
+    return formats.read_table(path, clouds.name, max_degree), formats.antialiased(path, clouds.name)
 
 
 def edit(cloud: "GaussianArrays", options: Convert) -> tuple["GaussianArrays", int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from splat.cli.console import console, counter, heading, parse, table
+from splat.cli.console import console, counter, heading, literal, parse, table
 from splat.cli.inputs import on_device, open_cloud, open_scene
 from splat.cli.results import present
 
@@ -61,7 +61,7 @@ def _show(path: Path, scene: "Scene", result: "Evaluation") -> None:
 
 def _row(score: dict, style: str = "none") -> tuple[str, ...]:
     cells = [
-        score["name"],
+        literal(score["name"]),
         "–" if score["psnr"] is None else f"{score['psnr']:.2f}",
         "–" if score["ssim"] is None else f"{score['ssim']:.4f}",
         "–" if score["lpips"] is None else f"{score['lpips']:.4f}",

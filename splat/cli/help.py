@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import tyro
+from rich.console import Console
 from rich.text import Text
 
-from splat.cli.console import NAMES, console
+from splat.cli.checks import NAMES
 
 _WIDEST = 100  # columns; longer lines are hard to read
 _INDENT = 26  # columns of the option's name
@@ -46,6 +47,7 @@ def of_command(command: str, into: type) -> list[Text]:
 
 def show(lines: Iterable[Text]) -> None:
     """Print ``lines`` as they are."""
+    console = Console(highlight=False)
     for line in lines:
         console.print(line, soft_wrap=True)
 

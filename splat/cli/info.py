@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
-from splat.cli.console import console, grid, heading, table
+from splat.cli.console import console, grid, heading, literal, table
 from splat.cli.inputs import kind_of
 from splat.cli.plain_parser import parse
 from splat.cli.results import present
@@ -53,7 +51,8 @@ def cloud_facts(path: Path) -> dict[str, Any]:
 
     entry = formats.recognise(path)
     cloud = formats.read_table(path)
-    good = cloud.select(finite(cloud))
+    kept = finite(cloud)
+    good = cloud if kept.all() else cloud.select(kept)
     size = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
     facts: dict[str, Any] = {
         "kind": "cloud",
@@ -63,7 +62,7 @@ def cloud_facts(path: Path) -> dict[str, Any]:
         "bytes": size,
         "gaussians": len(cloud),
         "sh_degree": cloud.sh_degree,
-        "antialiased": bool(entry.function("antialiased")(path)),
+        "antialiased": formats.antialiased(path, entry.name),
         "not_finite": len(cloud) - len(good),
         "extras": {name: list(array.shape[1:]) for name, array in cloud.extras.items()},
         "statistics": {},
@@ -106,9 +105,8 @@ def show_cloud(facts: dict[str, Any]) -> None:
         ("anti-aliased", "yes" if facts["antialiased"] else "no"),
     ]
     if facts["extras"]:
-        rows.append(
-            ("extras", ", ".join(name + (f" {shape}" if shape else "") for name, shape in facts["extras"].items()))
-        )
+        extras = ", ".join(name + (f" {shape}" if shape else "") for name, shape in facts["extras"].items())
+        rows.append(("extras", literal(extras)))
     if facts["not_finite"]:
         rows.append(("not finite", f"[red]{facts['not_finite']:,}[/] (left out below)"))
     if facts.get("faint"):
@@ -160,7 +158,7 @@ def show_scene(facts: dict[str, Any]) -> None:
     """Print `scene_facts`."""
     seen = f", each seen in {facts['views_per_point']:.1f} photos" if facts["views_per_point"] else ""
     rows = [
-        ("layout", facts["layout"]),
+        ("layout", literal(facts["layout"])),
         ("photos", f"{facts['photos']} ({facts['train']} to train on, {facts['held_out']} held out)"),
         (
             "points",
@@ -177,7 +175,7 @@ def show_scene(facts: dict[str, Any]) -> None:
         rows.append(("camera", text))
     if len(facts["cameras"]) > 6:
         rows.append(("camera", f"and {len(facts['cameras']) - 6} more"))
-    rows += [("note", escape(note)) for note in facts["notes"]]
+    rows += [("note", literal(note)) for note in facts["notes"]]
     heading(facts["path"])
     console.print(grid(rows))
 
@@ -209,11 +207,11 @@ def run_facts(path: Path) -> dict[str, Any]:
 
 def show_run(facts: dict[str, Any]) -> None:
     """Print `run_facts`."""
-    rows = [(name, escape(str(value))) for name, value in facts["settings"].items()]
+    rows = [(literal(name), literal(str(value))) for name, value in facts["settings"].items()]
     for name, value in (facts["metrics"] or {}).items():
-        rows.append((name, metric_text(name, value)))
+        rows.append((literal(name), metric_text(name, value)))
     if facts["metrics"] is None:
-        rows.append(("state", f"unfinished; go on with: splat train --out {facts['path']} --resume"))
+        rows.append(("state", f"unfinished; go on with: splat train --out {literal(facts['path'])} --resume"))
     heading(facts["path"])
     console.print(grid(rows))
     if facts["cloud"]:
@@ -231,4 +229,4 @@ def metric_text(name: str, value: Any) -> str:
         return amount(value)
     if isinstance(value, float):
         return f"{value:.4g}" if name != "psnr" else f"{value:.2f} dB"
-    return f"{value:,}" if isinstance(value, int) else escape(str(value))
+    return f"{value:,}" if isinstance(value, int) else literal(str(value))

@@ -1,12 +1,12 @@
 """What a path given on the command line is: a run, a scene, or a cloud in any file format."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from splat.cli.checks import require
 from splat.errors import InputError
+from splat.reading import parse_json, read_bytes
 
 if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from splat.training.config.config import TrainConfig
 
 
+MAX_META = 12 << 20  # bytes of a SOG's meta.json
+
+
 def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
     """Tell runs, scenes and clouds apart. Raises InputError when ``path`` does not exist or is none of them."""
     require(path, "file or folder")
     if path.is_dir():
         if (path / "config.toml").is_file():
             return "run"
+        if path.resolve() == path.resolve().parent:
+            raise InputError(f"{path} is the root of a file system, expected a run, a scene or a cloud")
         return "cloud" if _is_unbundled_sog(path) else "scene"
     from splat import formats
 
@@ -40,8 +45,8 @@ def _is_unbundled_sog(folder: Path) -> bool:
     if (folder / "lod-meta.json").is_file():
         return True
     try:
-        return "means" in json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return "means" in parse_json(read_bytes(folder / "meta.json", MAX_META), folder, "meta.json")
+    except InputError:
         return False
 
 
@@ -84,7 +89,7 @@ def open_cloud(path: Path) -> LoadedCloud:
             f"{path} is neither a run (no config.toml) nor a cloud; train first: splat train {path} --out RUN"
         )
     if kind == "cloud":
-        antialiased = bool(formats.recognise(path).function("antialiased")(path))
+        antialiased = formats.antialiased(path)
         return LoadedCloud(formats.read(path), path, None, None, antialiased, (0.0, 0.0, 0.0))
     from splat.training.config import config as settings
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+from splat.text import printable
+
 PATIENCE = 1.0  # seconds before anything is shown
 
 
@@ -33,6 +35,6 @@ def _show(label: str, done: Event) -> None:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=None)
+        task = progress.add_task(printable(label), total=None)
         progress.tasks[task].start_time -= PATIENCE
         done.wait()

@@ -16,6 +16,7 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud, matrix_to_quaternion
 from splat.scene import Scene
 from splat.sh import C0
+from splat.text import amount
 from splat.viewer import filters as editing
 from splat.viewer.initial_view import FirstView
 from splat.viewer.render_modes import Look, compare, labelled, letterbox, picture
@@ -31,8 +32,8 @@ class SceneCloud:
     Attributes:
         name, nbytes: of its file.
         cloud: the Gaussians as they were read.
-        shown: whether it is drawn.
-        position, degrees, scale: where it is put: scaled, rotated about x, then y, then z of the world, and moved.
+        shown: whether it is rendered.
+        position, degrees, scale: its transform: scale, rotation about x, then y, then z of the world, translation.
     """
 
     name: str
@@ -51,8 +52,8 @@ class SceneCloud:
 
     @property
     def size(self) -> str:
-        """Count and megabytes in words."""
-        return f"{len(self.cloud):,} Gaussians · {self.nbytes / 1e6:.2f} MB"
+        """Number of Gaussians and size of the file, in words."""
+        return f"{len(self.cloud):,} Gaussians · {amount(self.nbytes)}"
 
 
 def rotation_xyz(degrees: tuple[float, float, float]) -> torch.Tensor:
@@ -167,14 +168,14 @@ class Page:
         self._parts, self._cloud = {}, None
 
     def part(self, index: int) -> GaussianCloud:
-        """One cloud where it is put, filtered and cropped."""
+        """One cloud, transformed, filtered and cropped."""
         with self.lock:
             if index not in self._parts:
                 self._parts[index] = editing.apply(self.clouds[index].transformed(), self.settings.edits)
             return self._parts[index]
 
     def cloud(self) -> GaussianCloud:
-        """The shown clouds as one, where they are put, filtered and cropped."""
+        """The shown clouds as one, transformed, filtered and cropped."""
         with self.lock:
             if self._cloud is None:
                 parts = [self.part(index) for index, cloud in enumerate(self.clouds) if cloud.shown]
@@ -202,7 +203,7 @@ class Page:
             camera = camera.replace(width=half, cx=camera.cx - (camera.width - half) / 2)
         drawn = [picture(cloud, camera, look) for cloud in clouds]
         result = compare(drawn[0], drawn[1], how, fraction)
-        names = [f"{cloud.name} {cloud.nbytes / 1e6:.2f} MB" for cloud in (self.clouds[index] for index in pair)]
+        names = [f"{cloud.name} {amount(cloud.nbytes)}" for cloud in (self.clouds[index] for index in pair)]
         return labelled(result, *names)
 
     def photo(self, view: int) -> np.ndarray:
@@ -233,8 +234,9 @@ class Page:
 
     def _connect(self, client: Any) -> None:
         def show(image: np.ndarray, full: bool) -> None:
-            if self.settings.renderer == "server" or self.settings.comparison is not None:
-                client.scene.set_background_image(image, format="jpeg", jpeg_quality=92 if full else 70)
+            with self.lock:  # or a picture begun before the switch to the browser's renderer would come after it
+                if self.settings.renderer == "server" or self.settings.comparison is not None:
+                    client.scene.set_background_image(image, format="jpeg", jpeg_quality=92 if full else 70)
 
         def failed(error: Exception) -> None:
             client.add_notification("No picture", str(error), color="red")
@@ -242,9 +244,16 @@ class Page:
         worker = RenderWorker(self.draw, show, failed, lambda render: self.run_render(render), self.target)
         with self.lock:
             self._workers[client.client_id] = worker
-        client.camera.on_update(lambda _: worker.move(pose_of(client)))
+        moving = threading.Lock()
+
+        def moved(_: Any = None) -> None:
+            # Callbacks run side by side: the one that read the camera first must not be the last to tell of it.
+            with moving:
+                worker.move(pose_of(client))
+
+        client.camera.on_update(moved)
         if client.camera.image_width:
-            worker.move(pose_of(client))
+            moved()
 
     def _disconnect(self, client: Any) -> None:
         with self.lock:
@@ -261,8 +270,9 @@ class Page:
             # A plain picture, not None: after None, viser's page shows no further pictures.
             colour = np.array(self.settings.look.background) * 255 + 0.5
             plain = np.full((2, 2, 3), colour.astype(np.uint8), np.uint8)
-            for client in self.server.get_clients().values():
-                client.scene.set_background_image(plain, format="png")
+            with self.lock:
+                for client in self.server.get_clients().values():
+                    client.scene.set_background_image(plain, format="png")
             return
         with self.lock:
             workers = list(self._workers.values())

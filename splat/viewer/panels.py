@@ -1,14 +1,17 @@
 """The panels beside the picture: clouds, picture, filters, files. Photos and camera paths have files of their own."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from splat.errors import InputError
+from splat.text import amount
 from splat.viewer import filters as editing
-from splat.viewer.page import Comparison, Page
+from splat.viewer.page import Comparison, Page, SceneCloud
 from splat.viewer.path_panel import add_path_panel
 from splat.viewer.photo_panel import add_photo_panel
 from splat.viewer.render_modes import MODES
@@ -36,11 +39,16 @@ def set_theme(page: Page) -> None:
 def add_cloud_panel(page: Page) -> None:
     """Names, sizes, a check box and a transform for each cloud, and two of them in one picture."""
     gui = page.server.gui
+
+    def switched(box: Any, cloud: SceneCloud) -> None:
+        with page.lock:
+            page.change_cloud(cloud, shown=box.value)
+
     with gui.add_folder("Clouds"):
         for cloud in page.clouds:
             box = gui.add_checkbox(cloud.name, cloud.shown, hint=cloud.size)
             gui.add_markdown(cloud.size)
-            box.on_update(lambda event, cloud=cloud: page.change_cloud(cloud, shown=event.target.value))
+            box.on_update(lambda event, cloud=cloud: switched(event.target, cloud))
         if len(page.clouds) > 1:
             _pair(page)
         with gui.add_folder("Transform", expand_by_default=False):
@@ -62,7 +70,7 @@ def _pair(page: Page) -> None:
             pair = names.index(left.value), names.index(right.value)
             a, b = (page.clouds[index] for index in pair)
             times = a.nbytes / max(b.nbytes, 1)
-            facts.content = f"{a.nbytes / 1e6:.2f} MB → {b.nbytes / 1e6:.2f} MB: {times:.1f} times"
+            facts.content = f"{amount(a.nbytes)} → {amount(b.nbytes)}: {times:.1f} times smaller"
             page.change(comparison=None if how.value == "off" else Comparison(how.value, fraction.value, pair=pair))
 
     for control in (how, left, right, fraction):
@@ -105,26 +113,27 @@ def _transform_panel(page: Page) -> None:
 def add_render_panel(page: Page) -> None:
     """Renderer, mode, SH degree, background and field of view."""
     gui, look = page.server.gui, page.settings.look
-    with gui.add_folder("Picture"):
+    with gui.add_folder("Rendering"):
         renderer = gui.add_dropdown("Renderer", ("server", "browser"), initial_value=page.settings.renderer)
         note = gui.add_markdown("", visible=False)
         mode = gui.add_dropdown("Mode", MODES, initial_value=look.mode)
         degree = gui.add_slider("SH degree", 0, 4, 1, look.sh_degree)
         background = gui.add_rgb("Background", tuple(round(255 * channel) for channel in look.background))
-        fov = gui.add_slider("Field of view", 10.0, 120.0, 1.0, min(max(round(page.first.fov), 10), 120))
+        fov = gui.add_slider("Field of view, °", 10.0, 120.0, 1.0, min(max(round(page.first.fov), 10), 120))
         reset = gui.add_button("First view")
         snapshot = gui.add_button("Snapshot (PNG)")
 
     @renderer.on_update
     def _(_: Any) -> None:
-        page.change(renderer=renderer.value)
-        count = len(page.cloud())
-        note.visible = renderer.value == "browser"
-        note.content = "The browser shows colour without view dependence." + (
-            f" Of {count:,} Gaussians it gets the {editing.BROWSER_LIMIT:,} that matter most."
-            if count > editing.BROWSER_LIMIT
-            else ""
-        )
+        with page.lock:
+            page.change(renderer=renderer.value)
+            count = len(page.cloud())
+            note.visible = renderer.value == "browser"
+            note.content = "The browser shows colour without view dependence." + (
+                f" Of {count:,} Gaussians it gets the {editing.BROWSER_LIMIT:,} that matter most."
+                if count > editing.BROWSER_LIMIT
+                else ""
+            )
 
     def redraw(_: Any) -> None:
         with page.lock:
@@ -139,8 +148,9 @@ def add_render_panel(page: Page) -> None:
 
     @fov.on_update
     def _(_: Any) -> None:
-        for client in page.server.get_clients().values():
-            client.camera.fov = float(np.radians(fov.value))
+        with page.lock:
+            for client in page.server.get_clients().values():
+                client.camera.fov = float(np.radians(fov.value))
 
     @reset.on_click
     def _(event: Any) -> None:
@@ -165,8 +175,9 @@ def add_filter_panel(page: Page) -> None:
             "Max size, %", 0.0, 100.0, 0.1, 100.0, hint="Keep this percentage of the Gaussians, the smallest ones."
         )
         crop = gui.add_checkbox("Crop box", False)
-        lower = gui.add_vector3("Low corner", tuple(low), step=0.05)
-        upper = gui.add_vector3("High corner", tuple(high), step=0.05)
+        low, high = rounded_out(low, high)
+        lower = gui.add_vector3("Low corner", low, step=0.05)
+        upper = gui.add_vector3("High corner", high, step=0.05)
         left = gui.add_markdown(f"{sum(map(len, filled)):,} Gaussians left")
     ordered = scales.sort().values
 
@@ -180,6 +191,17 @@ def add_filter_panel(page: Page) -> None:
 
     for control in (opacity, largest, crop, lower, upper):
         control.on_update(filtered)
+
+
+def rounded_out(low: Sequence[float], high: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The box from ``low`` to ``high``, enlarged to corners of so few digits that the panel's fields show them."""
+    extent = max(b - a for a, b in zip(low, high, strict=True))
+    digits = 2 - math.floor(math.log10(extent)) if extent > 0 else 3
+    unit = 10.0**-digits
+    return (
+        tuple(round(math.floor(value / unit) * unit, max(digits, 0)) for value in low),
+        tuple(round(math.ceil(value / unit) * unit, max(digits, 0)) for value in high),
+    )
 
 
 def add_save_panel(page: Page) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,12 +48,12 @@ def add_path_panel(page: Page) -> None:
     """Keyframes, playing, saving the path and a video of it."""
     gui, path = page.server.gui, CameraPath(page)
     with gui.add_folder("Camera path", expand_by_default=False):
-        note = gui.add_markdown("Go somewhere, add a keyframe, go on.")
+        note = gui.add_markdown("Move the camera and add keyframes; the path goes through them.")
         add = gui.add_button("Add keyframe")
         back = gui.add_button("Remove last keyframe")
         clear = gui.add_button("Clear path")
         closed = gui.add_checkbox("Closed", False, hint="Go on from the last keyframe to the first.")
-        seconds = gui.add_number("Seconds", 8.0, min=0.1, max=MOST_SECONDS, step=0.5)
+        seconds = gui.add_number("Duration, s", 8.0, min=0.1, max=MOST_SECONDS, step=0.5)
         fps = gui.add_number("Frames/s", 30, min=1, max=120, step=1)
         size = gui.add_dropdown("Size", tuple(SIZES), initial_value="1280×720")
         play = gui.add_button("Play")
@@ -64,9 +64,11 @@ def add_path_panel(page: Page) -> None:
         cancel = gui.add_button("Stop video", visible=False)
     stopped, busy = threading.Event(), threading.Lock()
 
-    def changed(_: Any = None) -> None:
-        path.draw(closed.value)
-        note.content = f"{len(path.keys)} keyframe{'s' * (len(path.keys) != 1)}"
+    def change(keys: Callable[[list[Camera]], list[Camera]] = lambda keys: keys) -> None:
+        with page.lock:
+            path.keys = keys(path.keys)
+            path.draw(closed.value)
+            note.content = f"{len(path.keys)} keyframe{'s' * (len(path.keys) != 1)}"
 
     def frames() -> list[Camera]:
         width, height = SIZES[size.value]
@@ -75,20 +77,15 @@ def add_path_panel(page: Page) -> None:
 
     @add.on_click
     def _(event: Any) -> None:
-        path.keys.append(pose_of(event.client).camera(1_000_000))
-        changed()
+        key = pose_of(event.client).camera(1_000_000)
+        change(lambda keys: [*keys, key])
 
     @back.on_click
     def _(_: Any) -> None:
-        path.keys = path.keys[:-1]
-        changed()
+        change(lambda keys: keys[:-1])
 
-    @clear.on_click
-    def _(_: Any) -> None:
-        path.keys = []
-        changed()
-
-    closed.on_update(changed)
+    clear.on_click(lambda _: change(lambda keys: []))
+    closed.on_update(lambda _: change())
 
     @play.on_click
     def _(event: Any) -> None:

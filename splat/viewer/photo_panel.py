@@ -25,7 +25,7 @@ def add_photo_panel(page: Page, comparisons: Sequence[str]) -> None:
         steps = gui.add_button_group("Photos", ("previous", "next"))
         jump = gui.add_button("Go to photo")
         how = gui.add_dropdown("Compare", comparisons, initial_value="off")
-        fraction = gui.add_slider("Slider", 0.0, 1.0, 0.01, 0.5)
+        fraction = gui.add_slider("Divide at", 0.0, 1.0, 0.01, 0.5)
         shown = gui.add_checkbox("Show cameras", False)
     nodes = [
         frustum(page, f"/cameras/{i}", view.camera, 0.05 * page.scene.extent, color=(255, 170, 60), visible=False)
@@ -48,10 +48,8 @@ def add_photo_panel(page: Page, comparisons: Sequence[str]) -> None:
 
     def compared(_: Any) -> None:
         with page.lock:
-            number = names.index(choice.value)
-        small.image = shrunk(page.photo(number), SMALL)
-        with page.lock:
             off, number = how.value == "off", names.index(choice.value)
+            small.image = shrunk(page.photo(number), SMALL)
             if not off or page.settings.comparison is not None:
                 page.change(comparison=None if off else Comparison(how.value, fraction.value, view=number))
 

@@ -99,7 +99,7 @@ def _ranks(values: Tensor) -> Tensor:
     if len(seen) == 0:
         return torch.zeros_like(values)
     ordered = seen.sort().values
-    low, high = (ordered[int(share * (len(ordered) - 1))] for share in (0.05, 0.99))
+    low, high = (ordered[int(fraction * (len(ordered) - 1))] for fraction in (0.05, 0.99))
     return ((logs - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
 
 
@@ -129,18 +129,18 @@ def _bytes(values: Tensor) -> np.ndarray:
     return cv2.convertScaleAbs(values.cpu().numpy(), alpha=255)
 
 
-def compare(photo: np.ndarray, drawn: np.ndarray, how: str, share: float) -> np.ndarray:
+def compare(photo: np.ndarray, drawn: np.ndarray, how: str, fraction: float) -> np.ndarray:
     """Photo and drawing, both (H, W, 3) uint8, as one picture.
 
     Args:
-        how: "slider" (photo left of ``share`` of the width), "blend" (``share`` of the drawing), "side by side" or
-            "difference" (mean absolute difference, turbo, red from a quarter of the range on).
+        how: "slider" (photo left of ``fraction`` of the width), "blend" (``fraction`` of the drawing), "side by side"
+            or "difference" (mean absolute difference, turbo, red from a quarter of the range on).
     """
     if how == "slider":
-        column = round(share * photo.shape[1])
+        column = round(fraction * photo.shape[1])
         return np.concatenate([photo[:, :column], drawn[:, column:]], 1)
     if how == "blend":
-        return cv2.addWeighted(photo, 1 - share, drawn, share, 0.0)
+        return cv2.addWeighted(photo, 1 - fraction, drawn, fraction, 0.0)
     if how == "side by side":
         return np.concatenate([photo, drawn], 1)
     if how == "difference":

@@ -14,6 +14,7 @@ from splat import formats
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.viewer import Edits, Look, filters, first_view, picture
+from splat.viewer.panels import rounded_out
 from splat.viewer.render_modes import compare, letterbox
 from splat.viewer.render_worker import Pose, RenderWorker
 from splat.viewer.serve import free_port
@@ -110,6 +111,12 @@ def test_pose_is_the_camera_it_came_from() -> None:
     assert torch.allclose(again.world_to_camera, camera.world_to_camera, atol=1e-9)
     assert (again.width, again.height, again.fx) == (1000, 500, pytest.approx(camera.fx))
     assert (pose.camera(250).width, pose.camera(250).height) == (250, 125)
+
+
+def test_the_corners_of_the_crop_box_are_short_and_leave_nothing_out() -> None:
+    assert rounded_out((-0.9553, 0.0, -0.1), (0.9942, 1.0, 0.2)) == ((-0.96, 0.0, -0.1), (1.0, 1.0, 0.2))
+    assert rounded_out((-1234.5, -3.0, 0.0), (987.6, 4.0, 0.0)) == ((-1240.0, -10.0, 0.0), (990.0, 10.0, 0.0))
+    assert rounded_out((1.0, 2.0, 3.0), (1.0, 2.0, 3.0)) == ((1.0, 2.0, 3.0), (1.0, 2.0, 3.0))
 
 
 def test_modes() -> None:

@@ -1,68 +1,31 @@
-"""The controls of each panel, used in headless Chromium; pictures against our own rendering."""
+"""Every control of the page, used in headless Chromium, a test a panel; pictures against our own drawing."""
 
 import dataclasses
 import io
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.chromium import Tab, running
-from support.patience import bound, wait_for
+from support.chromium import running
+from support.patience import wait_for
 from support.tiny import tiny_cloud, write_scene
-from support.viser_page import choose, enter, served, shows, tick, unfold
+from support.viser_page import Controls, served, unfold
 
 from splat import formats
-from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.scene import Scene, load_scene
-from splat.viewer import Edits, FirstView, Look, filters, first_view, picture, render_modes
+from splat.scene import load_scene
+from splat.viewer import Edits, Look, filters, first_view, picture, render_modes
 from splat.viewer.page import rotation_xyz
 from splat.viewpoints import paths as camera_paths
 
 pytest.importorskip("viser", reason="the viewer's extra is not installed")
 TOKEN = "a secret & more"
-
-
-@dataclass(frozen=True)
-class Served:
-    """A page with two clouds, a.ply (``cloud``) and b.spz (``second``), and the photos of ``scene``.
-
-    Attributes:
-        folder: what is served; ``downloads``: where the browser saves.
-        view, camera: with which the page begins, of the browser's size.
-    """
-
-    tab: Tab
-    address: str
-    folder: Path
-    downloads: Path
-    cloud: GaussianCloud
-    second: GaussianCloud
-    scene: Scene
-    view: FirstView
-    camera: Camera
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.camera.width, self.camera.height
-
-    def shows(self, look: Look = Look(), **other: object) -> None:  # noqa: B008
-        """Wait until the page shows the first cloud from the first camera, or what ``other`` says."""
-        limit = other.pop("limit", 4.0)
-        shows(self.tab, picture(other.get("cloud", self.cloud), other.get("camera", self.camera), look), limit)
-
-    def seen_from(self, camera: Camera) -> Camera:
-        """``camera`` as the browser takes it over: its vertical field of view, the window's size."""
-        width, height = self.size
-        focal = camera.fy * height / camera.height
-        return camera.replace(fx=focal, fy=focal, cx=width / 2, cy=height / 2, width=width, height=height)
 
 
 def coloured() -> GaussianCloud:
@@ -77,192 +40,213 @@ def coloured() -> GaussianCloud:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One server and one tab for all panels, the second cloud switched off; each test puts back what it changes."""
-    pytest.importorskip("av")
-    base = tmp_path_factory.mktemp("viewer")
-    scene_folder, folder = write_scene(base / "scene"), base / "served"
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """One server with two clouds and a scene, and one browser, for all tests of this file."""
+    root = tmp_path_factory.mktemp("page")
+    scene_folder, folder, profile = write_scene(root / "scene"), root / "served", root / "chromium"
     folder.mkdir()
+    profile.mkdir()
     cloud = coloured()
     formats.write(cloud, folder / "a.ply")
     formats.write(cloud, folder / "b.spz")
-    second = formats.read(folder / "b.spz")
-    (base / "chromium").mkdir()
     command = ("view", folder / "a.ply", folder / "b.spz", "--scene", scene_folder, "--port", "18100", "--token", TOKEN)
-    with served(*command) as (url, _), running(base / "chromium") as open_tab:
+    with served(*command) as (url, _), running(profile) as open_tab:
         tab = open_tab(url)
-        wait_for(lambda: tab.evaluate("innerWidth") and "Save cloud" in tab.text)
-        tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(base))
+        wait_for(lambda: tab.evaluate("innerWidth") and "Save cloud" in tab.text, what="the page")
+        tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(root))
+        width, height = tab.evaluate("[innerWidth, innerHeight]")
         scene = load_scene(scene_folder)
         view = first_view(cloud, scene, None)
-        camera = view.camera(*tab.evaluate("[innerWidth, innerHeight]"))
-        shows(tab, picture(GaussianCloud.concat([cloud, second]), camera, Look()))
-        tick(tab, "b.spz")
-        for folded in ("Transform", "Filter and crop", "Camera path"):
-            unfold(tab, folded)
-        yield Served(tab, url.split("/?")[0], folder, base, cloud, second, scene, view, camera)
+        yield SimpleNamespace(
+            tab=tab, url=url, root=root, folder=folder, width=width, height=height, cloud=cloud, scene=scene, view=view,
+            second=formats.read(folder / "b.spz"), camera=view.camera(width, height), look=Look(),
+        )  # fmt: skip
 
 
-def test_the_token_is_asked_for(page: Served) -> None:
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(page.address)
-
-
-def test_clouds(page: Served) -> None:
-    page.shows()
-    tick(page.tab, "b.spz")
-    page.shows(cloud=GaussianCloud.concat([page.cloud, page.second]))
-    tick(page.tab, "b.spz")
-    page.shows()
-
-
-def test_render_mode_sh_degree_background_and_field_of_view(page: Served) -> None:
-    tab = page.tab
-    for mode in render_modes.MODES[1:]:
-        choose(tab, "Mode", mode)
-        page.shows(Look(mode=mode))
-    choose(tab, "Mode", "colour")
-    enter(tab, "SH degree", 0)
-    page.shows(Look(sh_degree=0))
-    enter(tab, "SH degree", 3)
-    enter(tab, "Background", "rgb(40, 90, 160)")
-    page.shows(Look(background=(40 / 255, 90 / 255, 160 / 255)))
-    enter(tab, "Background", "rgb(0, 0, 0)")
-    enter(tab, "Field of view", 80)
-    page.shows(camera=dataclasses.replace(page.view, fov=80.0).camera(*page.size))
-    tab.click("First view")
-    page.shows()
-
-
-def test_snapshot(page: Served) -> None:
-    page.tab.click("Snapshot (PNG)")
-    wait_for((page.downloads / "snapshot.png").exists)
-    full = np.asarray(Image.open(io.BytesIO((page.downloads / "snapshot.png").read_bytes())))
-    assert max(full.shape) == 1920
-    expected = picture(page.cloud, page.view.camera(*full.shape[1::-1]), Look())
-    assert np.abs(full.astype(float) - expected).mean() < 1
-
-
-def test_transform(page: Served) -> None:
-    enter(page.tab, "Position", 0.7)
-    enter(page.tab, "Rotation, °", 90, field=2)
-    enter(page.tab, "Scale", 1.5)
-    page.shows(cloud=page.cloud.transform(rotation_xyz((0, 0, 90)), torch.tensor([0.7, 0.0, 0.0]), 1.5))
-    enter(page.tab, "Position", 0)
-    enter(page.tab, "Rotation, °", 0, field=2)
-    enter(page.tab, "Scale", 1)
-    page.shows()
-
-
-def test_filters_and_saving_what_is_left(page: Served) -> None:
-    tab = page.tab
-    enter(tab, "Min opacity", 0.5)
-    enter(tab, "Max size, %", 80)
-    scales = torch.cat([page.cloud.scales.amax(1), page.second.scales.amax(1)]).sort().values
-    limit = float(scales[int(0.8 * (len(scales) - 1))])
-    filtered = filters.apply(page.cloud, Edits(0.5, limit))
-    page.shows(cloud=filtered)
-    tick(tab, "Crop box")
-    enter(tab, "Low corner", 0)
-    assert float(filtered.means[:, 0].min()) < 0
-    left = filtered.select(filtered.means[:, 0] >= 0)
-    page.shows(cloud=left)
-    assert f"{len(left)} Gaussians left" in tab.text
-    tab.click("Save cloud")
-    wait_for((page.folder / "edited.ply").exists)
-    wait_for(lambda: len(formats.read(page.folder / "edited.ply")) == len(left))
-    for name in ("../stolen.ply", str(page.downloads / "stolen.ply"), "edited.ply"):
-        enter(tab, "Name", name)
-        tab.click("Save cloud")
-        wait_for(lambda: "Not saved" in tab.text)
-    assert not (page.downloads / "stolen.ply").exists()
-    tick(tab, "Crop box")
-    enter(tab, "Min opacity", 0)
-    enter(tab, "Max size, %", 100)
-    page.shows()
-
-
-def test_two_clouds_in_one_picture(page: Served) -> None:
-    tab, column = page.tab, round(0.5 * page.size[0])
-    pair = [picture(cloud, page.camera, Look()) for cloud in (page.cloud, page.second)]
-    choose(tab, "Compare", "slider")
-    shows(tab, np.concatenate([pair[0][:, :column], pair[1][:, column:]], 1))
-    enter(tab, "Divide at", 0.2)
-    ratio = (page.folder / "a.ply").stat().st_size / (page.folder / "b.spz").stat().st_size
-    wait_for(lambda: f"{ratio:.1f} times" in tab.text)
-    choose(tab, "Compare", "difference")
-    shows(tab, render_modes.compare(*pair, "difference", 0.5))
-    choose(tab, "Compare", "off")
-    page.shows()
-
-
-def test_photos(page: Served) -> None:
-    tab, target = page.tab, page.scene.views[3]
-    choose(tab, "Photo", target.name)
-    tab.click("Go to photo")
-    there = page.seen_from(target.camera)
-    page.shows(camera=there)
-    choose(tab, "Compare", "side by side", nth=1)
-    both = render_modes.compare(
-        np.asarray(target.load().rgb), picture(page.cloud, target.camera, Look()), "side by side", 0.5
+@pytest.fixture
+def page(shared: SimpleNamespace) -> Iterator[SimpleNamespace]:
+    """The page as it is opened, only the first cloud shown; afterwards every control is put back."""
+    tab = shared.tab
+    tab.evaluate("window.before = true")
+    tab.call("Page.reload")
+    wait_for(
+        lambda: not tab.evaluate("window.before") and tab.evaluate("innerWidth") and "Save cloud" in tab.text,
+        what="the page, loaded again",
     )
-    boxed = Image.fromarray(render_modes.letterbox(both, page.size[0] / page.size[1]))
-    shows(tab, np.asarray(boxed.resize(page.size, Image.Resampling.BILINEAR)), limit=12)
-    choose(tab, "Compare", "off", nth=1)
-    page.shows(camera=there)
-    tab.click("First view")
-    page.shows()
+    controls = Controls(tab)
+    try:
+        controls.tick("b.spz", False)
+        yield SimpleNamespace(**vars(shared), controls=controls)
+    finally:
+        controls.restore()
 
 
-def test_camera_path(page: Served) -> None:
-    """Two keyframes, a file for `splat render --along`, a video, and playing up to the end."""
-    tab, views = page.tab, page.scene.views
-    choose(tab, "Photo", views[3].name)
-    tab.click("Go to photo")
-    page.shows(camera=page.seen_from(views[3].camera))
-    tab.click("Add keyframe")
-    wait_for(lambda: "1 keyframe" in tab.text)
-    tab.click("next")
-    wait_for(lambda: tab.evaluate("[...document.querySelectorAll('input')].some(i => i.value === '04.png')"))
-    tab.click("Go to photo")
-    there = page.seen_from(views[4].camera)
-    page.shows(camera=there, limit=8)  # the first keyframe's frustum is in it
-    tab.click("Add keyframe")
-    wait_for(lambda: "2 keyframes" in tab.text)
-    enter(tab, "Seconds", 0.4)
-    choose(tab, "Size", "640×360")
-    tab.click("Save path")
-    wait_for((page.folder / "flight.json").exists)
-    cameras, fps = camera_paths.read(page.folder / "flight.json")
+def test_the_token_is_asked_for(shared) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(shared.url.split("/?")[0])
+
+
+def test_clouds_are_shown_together_and_alone(page) -> None:
+    page.controls.shows(picture(page.cloud, page.camera, page.look))
+    page.controls.tick("b.spz", True)
+    page.controls.shows(picture(GaussianCloud.concat([page.cloud, page.second]), page.camera, page.look))
+
+
+def test_render_modes(page) -> None:
+    for mode in render_modes.MODES[1:]:
+        page.controls.choose("Mode", mode)
+        page.controls.shows(picture(page.cloud, page.camera, dataclasses.replace(page.look, mode=mode)))
+
+
+def test_sh_degree_and_background(page) -> None:
+    page.controls.enter("SH degree", 0)
+    page.controls.shows(picture(page.cloud, page.camera, Look(sh_degree=0)))
+    page.controls.enter("SH degree", 3)
+    page.controls.enter("Background", "rgb(40, 90, 160)")
+    page.controls.shows(picture(page.cloud, page.camera, Look(background=(40 / 255, 90 / 255, 160 / 255))))
+
+
+def test_field_of_view_and_the_first_view(page) -> None:
+    page.controls.enter("Field of view, °", 80)
+    wide = dataclasses.replace(page.view, fov=80.0).camera(page.width, page.height)
+    page.controls.shows(picture(page.cloud, wide, page.look))
+    page.controls.click("First view")
+    page.controls.shows(picture(page.cloud, page.camera, page.look))
+
+
+def test_snapshot(page) -> None:
+    page.controls.shows(picture(page.cloud, page.camera, page.look))
+    page.controls.click("Snapshot (PNG)")
+    file = page.controls.wrote(page.root / "snapshot.png")
+    full = np.asarray(Image.open(io.BytesIO(file.read_bytes())))
+    assert max(full.shape) == 1920
+    assert np.abs(full.astype(float) - picture(page.cloud, page.view.camera(*full.shape[1::-1]), page.look)).mean() < 1
+
+
+def test_transform(page) -> None:
+    unfold(page.tab, "Transform")
+    page.controls.enter("Position", 0.7)
+    page.controls.enter("Rotation, °", 90, field=2)
+    page.controls.enter("Scale", 1.5)
+    placed = page.cloud.transform(rotation_xyz((0, 0, 90)), torch.tensor([0.7, 0.0, 0.0]), 1.5)
+    page.controls.shows(picture(placed, page.camera, page.look))
+    page.controls.enter("Position", 0)
+    page.controls.enter("Rotation, °", 0, field=2)
+    page.controls.enter("Scale", 1)
+    page.controls.shows(picture(page.cloud, page.camera, page.look))
+
+
+def test_filters_and_crop_box_and_what_is_left_is_saved(page) -> None:
+    unfold(page.tab, "Filter and crop")
+    page.controls.enter("Min opacity", 0.5)
+    page.controls.enter("Max size, %", 80)
+    scales = torch.cat([page.cloud.scales.amax(1), page.second.scales.amax(1)]).sort().values
+    left = filters.apply(page.cloud, Edits(0.5, float(scales[int(0.8 * (len(scales) - 1))])))
+    page.controls.shows(picture(left, page.camera, page.look))
+    assert float(left.means[:, 0].min()) < 0
+    page.controls.tick("Crop box", True)
+    page.controls.enter("Low corner", 0)
+    left = left.select(left.means[:, 0] >= 0)
+    page.controls.shows(picture(left, page.camera, page.look))
+    page.controls.says(f"{len(left)} Gaussians left")
+    page.controls.click("Save cloud")
+    saved = page.controls.wrote(page.folder / "edited.ply")
+    assert len(formats.read(saved)) == len(left)
+    for name in ("../stolen.ply", str(page.root / "stolen.ply"), "edited.ply"):
+        page.controls.enter("Name", name)
+        page.controls.click("Save cloud")
+        page.controls.says("Not saved")
+    assert not (page.root / "stolen.ply").exists()
+
+
+def test_two_clouds_are_compared(page) -> None:
+    page.controls.choose("Compare", "slider")
+    a, b = (picture(cloud, page.camera, page.look) for cloud in (page.cloud, page.second))
+    column = round(0.5 * page.width)
+    page.controls.shows(np.concatenate([a[:, :column], b[:, column:]], 1))
+    page.controls.enter("Divide at", 0.2)
+    ratio = (page.folder / "a.ply").stat().st_size / (page.folder / "b.spz").stat().st_size
+    page.controls.says(f"{ratio:.1f} times")
+    page.controls.choose("Compare", "difference")
+    page.controls.shows(render_modes.compare(a, b, "difference", 0.5))
+
+
+def test_photos(page) -> None:
+    target = page.scene.views[3]
+    page.controls.choose("Photo", target.name)
+    page.controls.click("Go to photo")
+    there = picture(page.cloud, seen_from(target.camera, page), page.look)
+    page.controls.shows(there)
+    page.controls.choose("Compare", "side by side", nth=1)
+    both = render_modes.compare(
+        np.asarray(target.load().rgb), picture(page.cloud, target.camera, page.look), "side by side", 0.5
+    )
+    boxed = Image.fromarray(render_modes.letterbox(both, page.width / page.height))
+    page.controls.shows(np.asarray(boxed.resize((page.width, page.height), Image.Resampling.BILINEAR)), limit=12)
+    page.controls.choose("Compare", "off", nth=1)
+    page.controls.shows(there)
+    page.controls.click("next", after="previous")
+    value = "[...document.querySelectorAll('input')].some(i => i.value === '04.png')"
+    wait_for(lambda: page.tab.evaluate(value), what="the next photo's name")
+
+
+def keys_at_two_photos(page) -> np.ndarray:
+    """Add a key at photos 3 and 4; the picture of the second."""
+    unfold(page.tab, "Camera path")
+    for number, words in ((3, "1 keyframe"), (4, "2 keyframes")):
+        page.controls.choose("Photo", page.scene.views[number].name)
+        page.controls.click("Go to photo")
+        there = picture(page.cloud, seen_from(page.scene.views[number].camera, page), page.look)
+        page.controls.shows(there, limit=8)  # the first key's frustum is in it
+        page.controls.click("Add keyframe", after="Clear path")
+        page.controls.says(words)
+    return there
+
+
+def test_camera_path_is_saved_as_a_file_and_as_a_video(page) -> None:
+    pytest.importorskip("av")
+    keys_at_two_photos(page)
+    page.controls.enter("Duration, s", 0.4)
+    page.controls.choose("Size", "640×360")
+    page.controls.click("Save path")
+    cameras, fps = camera_paths.read(page.controls.wrote(page.folder / "flight.json"))
     assert (len(cameras), fps) == (12, 30.0)
-    assert torch.allclose(cameras[0].position, views[3].camera.position.double(), atol=1e-3)
-    assert torch.allclose(cameras[-1].position, views[4].camera.position.double(), atol=1e-3)
-    tab.click("Save video")
-    wait_for((page.folder / "flight.mp4").exists)
-    _check_video(page.folder / "flight.mp4", [picture(page.cloud, frame, Look()) for frame in cameras])
-    tab.click("First view")
-    enter(tab, "Seconds", 1)
-    tab.click("Play")
-    page.shows(camera=there, limit=8)  # where the path ends
-    time.sleep(bound(1))
-    tab.click("Clear path")
-    wait_for(lambda: "0 keyframes" in tab.text)
-    tab.click("First view")
-    page.shows()
+    for camera, number in ((cameras[0], 3), (cameras[-1], 4)):
+        assert torch.allclose(camera.position, page.scene.views[number].camera.position.double(), atol=1e-3)
+    page.controls.click("Save video")
+    video = page.controls.wrote(page.folder / "flight.mp4")
+    check_video(video, [picture(page.cloud, frame, page.look) for frame in cameras])
 
 
-def test_the_browsers_own_renderer(page: Served) -> None:
-    """The same scene, without view dependence."""
-    enter(page.tab, "SH degree", 0)
-    choose(page.tab, "Renderer", "browser")
-    page.shows(Look(sh_degree=0), limit=8)
-    choose(page.tab, "Renderer", "server")
-    page.shows(Look(sh_degree=0))
-    enter(page.tab, "SH degree", 3)
-    page.shows()
+def test_camera_path_plays_to_its_last_camera(page) -> None:
+    there = keys_at_two_photos(page)
+    page.controls.click("First view")
+    page.controls.shows(picture(page.cloud, page.camera, page.look), limit=8)
+    page.controls.enter("Duration, s", 1)
+    page.controls.click("Play")
+    page.controls.shows(there, limit=8)
+    page.controls.click("Clear path")
+    page.controls.says("0 keyframes")
+    page.controls.shows(there)
 
 
-def _check_video(file: Path, expected: list[np.ndarray]) -> None:
+def test_the_browsers_own_renderer(page) -> None:
+    page.controls.enter("SH degree", 0)
+    page.controls.choose("Renderer", "browser")
+    page.controls.shows(picture(page.cloud, page.camera, Look(sh_degree=0)), limit=8)
+    page.controls.choose("Renderer", "server")
+    page.controls.shows(picture(page.cloud, page.camera, Look(sh_degree=0)))
+
+
+def seen_from(camera, page):
+    """The camera of a photo at the size of the page."""
+    focal = camera.fy * page.height / camera.height
+    return camera.replace(
+        fx=focal, fy=focal, cx=page.width / 2, cy=page.height / 2, width=page.width, height=page.height
+    )
+
+
+def check_video(file: Path, expected: list[np.ndarray]) -> None:
     import av
 
     with av.open(str(file)) as video:
