@@ -25,7 +25,7 @@ def held(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    path = folder / NAME
+    path, made = folder / NAME, not folder.exists()
     file = _open(path)
     try:
         os.ftruncate(file, 0)
@@ -34,6 +34,8 @@ def held(folder: Path | None) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)  # while it is held: whoever waits for this file finds that it is gone
         os.close(file)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()  # nothing came of it
 
 
 def _open(path: Path) -> int:

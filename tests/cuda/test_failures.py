@@ -126,7 +126,7 @@ def test_full_memory_in_a_step_saves_a_checkpoint_and_says_where(
     text = refusal(capsys)
     assert "7.0 of 8.0 GB" in text and "--gaussians" in text
     step = checkpoint.load(out / "checkpoints")["step"]
-    assert step >= 2 and f"step_{step:08d}.pt" in text
+    assert step >= 2 and f"step_{step:08d}.safetensors" in text
     # The run goes on from there, as told: on the processor.
     monkeypatch.undo()
     settings = ["--steps", "8", "--gaussians", "50", "--sh-degree", "0", "--backend", "cpu", "--resume"]

@@ -60,6 +60,7 @@ def test_usd_may_take_what_its_files_can_claim(tmp_path, monkeypatch):
     pytest.importorskip("pxr")
     limits = []
     monkeypatch.setattr(reader_process, "_limit_memory", limits.append)
+    monkeypatch.setattr(reader_process, "_limit_time", lambda seconds: None)
     monkeypatch.setattr(reader_process, "_held", lambda: 0)
     for file in ("part.usdc", "part.usda", "part.usdz"):
         formats.write(cloud_of(20, 0), tmp_path / file)

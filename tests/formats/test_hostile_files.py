@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.clouds import cloud_of
+from support.patience import bound
 
 from splat import InputError, formats
 from splat.cli import main
@@ -34,7 +35,7 @@ def refused(path: Path, seconds: float = 10, megabytes: int = 100) -> str:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(InputError) as caught:
         formats.read(path)
-    assert time.monotonic() - start < seconds
+    assert time.monotonic() - start < bound(seconds)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < megabytes * 1000
     message = str(caught.value)
     assert str(path.name) in message and "\n" not in message
@@ -87,7 +88,7 @@ def test_time_is_linear_in_the_properties(tmp_path):
     path.write_bytes(head + usual + names + b"end_header\n" + bytes(14 * 4 + 50_000))
     start = time.monotonic()
     assert len(formats.read_table(path).extras) == 50_000
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < bound(5)
 
 
 def test_a_long_word_of_an_ascii_ply_takes_no_memory(tmp_path):
@@ -283,7 +284,7 @@ def test_pipes_devices_and_folders_are_refused(tmp_path, capsys):
     for path, said in ((tmp_path / "a.ply", "is a pipe"), ("/dev/zero", "is a device"), ("/", "is the root")):
         start = time.monotonic()
         assert main(["info", str(path)]) == 2
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < bound(5)
         assert said in capsys.readouterr().err
     (tmp_path / "sog").mkdir()
     os.mkfifo(tmp_path / "sog" / "meta.json")
@@ -364,10 +365,10 @@ def test_many_equal_points_are_quick(tmp_path):
         file.write(np.ones((400_000, 3), "<f4").tobytes())
     start = time.monotonic()
     assert len(formats.read_table(path)) == 400_000
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < bound(10)
 
 
 def test_equal_gaussians_are_decimated_in_time():
     start = time.monotonic()
     assert len(decimate(equal_gaussians(50_000), 12_500)) == 12_500
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < bound(10)
