@@ -63,6 +63,8 @@ class Train:
     """Port of that page; if it is taken, the next free one."""
     token: str | None = None
     """Secret that browsers must bring to that page; "new" makes one up."""
+    origin: str | None = None
+    """Where browsers see that page behind a proxy, such as https://hub.example.org."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -111,7 +113,12 @@ def watching(options: Train) -> dict[str, Any] | None:
         return None
     from splat.cli.view import check_port, secret
 
-    return {"host": options.host, "port": check_port(options.port), "token": secret(options.token)}
+    return {
+        "host": options.host,
+        "port": check_port(options.port),
+        "token": secret(options.token),
+        "origin": options.origin,
+    }
 
 
 def _preset_for(scene: "Scene") -> TrainConfig:
