@@ -237,6 +237,8 @@ class Page:
 
     async def _connect(self, client: Any) -> None:
         def show(image: np.ndarray, full: bool) -> None:
+            if client.client_id not in self._workers:
+                return  # it left while its picture was made
             if self.settings.renderer == "server" or self.settings.comparison is not None:
                 client.scene.set_background_image(image, format="jpeg", jpeg_quality=92 if full else 70)
 
