@@ -270,12 +270,12 @@ class Page:
         wxyz, position = matrix_to_quaternion(matrix[:3, :3]), matrix[:3, 3]
         return Pose(tuple(wxyz.tolist()), tuple(position.tolist()), math.radians(self.first.fov), 640, 360)
 
-    def _disconnect(self, client: Any) -> None:
+    async def _disconnect(self, client: Any) -> None:
         with self._workers_lock:
             worker = self._workers.pop(client.client_id, None)
             self._poses.pop(client.client_id, None)
         if worker is not None:
-            worker.close()
+            worker.close(wait=False)
 
     def refresh(self, forget: bool = False) -> None:
         """Draw again for every browser; ``forget`` when the clouds themselves are others now."""
