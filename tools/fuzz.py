@@ -19,6 +19,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_formats
+import fuzz_scenes
 import mutations
 
 from splat import formats
@@ -134,6 +136,18 @@ TARGETS = {
 }
 TARGETS |= {name: Target(neural(name), read_cloud, reseal_checked) for name in ("vectree", "codebooks", "neuralgs")}
 TARGETS["sog-folder"] = Target(lambda folder: sog_folder(folder), read_cloud)
+TARGETS |= {
+    f"colmap-{stem}-{kind}": Target(partial(fuzz_scenes.colmap, kind, stem), fuzz_scenes.read_scene)
+    for kind in ("bin", "txt")
+    for stem in ("cameras", "images", "points3D", "rigs", "frames")
+}
+TARGETS |= {
+    "transforms": Target(fuzz_scenes.transforms, fuzz_scenes.read_scene),
+    "sparse-ply": Target(fuzz_scenes.sparse_ply, fuzz_scenes.read_sparse_ply),
+    "photo": Target(fuzz_scenes.pictures, fuzz_scenes.read_picture),
+    "camera-path": Target(fuzz_scenes.camera_path, fuzz_scenes.read_path),
+    "viewer-camera": Target(fuzz_scenes.pose_message, fuzz_scenes.read_pose_message),
+}
 
 
 def sog_folder(folder: Path) -> list[Path]:

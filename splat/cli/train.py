@@ -66,6 +66,8 @@ class Train:
     json: Path | None = None
     """Write the metrics (as metrics.json, without the history) to this file; - is standard output, and all else goes to
     standard error."""
+    origin: str | None = None
+    """Where browsers see that page behind a proxy, such as https://hub.example.org."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -116,7 +118,12 @@ def watching(options: Train) -> dict[str, Any] | None:
         return None
     from splat.cli.view import check_port, secret
 
-    return {"host": options.host, "port": check_port(options.port), "token": secret(options.token)}
+    return {
+        "host": options.host,
+        "port": check_port(options.port),
+        "token": secret(options.token),
+        "origin": options.origin,
+    }
 
 
 def _preset_for(scene: "Scene") -> TrainConfig:

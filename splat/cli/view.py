@@ -30,6 +30,8 @@ class View:
     """Address to listen on; 0.0.0.0 lets other machines see the page, and save into its folder."""
     token: str | None = None
     """Secret of at least 8 characters that the printed address carries and the server asks for; "new" makes one up."""
+    origin: str | None = None
+    """Where browsers see the page behind a proxy, such as https://hub.example.org."""
     port: int = 8080
     """Port to listen on; if it is taken, the next free one."""
     up: tuple[float, float, float] | None = None
@@ -67,7 +69,7 @@ def run(arguments: Sequence[str]) -> None:
     folder = first.run or first.file.parent
     token = secret(options.token)
     view = first_view(filled, scene, options.up)
-    page = open_page(entries, view, look, scene, folder, options.host, options.port, token)
+    page = open_page(entries, view, look, scene, folder, options.host, options.port, token, options.origin)
     port = page.server.get_port()
     if port != options.port:
         say(f"port {options.port} is taken")

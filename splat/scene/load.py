@@ -13,6 +13,7 @@ from splat.scene.readers.photo_folder import photo_folder, read_photos
 from splat.scene.readers.transforms_json import find_transforms, read_transforms
 from splat.scene.readers.video import VIDEO_SUFFIXES, find_video, read_video
 from splat.scene.scene import Scene
+from splat.text import printable
 
 ALPHA_MODES = ("auto", "mask", "composite", "none")
 
@@ -46,7 +47,12 @@ def load_scene(
     options = _check_options(downscale, max_side, test_every, alpha, masks)
     if not os.path.exists(root):
         raise InputError(f"{root} does not exist; give the folder of a scene, a transforms.json or a video")
-    return build(_read(root, options, progress), options)
+    try:
+        return build(_read(root, options, progress), options)
+    except InputError as error:  # names of photos may hold line ends and codes of terminals
+        if printable(str(error)) == str(error):
+            raise
+        raise InputError(printable(str(error))) from error
 
 
 def _check_options(

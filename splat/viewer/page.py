@@ -21,6 +21,7 @@ from splat.viewer import filters as editing
 from splat.viewer.initial_view import FirstView
 from splat.viewer.render_modes import Look, compare, labelled, letterbox, picture
 from splat.viewer.render_worker import LARGEST, TARGET, Pose, RenderWorker
+from splat.viewer.values import camera_numbers
 
 T = TypeVar("T")
 
@@ -107,6 +108,8 @@ class Page:
         self.run_render: Callable[[Callable[[], T]], T] = lambda job: job()
         self.target = TARGET
         self.lock = threading.RLock()
+        self._workers_lock = threading.Lock()  # held for a moment only: the server's loop waits for it
+        self._poses: dict[int, Pose | None] = {}
         self._closed = False
         self._workers: dict[int, RenderWorker] = {}
         self._parts: dict[int, GaussianCloud] = {}
@@ -136,6 +139,7 @@ class Page:
             if self._closed:
                 return
             self._closed = True
+        with self._workers_lock:
             workers, self._workers = list(self._workers.values()), {}
         for worker in workers:
             worker.close()
@@ -218,7 +222,7 @@ class Page:
         from PIL import Image
 
         data = io.BytesIO()
-        Image.fromarray(self.run_render(lambda: self.draw(pose_of(client).camera(LARGEST, enlarge=True)))).save(
+        Image.fromarray(self.run_render(lambda: self.draw(self.pose(client).camera(LARGEST, enlarge=True)))).save(
             data, "png"
         )
         return data.getvalue()
@@ -232,9 +236,11 @@ class Page:
             client.camera.up_direction = -camera.world_to_camera[1, :3].double().numpy()
             client.camera.fov = 2 * float(np.arctan(0.5 * camera.height / camera.fy))
 
-    def _connect(self, client: Any) -> None:
+    async def _connect(self, client: Any) -> None:
         def show(image: np.ndarray, full: bool) -> None:
             with self.lock:  # or a picture begun before the switch to the browser's renderer would come after it
+                if client.client_id not in self._workers:
+                    return  # it left while its picture was made
                 if self.settings.renderer == "server" or self.settings.comparison is not None:
                     client.scene.set_background_image(image, format="jpeg", jpeg_quality=92 if full else 70)
 
@@ -242,24 +248,36 @@ class Page:
             client.add_notification("No picture", str(error), color="red")
 
         worker = RenderWorker(self.draw, show, failed, lambda render: self.run_render(render), self.target)
-        with self.lock:
+        with self._workers_lock:
             self._workers[client.client_id] = worker
-        moving = threading.Lock()
+        self._poses[client.client_id] = pose_of(client)
 
-        def moved(_: Any = None) -> None:
-            # Callbacks run side by side: the one that read the camera first must not be the last to tell of it.
-            with moving:
-                worker.move(pose_of(client))
+        # In the server's own loop, as it is soon done: a pool of threads would grow with the messages.
+        async def moved(_: Any) -> None:
+            pose = pose_of(client)
+            if pose is not None:
+                self._poses[client.client_id] = pose
+                worker.move(pose)
 
         client.camera.on_update(moved)
         if client.camera.image_width:
-            moved()
+            await moved(None)
 
-    def _disconnect(self, client: Any) -> None:
-        with self.lock:
+    def pose(self, client: Any) -> Pose:
+        """The camera of a browser: the last possible one that it told, or the first picture's."""
+        pose = self._poses.get(client.client_id)
+        if pose is not None:
+            return pose
+        matrix = self.first.camera(640, 360).camera_to_world.double()
+        wxyz, position = matrix_to_quaternion(matrix[:3, :3]), matrix[:3, 3]
+        return Pose(tuple(wxyz.tolist()), tuple(position.tolist()), math.radians(self.first.fov), 640, 360)
+
+    async def _disconnect(self, client: Any) -> None:
+        with self._workers_lock:
             worker = self._workers.pop(client.client_id, None)
+            self._poses.pop(client.client_id, None)
         if worker is not None:
-            worker.close()
+            worker.close(wait=False)
 
     def refresh(self, forget: bool = False) -> None:
         """Draw again for every browser; ``forget`` when the clouds themselves are others now."""
@@ -274,7 +292,7 @@ class Page:
                 for client in self.server.get_clients().values():
                     client.scene.set_background_image(plain, format="png")
             return
-        with self.lock:
+        with self._workers_lock:
             workers = list(self._workers.values())
         for worker in workers:
             worker.refresh()
@@ -299,11 +317,10 @@ class Page:
         self._browser_nodes.append(node)
 
 
-def pose_of(client: Any) -> Pose:
-    """The camera of a browser."""
-    camera = client.camera
-    wxyz, position = tuple(map(float, camera.wxyz)), tuple(map(float, camera.position))
-    return Pose(wxyz, position, float(camera.fov), max(1, camera.image_width), max(1, camera.image_height))
+def pose_of(client: Any) -> Pose | None:
+    """What a browser says of its camera; None if it cannot be."""
+    numbers = camera_numbers(client.camera)
+    return None if numbers is None else Pose(*numbers)
 
 
 def frustum(page: Page, name: str, camera: Camera, scale: float, **more: Any) -> Any:

@@ -11,11 +11,13 @@ import torch
 from splat.errors import InputError
 from splat.text import amount
 from splat.viewer import filters as editing
+from splat.viewer import values
 from splat.viewer.page import Comparison, Page, SceneCloud
 from splat.viewer.path_panel import add_path_panel
 from splat.viewer.photo_panel import add_photo_panel
 from splat.viewer.render_modes import MODES
 
+RENDERERS = ("server", "browser")
 COMPARISONS = ("off", "slider", "blend", "side by side", "difference")
 
 
@@ -67,11 +69,12 @@ def _pair(page: Page) -> None:
 
     def changed(_: Any) -> None:
         with page.lock:
-            pair = names.index(left.value), names.index(right.value)
+            pair = names.index(values.choice(left, names)), names.index(values.choice(right, names))
+            way = values.choice(how, COMPARISONS)
             a, b = (page.clouds[index] for index in pair)
             times = a.nbytes / max(b.nbytes, 1)
             facts.content = f"{amount(a.nbytes)} → {amount(b.nbytes)}: {times:.1f} times smaller"
-            page.change(comparison=None if how.value == "off" else Comparison(how.value, fraction.value, pair=pair))
+            page.change(comparison=None if way == "off" else Comparison(way, values.number(fraction, 0, 1), pair=pair))
 
     for control in (how, left, right, fraction):
         control.on_update(changed)
@@ -88,13 +91,14 @@ def _transform_panel(page: Page) -> None:
     filling = False
 
     def cloud() -> Any:
-        return page.clouds[names.index(which.value) if which else 0]
+        return page.clouds[names.index(values.choice(which, names)) if which else 0]
 
     def transformed(_: Any) -> None:
         with page.lock:
             if filling:
                 return
-            page.change_cloud(cloud(), position=position.value, degrees=degrees.value, scale=float(scale.value))
+            turned, size = values.vector(degrees), values.number(scale, 0.001, 1000)
+            page.change_cloud(cloud(), position=values.vector(position), degrees=turned, scale=size)
 
     for control in (position, degrees, scale):
         control.on_update(transformed)
@@ -114,7 +118,7 @@ def add_render_panel(page: Page) -> None:
     """Renderer, mode, SH degree, background and field of view."""
     gui, look = page.server.gui, page.settings.look
     with gui.add_folder("Rendering"):
-        renderer = gui.add_dropdown("Renderer", ("server", "browser"), initial_value=page.settings.renderer)
+        renderer = gui.add_dropdown("Renderer", RENDERERS, initial_value=page.settings.renderer)
         note = gui.add_markdown("", visible=False)
         mode = gui.add_dropdown("Mode", MODES, initial_value=look.mode)
         degree = gui.add_slider("SH degree", 0, 4, 1, look.sh_degree)
@@ -126,7 +130,7 @@ def add_render_panel(page: Page) -> None:
     @renderer.on_update
     def _(_: Any) -> None:
         with page.lock:
-            page.change(renderer=renderer.value)
+            page.change(renderer=values.choice(renderer, RENDERERS))
             count = len(page.cloud())
             note.visible = renderer.value == "browser"
             note.content = "The browser shows colour without view dependence." + (
@@ -137,11 +141,9 @@ def add_render_panel(page: Page) -> None:
 
     def redraw(_: Any) -> None:
         with page.lock:
-            colour = tuple(channel / 255 for channel in background.value)
-            look = dataclasses.replace(
-                page.settings.look, mode=mode.value, sh_degree=degree.value, background=colour
-            )  # fmt: skip
-            page.change(look=look)
+            colour, bands = values.colour(background), int(values.number(degree, 0, 4))
+            way = values.choice(mode, MODES)
+            page.change(look=dataclasses.replace(page.settings.look, mode=way, sh_degree=bands, background=colour))
 
     for control in (mode, degree, background):
         control.on_update(redraw)
@@ -150,7 +152,7 @@ def add_render_panel(page: Page) -> None:
     def _(_: Any) -> None:
         with page.lock:
             for client in page.server.get_clients().values():
-                client.camera.fov = float(np.radians(fov.value))
+                client.camera.fov = float(np.radians(values.number(fov, 10, 120)))
 
     @reset.on_click
     def _(event: Any) -> None:
@@ -183,10 +185,10 @@ def add_filter_panel(page: Page) -> None:
 
     def filtered(_: Any) -> None:
         with page.lock:
-            fraction = largest.value / 100
+            fraction = values.number(largest, 0, 100) / 100
             limit = None if fraction >= 1 else float(ordered[int(fraction * (len(ordered) - 1))])
-            box = (tuple(lower.value), tuple(upper.value)) if crop.value else None
-            page.change(edits=editing.Edits(opacity.value, limit, box))
+            box = (values.vector(lower), values.vector(upper)) if crop.value else None
+            page.change(edits=editing.Edits(values.number(opacity, 0, 1), limit, box))
             left.content = f"{len(page.cloud()):,} Gaussians left"
 
     for control in (opacity, largest, crop, lower, upper):

@@ -10,7 +10,8 @@ import numpy as np
 from splat.camera import Camera
 from splat.errors import InputError
 from splat.viewer import filters as editing
-from splat.viewer.page import Page, frustum, pose_of
+from splat.viewer import values
+from splat.viewer.page import Page, frustum
 from splat.viewer.render_modes import picture
 from splat.viewpoints import paths as camera_paths
 
@@ -70,14 +71,20 @@ def add_path_panel(page: Page) -> None:
             path.draw(closed.value)
             note.content = f"{len(path.keys)} keyframe{'s' * (len(path.keys) != 1)}"
 
+    def length() -> float:
+        return values.number(seconds, 0.1, MOST_SECONDS)
+
+    def rate() -> float:
+        return values.number(fps, 1, 120)
+
     def frames() -> list[Camera]:
-        width, height = SIZES[size.value]
+        width, height = SIZES[values.choice(size, tuple(SIZES))]
         keys = [fitted(key, width, height) for key in path.keys]
-        return camera_paths.through(keys, max(2, round(seconds.value * fps.value)), closed.value)
+        return camera_paths.through(keys, max(2, round(length() * rate())), closed.value)
 
     @add.on_click
     def _(event: Any) -> None:
-        key = pose_of(event.client).camera(1_000_000)
+        key = page.pose(event.client).camera(1_000_000)
         change(lambda keys: [*keys, key])
 
     @back.on_click
@@ -93,9 +100,9 @@ def add_path_panel(page: Page) -> None:
             event.client.add_notification("No path", "Add at least two keyframes.", color="red")
             return
         arm = float((page.first.target - page.first.position).norm())
-        cameras = frames()
+        cameras, duration = frames(), length()
         began = time.monotonic()
-        while (fraction := (time.monotonic() - began) / seconds.value) < 1:
+        while (fraction := (time.monotonic() - began) / duration) < 1:
             page.look_from(event.client, cameras[int(fraction * len(cameras))], arm)
             time.sleep(1 / PLAYED)
         page.look_from(event.client, cameras[-1], arm)  # however slow the browser was, the flight ends at its end
@@ -104,7 +111,7 @@ def add_path_panel(page: Page) -> None:
     def _(event: Any) -> None:
         try:
             target = editing.new_file(page.folder, name.value.removesuffix(".mp4") + ".json")
-            camera_paths.write(target, frames(), float(fps.value))
+            camera_paths.write(target, frames(), rate())
         except InputError as error:
             event.client.add_notification("Not saved", str(error), color="red")
             return
@@ -125,7 +132,7 @@ def add_path_panel(page: Page) -> None:
             if not name.value.endswith(".mp4"):
                 raise InputError(f"'{name.value}' does not end in .mp4; choose such a name")
             target, cameras = editing.new_file(page.folder, name.value), frames()
-            write_video(target, pictures(cameras), float(fps.value))
+            write_video(target, pictures(cameras), rate())
         except InputError as error:
             event.client.add_notification("Not saved", str(error), color="red")
         except Stopped:

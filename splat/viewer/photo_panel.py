@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from splat.viewer import values
 from splat.viewer.page import Comparison, Page, frustum
 
 SMALL = 320  # pixels, longer side of the small picture in the panel
@@ -34,24 +35,28 @@ def add_photo_panel(page: Page, comparisons: Sequence[str]) -> None:
     for number, node in enumerate(nodes):
         node.on_click(lambda event, number=number: (setattr(choice, "value", names[number]), go(event, number)))
 
+    def chosen() -> int:
+        return names.index(values.choice(choice, names))
+
     def go(event: Any, number: int) -> None:
         camera = page.scene.views[number].camera
         distance = float((page.scene.focus.double() - camera.position.double()) @ camera.forward.double())
         page.look_from(event.client, camera, max(distance, 1e-2 * page.scene.extent))
 
-    jump.on_click(lambda event: go(event, names.index(choice.value)))
+    jump.on_click(lambda event: go(event, chosen()))
 
     @steps.on_click
     def _(_: Any) -> None:
         forward = 1 if steps.value == "next" else -1
-        choice.value = names[(names.index(choice.value) + forward) % len(names)]
+        choice.value = names[(chosen() + forward) % len(names)]
 
     def compared(_: Any) -> None:
         with page.lock:
-            off, number = how.value == "off", names.index(choice.value)
+            way, number = values.choice(how, comparisons), chosen()
+            off = way == "off"
             small.image = shrunk(page.photo(number), SMALL)
             if not off or page.settings.comparison is not None:
-                page.change(comparison=None if off else Comparison(how.value, fraction.value, view=number))
+                page.change(comparison=None if off else Comparison(way, values.number(fraction, 0, 1), view=number))
 
     for control in (choice, how, fraction):
         control.on_update(compared)

@@ -84,12 +84,12 @@ class RenderWorker:
             self._news += 1
             self._changed.notify()
 
-    def close(self) -> None:
-        """End the thread; returns when the picture in work is done."""
+    def close(self, wait: bool = True) -> None:
+        """End the thread, after the picture in work; ``wait`` for that."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if threading.current_thread() is not self._thread:
+        if wait and threading.current_thread() is not self._thread:
             self._thread.join(timeout=10)
 
     def _work(self) -> None:

@@ -26,6 +26,7 @@ def open_page(
     host: str = "127.0.0.1",
     port: int = 8080,
     token: str | None = None,
+    origin: str | None = None,
     panels: "Callable[[Page], None] | None" = None,
 ) -> Page:
     """Serve ``clouds`` and return at once.
@@ -34,6 +35,7 @@ def open_page(
         folder: where the page may save files.
         port: the next free one is taken where this one is not.
         token: secret that browsers must bring; None asks for none.
+        origin: where browsers see the page, if a proxy stands between.
         panels: adds the panels; by default all of them.
     Raises InputError when viser is not installed or no port is free.
     """
@@ -45,7 +47,10 @@ def open_page(
 
     # Browsers open connections that they never use; that is no news for the terminal.
     logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
-    with contextlib.redirect_stdout(io.StringIO()), access.guarding(token):
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        access.guarding(token, None if origin is None else access.origin_of(origin)),
+    ):
         server = viser.ViserServer(host=host, port=free_port(host, port), label="splat", verbose=False)
     page = Page(server, clouds, first, look, scene, folder)
     try:

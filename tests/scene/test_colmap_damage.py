@@ -199,6 +199,8 @@ def test_names_of_photos_are_printed_escaped(tmp_path, capsys) -> None:
     assert main(["info", str(tmp_path)]) == 0
     (tmp_path / "images" / names[3]).unlink()
     assert main(["info", str(tmp_path)]) == 2
+    with pytest.raises(InputError, match=r"\[/3\\x1b\[31m\]\.png"):
+        load_scene(tmp_path)
     said = capsys.readouterr()
     assert "\x1b[31m" not in said.out + said.err and "[/3\\x1b[31m].png named in the scene" in said.err
     PIL.Image.new("RGB", (7, 7)).save(tmp_path / "images" / names[3])
