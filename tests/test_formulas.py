@@ -276,6 +276,7 @@ def test_statistics_of_single_renderings_are_those_of_the_fused_step():
 def test_a_strided_camera_sees_every_third_pixel():
     strided = CAMERA.strided(3, 2, 1)
     assert (strided.width, strided.height) == (8, 7)  # pixels 2, 5, … 23 and 1, 4, … 19
+    assert CAMERA.strided(3, 2, 2).height == 6  # pixels 2, 5, … 17
     rays = CAMERA.rays()[1][1::3, 2::3]
     near(strided.rays()[1], rays.numpy())
 
