@@ -268,15 +268,15 @@ SPLAT_INLINE VF exp(VF x) {
     p = fma(p, r, set1(1.6666665459e-1f));
     p = fma(p, r, set1(5.0000001201e-1f));
     p = fma(p, r * r, r + 1.0f);
-    return from_bits(bits(p) + (n << 23));
+    return from_bits((VI)((VU)bits(p) + ((VU)n << 23)));  // unsigned: these may wrap
 }
 
 // ln x for positive normal x, absolute error below 1e-7 · max(1, |ln x|).
 SPLAT_INLINE VF log(VF x) {
     const VI b = bits(x);
     // Mantissa in [√½, √2).
-    const VI e = (b - set1(0x3f3504f3)) >> 23;
-    const VF m = from_bits(b - (e << 23)) - 1.0f;
+    const VI e = (VI)((VU)b - 0x3f3504f3u) >> 23;  // unsigned: what is not positive may wrap
+    const VF m = from_bits((VI)((VU)b - ((VU)e << 23))) - 1.0f;
     const VF k = to_float(e);
     VF p = set1(7.0376836292e-2f);
     p = fma(p, m, set1(-1.1514610310e-1f));

@@ -258,6 +258,29 @@ def test_the_gradient_of_a_batch_is_the_mean_of_its_views():
     near(population.adam.v["sh"], 0.001 * expected**2, 1e-4)
 
 
+def test_statistics_of_single_renderings_are_those_of_the_fused_step():
+    # Kerbl et al. 2023, § 5.2: the norm of the gradient of the centre in normalised device coordinates.
+    population = populate(cloud_of(30, 0, 8, size=0.5), ("grad2d", "count"))
+    rendering, context = reference.forward(population.cloud, CAMERA, RenderOptions())
+    grads = ImageGradients(rgb=torch.ones_like(rendering.rgb))
+    (centre,) = doubles(reference.backward(context, grads).means2d)
+    mean = MeanGradient(reference.BACKEND, population)
+    mean.add(context, rendering, grads)
+    mean.add(context, rendering, grads)
+    seen = rendering.visible.numpy()
+    assert 0 < seen.sum()
+    near(population.statistics["grad2d"], 2 * np.hypot(centre[:, 0] * 12, centre[:, 1] * 10) * seen, 1e-4)
+    near(population.statistics["count"], 2.0 * seen)
+
+
+def test_a_strided_camera_sees_every_third_pixel():
+    strided = CAMERA.strided(3, 2, 1)
+    assert (strided.width, strided.height) == (8, 7)  # pixels 2, 5, … 23 and 1, 4, … 19
+    assert CAMERA.strided(3, 2, 2).height == 6  # pixels 2, 5, … 17
+    rays = CAMERA.rays()[1][1::3, 2::3]
+    near(strided.rays()[1], rays.numpy())
+
+
 # ---- Taming 3DGS (Mallick et al. 2024), eq. 4 and the weights of its table ----
 
 

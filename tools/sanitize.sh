@@ -35,5 +35,5 @@ cmake --install "$build" > /dev/null
 ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:abort_on_error=0:exitcode=1 \
 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 TSAN_OPTIONS="halt_on_error=1:exitcode=1:ignore_noninstrumented_modules=1" \
-LD_PRELOAD="$preload" PYTHONPATH="$root" PYTHONMALLOC=malloc OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \
+LD_PRELOAD="$preload $(${CXX:-g++} -print-file-name=libstdc++.so.6)" PYTHONPATH="$root" PYTHONMALLOC=malloc OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \
     $fixed "$python" "$root/tools/sanitize_driver.py" --library "$build/out/splat" "$@"

@@ -23,7 +23,6 @@ _Relocation = structure(
 )  # fmt: skip
 
 
-MAX_RATIO = 51  # largest number of Gaussians one is turned into
 _POINTER, _INT64, _UINT64 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64
 _FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
 _GATE_MIN = 1e-12  # below this the noise is lost in the rounding of the position

@@ -163,6 +163,8 @@ CALLS = {
     "render short": lambda: splat.render(cloud(sh=short(N, 4, 3)), CAMERA, "cpu"),
     "noise on views": lambda: add_noise(cloud(means=torch.zeros(3, N).T), 1.0, 0, 1),
     "noise freed": lambda: add_noise(cloud(quats=freed(N, 4)), 1.0, 0, 1),
+    "relocate other ratios": lambda: relocate(torch.zeros(4), torch.zeros(4, 3), torch.arange(3)),
+    "relocate other scales": lambda: relocate(torch.zeros(4), torch.zeros(3, 3), torch.arange(4)),
     "relocate fractions": lambda: relocate(torch.zeros(4), torch.zeros(4, 3), torch.ones(4)),
     "relocate table": lambda: relocate(torch.zeros(2, 2), torch.zeros(2, 2, 3), torch.ones(2, 2, dtype=torch.int64)),
     "relocate meta": lambda: relocate(*(torch.zeros(4, 3, device="meta")[:, 0], torch.zeros(4, 3), torch.arange(4))),
