@@ -1,16 +1,18 @@
 """The command line: finds the command, runs it, and turns errors into one sentence and an exit code.
 
-Exit codes: 0 done; 1 a defect of splat (traceback shown); 2 the input was wrong; 130 interrupted.
+Exit codes: 0 done; 1 a defect of splat (traceback shown); 2 the input was wrong; 130 interrupted, 143 by SIGTERM,
+129 by SIGHUP, 131 by SIGQUIT.
 Only the module of the command that was asked for is imported, so that ``splat --help`` needs no PyTorch.
 """
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
-from splat import __version__
+from splat import __version__, signals
 from splat.errors import InputError
 
 COMMANDS = {
@@ -65,13 +67,14 @@ def usage() -> str:
 def _guarded(command: str, arguments: list[str]) -> int:
     """Run ``command``; the only place where exceptions become exit codes."""
     try:
-        import_module(f"splat.cli.{command.replace('-', '_')}").run(arguments)
+        with signals.ended_by_signals():
+            import_module(f"splat.cli.{command.replace('-', '_')}").run(arguments)
         sys.stdout.flush()
     except InputError as error:
         return _refuse(str(error))
     except KeyboardInterrupt as interrupt:
         print(f"\nsplat: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
-        return 130
+        return 128 + getattr(interrupt, "number", signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output went away (`splat info x | head`); keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

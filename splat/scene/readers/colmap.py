@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
-import pycolmap
 
 from splat.errors import InputError
 from splat.scene.build import RawScene, RawView
+from splat.scene.colmap_library import pycolmap
 from splat.scene.masks import find_masks
 from splat.scene.readers.colmap_check import check_model
 from splat.scene.readers.image_folder import find_image_folder, resolve, shrunk_folder

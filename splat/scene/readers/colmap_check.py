@@ -7,10 +7,8 @@ binary files are walked here first (layout: COLMAP documentation, "Output format
 import struct
 from pathlib import Path
 
-import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
-import pycolmap
-
 from splat.errors import InputError
+from splat.scene.colmap_library import pycolmap
 from splat.scene.undistort import MODELS, unknown_model
 
 # Camera model id → (name, number of parameters).

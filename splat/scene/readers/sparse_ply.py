@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
-import pycolmap
 
 from splat.errors import InputError
+from splat.scene.colmap_library import pycolmap
 from splat.scene.readers.colmap import find_model
 from splat.scene.readers.colmap_check import check_model
 
