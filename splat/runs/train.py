@@ -323,7 +323,10 @@ def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
     if out is not None:
         metrics["seconds"] = round(state.schedule.seconds, 3)
         write_json(out / "metrics.json", metrics)
-        write_report(out, setup.scene)
+        try:
+            write_report(out, setup.scene)
+        except InputError as error:
+            warnings.warn(f"the run is done, but has no report: {error}", stacklevel=2)
     return TrainResult(state.cloud, metrics, True, out)
 
 
