@@ -3,32 +3,57 @@
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from splat.errors import InputError
+
+_BLOCK = 1 << 20  # bytes
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it over ``path``.
 
-    On any error the temporary file is removed and ``path`` keeps its old content.
-    Raises InputError when the folder cannot be written or the disk is full.
+    A link stays and its target is replaced; a file that was there keeps its mode. A pipe or a character device is
+    written into, never replaced. On any error the temporary file is removed and ``path`` keeps its old content.
+    Raises InputError when the folder cannot be written, the disk is full, or ``path`` is nothing to write into.
     """
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        candidate = path.with_name(f".{path.stem}-{os.urandom(6).hex()}{path.suffix}")
-        os.close(os.open(candidate, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the user's umask applies
+        mode = _mode(path)
+        if mode is not None and _is_stream(path, mode):
+            with TemporaryDirectory() as folder:
+                inside = Path(folder) / f"content{path.suffix}"
+                inside.touch()
+                yield inside
+                with open(inside, "rb") as source, open(path, "wb", buffering=0) as sink:
+                    while block := source.read(_BLOCK):
+                        _write_all(sink.fileno(), block)
+            return
+        target = path.resolve() if path.is_symlink() else path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A part of the name is enough: a long one leaves no room for more.
+        candidate = target.with_name(f".{target.stem[:40]}-{os.urandom(6).hex()}{target.suffix[-20:]}")
+        permissions = 0o666 if mode is None else stat.S_IMODE(mode) & 0o777  # of a new file the user's umask takes some
+        file = os.open(candidate, os.O_CREAT | os.O_EXCL | os.O_WRONLY, permissions)
         temporary = candidate
+        try:
+            if mode is not None:
+                os.fchmod(file, stat.S_IMODE(mode) | stat.S_IWUSR)
+        finally:
+            os.close(file)
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        if mode is not None:
+            os.chmod(temporary, stat.S_IMODE(mode))
+        os.replace(temporary, target)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; choose another folder or free some space"
@@ -36,6 +61,30 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _mode(path: Path) -> int | None:
+    """Type and permissions of what ``path`` leads to; None if there is nothing."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _is_stream(path: Path, mode: int) -> bool:
+    """Whether ``path`` is to be written into as it is. Raises InputError where it can be no file of ours."""
+    if stat.S_ISREG(mode):  # /dev/stdout may lead to a file: whoever opened it holds on to that one
+        return path.is_relative_to("/dev/fd") or path in (Path("/dev/stdout"), Path("/dev/stderr"))
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        return True
+    kind = "a folder" if stat.S_ISDIR(mode) else "a disk or a socket"
+    raise InputError(f"cannot write {path}: it is {kind}; choose the name of a file")
+
+
+def _write_all(file: int, block: bytes) -> None:
+    rest = memoryview(block)
+    while rest:
+        rest = rest[os.write(file, rest) :]
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -1,6 +1,9 @@
 """Files appear whole or not at all."""
 
 import os
+import socket
+import stat
+import threading
 
 import pytest
 
@@ -38,3 +41,57 @@ def test_full_disk_is_one_sentence(tmp_path):
         temporary.unlink()
         temporary.symlink_to("/dev/full")
         temporary.write_text("x" * 100_000)
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "real.txt").write_text("old")
+    for name, target in (("link.txt", "disk/real.txt"), ("dangling.txt", "disk/new.txt")):
+        (tmp_path / name).symlink_to(target)
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink() and (tmp_path / target).read_text() == "new"
+    assert sorted(p.name for p in (tmp_path / "disk").iterdir()) == ["new.txt", "real.txt"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+def test_a_file_keeps_its_mode(tmp_path, mode):
+    path = tmp_path / "secret.txt"
+    path.write_text("old")
+    path.chmod(mode)
+    with atomic_path(path) as temporary:
+        assert temporary.stat().st_mode & 0o077 & ~mode == 0  # nobody may read meanwhile who may not afterwards
+        temporary.write_text("new")
+    assert path.read_text() == "new" and path.stat().st_mode & 0o777 == mode
+
+
+def test_pipes_and_devices_are_written_into(tmp_path):
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()))
+    reader.start()
+    content = "x" * 3_000_000
+    write_text(fifo, content)
+    reader.join(10)
+    assert read == [content.encode()] and stat.S_ISFIFO(fifo.stat().st_mode)
+    before = os.stat(os.devnull)
+    write_text(os.devnull, "x")
+    assert os.stat(os.devnull).st_ino == before.st_ino and stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    with pytest.raises(InputError, match="No space left"):
+        write_text("/dev/full", "x")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+def test_a_folder_and_a_socket_are_refused(tmp_path):
+    with pytest.raises(InputError, match="it is a folder"):
+        write_text(tmp_path, "x")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        with pytest.raises(InputError, match="a socket"):
+            write_text(tmp_path / "socket", "x")
+
+
+def test_the_longest_names_are_possible(tmp_path):
+    path = tmp_path / ("x" * 251 + ".txt")
+    write_text(path, "a")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -1,16 +1,19 @@
 """The command line: finds the command, runs it, and turns errors into one sentence and an exit code.
 
-Exit codes: 0 done; 1 a defect of splat (traceback shown); 2 the input was wrong; 130 interrupted.
+Exit codes: 0 done; 1 a defect of splat (traceback shown); 2 the input was wrong; 130 interrupted, 143 by SIGTERM,
+129 by SIGHUP, 131 by SIGQUIT.
 Only the module of the command that was asked for is imported, so that ``splat --help`` needs no PyTorch.
 """
 
+import errno
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
-from splat import __version__
+from splat import __version__, signals
 from splat.errors import InputError
 from splat.text import printable
 
@@ -32,6 +35,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command named by the first of ``arguments`` (by default those of the process); return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_streams()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0
@@ -66,33 +70,58 @@ def usage() -> str:
 def _guarded(command: str, arguments: list[str]) -> int:
     """Run ``command``; the only place where exceptions become exit codes."""
     try:
-        import_module(f"splat.cli.{command.replace('-', '_')}").run(arguments)
+        with signals.ended_by_signals():
+            import_module(f"splat.cli.{command.replace('-', '_')}").run(arguments)
         sys.stdout.flush()
     except InputError as error:
         return _refuse(str(error))
     except KeyboardInterrupt as interrupt:
         print(f"\nsplat: interrupted{f'; {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
-        return 130
+        return 128 + getattr(interrupt, "number", signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output went away (`splat info x | head`); keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT):
+            return _defect()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _refuse(f"cannot write the output: {error.strerror}; free some space or send it elsewhere")
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except Exception:
-        import traceback
-
-        traceback.print_exc()
-        print(
-            f"\nsplat {__version__} has met a defect of its own. Please report the lines above, with your command"
-            " and the output of: splat doctor",
-            file=sys.stderr,
-        )
-        return 1
+        return _defect()
     finally:
         if loaded := sys.modules.get("splat.cli.console"):
             loaded.console.stderr = False  # what --json - asked for ends with the command
     return 0
+
+
+def _open_closed_streams() -> None:
+    """Give the process the standard streams it was started without: else the next file opened would become one."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                opened = os.open(os.devnull, os.O_WRONLY)
+                if opened != number:
+                    os.dup2(opened, number)
+                    os.close(opened)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
+
+
+def _defect() -> int:
+    """Print the traceback of what is no fault of the user; return exit code 1."""
+    import traceback
+
+    traceback.print_exc()
+    print(
+        f"\nsplat {__version__} has met a defect of its own. Please report the lines above, with your command"
+        " and the output of: splat doctor",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _refuse(sentence: str) -> int:

@@ -1,5 +1,6 @@
 """``splat train``: turns photos or a COLMAP scene into a Gaussian cloud."""
 
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ import tyro
 from splat.cli import help, train_help
 from splat.cli.console import parse, registry, require, say
 from splat.cli.train_result import show_result, what_now
-from splat.errors import InputError
+from splat.errors import InputError, Interrupted
 from splat.training import budget
 from splat.training.config import config as settings
 from splat.training.config import old_names
@@ -201,7 +202,7 @@ def train_and_show(
             return train_watched(scene, config, out, resume, page, spent, json)
         with training_display() as progress:
             result = train(scene, config, out, resume=resume, progress=progress, spent=spent)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(what_now(path, out)) from None
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(getattr(interrupt, "number", signal.SIGINT), what_now(path, out)) from None
     show_result(result, json)
     return result

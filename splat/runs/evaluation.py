@@ -1,6 +1,7 @@
 """How well a cloud shows the photos it was not trained on."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from splat import metrics
 from splat.cloud import GaussianCloud
+from splat.errors import InputError
 from splat.files import atomic_path
 from splat.rendering import RenderOptions, render
 from splat.rendering.types import near_plane
@@ -75,7 +77,7 @@ def evaluate(
         full: also compute SSIM and LPIPS, which take longer than rendering.
         progress: called with (views done, views).
 
-    Raises InputError when a photo is broken or a picture cannot be written.
+    Raises InputError when a photo is broken; warns of each view whose pictures cannot be written.
     """
     options = options or RenderOptions()
     options = replace(options, near=min(options.near, near_plane(scene.extent)))
@@ -90,7 +92,10 @@ def evaluate(
         corrected = metrics.psnr(match_colours(rgb, target, photo.mask), target, photo.mask) if full else None
         scores.append(ViewScore(view.name, metrics.psnr(rgb, target, photo.mask), ssim, lpips, corrected))
         if save is not None:
-            save_pictures(save, view.name, target, rgb)
+            try:
+                save_pictures(save, view.name, target, rgb)
+            except InputError as error:  # the scores are worth more than their pictures
+                warnings.warn(f"there are no pictures of {view.name}: {error}", stacklevel=2)
         if progress is not None:
             progress(number + 1, len(views))
     means = {name: _mean([getattr(score, name) for score in scores]) for name in SCORES}

@@ -23,8 +23,8 @@ from splat.ops.nonfinite import first_nonfinite
 from splat.report import write_report
 from splat.runs import fingerprints, folder, lock
 from splat.runs.evaluation import SCORES, Evaluation, evaluate, options_of
-from splat.runs.signals import requests
 from splat.scene import Scene
+from splat.signals import requests
 from splat.training import checkpoint, trainer
 from splat.training import population as edit
 from splat.training.config import config as settings
@@ -204,7 +204,7 @@ def _loop(
                 if isinstance(error, OutOfMemory) and saved_to is not None:
                     raise OutOfMemory(f"{error}; the run so far is kept in {saved_to}") from error
                 raise
-            if progress is not None:
+            if progress is not None and requested.ending is None:  # a terminal that hung up takes no more
                 rate = speed.after(schedule.seconds)
                 progress(
                     Progress(
@@ -323,7 +323,10 @@ def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
     if out is not None:
         metrics["seconds"] = round(state.schedule.seconds, 3)
         write_json(out / "metrics.json", metrics)
-        write_report(out, setup.scene)
+        try:
+            write_report(out, setup.scene)
+        except InputError as error:
+            warnings.warn(f"the run is done, but has no report: {error}", stacklevel=2)
     return TrainResult(state.cloud, metrics, True, out)
 
 

@@ -10,12 +10,11 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
-import pycolmap
 import torch
 
 from splat.camera import Camera
 from splat.errors import InputError
+from splat.scene.colmap_library import pycolmap
 
 PINHOLE_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE"})
 UNSUPPORTED_MODELS = frozenset({"EQUIRECTANGULAR", "INVALID"})

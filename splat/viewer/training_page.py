@@ -20,6 +20,7 @@ import numpy as np
 
 from splat.cloud import GaussianCloud
 from splat.scene import Scene
+from splat.signals import ENDING, handled
 from splat.text import duration
 from splat.viewer.initial_view import first_view
 from splat.viewer.page import Page, SceneCloud
@@ -162,22 +163,17 @@ class Live:
 
     @contextmanager
     def _interrupts_end_it(self) -> Iterator[None]:
-        """Ctrl-C ends the pause too; what it does to the run is the run's matter."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.getsignal(signal.SIGINT)
+        """Signals that end the run end the pause too; what it does to the run is the run's matter."""
+        before = {number: signal.getsignal(number) for number in ENDING}
 
         def leave(number: int, frame: Any) -> None:
             self._paused = False
-            if callable(before):
-                before(number, frame)
+            old = before[signal.Signals(number)]
+            if callable(old):
+                old(number, frame)
 
-        signal.signal(signal.SIGINT, leave)
-        try:
+        with handled(dict.fromkeys(ENDING, leave)):
             yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     # ---- the panel ----
 

@@ -1,9 +1,11 @@
 """The frame of the command line: help, speed of start, exit codes, and what happens to errors."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+from support.tiny import tiny_cloud
 
 from splat import __version__
 from splat.cli import COMMANDS, console, main
@@ -104,3 +106,15 @@ def test_what_is_no_whole_number(text):
 def test_amounts_and_durations():
     assert [console.amount(x) for x in (0, 999, 1500, 2_500_000, 3e9)] == ["0 B", "999 B", "1.5 kB", "2.5 MB", "3.0 GB"]
     assert [console.duration(x) for x in (1.25, 59.9, 75, 3600)] == ["1.2 s", "59.9 s", "1 min 15 s", "1 h 00 min"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_full_and_closed_standard_output(tmp_path):
+    from splat import formats
+
+    formats.write(tiny_cloud(), tmp_path / "cloud.ply")
+    command = f"{sys.executable} -m splat info {tmp_path / 'cloud.ply'}"
+    full = subprocess.run(f"{command} > /dev/full", shell=True, capture_output=True, text=True)
+    assert full.returncode == 2 and full.stderr.count("\n") == 1 and "No space left" in full.stderr
+    closed = subprocess.run(f"{command} >&- 2>&-", shell=True, capture_output=True, text=True)
+    assert closed.returncode == 0

@@ -254,3 +254,15 @@ def test_a_disk_without_locks_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.warns(UserWarning, match="without locks"), lock.held(tmp_path / "run"):
         pass
+
+
+# ---- what fails late ----
+
+
+def test_pictures_that_cannot_be_written_are_a_note(scene, tmp_path):
+    views = tuple(dataclasses.replace(view, name=f"{view.name[:3]}{'x' * 240}.png") for view in scene.views)
+    with pytest.warns(UserWarning, match="there are no pictures of 000x.*File name too long"):
+        result = train(dataclasses.replace(scene, views=views), CONFIG, tmp_path / "run")
+    assert result.finished and result.metrics["psnr"] > 10
+    assert len(splat.read(tmp_path / "run" / "cloud.ply")) == len(result.cloud)
+    assert (tmp_path / "run" / "report.html").exists()

@@ -123,15 +123,25 @@ def write(table: GaussianArrays, path: Path) -> None:
     layer = stage.GetRootLayer()
     with atomic_path(path) as temporary:
         if path.suffix.lower() != ".usdz":
-            layer.Export(str(temporary))
+            _export(usd, layer, temporary, path)
             return
         inner = temporary.with_suffix(".usdc")
         try:
-            layer.Export(str(inner))
+            _export(usd, layer, inner, path)
             if not usd.UsdUtils.CreateNewUsdzPackage(usd.Sdf.AssetPath(str(inner)), str(temporary)):
                 raise InputError(f"{path}: usd-core could not make the .usdz; write .usdc instead")
         finally:
             inner.unlink(missing_ok=True)
+
+
+def _export(usd: Any, layer: Any, target: Path, path: Path) -> None:
+    """Write ``layer`` to ``target``. Raises InputError, naming ``path``."""
+    try:
+        written = layer.Export(str(target))
+    except usd.Tf.ErrorException as error:  # it hides the system's reason
+        raise InputError(f"cannot write {path}, perhaps the disk is full; free some space") from error
+    if not written:
+        raise InputError(f"cannot write {path}, perhaps the disk is full; free some space")
 
 
 def _fill(usd: Any, prim: Any, table: GaussianArrays) -> None:

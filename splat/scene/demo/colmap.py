@@ -57,8 +57,7 @@ def write_model(
     folder: Path, names: list[str], poses: list[Pose], points: NDArray, sightings: list[Sighting]
 ) -> tuple[int, float]:
     """Write ``folder``/{cameras, images, points3D}.bin; returns the number of points and their mean track length."""
-    import PIL.Image  # noqa: F401  (must come before pycolmap: the other order can abort while saving a PNG)
-    import pycolmap
+    from splat.scene.colmap_library import pycolmap
 
     views_of = np.bincount(np.concatenate([s.index for s in sightings]), minlength=len(points))
     kept = np.flatnonzero(views_of >= MIN_TRACK)[:POINTS]

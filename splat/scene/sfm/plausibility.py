@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
-import pycolmap
+from splat.scene.colmap_library import pycolmap
 
 _NARROW, _WIDE = 12.0, 100.0  # degrees along the longer side; lenses outside are rare and mostly wrong estimates
 _DISTORTION = 0.5  # |k| of SIMPLE_RADIAL beyond which the estimate ran away

@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
-import pycolmap
-
 from splat.errors import InputError
 from splat.machine import usable_cores
+from splat.scene.colmap_library import pycolmap
 from splat.scene.progress import Report
 from splat.scene.sfm.pair_selection import choose_pairs, sample
 from splat.scene.sfm.photo_preparation import SfmPhoto

@@ -1,4 +1,4 @@
-"""What a run does when it is told to end, or to save, between two steps."""
+"""Signals: what ends a command, and what a run does when it is told to end, or to save, between two steps."""
 
 import contextlib
 import signal
@@ -42,12 +42,12 @@ def requests() -> Iterator[Requests]:
 
 @contextlib.contextmanager
 def handled(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
-    """Handle signals so meanwhile; those that the process was started to ignore (nohup) stay ignored."""
+    """Handle signals so meanwhile; a SIGHUP that is ignored stays so (nohup)."""
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             old = signal.getsignal(number)
-            if old is not signal.SIG_IGN and old is not None:
+            if old is not None and (number, old) != (signal.SIGHUP, signal.SIG_IGN):
                 before[number] = old
                 signal.signal(number, handler)
     try:
@@ -57,6 +57,15 @@ def handled(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def raise_interrupted(number: int, frame: Any) -> None:
-    """A handler that ends what goes on at once."""
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Signals that ask to end raise `Interrupted` meanwhile, so that what was begun is cleared up.
+
+    SIGUSR1 asks a run for a checkpoint (see `requests`); elsewhere there is nothing to save, and it does nothing.
+    """
+    with handled(dict.fromkeys(ENDING[1:], _raise) | {signal.SIGUSR1: lambda number, frame: None}):
+        yield
+
+
+def _raise(number: int, frame: Any) -> None:
     raise Interrupted(number)
