@@ -17,12 +17,12 @@ from splat.training.progress import Progress
 
 out = output_folder()
 if not (out / "scene").exists():
-    demo.make(out / "scene", views=40, width=160)
+    demo.make(out / "scene", views=32, width=144)
 scene = splat.load_scene(out / "scene")
 print(f"{len(scene.train_views)} photos to train on, {len(scene.test_views)} held out, {len(scene.points)} points")
 
 # A preset is a frozen dataclass; `replace` changes settings. Folders hold one run each, so an old one gets a number.
-config = replace(preset("fast"), steps=1000, gaussians=15_000)
+config = replace(preset("fast"), steps=800, gaussians=15_000)
 run, number = out / "run", 1
 while run.exists():
     number += 1

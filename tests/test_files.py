@@ -30,7 +30,7 @@ def test_folders_are_made_and_modes_follow_the_umask(tmp_path):
 
 def test_unwritable_place_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write .*choose another place"):
+    with pytest.raises(InputError, match=r"cannot write .*choose another folder"):
         write_text(tmp_path / "file" / "below.txt", "x")
 
 
