@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from support.method_runs import SHORT
 from support.scenes import ring_scene
 
 from splat.errors import InputError
@@ -14,15 +15,6 @@ from splat.training.config import config as settings
 from splat.training.config.config import TrainConfig
 from splat.training.config.densify import DensifyConfig
 
-BASE = TrainConfig(
-    steps=40,
-    gaussians=120,
-    sh_degree=1,
-    background=(0.1, 0.1, 0.1),
-    checkpoint_seconds=0,
-    densify=DensifyConfig(every=10),
-)
-
 
 @pytest.fixture(scope="module")
 def scene():
@@ -31,7 +23,7 @@ def scene():
 
 @pytest.mark.parametrize(("degree", "size"), [(0, "6kB"), (1, "20 kB"), (3, "0.02MB")])
 def test_a_size_is_filled_and_never_exceeded(scene, degree, size, tmp_path):
-    config = budget.use_whole_size(dataclasses.replace(BASE, steps=30, size=size, sh_degree=degree))
+    config = budget.use_whole_size(dataclasses.replace(SHORT, steps=30, size=size, sh_degree=degree))
     train(scene, config, tmp_path / "run")
     limit = bytes_of(size, "size")
     # One Gaussian more would not fit; at a few kilobytes the header counts.
@@ -76,7 +68,7 @@ def test_minutes_hold_on_a_machine_that_slows_down(scene, monkeypatch, tmp_path)
     monkeypatch.setattr(trainer, "step", each)
     views = lambda *args, **named: 3.0 * len(args[4] if len(args) > 4 else scene.test_views)  # noqa: E731
     monkeypatch.setattr(training_run, "evaluate", slow(training_run.evaluate, views))
-    config = dataclasses.replace(BASE, minutes=1.0, eval_every=0, checkpoint_seconds=0)
+    config = dataclasses.replace(SHORT, minutes=1.0, eval_every=0, checkpoint_seconds=0)
     result = train(scene, config, tmp_path / "run", clock=lambda: now[0])
     assert len(result.cloud) == config.gaussians  # few steps, and yet all are used
     assert 0.95 * 60 <= now[0] <= 1.05 * 60

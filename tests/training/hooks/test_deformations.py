@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from support.method_runs import SHORT, context_at
 from support.scenes import ring, ring_scene, truth
 from torch.nn.functional import interpolate
 
@@ -14,8 +15,6 @@ from splat.rendering.types import Rendering
 from splat.scene import Photo
 from splat.training import population as edit
 from splat.training import schedules, trainer
-from splat.training.config.config import TrainConfig
-from splat.training.config.densify import DensifyConfig
 from splat.training.config.methods import (
     GesConfig,
     PruneConfig,
@@ -27,27 +26,14 @@ from splat.training.losses.image import composite
 from splat.training.step_context import StepContext
 from splat.training.training_view import TrainingView
 
-BASE = TrainConfig(
-    steps=40,
-    gaussians=120,
-    sh_degree=1,
-    background=(0.1, 0.1, 0.1),
-    checkpoint_seconds=0,
-    densify=DensifyConfig(every=10),
-)
-
 
 @pytest.fixture(scope="module")
 def scene():
     return ring_scene(size=32)
 
 
-def context_at(step: int, steps: int, cap: int, first: int = 10, losses=()) -> StepContext:
-    return StepContext(step, step / steps, (step - 1) / steps, 1.0, cap, 0, first, losses)
-
-
 def test_sensitivity_is_the_sum_of_squared_slopes():
-    setup = trainer.set_up(ring_scene(views=2, size=16), BASE)
+    setup = trainer.set_up(ring_scene(views=2, size=16), SHORT)
     state = trainer.begin(setup, schedules.Schedule(10, None))
     sampler = dataclasses.replace(trainer.context_of(setup, state).view_sampler, options=RenderOptions())
     cloud = truth(3).map(torch.Tensor.double)

@@ -5,58 +5,20 @@ import math
 
 import pytest
 import torch
+from support.method_runs import SHORT, config_with, context_at
 from support.scenes import ring, ring_scene, truth
 
 from splat.rendering import render
 from splat.runs.train import train
 from splat.training import population as edit
 from splat.training import schedules, trainer
-from splat.training.config.config import TrainConfig
 from splat.training.config.densify import DensifyConfig, resolve
-from splat.training.config.methods import (
-    BatchConfig,
-    CoarseConfig,
-    DilateConfig,
-    GesConfig,
-    PruneConfig,
-    SmoothConfig,
-)
-from splat.training.step_context import StepContext
 from splat.training.strategies import splitting, taming, turbo
-
-BASE = TrainConfig(
-    steps=40,
-    gaussians=120,
-    sh_degree=1,
-    background=(0.1, 0.1, 0.1),
-    checkpoint_seconds=0,
-    densify=DensifyConfig(every=10),
-)
-OFTEN = DensifyConfig(every=5)
-METHODS = {
-    "taming": {"strategy": "taming", "densify": OFTEN},
-    "turbo": {"strategy": "turbo", "densify": OFTEN},
-    "coarse": {"coarse": CoarseConfig(start=3.0)},
-    "dilate": {"dilate": DilateConfig(stride=2, until=0.8)},
-    "ges": {"ges": GesConfig(shape=True, shape_rate=0.1, frequency=0.5)},
-    "smooth": {"smooth": SmoothConfig(filter=0.2)},
-    "prune": {"prune": PruneConfig(fraction=0.3, times=2, start=0.4)},
-    "batch": {"batch": BatchConfig(size=2, start=0.5)},
-}
-METHODS["all"] = {name: value for changes in METHODS.values() for name, value in changes.items()}
 
 
 @pytest.fixture(scope="module")
 def scene():
     return ring_scene(size=32)
-
-
-def config_with(name: str) -> TrainConfig:
-    return dataclasses.replace(BASE, **METHODS[name])
-
-
-def context_at(step: int, steps: int, cap: int, first: int = 10, losses=()) -> StepContext:
-    return StepContext(step, step / steps, (step - 1) / steps, 1.0, cap, 0, first, losses)
 
 
 def test_two_that_share_an_opacity_cover_as_much_as_one():
@@ -111,7 +73,7 @@ def test_a_budget_is_met_exactly_whatever_the_candidates(scene, name, gradient):
 
 def test_a_run_begins_with_a_share_of_its_budget_however_many_points_there_are(scene):
     for first, rows in ((1.0, 30), (0.5, 15), (0.001, 1)):
-        taming_config = dataclasses.replace(BASE.taming, first=first)
+        taming_config = dataclasses.replace(SHORT.taming, first=first)
         config = dataclasses.replace(config_with("taming"), gaussians=30, taming=taming_config)
         setup = trainer.set_up(scene, config)
         state = trainer.begin(setup, schedules.Schedule(20, None))
