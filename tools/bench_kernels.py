@@ -33,7 +33,7 @@ from splat.errors import InputError
 from splat.files import atomic_path, write_json
 from splat.native import cpu_library
 from splat.ops.adam import AdamHyper, AdamState
-from splat.ops.mcmc import add_noise
+from splat.ops.mcmc_noise import add_noise
 from splat.ops.photometric_loss import image_loss
 from splat.rendering import ImageGradients, RenderOptions, cpu
 from splat.scene import load_scene

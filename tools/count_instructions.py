@@ -39,8 +39,9 @@ from splat import formats
 from splat.cloud import GaussianCloud
 from splat.files import packaged_folder, write_json
 from splat.native import cuda_launcher, nvrtc
-from splat.ops import mcmc, photometric_loss
+from splat.ops import photometric_loss
 from splat.ops.adam import AdamHyper, AdamState
+from splat.ops.mcmc_noise import mcmc_noise
 from splat.rendering import ImageGradients, RenderOptions, cuda
 from splat.scene import Scene
 
@@ -136,7 +137,7 @@ def training_step(emulator: CountingEmulator, cloud: GaussianCloud, view) -> Non
     _, gradient = photometric_loss.compare_images(rgb, photo, None, 0.2, gradient=True)
     gradient = torch.where(mask[..., None], gradient, 0.0)
     cuda.backward_adam(context, ImageGradients(rgb=gradient), AdamState.zeros(cloud), RATES)
-    mcmc.mcmc_noise(cloud, 1.0, 0, 1, 0.005)
+    mcmc_noise(cloud, 1.0, 0, 1, 0.005)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from splat.cloud import GaussianCloud
 from splat.errors import NonFiniteError
 from splat.native import cuda_launcher
 from splat.ops.adam import AdamHyper, parameters
-from splat.ops.mcmc import add_noise
+from splat.ops.mcmc_noise import add_noise
 from splat.ops.nonfinite import first_nonfinite
 from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend

@@ -9,9 +9,9 @@ from splat.cloud import FIELDS
 from splat.native import cuda_launcher
 from splat.native.cuda_structs import adam
 from splat.ops import adam as optimizer
-from splat.ops import mcmc
 from splat.ops.adam import AdamHyper, AdamState
-from splat.ops.mcmc import _noise_torch
+from splat.ops.mcmc_noise import _noise_torch, mcmc_noise
+from splat.ops.mcmc_relocation import mcmc_relocate
 from splat.ops.photometric_loss import compare_images
 from splat.rendering import cuda
 from splat.rendering.fused_step import Statistics
@@ -188,7 +188,7 @@ def test_noise_has_the_same_random_numbers_as_the_cpu():
     cloud = cloud.replace(logit_opacities=cloud.logit_opacities - 3.0)
     wanted = _noise_torch(cloud.to(dtype=torch.float64), 50.0, 123456789012345, 7, 0.1)
     before = cloud.means.clone()
-    mcmc.mcmc_noise(cloud, 50.0, 123456789012345, 7, 0.1)
+    mcmc_noise(cloud, 50.0, 123456789012345, 7, 0.1)
     assert float(wanted.abs().max()) > 1e-3
     assert torch.allclose((cloud.means - before).double(), wanted, atol=2e-5 * float(wanted.abs().max()))
 
@@ -198,7 +198,7 @@ def test_relocation_keeps_the_sum_of_the_copies():
     vectors = [(0.5, 2, 0.2929, 0.9522), (0.5, 10, 0.0670, 0.9161), (0.9, 2, 0.6838, 0.8679), (0.99, 3, 0.7846, 0.7462)]
     vectors += [(0.99, 10, 0.3690, 0.6674), (0.1, 2, 0.0513, 0.9923), (0.3, 1, 0.3, 1.0)]
     logits = torch.logit(torch.tensor([v[0] for v in vectors]))
-    new_logits, new_scales = mcmc.mcmc_relocate(
+    new_logits, new_scales = mcmc_relocate(
         logits, torch.zeros(len(vectors), 3), torch.tensor([v[1] for v in vectors]), 0.005
     )
     assert torch.allclose(new_logits.sigmoid(), torch.tensor([v[2] for v in vectors]), atol=1e-4)

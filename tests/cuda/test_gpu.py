@@ -17,8 +17,9 @@ from support.cases import camera, case, random_cloud
 
 from splat.cloud import FIELDS
 from splat.native import cccl, cuda_sort
-from splat.ops import adam, mcmc, photometric_loss
+from splat.ops import adam, mcmc_noise, photometric_loss
 from splat.ops.adam import AdamHyper
+from splat.ops.mcmc_relocation import relocate
 from splat.rendering import RenderOptions, check_backend, render
 from splat.rendering.types import ImageGradients
 
@@ -129,15 +130,15 @@ def test_training_kernels_equal_pytorch():
 
     cloud = random_cloud(500, 2, 1)
     moved = cloud.to("cuda", torch.float32)
-    truth = mcmc._noise_torch(cloud, 3.0, 7, 11, 0.5)
+    truth = mcmc_noise._noise_torch(cloud, 3.0, 7, 11, 0.5)
     before = moved.means.clone()
-    mcmc.add_noise(moved, 3.0, 7, 11, 0.5)
+    mcmc_noise.add_noise(moved, 3.0, 7, 11, 0.5)
     assert torch.allclose((moved.means - before).cpu().double(), truth, atol=1e-4 * float(truth.abs().max()))
 
     ratios = torch.randint(1, 60, (500,), generator=generator)
     single = cloud.to(dtype=torch.float32)
-    on_cpu = mcmc.relocate(single.logit_opacities, single.log_scales, ratios)
-    on_gpu = mcmc.relocate(single.logit_opacities.cuda(), single.log_scales.cuda(), ratios.cuda())
+    on_cpu = relocate(single.logit_opacities, single.log_scales, ratios)
+    on_gpu = relocate(single.logit_opacities.cuda(), single.log_scales.cuda(), ratios.cuda())
     assert all(torch.allclose(a, b.cpu(), atol=1e-5) for a, b in zip(on_cpu, on_gpu, strict=True))
 
 

@@ -18,8 +18,10 @@ from splat.cloud import FIELDS
 from splat.native import cuda_launcher
 from splat.native.cuda_structs import adam
 from splat.ops import adam as adam_kernels
-from splat.ops import mcmc, photometric_loss
+from splat.ops import photometric_loss
 from splat.ops.adam import AdamHyper, AdamState
+from splat.ops.mcmc_noise import mcmc_noise
+from splat.ops.mcmc_relocation import mcmc_relocate
 from splat.rendering import cuda
 from splat.rendering.cpu import Statistics
 from splat.rendering.types import CloudGradients, ImageGradients, RenderOptions
@@ -101,9 +103,9 @@ def other_steps() -> tuple[Results, Results]:
     moments, rates = (torch.zeros(150, 4), torch.zeros(150, 4)), adam_kernels.RowRates(4, 0.1, 0.1)
     bad = adam_kernels.adam_rows(tensor, moments, gradient, rates, adam(1, 0.9, 0.999, 1e-15))
     own = cloud(0)
-    mcmc.mcmc_noise(own, 5.0, 1, 2, 0.5)
+    mcmc_noise(own, 5.0, 1, 2, 0.5)
     ratios = torch.arange(140) % 5
-    logits, scales = mcmc.mcmc_relocate(own.logit_opacities, own.log_scales, ratios, 0.005)
+    logits, scales = mcmc_relocate(own.logit_opacities, own.log_scales, ratios, 0.005)
     return {"adam": tensor, "bad": bad, "noise": own.means, "logits": logits, "scales": scales}, {}
 
 

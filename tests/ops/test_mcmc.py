@@ -9,7 +9,8 @@ from support.emulator import Emulator
 
 from splat.cloud import GaussianCloud
 from splat.native import cpu_library, cuda_launcher
-from splat.ops.mcmc import _philox, add_noise, mcmc_noise, relocate
+from splat.ops.mcmc_noise import _philox, add_noise, mcmc_noise
+from splat.ops.mcmc_relocation import relocate
 
 VARIANTS = cpu_library.variants()
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="the CPU core is not built")

@@ -14,7 +14,8 @@ from splat.cloud import FIELDS, GaussianCloud
 from splat.compression.methods.self_organizing_grid import grid_order
 from splat.native import cpu_library
 from splat.ops.adam import AdamHyper, AdamState, adam_step, parameters
-from splat.ops.mcmc import add_noise, relocate
+from splat.ops.mcmc_noise import add_noise
+from splat.ops.mcmc_relocation import relocate
 from splat.ops.photometric_loss import image_loss
 from splat.rendering import ImageGradients, RenderOptions, cpu, cpu_structs
 from splat.rendering.fused_step import Statistics

@@ -3,7 +3,7 @@
 Departures from the released code, each a known defect of it: the moments of relocated rows are forgotten together
 with those of their sources; draws work beyond 2²⁴ rows; a cap below the number of initial points holds.
 
-The noise of every step is `splat.ops.mcmc.add_noise`, which the trainer calls with this strategy's strength.
+The noise of every step is `splat.ops.mcmc_noise.add_noise`, which the trainer calls with this strategy's strength.
 """
 
 import functools
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from splat.cloud import GaussianCloud
-from splat.ops import mcmc as kernels
+from splat.ops import mcmc_relocation
 from splat.training import population as edit
 from splat.training.config.densify import DensifyConfig, McmcConfig
 from splat.training.population import Population
@@ -71,6 +71,8 @@ def _share(population: Population, chosen: Tensor, min_opacity: float) -> Gaussi
     times = torch.bincount(chosen, minlength=len(population))
     sources = times.nonzero()[:, 0]
     rows = population.cloud.select(sources)
-    logits, log_scales = kernels.relocate(rows.logit_opacities, rows.log_scales, times[sources] + 1, min_opacity)
+    logits, log_scales = mcmc_relocation.relocate(
+        rows.logit_opacities, rows.log_scales, times[sources] + 1, min_opacity
+    )
     edit.replace(population, sources, rows.replace(logit_opacities=logits, log_scales=log_scales))
     return population.cloud.select(chosen)
