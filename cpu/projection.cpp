@@ -1,4 +1,5 @@
 // Stage 1: every Gaussian onto the image plane, W at a time; colours of the visible ones; how many tiles each touches.
+// The mathematics of one Gaussian, the anti-aliased mode too, is cuda/math/projection.h, which CUDA shares.
 #include <algorithm>
 
 #include "columns.h"
