@@ -148,3 +148,21 @@ def test_seconds_that_were_spent_before_are_part_of_the_budget():
     now[0] += 15.0
     schedule.advance()
     assert schedule.finished
+
+
+def test_a_resumed_run_crosses_what_it_would_have_crossed():
+    schedule = schedules.Schedule(10, None)
+    schedule.resume(4, 0.4, 0.0)
+    assert (schedule.previous_fraction, schedule.fraction) == (0.3, 0.4)
+    schedule.resume(0, 0.0, 0.0)
+    assert (schedule.previous_fraction, schedule.fraction) == (0.0, 0.0)
+
+
+def test_the_pace_is_noted_once_a_hundredth():
+    """2 s a step for 50 s, then 1 s: with marks every second step (2 s of 200), the last six lie 10 steps apart."""
+    now = [0.0]
+    schedule = schedules.Schedule(1, 200 / 60, lambda: now[0])
+    for step in range(60):
+        now[0] += 2.0 if step < 25 else 1.0
+        schedule.advance()
+    assert now[0] == 85 and schedule.expected == 60 + (200 - 85)  # one second a step lately

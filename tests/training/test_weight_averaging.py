@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.scenes import ring_scene, train_in_pieces
+from support.scenes import ring_scene, train_in_pieces, truth
 
 from splat.cloud import FIELDS
 from splat.runs.train import train
@@ -82,3 +82,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(scene, ges, tmp_path):
     result = train_in_pieces(scene, config, tmp_path / "run", (33, 45, None))
     assert all(torch.equal(getattr(whole.cloud, name), getattr(result.cloud, name)) for name in FIELDS)
     assert not result.cloud.extras
+
+
+@pytest.mark.parametrize(("fraction", "counted"), [(0.39, 0), (0.4, 0), (0.41, 1)])
+def test_the_start_itself_is_before_the_mean(fraction, counted):
+    population = edit.populate(truth(3))
+    weight_averaging.update_running_mean(AverageConfig(start=0.4), population, weight_averaging.EVERY, fraction)
+    assert population.averaged == counted

@@ -151,3 +151,13 @@ def test_the_filter_is_a_share_of_the_finest_pixel_and_keeps_the_mass():
     assert torch.allclose(drawn.scales, (cloud.scales**2 + 0.07**2).sqrt())
     mass, before = drawn.opacities * drawn.scales.prod(1), cloud.opacities * cloud.scales.prod(1)
     assert torch.allclose(mass, before)
+
+
+@pytest.mark.parametrize(("step", "measured"), [(1, True), (2, False), (100, False), (101, True)])
+def test_the_filter_is_measured_anew_every_hundredth_step(step, measured):
+    setup = trainer.set_up(ring_scene(views=2, size=16), dataclasses.replace(SHORT, smooth=SmoothConfig(filter=0.2)))
+    state = trainer.begin(setup, schedules.Schedule(200, None))
+    state.cloud.extras[mip_filter.FILTER].fill_(7.0)
+    context = dataclasses.replace(trainer.context_of(setup, state), step=step)
+    mip_filter.refine(setup.config.smooth, state.population, context)
+    assert bool((state.cloud.extras[mip_filter.FILTER] != 7).all()) == measured
