@@ -95,3 +95,16 @@ def test_the_longest_names_are_possible(tmp_path):
     path = tmp_path / ("x" * 251 + ".txt")
     write_text(path, "a")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666, 0o755])
+def test_a_replaced_file_keeps_its_mode_whatever_the_umask(tmp_path, mode):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    path.chmod(mode)
+    before = os.umask(0o027)
+    try:
+        write_text(path, "new")
+    finally:
+        os.umask(before)
+    assert path.read_text() == "new" and path.stat().st_mode & 0o777 == mode
