@@ -1,9 +1,11 @@
 """From what a loader read (cameras, poses, points, file names) to a checked `Scene` at the wanted resolution."""
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,9 +13,13 @@ import torch
 
 from splat.camera import Camera
 from splat.errors import InputError
-from splat.scene.images import ImageHeader, ImageSource, read_header
+from splat.scene.faces import side
+from splat.scene.image_circle import circle_angle
+from splat.scene.images import ImageHeader, ImageSource, decode, read_header
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
+from splat.scene.split_photos import sentences, split_view
 from splat.scene.undistort import Lens, Pinhole
+from splat.scene.wide_lens import is_wide
 
 FARTHEST = 1e15  # world units; squares of what is farther do not fit float32 with room for sums
 
@@ -88,8 +94,21 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     mode = options.alpha
     if mode == "auto":
         mode = "composite" if raw.transparent_background else "mask"
+    limits = _picture_limits(views, lenses)
     built: list[View] = []
     for index, (view, header, (lens, turn)) in enumerate(zip(views, headers, lenses, strict=True)):
+        limit = limits[view.group]
+        held_out = view.held_out
+        if held_out is None:
+            held_out = options.test_every > 0 and len(views) > 1 and index % options.test_every == 0
+        alpha = mode if header.has_alpha else "none"
+        if is_wide(lens, limit):
+            source = ImageSource(view.path, turn, None, 0, 0, view.mask if options.masks else None, alpha)
+            _check_mask_size(source, header)
+            factor, xy = _factor(side(lens) * raw.shrunk, raw.shrunk, options), view.xy * lens.scale
+            pose, seen = view.world_to_camera, (view.ids, xy)
+            built += split_view(view.name, source, lens, limit, factor, pose, held_out, *seen, view.group)
+            continue
         target = lens.pinhole()
         width, height = _target_size(target, raw.shrunk, options)
         camera = target.camera(view.world_to_camera).resized(width, height)
@@ -100,14 +119,12 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
             width,
             height,
             view.mask if options.masks else None,
-            mode if header.has_alpha else "none",
+            alpha,
         )
         _check_mask_size(source, header)
         ids, xy = _keypoints(view, lens, target, camera)
-        held_out = view.held_out
-        if held_out is None:
-            held_out = options.test_every > 0 and len(views) > 1 and index % options.test_every == 0
         built.append(View(view.name, camera, source, held_out, ids, xy, view.group))
+    notes += sentences(built, sum(limit < math.pi for limit in limits.values()))
     _check_spread(built, raw, origin)
     points = _points(raw, built, notes)
     root = raw.root.resolve()
@@ -238,6 +255,27 @@ def _check_mask_size(source: ImageSource, header: ImageHeader) -> None:
             f"the mask {source.mask_path} is {mask.width}×{mask.height} pixels but its image {source.path} is "
             f"{size[0]}×{size[1]}; make them the same size or remove the mask"
         )
+
+
+def _picture_limits(views: Sequence[RawView], lenses: Sequence[tuple[Lens, bool]]) -> dict[int, float]:
+    """For each camera the angle from its axis beyond which its photos are black, radians; π where there is none."""
+    users: dict[int, list[int]] = defaultdict(list)
+    for index, view in enumerate(views):
+        users[view.group].append(index)
+    limits = dict.fromkeys(users, math.pi)
+    for group, indices in users.items():
+        lens = lenses[indices[0]][0]
+        if is_wide(lens):
+            photos = [partial(decode, views[i].path, lenses[i][1], keep_alpha=False) for i in indices]
+            limits[group] = circle_angle(lens, photos)
+    return limits
+
+
+def _factor(longest: float, shrunk: int, options: LoadOptions) -> float:
+    """By which to shrink the images at hand, so that a side of ``longest`` pixels of the full-size image is short
+    enough."""
+    factor = options.downscale if options.max_side is None else max(options.downscale, longest / options.max_side)
+    return max(1.0, factor / shrunk)
 
 
 def _target_size(pinhole: Pinhole, shrunk: int, options: LoadOptions) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """From an image file to the pixels training sees: decode, orient, undistort, resize, mask."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from splat.errors import InputError
 from splat.images import open_image
+from splat.scene.faces import Face
 from splat.scene.undistort import Lens
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
@@ -99,6 +100,7 @@ class ImageSource:
         width, height: size to deliver, pixels.
         mask_path: image whose dark pixels are excluded, or None.
         alpha: ``mask`` (transparent pixels are excluded), ``composite`` (delivered as `Photo.alpha`) or ``none``.
+        face: the part of a wide photo to deliver; None for all of it.
     """
 
     path: Path
@@ -108,6 +110,7 @@ class ImageSource:
     height: int
     mask_path: Path | None = None
     alpha: str = "none"
+    face: Face | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -116,7 +119,7 @@ class ImageSource:
 
     @property
     def has_mask(self) -> bool:
-        return self.mask_path is not None or self.alpha == "mask"
+        return self.mask_path is not None or self.alpha == "mask" or (self.face is not None and not self.face.whole)
 
     @property
     def has_alpha(self) -> bool:
@@ -134,6 +137,8 @@ class ImageSource:
             rgb = self.lens.undistort(rgb)
             alpha = None if alpha is None else self.lens.undistort(np.ascontiguousarray(alpha))
             keep = None if keep is None else self.lens.undistort(keep.astype(np.uint8), nearest=True) > 0
+        if self.face is not None:
+            rgb, alpha, keep = _gathered(self.face, rgb, alpha, keep)
         rgb, alpha, keep = self._resize(rgb, alpha, keep)
         if keep is not None and self.lens is None and rgb.shape[:2] != keep.shape:
             raise InputError(f"mask and image of {self.path} disagree in size after loading")
@@ -143,10 +148,24 @@ class ImageSource:
             None if alpha is None else torch.from_numpy(np.ascontiguousarray(alpha)),
         )
 
+    @property
+    def whole(self) -> "ImageSource":
+        """The source of the photo that this face is a part of, in its own projection."""
+        width, height = self.face.picture
+        return replace(self, face=None, width=width, height=height)
+
     def _resize(self, rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None):
         """All three at the size to deliver."""
         size = (self.width, self.height)
         return (rgb, alpha, keep) if (rgb.shape[1], rgb.shape[0]) == size else _shrink(rgb, alpha, keep, size)
+
+
+def _gathered(face: Face, rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None):
+    """All three as ``face`` shows them; what the photo does not show is not kept."""
+    keep = None if keep is None else face.gather(keep.astype(np.uint8), nearest=True) > 0
+    if not face.whole:
+        keep = face.seen() if keep is None else keep & face.seen()
+    return face.gather(rgb), None if alpha is None else face.gather(np.ascontiguousarray(alpha)), keep
 
 
 def shrunk(photo: Photo, width: int, height: int) -> Photo:

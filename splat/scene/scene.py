@@ -1,5 +1,6 @@
 """`Scene`: the views (photo + camera) and sparse points that training starts from, and facts about their layout."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ class View:
         keypoint_ids: (K,) int64 rows of ``scene.points`` seen in this view.
         keypoint_xy: (K, 2) float32 where they were measured, pixels of ``camera`` (pixel centres at +0.5).
         group: which physical camera took it (the input's camera id); views of one group share intrinsics.
+        photo: name of the photo, where this is one of the pinhole pictures cut out of it; otherwise empty.
     """
 
     name: str
@@ -34,6 +36,12 @@ class View:
     keypoint_ids: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     keypoint_xy: Tensor = field(default_factory=lambda: torch.zeros((0, 2)))
     group: int = 0
+    photo: str = ""
+
+    @property
+    def photo_name(self) -> str:
+        """Name of the photo that this view shows, or shows a part of."""
+        return self.photo or self.name
 
     def load(self) -> Photo:
         """Decode, undistort and resize the photo now (see `ImageCache` for keeping it). Raises InputError."""
@@ -149,6 +157,17 @@ class Scene:
     def nbytes(self) -> int:
         """Bytes all decoded photos take together."""
         return sum(view.nbytes for view in self.views)
+
+
+def photo_numbers(views: Sequence[View]) -> list[int]:
+    """For each of ``views`` the number of its photo, counted from 0: the faces of a wide photo share one."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(view.photo_name, len(numbers)) for view in views]
+
+
+def photo_count(views: Sequence[View]) -> int:
+    """How many photos ``views`` show."""
+    return len({view.photo_name for view in views})
 
 
 def tracks_from_keypoints(views: list[View], count: int) -> tuple[Tensor, Tensor]:

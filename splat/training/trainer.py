@@ -17,6 +17,7 @@ from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
 from splat.rendering.types import near_plane
 from splat.scene import ImageCache, Scene
+from splat.scene.scene import photo_count
 from splat.training import schedules
 from splat.training.budget import max_gaussians
 from splat.training.config.config import TrainConfig
@@ -61,7 +62,7 @@ def set_up(scene: Scene, config: TrainConfig, hooks: tuple[TrainingHook, ...] = 
     photos = DevicePhotos(cache, backend.device)
     rows = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
     keypoints = tuple((None, None) if each is None else (scene.points.xyz[each[0]], each[1]) for each in rows)
-    features = appearance_features.hooks(config, len(cache.views))
+    features = appearance_features.hooks(config, photo_count(cache.views))
     hooks = hooks_of(config, photos.room) + features + hooks + surface_regularizers.hooks(config)
     return Setup(scene, config, strategy_of(config), backend, photos, keypoints, hooks, timer)
 
@@ -84,7 +85,7 @@ def begin(setup: Setup, schedule: Schedule) -> State:
     for hook in setup.hooks:
         cloud = cloud if hook.initialize is None else hook.initialize(cloud)
     population = populate(cloud.to(setup.device), setup.strategy.statistics)
-    return State(population, schedule, corrections_of(config, len(setup.views), setup.device))
+    return State(population, schedule, corrections_of(config, photo_count(setup.views), setup.device))
 
 
 def first_count(setup: Setup) -> int:
@@ -157,7 +158,8 @@ def context_of(setup: Setup, state: State) -> StepContext:
     )
 
     def view_at(index: int) -> TrainingView:
-        view = TrainingView(index, setup.photos.get(index), _camera(setup, state, index), config.background)
+        camera, row = _camera(setup, state, index), setup.rows[index]
+        view = TrainingView(index, setup.photos.get(index), camera, config.background, row=row)
         return transform_view(setup.hooks, view, context)
 
     sampler = ViewSampler(
@@ -194,8 +196,10 @@ def _photo(setup: Setup, number: int) -> TrainingView:
     index = photo_at(config.seed, number, photos)
     with setup.timer("photo"):
         photo = setup.photos.get(index, upcoming=photo_at(config.seed, number + 1, photos))
-    camera, background = setup.views[index].camera, _background(config, number)
-    return TrainingView(index, photo, camera, background, *setup.keypoints[index])
+    view, background, row = setup.views[index], _background(config, number), setup.rows[index]
+    return TrainingView(
+        index, photo, view.camera, background, *setup.keypoints[index], row=row, face=view.source.face
+    )
 
 
 def _camera(setup: Setup, state: State, index: int) -> Camera:
@@ -203,7 +207,7 @@ def _camera(setup: Setup, state: State, index: int) -> Camera:
     camera = setup.views[index].camera
     if POSES not in state.per_photo:
         return camera
-    correction = state.per_photo[POSES].parameters.row(index)
+    correction = state.per_photo[POSES].parameters.row(setup.rows[index])
     return refined_camera(camera, correction, setup.scene.extent)[0]
 
 

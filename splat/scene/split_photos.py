@@ -1,0 +1,72 @@
+"""Views of photos that are too wide for one pinhole picture: one of each of their faces."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import torch
+
+from splat.scene.faces import split
+from splat.scene.images import ImageSource
+from splat.scene.scene import View
+from splat.scene.undistort import Lens
+
+
+def face_name(photo: str, face: str) -> str:
+    """``photo#face.jpg`` of ``photo.jpg``."""
+    path = PurePosixPath(photo)
+    return path.with_name(f"{path.stem}#{face}{path.suffix}").as_posix()
+
+
+def split_view(
+    name: str,
+    source: ImageSource,
+    lens: Lens,
+    limit: float,
+    factor: float,
+    world_to_camera: np.ndarray,
+    held_out: bool,
+    ids: np.ndarray,
+    xy: np.ndarray,
+    group: int,
+) -> list[View]:
+    """The views of one photo: all of them at its centre, all held out or none.
+
+    Args:
+        source: of the photo; its lens and size are set here.
+        lens, limit: as `splat.scene.faces.split` takes them.
+        factor: by which the photo is shrunk.
+        ids, xy: points seen (K,) and where (K, 2), pixels of the stored photo.
+    """
+    views = []
+    for face in split(lens, limit, factor):
+        pinhole = face.pinhole
+        own = dataclasses.replace(source, lens=None, width=pinhole.width, height=pinhole.height, face=face)
+        at = face.keypoints(xy) if len(xy) else np.zeros((0, 2))
+        inside = (at >= 0).all(1) & (at <= (pinhole.width, pinhole.height)).all(1)
+        views.append(
+            View(
+                face_name(name, face.name),
+                pinhole.camera(face.world_to_camera(world_to_camera)),
+                own,
+                held_out,
+                torch.from_numpy(ids[inside].astype(np.int64)),
+                torch.from_numpy(at[inside].astype(np.float32)),
+                group,
+                photo=name,
+            )
+        )
+    return views
+
+
+def sentences(views: Sequence[View], circles: int) -> list[str]:
+    """What to say of ``views``, ``circles`` of whose cameras show a circle with black around it."""
+    wide = {view.photo_name for view in views if view.source.face is not None}
+    if not wide:
+        return []
+    faces = sum(view.source.face is not None for view in views)
+    said = [f"{len(wide)} photos show more than 120°; they are trained on as {faces} pinhole pictures, cut out of them"]
+    if circles:
+        said.append(f"the black around the picture of {circles} fisheye camera{'s' * (circles > 1)} is left out")
+    return said
