@@ -108,9 +108,7 @@ def evaluate(
     return Evaluation(**means, views=tuple(scores))
 
 
-def _shown(
-    cloud: GaussianCloud, views: Sequence[View], backend: str, options: RenderOptions
-) -> tuple[Tensor, Photo]:
+def _shown(cloud: GaussianCloud, views: Sequence[View], backend: str, options: RenderOptions) -> tuple[Tensor, Photo]:
     """One photo, and what the cloud shows there, (H, W, 3); ``views`` are the photo itself, or faces of it."""
     renders = [render(cloud, view.camera, backend, options).rgb.clamp(0, 1).cpu() for view in views]
     if views[0].source.face is None:

@@ -101,7 +101,7 @@ class Face:
 
 
 def split(lens: Lens, limit: float, factor: float) -> tuple[Face, ...]:
-    """The faces of a photo through ``lens``, those first that look ahead; parts of a face that are not shown are cut off.
+    """The faces of a photo through ``lens``, what looks ahead first; what is not shown of a face is cut off.
 
     Args:
         lens: of the stored photo.
@@ -121,6 +121,17 @@ def split(lens: Lens, limit: float, factor: float) -> tuple[Face, ...]:
         if face is not None:
             faces.append(face)
     return tuple(faces)
+
+
+def rotated_view(lens: Lens, rotation: NDArray, pinhole: Pinhole, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The view (h, w[, c]) that ``pinhole`` has of a panorama (H, W[, c]); ``rotation`` (3, 3) leads from its axes into
+    the view's."""
+    x, y = np.meshgrid(np.arange(pinhole.width) + 0.5 - pinhole.cx, np.arange(pinhole.height) + 0.5 - pinhole.cy)
+    rays = np.stack([x / pinhole.fx, y / pinhole.fy, np.ones_like(x)], -1)
+    pixels = project(lens, rays.reshape(-1, 3) @ rotation).reshape(*x.shape, 2)
+    maps = (pixels - 0.5 + MARGIN).astype(np.float32)
+    x, y = (np.ascontiguousarray(maps[..., k]) for k in range(2))
+    return cv2.remap(_extended(image, lens), x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def places_in_photo(face: Face, camera: Camera) -> Tensor:

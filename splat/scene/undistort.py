@@ -35,8 +35,8 @@ _SMALLEST = 8  # pixels a side that an undistorted image must keep
 def unknown_model(where: str, model: str) -> InputError:
     """The error for a camera model that cannot be undistorted; ``where`` names the camera and file."""
     return InputError(
-        f"{where} has the camera model {model}, which is not one of {', '.join(MODELS)}; convert it to one of those, or "
-        "undistort the images with COLMAP's image_undistorter first"
+        f"{where} has the camera model {model}, which is not one of {', '.join(MODELS)}; convert it to one of those, "
+        "or undistort the images with COLMAP's image_undistorter first"
     )
 
 
@@ -100,7 +100,11 @@ class Lens:
         """False for a pinhole, also one written as a distorted model with zero coefficients."""
         if self.model in PINHOLE_MODELS:
             return False
-        curved = "FISHEYE" in self.model or self.model in ("FOV", "EUCM", SPHERICAL)  # not a pinhole even with all zeros
+        curved = "FISHEYE" in self.model or self.model in (
+            "FOV",
+            "EUCM",
+            SPHERICAL,
+        )  # not a pinhole even with all zeros
         return curved or any(self.params[i] != 0 for i in _camera(self).extra_params_idxs())
 
     def distort(self, rays: np.ndarray) -> np.ndarray:

@@ -174,10 +174,11 @@ def _fisheye_bearings(lens: Lens, pixels: NDArray) -> NDArray[np.float64]:
         dy = (_fisheye(lens, w + (0, step)) - pixels + miss) / step
         det = dx[:, 0] * dy[:, 1] - dx[:, 1] * dy[:, 0]
         det = np.where(np.abs(det) < 1e-12, np.inf, det)
-        move = np.stack([miss[:, 0] * dy[:, 1] - miss[:, 1] * dy[:, 0], dx[:, 0] * miss[:, 1] - dx[:, 1] * miss[:, 0]], 1)
+        move = np.stack(
+            [miss[:, 0] * dy[:, 1] - miss[:, 1] * dy[:, 0], dx[:, 0] * miss[:, 1] - dx[:, 1] * miss[:, 0]], 1
+        )
         w = w + np.clip(move / det[:, None], -0.3, 0.3)
     angle = np.hypot(*w.T)
     good = (np.abs(_fisheye(lens, w) - pixels).max(1) < _ROUND_TRIP) & (angle <= limit)
     sine = np.where(angle > 0, np.sin(angle) / np.where(angle > 0, angle, 1), 1)
     return np.where(good[:, None], np.concatenate([w * sine[:, None], np.cos(angle)[:, None]], 1), np.nan)
-
