@@ -111,10 +111,10 @@ def evaluate(
 def _shown(cloud: GaussianCloud, views: Sequence[View], backend: str, options: RenderOptions) -> tuple[Tensor, Photo]:
     """One photo, and what the cloud shows there, (H, W, 3); ``views`` are the photo itself, or faces of it."""
     renders = [render(cloud, view.camera, backend, options).rgb.clamp(0, 1).cpu() for view in views]
-    if views[0].source.face is None:
+    if views[0].face is None:
         return renders[0], views[0].load()
     photo = views[0].source.whole.load()
-    faces = [(view.source.face, each.float().numpy()) for view, each in zip(views, renders, strict=True)]
+    faces = [(view.face, each.float().numpy()) for view, each in zip(views, renders, strict=True)]
     rgb, seen = (torch.from_numpy(each) for each in assemble(faces))
     return rgb.clamp(0, 1), replace(photo, mask=seen if photo.mask is None else seen & photo.mask)
 

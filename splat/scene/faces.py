@@ -263,16 +263,16 @@ def _seen(face: Face, directions: NDArray) -> NDArray[np.bool_]:
     return shown.reshape(face.pinhole.height, face.pinhole.width)
 
 
-def _shown(lens: Lens, limit: float, directions: NDArray, reach: float = 1.0) -> NDArray[np.bool_]:
-    """(M,) whether ``directions`` (M, 3) lie at least ``reach`` pixels within ``limit``, and half as many within the
-    picture."""
+def _shown(lens: Lens, limit: float, directions: NDArray, factor: float = 1.0) -> NDArray[np.bool_]:
+    """(M,) whether the photo shows ``directions`` (M, 3) with all that a pixel ``factor`` times as large takes in, and
+    cubic interpolation around it takes in nothing from beyond ``limit``."""
     width, height = lens.image_width or lens.width, lens.image_height or lens.height
     if lens.model == SPHERICAL:
         return np.ones(len(directions), bool)
-    pixels, border = project(lens, directions), reach / 2
+    pixels, border = project(lens, directions), factor / 2
     with np.errstate(invalid="ignore"):
         inside = (pixels >= border).all(1) & (pixels <= (width - border, height - border)).all(1)
-        return inside & (_angles(directions) <= min(limit, widest(lens)) - reach / density(lens))
+        return inside & (_angles(directions) <= min(limit, widest(lens)) - (1.5 + border) / density(lens))
 
 
 def _offsets(count: int) -> list[tuple[float, float]]:

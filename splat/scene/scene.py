@@ -11,6 +11,7 @@ from torch import Tensor
 
 from splat.camera import Camera
 from splat.scene.camera_layout import camera_centres, meeting_point, up_direction, world_to_camera_matrices
+from splat.scene.faces import Face
 from splat.scene.images import ImageSource, Photo
 
 
@@ -27,6 +28,7 @@ class View:
         keypoint_xy: (K, 2) float32 where they were measured, pixels of ``camera`` (pixel centres at +0.5).
         group: which physical camera took it (the input's camera id); views of one group share intrinsics.
         photo: name of the photo, where this is one of the pinhole pictures cut out of it; otherwise empty.
+        face: which of them; None for a whole photo.
     """
 
     name: str
@@ -37,6 +39,7 @@ class View:
     keypoint_xy: Tensor = field(default_factory=lambda: torch.zeros((0, 2)))
     group: int = 0
     photo: str = ""
+    face: Face | None = None
 
     @property
     def photo_name(self) -> str:

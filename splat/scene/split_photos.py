@@ -55,6 +55,7 @@ def split_view(
                 torch.from_numpy(at[inside].astype(np.float32)),
                 group,
                 photo=name,
+                face=face,
             )
         )
     return views
@@ -62,10 +63,10 @@ def split_view(
 
 def sentences(views: Sequence[View], circles: int) -> list[str]:
     """What to say of ``views``, ``circles`` of whose cameras show a circle with black around it."""
-    wide = {view.photo_name for view in views if view.source.face is not None}
+    wide = {view.photo_name for view in views if view.face is not None}
     if not wide:
         return []
-    faces = sum(view.source.face is not None for view in views)
+    faces = sum(view.face is not None for view in views)
     said = [f"{len(wide)} photos show more than 120°; they are trained on as {faces} pinhole pictures, cut out of them"]
     if circles:
         said.append(f"the black around the picture of {circles} fisheye camera{'s' * (circles > 1)} is left out")

@@ -197,7 +197,7 @@ def _photo(setup: Setup, number: int) -> TrainingView:
     with setup.timer("photo"):
         photo = setup.photos.get(index, upcoming=photo_at(config.seed, number + 1, photos))
     view, background, row = setup.views[index], _background(config, number), setup.rows[index]
-    return TrainingView(index, photo, view.camera, background, *setup.keypoints[index], row=row, face=view.source.face)
+    return TrainingView(index, photo, view.camera, background, *setup.keypoints[index], row=row, face=view.face)
 
 
 def _camera(setup: Setup, state: State, index: int) -> Camera:
