@@ -59,7 +59,9 @@ def test_a_face_shows_the_colours_of_its_directions(lens: Lens, limit: float, fa
         angle = np.arctan2(np.hypot(towards[:, 0], towards[:, 1]), towards[:, 2]).reshape(seen.shape)
         assert (angle[seen] < limit).all() and face.whole == bool(seen.all())
         pixels = project(lens, towards).reshape(*seen.shape, 2)
-        inside = (np.abs(pixels - (lens.width / 2, lens.height / 2)) < (lens.width / 2 - 2, lens.height / 2 - 2)).all(-1)
+        inside = (np.abs(pixels - (lens.width / 2, lens.height / 2)) < (lens.width / 2 - 2, lens.height / 2 - 2)).all(
+            -1
+        )
         assert seen[inside & (angle < limit - 0.08)].all()  # a few pixels of the rim are lost at most
 
 

@@ -15,7 +15,8 @@ LENSES = {
     "RADIAL_FISHEYE": [125, 200, 207, 0.01, 0.001],
     "OPENCV_FISHEYE": [125, 130, 200, 207, 0.01, 0.001, 0.002, -1e-4],
     "THIN_PRISM_FISHEYE": [125, 130, 200, 207, 0.01, 0.001, 1e-3, -2e-3, 1e-3, 0, 1e-3, 3e-3],
-    "RAD_TAN_THIN_PRISM_FISHEYE": [125, 130, 200, 207, 0.01, 1e-3, 3e-3, -1e-3, 1e-4, 0, 1e-3, -2e-3, 1e-3, 3e-4, 2e-3, -1e-3],
+    "RAD_TAN_THIN_PRISM_FISHEYE": [125, 130, 200, 207, 0.01, 1e-3, 3e-3, -1e-3, 1e-4, 0,
+                                   1e-3, -2e-3, 1e-3, 3e-4, 2e-3, -1e-3],
     "FOV": [125, 130, 200, 207, 0.9],
     "EUCM": [125, 130, 200, 207, 0.6, 1.1],
     "SIMPLE_DIVISION": [125, 200, 207, -0.3],
@@ -64,9 +65,7 @@ def test_fisheyes_go_on_behind_by_their_polynomials() -> None:
     radius = angle * (1 + k[0] * angle**2 + k[1] * angle**4 + k[2] * angle**6 + k[3] * angle**8)
     expected = radius[:, None] * across * (125, 130) + (200, 207)
     np.testing.assert_allclose(project(lens_of("OPENCV_FISHEYE"), towards), expected)
-    np.testing.assert_allclose(
-        project(lens_of("SIMPLE_FISHEYE"), towards), angle[:, None] * across * 125 + (200, 207)
-    )
+    np.testing.assert_allclose(project(lens_of("SIMPLE_FISHEYE"), towards), angle[:, None] * across * 125 + (200, 207))
 
 
 def test_where_a_panorama_has_each_direction() -> None:

@@ -17,7 +17,9 @@ LIMIT = np.radians(85)  # of the fisheye's picture; black beyond
 def far_colour(directions: np.ndarray) -> np.ndarray:
     """(M, 3) levels of 0 to 255 of world directions (M, 3), as of a painted sphere far away."""
     x, y, z = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).T
-    return 127 + 55 * np.stack([np.sin(2 * x + y) + np.cos(2 * z), np.sin(3 * y - z) + np.cos(2 * x), 2 * np.cos(2 * z)], 1)
+    return 127 + 55 * np.stack(
+        [np.sin(2 * x + y) + np.cos(2 * z), np.sin(3 * y - z) + np.cos(2 * x), 2 * np.cos(2 * z)], 1
+    )
 
 
 def poses(count: int) -> list[np.ndarray]:
