@@ -23,7 +23,8 @@ from splat.scene.wide_lens import bearings, density, project, widest
 MARGIN = 4  # pixels: the reach of cubic interpolation, and of the samples that make the mean over a pixel
 _SMALLEST = 8  # pixels a side; less of a face is left out
 _SAMPLES = 8  # a side at most, of the grid over a pixel whose mean is taken
-_MOST_SHRINK = 0.9  # quantile of a face's pixels whose shrinking decides how many samples each gets
+_MOST_SHRINK = 0.75  # quantile of a face's pixels whose shrinking decides how many samples each gets
+_BORDER = cv2.BORDER_REPLICATE
 _BAND = 1 << 20  # pixels that are put together at once
 # Right, down and forward of each face, in the axes of the photo's camera.
 AXES: dict[str, NDArray[np.float64]] = {
@@ -73,19 +74,16 @@ class Face:
         Args:
             nearest: for masks (0 or 1): a pixel gets the least of what it stands for.
         """
-        image = _extended(image, self.lens)
-        kind = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
-        total = None
-        offsets = _offsets(_samples(self))
-        for offset in offsets:
-            sample = cv2.remap(image, *_maps(self, offset), kind, borderMode=cv2.BORDER_REPLICATE)
-            if len(offsets) == 1:
-                return sample
-            if nearest:
-                total = sample if total is None else np.minimum(total, sample)
-            else:
-                total = sample.astype(np.float32) if total is None else total + sample
-        return total if nearest else (total / len(offsets) + 0.5).astype(np.uint8)
+        image, (x, y), count = _extended(image, self.lens), _maps(self), _samples(self)
+        if count == 1:
+            return cv2.remap(image, x, y, cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC, borderMode=_BORDER)
+        total = np.zeros((*x.shape, *image.shape[2:]), np.float32)
+        steps = [_step(self, each, axis) for axis in (1, 0) for each in (x, y)]
+        for i, j in _offsets(count):
+            at = (each + i * across + j * down for each, across, down in zip((x, y), steps[:2], steps[2:], strict=True))
+            kind = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+            total += cv2.remap(image, *at, kind, borderMode=_BORDER)
+        return (total / count**2 + (0 if nearest else 0.5)).astype(np.uint8)
 
     def seen(self) -> NDArray[np.bool_]:
         """(h, w) whether the photo shows the pixel."""
@@ -230,10 +228,10 @@ def _cut(face: Face) -> Face | None:
     return Face(face.name, cut, face.lens, face.limit, face.picture, whole)
 
 
-def _directions(name: str, pinhole: Pinhole, offset: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.float64]:
-    """(h · w, 3) in the axes of the photo's camera, through the pixels' centres moved by ``offset`` pixels."""
-    x = (np.arange(pinhole.width) + 0.5 + offset[0] - pinhole.cx) / pinhole.fx
-    y = (np.arange(pinhole.height) + 0.5 + offset[1] - pinhole.cy) / pinhole.fy
+def _directions(name: str, pinhole: Pinhole) -> NDArray[np.float64]:
+    """(h · w, 3) in the axes of the photo's camera, through the pixels' centres."""
+    x = (np.arange(pinhole.width) + 0.5 - pinhole.cx) / pinhole.fx
+    y = (np.arange(pinhole.height) + 0.5 - pinhole.cy) / pinhole.fy
     x, y = np.meshgrid(x, y)
     return np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3) @ AXES[name]
 
@@ -300,13 +298,23 @@ def _samples(face: Face) -> int:
     return int(np.clip(math.ceil(np.quantile(length, _MOST_SHRINK) - 0.25), 1, _SAMPLES)) if len(length) else 1
 
 
-@lru_cache(maxsize=12)
-def _maps(face: Face, offset: tuple[float, float]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+@lru_cache(maxsize=8)
+def _maps(face: Face) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """For every pixel of the face, where to read in what `_extended` makes of the photo (centres from 0)."""
-    pixels = np.nan_to_num(project(face.lens, _directions(face.name, face.pinhole, offset)), nan=-1.0)
+    pixels = np.nan_to_num(project(face.lens, _directions(face.name, face.pinhole)), nan=-1.0)
     pixels = (pixels - 0.5 + (MARGIN if face.lens.model == SPHERICAL else 0)).astype(np.float32)
     x, y = (pixels[:, k].reshape(face.pinhole.height, face.pinhole.width) for k in range(2))
     return np.ascontiguousarray(x), np.ascontiguousarray(y)
+
+
+def _step(face: Face, places: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """How ``places`` (h, w), columns or rows of the photo, change from pixel to pixel along ``axis``."""
+    step = np.gradient(places, axis=axis)
+    if face.lens.model == SPHERICAL:  # over the seam
+        width = np.float32(face.lens_size[0])
+        # A gradient is half the difference of two neighbours: of a jump over the seam it has half, on both its sides.
+        step -= width / 2 * np.round(step / (width / 2))
+    return step
 
 
 def _extended(image: NDArray, lens: Lens) -> NDArray:
