@@ -36,6 +36,8 @@ def circle_angle(lens: Lens, photos: Sequence[Callable[[], NDArray[np.uint8]]]) 
     for index in sorted(chosen):
         brightest = np.maximum(brightest, photos[index]()[y, x].max(-1).reshape(-1))
     known = np.isfinite(angle)
+    if not known.any():
+        return math.pi
     largest = float(angle[known].max())
     ring = np.minimum((angle[known] / largest * _RINGS).astype(int), _RINGS - 1)
     lit = np.bincount(ring, brightest[known] > _DARK, _RINGS) > _LIT * np.bincount(ring, minlength=_RINGS)

@@ -7,10 +7,13 @@ from pathlib import PurePosixPath
 import numpy as np
 import torch
 
-from splat.scene.faces import split
+from splat.errors import InputError
+from splat.scene.faces import side, split
 from splat.scene.images import ImageSource
 from splat.scene.scene import View
 from splat.scene.undistort import Lens
+
+_GROWTH = 3  # sides of a face are at most so many times the photo's
 
 
 def face_name(photo: str, face: str) -> str:
@@ -38,9 +41,18 @@ def split_view(
         lens, limit: as `splat.scene.faces.split` takes them.
         factor: by which the photo is shrunk.
         ids, xy: points seen (K,) and where (K, 2), pixels of the stored photo.
+
+    Raises InputError for a lens that no camera can have.
     """
+    width, height = lens.image_width or lens.width, lens.image_height or lens.height
+    faces = split(lens, limit, factor) if side(lens) <= _GROWTH * max(width, height) else ()
+    if not faces:
+        raise InputError(
+            f"a {lens.model} camera with the parameters {list(lens.params)} shows no part of {width}×{height} pixels "
+            "that makes a picture, so it cannot be right; calibrate it again"
+        )
     views = []
-    for face in split(lens, limit, factor):
+    for face in faces:
         pinhole = face.pinhole
         own = dataclasses.replace(source, lens=None, width=pinhole.width, height=pinhole.height, face=face)
         at = face.keypoints(xy) if len(xy) else np.zeros((0, 2))

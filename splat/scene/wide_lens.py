@@ -72,9 +72,10 @@ def widest(lens: Lens) -> float:
         return math.pi
     fisheye = "FISHEYE" in lens.model
     angles = np.arange(_STEP, _WIDEST if fisheye else _PERSPECTIVE, _STEP)
-    radii = [np.linalg.norm(_along(lens, angles, azimuth) - _axis(lens), axis=1) for azimuth in _AZIMUTHS]
-    radii = np.concatenate([np.zeros((len(_AZIMUTHS), 1)), radii], 1)
-    grows = (np.diff(radii) > 0).all(0)
+    with np.errstate(all="ignore"):  # of parameters that no lens has
+        radii = [np.linalg.norm(_along(lens, angles, azimuth) - _axis(lens), axis=1) for azimuth in _AZIMUTHS]
+        radii = np.concatenate([np.zeros((len(_AZIMUTHS), 1)), radii], 1)
+        grows = (np.diff(radii) > 0).all(0)
     return float(angles[-1] if grows.all() else angles[np.argmin(grows)] - _STEP)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.wide_scenes import FISHEYE, LIMIT, PANORAMA, far_colour, write_colmap, write_transforms
 
+from splat.errors import InputError
 from splat.scene import load_scene
 from splat.scene.image_circle import circle_angle
 from splat.scene.scene import Scene, photo_count, photo_numbers
@@ -99,3 +100,14 @@ def test_the_circle_of_a_fisheye_is_found_in_the_light_of_any_photo() -> None:
     assert circle_angle(FISHEYE, [lambda: dark, lambda: half]) == pytest.approx(40 / 31, rel=0.04)
     assert circle_angle(FISHEYE, [lambda: half, lambda: full]) == np.pi
     assert circle_angle(FISHEYE, [lambda: dark]) == np.pi  # nothing to see: nothing is left out
+
+
+@pytest.mark.parametrize(
+    "params", [(1e-3, 1e-3, 50, 50, 0, 0, 0, 0), (1e8, 1.0, 50, 50, 0, 0, 0, 0), (31, 31, 1e6, 50, 0, 0, 0, 0)]
+)
+def test_lenses_that_cannot_be_are_refused(tmp_path: Path, params: tuple) -> None:
+    write_colmap(tmp_path, FISHEYE, "OPENCV_FISHEYE")
+    line = f"1 OPENCV_FISHEYE 100 100 {' '.join(map(str, params))}\n"
+    (tmp_path / "sparse/0/cameras.txt").write_text(line)
+    with pytest.raises(InputError, match="OPENCV_FISHEYE camera with the parameters .* cannot be right; calibrate"):
+        load_scene(tmp_path)
