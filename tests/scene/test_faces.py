@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from splat.scene.faces import AXES, MARGIN, Face, assemble, places_in_photo, split
-from splat.scene.undistort import Lens, spherical
+from splat.scene.faces import AXES, MARGIN, Face, _extended, assemble, places_in_photo, rotated_view, split
+from splat.scene.undistort import Lens, Pinhole, spherical
 from splat.scene.wide_lens import bearings, project
 
 PANORAMA = spherical("EQUIRECTANGULAR", 320, 160)
@@ -139,3 +139,33 @@ def test_places_in_the_photo_follow_the_camera_of_the_face() -> None:
     np.testing.assert_allclose(places[face.seen()], expected[face.seen()], atol=1e-6)
     strided = places_in_photo(face, camera.strided(2, 1, 0))
     np.testing.assert_allclose(strided, places[0::2, 1::2], atol=1e-6)
+
+
+def test_a_view_over_the_seam_and_the_poles() -> None:
+    photo = (photo_of(PANORAMA, np.pi) + 0.5).astype(np.uint8)
+    pinhole = Pinhole(160.0, 160.0, 20.3, 20.7, 40, 40)
+    y, x = np.mgrid[:40, :40] + 0.5
+    rays = np.stack([(x - 20.3) / 160, (y - 20.7) / 160, np.ones_like(x)], -1).reshape(-1, 3)
+    for name in ("back", "up", "down"):
+        turned = np.array([[0.8, 0.6, 0], [-0.6, 0.8, 0], [0, 0, 1]]) @ AXES[name]
+        view = rotated_view(PANORAMA, turned, pinhole, photo)
+        assert np.abs(view - colour(rays @ turned).reshape(view.shape)).max() < 1.5
+
+
+def test_put_together_each_pixel_is_a_mean_over_its_area() -> None:
+    """Noise in a face stays where the photo has pixels as large as the face, and fades where they are larger."""
+    front = split(PANORAMA, np.pi, 1.0)[0]
+    noise = np.random.default_rng(0).normal(size=(front.pinhole.height, front.pinhole.width, 3)).astype(np.float32)
+    photo, _ = assemble([(front, noise)])
+    middle, corner = photo[70:90, 150:170].std(), photo[47:53, 121:127].std()
+    assert middle > 0.65 and corner < 0.6 * middle
+
+
+def test_over_a_pole_a_panorama_goes_on_half_a_turn_further() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (160, 320, 3), dtype=np.uint8)
+    wider = _extended(photo, PANORAMA)
+    assert wider.shape == (160 + 2 * MARGIN, 320 + 2 * MARGIN, 3)
+    for column in (0, 100, 319):
+        assert np.array_equal(wider[MARGIN - 2, MARGIN + column], photo[1, (column + 160) % 320])
+        assert np.array_equal(wider[-MARGIN + 1, MARGIN + column], photo[-2, (column + 160) % 320])
+    assert np.array_equal(wider[MARGIN:-MARGIN, -1], photo[:, MARGIN - 1])
