@@ -95,7 +95,8 @@ def first_count(setup: Setup) -> int:
 
 def finished(setup: Setup, state: State) -> GaussianCloud:
     """The cloud of a run as it is written: averaged; what only its training needed worked in or left out."""
-    return without_position_step(deform(setup.hooks, averaged(state.population)))
+    cloud = without_position_step(deform(setup.hooks, averaged(state.population)))
+    return cloud.replace(georeference=setup.scene.georeference)
 
 
 def step(setup: Setup, state: State) -> None:
