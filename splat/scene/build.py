@@ -117,7 +117,8 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
         ids, xy = _keypoints(view, lens, target, camera)
         built.append(View(view.name, camera, source, held_out, ids, xy, view.group))
     if resized:
-        notes.append(f"{resized} masks are of another size than their photos and are scaled to it")
+        some = "1 mask is" if resized == 1 else f"{resized} masks are"
+        notes.append(f"{some} of another size than the photo, and scaled to it")
     _check_spread(built, raw, origin)
     check_something_kept(built)
     points = _points(raw, built, notes)

@@ -45,6 +45,11 @@ class Photo:
         return Photo(*(None if each is None else function(each) for each in (self.rgb, self.mask, self.alpha)))
 
     @property
+    def hidden(self) -> bool:
+        """Whether its mask leaves no pixel to compare."""
+        return self.mask is not None and not bool(self.mask.any())
+
+    @property
     def nbytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in (self.rgb, self.mask, self.alpha) if t is not None)
 

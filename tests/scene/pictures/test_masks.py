@@ -146,7 +146,7 @@ def test_masks_of_another_size_but_the_same_shape(tmp_path) -> None:
     scene = load_scene(tmp_path, progress=False)
     for view in (scene.views[0], scene.views[8]):
         np.testing.assert_array_equal(view.load().mask.numpy(), KEEP)
-    assert "5 masks are of another size than their photos and are scaled to it" in scene.notes
+    assert "5 masks are of another size than the photo, and scaled to it" in scene.notes
     Image.fromarray(KEEP).resize((160, 100)).save(tmp_path / "masks/view_003.png")
     with pytest.raises(InputError, match=r"view_003\.png is 160×100 pixels but its image .* is 160×120"):
         load_scene(tmp_path, progress=False)
