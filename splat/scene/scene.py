@@ -116,7 +116,7 @@ class Scene:
 
     @property
     def test_views(self) -> tuple[View, ...]:
-        """Held-out views, for evaluation: every 8th by name, or the test set the input names itself."""
+        """Held-out views, for evaluation: those that `load_scene` was told to hold out."""
         return tuple(view for view in self.views if view.held_out)
 
     @cached_property

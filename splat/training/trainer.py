@@ -223,7 +223,7 @@ def _watch(state: State, view: TrainingView, loss: PictureLoss) -> None:
     if not math.isfinite(loss.loss):
         check_finite(state)
         raise NonFiniteError(_fault("the rendered picture", state.schedule.step + 1))
-    if view.index is not None:
+    if view.index is not None and not view.photo.hidden:  # which says nothing about the cloud
         weight = 1 - (1 - SMOOTHING) ** every
         state.loss, state.mse = _smooth(state.loss, loss.loss, weight), _smooth(state.mse, loss.mse, weight)
 
