@@ -198,7 +198,7 @@ def load_scene(config: TrainConfig) -> "Scene":
         options = check_options(**of_scene(config.scene))
         scene = feed_forward.load(path, feed_forward.load_function(config.priors.reconstruct), options)
     else:
-        scene = load_scene(path, **of_scene(config.scene))
+        scene = load_scene(path, **of_scene(config.scene), depth_unit=config.scene.depth_unit)
     if config.scene.max_side == LONGEST_SIDE:
         scene = replace(scene, notes=(*scene.notes, *_shrunk(scene)))
     return scene if config.scene.views is None else keep_views(scene, config.scene.views)

@@ -17,7 +17,7 @@ from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
 from splat.rendering.types import near_plane
 from splat.scene import ImageCache, Scene
-from splat.training import schedules
+from splat.training import depth_supervision, schedules
 from splat.training.budget import max_gaussians
 from splat.training.config.config import TrainConfig
 from splat.training.device_photos import DevicePhotos
@@ -59,8 +59,9 @@ def set_up(scene: Scene, config: TrainConfig, hooks: tuple[TrainingHook, ...] = 
         backend = get_backend(config.backend)
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     photos = DevicePhotos(cache, backend.device)
-    rows = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
-    keypoints = tuple((None, None) if each is None else (scene.points.xyz[each[0]], each[1]) for each in rows)
+    config = replace(config, loss=replace(config.loss, depth=depth_supervision.weight(config, cache.views)))
+    scene = depth_supervision.with_start_points(scene, cache, config.loss.depth)
+    keypoints = depth_supervision.points_of_views(scene, config, cache.views)
     features = appearance_features.hooks(config, len(cache.views))
     hooks = hooks_of(config, photos.room) + features + hooks + surface_regularizers.hooks(config)
     return Setup(scene, config, strategy_of(config), backend, photos, keypoints, hooks, timer)
