@@ -25,13 +25,13 @@ def weight(config: TrainConfig, views: Sequence[View]) -> float:
 
 
 def points_of_views(
-    scene: Scene, config: TrainConfig, views: Sequence[View]
+    scene: Scene, views: Sequence[View], weight: float
 ) -> tuple[tuple[Tensor | None, Tensor | None], ...]:
     """Points (M, 3) and their pixels (M, 2) of each of ``views``, for the depth loss; None each without that loss.
 
     Raises InputError for a damaged depth map.
     """
-    if not config.loss.depth:
+    if not weight:
         return tuple((None, None) for _ in views)
     return tuple(seen_points(view) if view.depth is not None else _sparse(scene, view) for view in views)
 

@@ -59,12 +59,12 @@ def set_up(scene: Scene, config: TrainConfig, hooks: tuple[TrainingHook, ...] = 
         backend = get_backend(config.backend)
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     photos = DevicePhotos(cache, backend.device)
-    config = replace(config, loss=replace(config.loss, depth=depth_supervision.weight(config, cache.views)))
-    scene = depth_supervision.with_start_points(scene, cache, config.loss.depth)
-    keypoints = depth_supervision.points_of_views(scene, config, cache.views)
+    weight = depth_supervision.weight(config, cache.views)
+    scene = depth_supervision.with_start_points(scene, cache, weight)
+    keypoints = depth_supervision.points_of_views(scene, cache.views, weight)
     features = appearance_features.hooks(config, len(cache.views))
     hooks = hooks_of(config, photos.room) + features + hooks + surface_regularizers.hooks(config)
-    return Setup(scene, config, strategy_of(config), backend, photos, keypoints, hooks, timer)
+    return Setup(scene, config, strategy_of(config), backend, photos, keypoints, weight, hooks, timer)
 
 
 def _best_device() -> str:
@@ -119,7 +119,7 @@ def step(setup: Setup, state: State) -> None:
         scale_reg=strategy.densify.scale_weight / extent,
     )
     fitter = fitter_of(setup, state)
-    options = replace(_options(config, context.fraction, extent), depth=config.loss.depth > 0)
+    options = replace(_options(config, context.fraction, extent), depth=setup.depth_weight > 0)
     fitter.step(views, hyper, options, context, lambda view, loss: _watch(state, view, loss))
     if strategy.noise > 0:
         with setup.timer("noise"):
@@ -138,7 +138,7 @@ def step(setup: Setup, state: State) -> None:
 
 def fitter_of(setup: Setup, state: State) -> Fitter:
     """What moves the Gaussians of a run."""
-    loss = training_loss(setup.config)
+    loss = training_loss(setup.config, setup.depth_weight)
     return Fitter(state.population, setup.backend, loss, setup.hooks, state.per_photo, setup.timer)
 
 

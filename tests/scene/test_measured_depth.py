@@ -146,5 +146,4 @@ def test_depth_is_a_constraint_and_gives_start_points(tmp_path) -> None:
     config = TrainConfig()
     assert depth_supervision.weight(config, cache.views) == depth_supervision.MEASURED_WEIGHT
     assert depth_supervision.weight(TrainConfig(loss=LossConfig(depth=0.0)), cache.views) == 0
-    chosen = TrainConfig(loss=LossConfig(depth=0.1))
-    assert all(len(points) > 500 for points, _ in depth_supervision.points_of_views(scene, chosen, cache.views))
+    assert all(len(points) > 500 for points, _ in depth_supervision.points_of_views(scene, cache.views, 0.1))
