@@ -5,9 +5,8 @@ or floating-point numbers, OpenEXR, or NumPy's .npy. 0, NaN and infinity mean th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,12 +14,11 @@ from torch import Tensor
 
 from splat.errors import InputError
 from splat.reading import guarded, require_file
+from splat.scene.images import DepthSource
 from splat.scene.listing import list_files
 from splat.scene.masks import match_names
 from splat.scene.pictures.decode import values
-
-if TYPE_CHECKING:
-    from splat.scene.scene import Scene, View
+from splat.scene.scene import Scene, View
 
 FOLDERS = ("depths", "depth")
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".exr", ".npy"})
@@ -34,16 +32,7 @@ _LOOKED_AT = 12  # photos for the unit
 MOST_SAMPLES = 30_000  # a photo
 
 
-@dataclass(frozen=True)
-class DepthSource:
-    """A depth map: its file, world units per value, and whether it counts along the ray instead of the optical axis."""
-
-    path: Path
-    unit: float
-    along_ray: bool = False
-
-
-def with_measured_depth(scene: "Scene", unit: float | None = None) -> "Scene":
+def with_measured_depth(scene: Scene, unit: float | None = None) -> Scene:
     """``scene`` with the depth maps found beside its photos, and a note on what they were taken for.
 
     Args:
@@ -67,7 +56,7 @@ def with_measured_depth(scene: "Scene", unit: float | None = None) -> "Scene":
     return replace(scene, views=tuple(with_depth), notes=(*scene.notes, note))
 
 
-def _find(scene: "Scene") -> dict[str, Path]:
+def _find(scene: Scene) -> dict[str, Path]:
     """Depth maps by the name of their photo."""
     view = scene.views[0]
     if not view.source.path.as_posix().endswith(view.name):
@@ -81,7 +70,7 @@ def _find(scene: "Scene") -> dict[str, Path]:
 
 
 def _settled(
-    scene: "Scene", views: Sequence["View"], found: dict[str, Path], unit: float | None
+    scene: Scene, views: Sequence[View], found: dict[str, Path], unit: float | None
 ) -> tuple[DepthSource | None, str]:
     """Unit and kind of all maps (with the path of the first) and how they are known; None and why they are useless."""
     first = found[views[0].name]
@@ -105,7 +94,7 @@ def _settled(
 
 
 def _at_keypoints(
-    scene: "Scene", views: Sequence["View"], found: dict[str, Path]
+    scene: Scene, views: Sequence[View], found: dict[str, Path]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of keypoints where depth is known: their depth along the axis, the map's value, length of the ray to z = 1."""
     rows: list[np.ndarray] = [np.zeros((3, 0))]
@@ -125,7 +114,7 @@ def _at_keypoints(
     return z, value, stretch
 
 
-def _pixels_of(view: "View", xy: np.ndarray, rays: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _pixels_of(view: View, xy: np.ndarray, rays: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """(K, 2) whole columns and rows of a depth map of ``shape`` at pixels ``xy`` (K, 2) of the loaded photo."""
     lens, size = view.source.lens, (view.camera.width, view.camera.height)
     if lens is not None:
@@ -134,7 +123,7 @@ def _pixels_of(view: "View", xy: np.ndarray, rays: np.ndarray, shape: tuple[int,
         return np.floor(xy * (shape[1] / size[0], shape[0] / size[1])).astype(np.int64)
 
 
-def _image_size(view: "View") -> tuple[int, int]:
+def _image_size(view: View) -> tuple[int, int]:
     """(width, height) of the photo before its distortion is removed."""
     lens = view.source.lens
     if lens is None:
@@ -142,7 +131,7 @@ def _image_size(view: "View") -> tuple[int, int]:
     return lens.image_width or lens.width, lens.image_height or lens.height
 
 
-def read_depth(path: Path, view: "View") -> np.ndarray:
+def read_depth(path: Path, view: View) -> np.ndarray:
     """(H, W) float64 values of the map ``path``, 0 where nothing was measured.
 
     Raises InputError for a damaged map, and one of another shape than the photo of ``view``.
@@ -169,7 +158,7 @@ def _stored(path: Path) -> np.ndarray:
         return array
 
 
-def seen_points(view: "View", most: int = MOST_SAMPLES) -> tuple[Tensor, Tensor]:
+def seen_points(view: View, most: int = MOST_SAMPLES) -> tuple[Tensor, Tensor]:
     """World points (K, 3) float64 that the depth map of ``view`` measured and their pixels (K, 2) float32.
 
     At most ``most``, spread evenly. Raises InputError for a damaged map.

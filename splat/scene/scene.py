@@ -12,8 +12,7 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.coordinates import AT_ZERO, Georeference, origin_of
 from splat.scene.camera_layout import camera_centres, meeting_point, up_direction, world_to_camera_matrices
-from splat.scene.images import ImageSource, Photo
-from splat.scene.measured_depth import DepthSource
+from splat.scene.images import DepthSource, ImageSource, Photo
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ from PIL import Image
 from splat.camera import Camera
 from splat.errors import InputError
 from splat.scene import ImageCache, load_scene
-from splat.scene.images import ImageSource
-from splat.scene.measured_depth import DepthSource, seen_points
+from splat.scene.images import DepthSource, ImageSource
+from splat.scene.measured_depth import seen_points
 from splat.scene.scene import View
 from splat.scene.undistort import Lens
 from splat.training import depth_supervision
