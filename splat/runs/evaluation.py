@@ -71,7 +71,9 @@ def evaluate(
     full: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Render ``views`` (by default the held-out ones) and compare them with their photos; masked pixels do not count.
+    """Render ``views`` (by default the held-out ones) and compare them with their photos.
+
+    Masked pixels do not count, and views that are masked everywhere are left out, which is said.
 
     Wide photos are compared as they are: the renders of their faces are put together in the photo's own projection.
 
@@ -84,14 +86,19 @@ def evaluate(
     Raises InputError when a photo is broken; warns of each view whose pictures cannot be written.
     """
     options = options or RenderOptions()
+    scene = scene.beside(cloud)
     options = replace(options, near=min(options.near, near_plane(scene.extent)))
     views = scene.test_views if views is None else tuple(views)
     photos: dict[str, list[View]] = {}
     for view in views:
         photos.setdefault(view.photo_name, []).append(view)
-    scores = []
+    scores, hidden = [], []
     for number, (name, parts) in enumerate(photos.items()):
-        rgb, photo = _shown(cloud, parts, backend, options)
+        photo = parts[0].load() if parts[0].face is None else parts[0].source.whole.load()
+        if photo.hidden:
+            hidden.append(name)
+            continue
+        rgb, photo = _shown(cloud, parts, photo, backend, options)
         target = composite(photo, options.background).to(torch.float32) / 255
         ssim = metrics.ssim(rgb, target, photo.mask) if full else None
         lpips = metrics.lpips(rgb, target, photo.mask) if full else None
@@ -104,16 +111,26 @@ def evaluate(
                 warnings.warn(f"there are no pictures of {name}: {error}", stacklevel=2)
         if progress is not None:
             progress(number + 1, len(photos))
+    if hidden:
+        warnings.warn(
+            f"{len(hidden)} of {len(photos)} held-out photos are masked everywhere and left out of the scores "
+            f"({', '.join(hidden[:3])}{', …' if hidden[3:] else ''})",
+            stacklevel=2,
+        )
     means = {name: _mean([getattr(score, name) for score in scores]) for name in SCORES}
     return Evaluation(**means, views=tuple(scores))
 
 
-def _shown(cloud: GaussianCloud, views: Sequence[View], backend: str, options: RenderOptions) -> tuple[Tensor, Photo]:
-    """One photo, and what the cloud shows there, (H, W, 3); ``views`` are the photo itself, or faces of it."""
+def _shown(
+    cloud: GaussianCloud, views: Sequence[View], photo: Photo, backend: str, options: RenderOptions
+) -> tuple[Tensor, Photo]:
+    """What the cloud shows of ``photo``, (H, W, 3), and the photo with what that does not show left out.
+
+    ``views`` are the photo itself, or faces of it.
+    """
     renders = [render(cloud, view.camera, backend, options).rgb.clamp(0, 1).cpu() for view in views]
     if views[0].face is None:
-        return renders[0], views[0].load()
-    photo = views[0].source.whole.load()
+        return renders[0], photo
     faces = [(view.face, each.float().numpy()) for view, each in zip(views, renders, strict=True)]
     rgb, seen = (torch.from_numpy(each) for each in assemble(faces))
     return rgb.clamp(0, 1), replace(photo, mask=seen if photo.mask is None else seen & photo.mask)

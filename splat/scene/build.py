@@ -4,7 +4,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -12,16 +12,19 @@ import numpy as np
 import torch
 
 from splat.camera import Camera
+from splat.coordinates import FARTHEST
 from splat.errors import InputError
+from splat.scene import hold_out
 from splat.scene.faces import side
 from splat.scene.image_circle import circle_angle
 from splat.scene.images import ImageHeader, ImageSource, decode, read_header
+from splat.scene.masks import check_something_kept, marks_what_moves
+from splat.scene.pictures.decode import notes_of, white_of_scene
+from splat.scene.pictures.mask_values import same_shape, size_error
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
-from splat.scene.split_photos import sentences, split_view
+from splat.scene.split_photos import WidePhoto, sentences, split_view
 from splat.scene.undistort import Lens, Pinhole
 from splat.scene.wide_lens import is_wide
-
-FARTHEST = 1e15  # world units; squares of what is farther do not fit float32 with room for sums
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class LoadOptions:
 
     downscale: float = 1.0
     max_side: int | None = None
-    test_every: int = 8
+    hold_out: str = hold_out.AUTO
     alpha: str = "auto"
-    masks: bool = True
+    masks: str = "object"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,10 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     headers = _read_headers(views)
     lenses = _match_sizes(views, headers)
     notes = list(raw.notes)
-    masked = sum(view.mask is not None for view in views) if options.masks else 0
+    floats = [view.path for view, header in zip(views, headers, strict=True) if header.kind == "float"]
+    white = white_of_scene(floats) if floats else None
+    notes += notes_of(headers, white)
+    masked = sum(view.mask is not None for view in views) if options.masks != "none" else 0
     if 0 < masked < len(views):
         notes.append(f"{masked} of {len(views)} images have a mask; the others are used whole")
     mode = options.alpha
@@ -96,36 +102,38 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
         mode = "composite" if raw.transparent_background else "mask"
     limits = _picture_limits(views, lenses)
     built: list[View] = []
-    for index, (view, header, (lens, turn)) in enumerate(zip(views, headers, lenses, strict=True)):
-        limit = limits[view.group]
-        held_out = view.held_out
-        if held_out is None:
-            held_out = options.test_every > 0 and len(views) > 1 and index % options.test_every == 0
-        alpha = mode if header.has_alpha else "none"
-        if is_wide(lens, limit):
-            source = ImageSource(view.path, turn, None, 0, 0, view.mask if options.masks else None, alpha)
-            _check_mask_size(source, header)
-            factor, xy = _factor(side(lens) * raw.shrunk, raw.shrunk, options), view.xy * lens.scale
-            pose, seen = view.world_to_camera, (view.ids, xy)
-            built += split_view(view.name, source, lens, limit, factor, pose, held_out, *seen, view.group)
-            continue
-        target = lens.pinhole()
-        width, height = _target_size(target, raw.shrunk, options)
-        camera = target.camera(view.world_to_camera).resized(width, height)
+    chosen = hold_out.choose([view.name for view in views], [view.held_out for view in views], options.hold_out)
+    resized = 0
+    for view, header, (lens, turn), held_out in zip(views, headers, lenses, chosen, strict=True):
         source = ImageSource(
             view.path,
             turn,
             lens if lens.distorts else None,
-            width,
-            height,
-            view.mask if options.masks else None,
-            alpha,
+            0,
+            0,
+            view.mask if options.masks != "none" else None,
+            mode if header.has_alpha else "none",
+            ignore=view.mask is not None and (options.masks == "ignore" or marks_what_moves(view.mask)),
+            white=white if header.kind == "float" else None,
         )
-        _check_mask_size(source, header)
+        resized += not _mask_has_size(source, header)
+        if is_wide(lens, limits[view.group]):
+            factor = _factor(side(lens) * raw.shrunk, raw.shrunk, options)
+            wide = WidePhoto(view.name, source, lens, limits[view.group], factor, view.world_to_camera)
+            built += split_view(wide, held_out, view.ids, view.xy * lens.scale, view.group)
+            continue
+        target = lens.pinhole()
+        width, height = _target_size(target, raw.shrunk, options)
+        camera = target.camera(view.world_to_camera).resized(width, height)
+        source = replace(source, width=width, height=height)
         ids, xy = _keypoints(view, lens, target, camera)
         built.append(View(view.name, camera, source, held_out, ids, xy, view.group))
+    if resized:
+        some = "1 mask is" if resized == 1 else f"{resized} masks are"
+        notes.append(f"{some} of another size than the photo, and scaled to it")
     notes += sentences(built, sum(limit < math.pi for limit in limits.values()))
     _check_spread(built, raw, origin)
+    check_something_kept(built)
     points = _points(raw, built, notes)
     root = raw.root.resolve()
     name = root.stem if root.is_file() else root.name
@@ -245,16 +253,18 @@ def _size_message(view: RawView, size: tuple[int, int]) -> str:
     )
 
 
-def _check_mask_size(source: ImageSource, header: ImageHeader) -> None:
+def _mask_has_size(source: ImageSource, header: ImageHeader) -> bool:
+    """Whether the mask of a photo, if any, is as large as the photo. Raises InputError where its shape is another."""
     if source.mask_path is None:
-        return
+        return True
     mask = read_header(source.mask_path)
-    size = header.turned if source.turn else (header.width, header.height)
-    if size not in ((mask.width, mask.height), mask.turned if source.turn else None):
-        raise InputError(
-            f"the mask {source.mask_path} is {mask.width}×{mask.height} pixels but its image {source.path} is "
-            f"{size[0]}×{size[1]}; make them the same size or remove the mask"
-        )
+    width, height = header.turned if source.turn else (header.width, header.height)
+    sizes = [(mask.width, mask.height), *([mask.turned] if source.turn else [])]
+    if (width, height) in sizes:
+        return True
+    if not any(same_shape(size[::-1], (height, width)) for size in sizes):
+        raise size_error(source.mask_path, (mask.height, mask.width), source.path, (height, width))
+    return False
 
 
 def _picture_limits(views: Sequence[RawView], lenses: Sequence[tuple[Lens, bool]]) -> dict[int, float]:
@@ -305,10 +315,10 @@ def _check_spread(views: Sequence[View], raw: RawScene, origin: str) -> None:
     """All views in one place give no depth: nothing can be reconstructed."""
     centres = np.stack([view.camera.position.numpy() for view in views])
     middle = centres.mean(0)
-    reach = np.abs(centres).max()
+    least = 1e-9 * max(float(np.abs(centres).max()), 1e-3)  # what digits of a file give of themselves
     if raw.xyz is not None and len(raw.xyz):
-        reach = max(reach, float(np.median(np.linalg.norm(raw.xyz - middle, axis=1))))
-    if np.linalg.norm(centres - middle, axis=1).max() <= 1e-6 * max(reach, 1e-6):
+        least = max(least, 1e-6 * float(np.median(np.linalg.norm(raw.xyz - middle, axis=1))))
+    if np.linalg.norm(centres - middle, axis=1).max() <= least:
         raise InputError(
             f"all {len(views)} views of {origin} stand in one place, so nothing fixes depth; "
             "take photos from different places"

@@ -1,7 +1,7 @@
 """Views of photos that are too wide for one pinhole picture: one of each of their faces."""
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -22,30 +22,38 @@ def face_name(photo: str, face: str) -> str:
     return path.with_name(f"{path.stem}#{face}{path.suffix}").as_posix()
 
 
-def split_view(
-    name: str,
-    source: ImageSource,
-    lens: Lens,
-    limit: float,
-    factor: float,
-    world_to_camera: np.ndarray,
-    held_out: bool,
-    ids: np.ndarray,
-    xy: np.ndarray,
-    group: int,
-) -> list[View]:
+@dataclass(frozen=True, eq=False)
+class WidePhoto:
+    """A photo to split.
+
+    Attributes:
+        name: of the photo.
+        source: of its pixels; lens and size are set for each face.
+        lens, limit: as `splat.scene.faces.split` takes them.
+        factor: by which the photo is shrunk.
+        world_to_camera: (4, 4) pose.
+    """
+
+    name: str
+    source: ImageSource
+    lens: Lens
+    limit: float
+    factor: float
+    world_to_camera: np.ndarray
+
+
+def split_view(photo: WidePhoto, held_out: bool, ids: np.ndarray, xy: np.ndarray, group: int) -> list[View]:
     """The views of one photo: all of them at its centre, all held out or none.
 
     Args:
-        source: of the photo; its lens and size are set here.
-        lens, limit: as `splat.scene.faces.split` takes them.
-        factor: by which the photo is shrunk.
         ids, xy: points seen (K,) and where (K, 2), pixels of the stored photo.
+        group: camera id.
 
     Raises InputError for a lens that no camera can have.
     """
+    lens, factor = photo.lens, photo.factor
     width, height = lens.image_width or lens.width, lens.image_height or lens.height
-    faces = split(lens, limit, factor) if side(lens) <= _GROWTH * max(width, height) else ()
+    faces = split(lens, photo.limit, factor) if side(lens) <= _GROWTH * max(width, height) else ()
     if not faces:
         raise InputError(
             f"a {lens.model} camera with the parameters {list(lens.params)} shows no part of {width}×{height} pixels "
@@ -54,19 +62,19 @@ def split_view(
     views = []
     for face in faces:
         pinhole = face.pinhole
-        own = dataclasses.replace(source, lens=None, width=pinhole.width, height=pinhole.height, face=face)
+        own = replace(photo.source, lens=None, width=pinhole.width, height=pinhole.height, face=face)
         at = face.keypoints(xy) if len(xy) else np.zeros((0, 2))
         inside = (at >= 0).all(1) & (at <= (pinhole.width, pinhole.height)).all(1)
         views.append(
             View(
-                face_name(name, face.name),
-                pinhole.camera(face.world_to_camera(world_to_camera)),
+                face_name(photo.name, face.name),
+                pinhole.camera(face.world_to_camera(photo.world_to_camera)),
                 own,
                 held_out,
                 torch.from_numpy(ids[inside].astype(np.int64)),
                 torch.from_numpy(at[inside].astype(np.float32)),
                 group,
-                photo=name,
+                photo=photo.name,
                 face=face,
             )
         )
