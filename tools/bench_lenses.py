@@ -1,8 +1,8 @@
 """Wide lenses against pinholes: the demo scene ray cast through an equirectangular and a 180° fisheye lens.
 
-    python tools/bench_lenses.py FOLDER [--seeds 3] [--steps 1500]
+    python tools/bench_lenses.py FOLDER [--seeds 3] [--steps 2500]
 
-From the same twelve places, FOLDER gets photos through each lens and, of the same directions, pinhole pictures with as
+From the same places around the table, FOLDER gets photos through each lens and, of the same directions, pinhole pictures with as
 many pixels in all. Training on either is scored on pinhole pictures from other places. What FOLDER already holds, and
 the runs in its results_STEPS.json, are not made again; the table goes to standard output.
 """
@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PLACES = 12
-WIDTH = 512  # of a panorama, pixels; half as much for a fisheye, so that both have as many pixels per degree
-HELD_OUT, HELD_OUT_WIDTH = 24, 128
+PLACES = 20
+WIDTH = 384  # of a panorama, pixels; half as much for a fisheye, so that both have as many pixels per degree
+HELD_OUT, HELD_OUT_WIDTH = 24, 96
 GAUSSIANS = 20_000
+NEARER = 0.6  # distance from the middle of the table, of those of the held-out views
 FINER = 2  # samples of the ray-cast light per pixel, along a side; each is the mean of 3 × 3 rays
 LENSES = {"equirectangular": "EQUIRECTANGULAR", "fisheye": "OPENCV_FISHEYE"}
 CUBE = {  # right, down, forward
@@ -161,7 +162,8 @@ def make_scenes(folder: Path) -> None:
     """Whatever ``folder`` lacks of: held_out, and for each lens its photos and the pinhole pictures beside them."""
     from splat.scene import demo
     from splat.scene.colmap_library import pycolmap
-    from splat.scene.demo.views import poses
+    from splat.scene.demo.bake import frame
+    from splat.scene.demo.views import TARGET, poses
 
     held_out = folder / "held_out"
     if not held_out.exists():
@@ -178,7 +180,9 @@ def make_scenes(folder: Path) -> None:
         return
     world, photos = World(), {name: [] for name in wanted}
     for index, pose in enumerate(poses(PLACES, 64, seed=77)):
-        cube = surroundings(world, pose.rotation, pose.centre, focal("EQUIRECTANGULAR"))
+        centre = pose.centre * (NEARER, NEARER, 1)
+        rotation = frame(TARGET - centre)
+        cube = surroundings(world, rotation, centre, focal("EQUIRECTANGULAR"))
         for lens, model in LENSES.items():
             width, height = size(model)
             parameters = f"{width} {height}"
@@ -186,9 +190,9 @@ def make_scenes(folder: Path) -> None:
                 f = focal(model)
                 parameters = f"{f} {f} {width / 2} {height / 2} 0 0 0 0"
             camera = f"{model} {width} {height} {parameters}"
-            photos[lens].append((f"{index:02}", camera, pose.rotation, pose.centre, through(model, cube)))
-            for name, camera, rotation, picture in pinhole_pictures(world, model, pose.rotation, pose.centre):
-                photos[f"{lens}_pinholes"].append((f"{index:02}_{name}", camera, rotation, pose.centre, picture))
+            photos[lens].append((f"{index:02}", camera, rotation, centre, through(model, cube)))
+            for name, camera, turned, picture in pinhole_pictures(world, model, rotation, centre):
+                photos[f"{lens}_pinholes"].append((f"{index:02}_{name}", camera, turned, centre, picture))
         print(f"place {index + 1} of {PLACES}", flush=True)
     for name, each in photos.items():
         if not (folder / name).exists():
@@ -202,11 +206,13 @@ def measure(folder: Path, name: str, steps: int, seed: int) -> dict:
     from splat.scene import load_scene
     from splat.training.config.config import TrainConfig
 
-    scene = load_scene(folder / name, test_every=0, progress=False)
+    scene = load_scene(folder / name, hold_out=0, progress=False)
     config = TrainConfig(steps=steps, gaussians=GAUSSIANS, seed=seed, eval_every=0.0)
     result = train(scene, config)
-    judge = load_scene(folder / "held_out", test_every=0, progress=False)
-    scores = evaluate(result.cloud, judge, "cpu", options_of(config), judge.views)
+    judge = load_scene(folder / "held_out", hold_out=0, progress=False)
+    scores = evaluate(
+        result.cloud, judge, "cpu", options_of(config), judge.views, folder / "renders" / f"{name}_{seed}"
+    )
     pixels = sum(view.camera.width * view.camera.height for view in scene.views)
     return {"psnr": scores.psnr, "ssim": scores.ssim, "gaussians": len(result.cloud), "pixels": pixels}
 
@@ -231,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2500)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     make_scenes(options.folder)

@@ -52,7 +52,7 @@ def test_an_affine_change_of_colour_is_found():
 def test_wide_photos_are_scored_as_they_are(tmp_path, monkeypatch, lens, model, limit):
     """Renders that show the world exactly score by the rounding of the photo, one row a photo, on its own pixels."""
     write_colmap(tmp_path, lens, model, limit=limit)
-    scene = load_scene(tmp_path, test_every=3)
+    scene = load_scene(tmp_path, hold_out=3)
 
     def drawn(cloud, camera, backend, options):
         towards = camera.rays()[1]

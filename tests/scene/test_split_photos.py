@@ -34,7 +34,7 @@ def assert_shows_the_world(scene: Scene, lost: float = 0.0) -> None:
 @pytest.mark.parametrize("model", ["EQUIRECTANGULAR", "SPHERE"])
 def test_panoramas_of_a_colmap_model(tmp_path: Path, model: str) -> None:
     points = write_colmap(tmp_path, PANORAMA, model)
-    scene = load_scene(tmp_path, test_every=3)
+    scene = load_scene(tmp_path, hold_out=3)
     assert [view.name for view in scene.views[:7]] == [f"1#{face}.png" for face in FACES] + ["2#front.png"]
     assert any("4 photos show more than 120°; they are trained on as 24 pinhole" in note for note in scene.notes)
     assert photo_numbers(scene.views) == [k // 6 for k in range(24)] and photo_count(scene.train_views) == 2
@@ -86,7 +86,7 @@ def test_smaller_photos(tmp_path: Path) -> None:
 
 def test_few_photos_are_counted_whole(tmp_path: Path) -> None:
     write_colmap(tmp_path, PANORAMA, "EQUIRECTANGULAR", count=5)
-    scene = keep_views(load_scene(tmp_path, test_every=0), 2)
+    scene = keep_views(load_scene(tmp_path, hold_out=0), 2)
     assert photo_count(scene.train_views) == 2 and len(scene.train_views) == 12
     assert any("2 of 5 training photos" in note for note in scene.notes)
 

@@ -30,7 +30,7 @@ ALL = TrainConfig(
 def scene(tmp_path_factory):
     root = tmp_path_factory.mktemp("panoramas")
     write_colmap(root, PANORAMA, "EQUIRECTANGULAR", count=4)
-    return load_scene(root, test_every=4)
+    return load_scene(root, hold_out=4)
 
 
 def test_faces_of_a_photo_share_what_is_learned_of_it(scene):
