@@ -2,9 +2,9 @@
 
     python tools/bench_lenses.py FOLDER [--seeds 3] [--steps 2500]
 
-From the same places around the table, FOLDER gets photos through each lens and, of the same directions, pinhole pictures with as
-many pixels in all. Training on either is scored on pinhole pictures from other places. What FOLDER already holds, and
-the runs in its results_STEPS.json, are not made again; the table goes to standard output.
+From the same places around the table, FOLDER gets photos through each lens and, of the same directions, pinhole
+pictures with as many pixels in all. Training on either is scored on pinhole pictures from other places. What FOLDER
+already holds, and the runs in its results_STEPS.json, are not made again; the table goes to standard output.
 """
 
 import argparse
