@@ -61,7 +61,7 @@ def test_wide_photos_are_scored_as_they_are(tmp_path, monkeypatch, lens, model, 
 
     monkeypatch.setattr(evaluation, "render", drawn)
     done = []
-    found = evaluate(None, scene, save=tmp_path / "renders", progress=lambda *each: done.append(each))
+    found = evaluate(truth(), scene, save=tmp_path / "renders", progress=lambda *each: done.append(each))
     assert [view.name for view in found.views] == ["1.png", "4.png"] and done == [(1, 2), (2, 2)]
     assert all(view.psnr > 54 and view.ssim > 0.999 for view in found.views)
     for name in ("1", "4"):
@@ -73,4 +73,4 @@ def test_wide_photos_are_scored_as_they_are(tmp_path, monkeypatch, lens, model, 
         assert close.mean() > (0.95 if model == "EQUIRECTANGULAR" else 0.85)
     wrong = lambda *each: SimpleNamespace(rgb=drawn(*each).rgb.flip(1))  # noqa: E731
     monkeypatch.setattr(evaluation, "render", wrong)
-    assert evaluate(None, scene, full=False).psnr < 30
+    assert evaluate(truth(), scene, full=False).psnr < 30
