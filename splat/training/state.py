@@ -8,6 +8,7 @@ from typing import Any
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.scene import Scene
+from splat.scene.scene import photo_count
 from splat.training.per_photo.parameters import PerPhoto
 from splat.training.population import Population
 from splat.training.schedules import Schedule
@@ -50,5 +51,5 @@ def check_views(scene: Scene) -> None:
     """Raise InputError when nothing is left to train on."""
     if not scene.train_views:
         raise InputError(
-            f"{scene.root} has {len(scene.views)} photos, all held out for evaluation; training needs at least two"
+            f"{scene.root} has {photo_count(scene.views)} photos, all held out for evaluation; training needs at least two"
         )
