@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -65,6 +66,33 @@ def ended_by_signals() -> Iterator[None]:
     """
     with handled(dict.fromkeys(ENDING[1:], _raise) | {signal.SIGUSR1: lambda number, frame: None}):
         yield
+
+
+@contextlib.contextmanager
+def threads_or_memory_error() -> Iterator[None]:
+    """MemoryError is raised in the main thread meanwhile when a thread dies of it before it has begun.
+
+    Python's Thread.start() would wait for such a thread for ever.
+    """
+    before, main = sys.unraisablehook, threading.main_thread().ident
+
+    def hook(unraisable: Any) -> None:
+        thread = getattr(unraisable.object, "__self__", None)
+        if issubclass(unraisable.exc_type, MemoryError) and isinstance(thread, threading.Thread):
+            signal.pthread_kill(main, signal.SIGALRM)  # wakes the main thread from its wait
+        else:
+            before(unraisable)
+
+    with handled({signal.SIGALRM: _memory_is_full}):
+        sys.unraisablehook = hook
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
+
+
+def _memory_is_full(number: int, frame: Any) -> None:
+    raise MemoryError("no memory for another thread")
 
 
 def _raise(number: int, frame: Any) -> None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,10 @@ class Server:
     Args:
         shim: see `compiled`.
         modules: imported once, a package with all its modules; "module:function" is imported and called.
-        seconds: after so many a child is ended, and its code is minus SIGALRM.
+        seconds: after so many a child is ended, and its code is minus SIGXCPU.
     """
 
-    def __init__(self, shim: Path, modules: list[str], seconds: int = 180) -> None:
+    def __init__(self, shim: Path, modules: list[str], seconds: int = 60) -> None:
         self._folder = tempfile.TemporaryDirectory()
         environment = os.environ | {
             "LD_PRELOAD": f"{shim} libstdc++.so.6",  # the shim's operators new look for the next one in there
@@ -110,8 +111,12 @@ def _serve(shim: str, seconds: int, folder: Path, modules: list[str]) -> None:
         counted.unlink(missing_ok=True)
         child = os.fork()
         if child == 0:
-            _child(json.loads(line), library, seconds, folder)
+            _child(json.loads(line), library, folder)
+        watch = threading.Timer(seconds, os.kill, (child, signal.SIGXCPU))
+        watch.start()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        watch.cancel()
+        watch.join()
         errors = (folder / "stderr").read_text(errors="replace")[-_ERRORS:]
         calls = int(counted.read_text()) if counted.exists() else 0
         print(json.dumps({"code": code, "calls": calls, "stderr": errors}), file=answers, flush=True)
@@ -128,9 +133,8 @@ def _import_all(name: str) -> None:
             importlib.import_module(found.name)
 
 
-def _child(request: dict[str, Any], library: ctypes.CDLL, seconds: int, folder: Path) -> None:
+def _child(request: dict[str, Any], library: ctypes.CDLL, folder: Path) -> None:
     """Run what was asked for; never returns."""
-    signal.alarm(seconds)
     for number, path in ((0, os.devnull), (1, folder / "stdout"), (2, folder / "stderr")):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(file, number)
