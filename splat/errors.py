@@ -38,7 +38,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def memory_ran_out(error: BaseException) -> bool:
-    """Whether ``error`` says that this machine's memory is full: PyTorch, OpenCV and zstandard have words of their own."""
+    """Whether ``error`` says that this machine's memory is full, in PyTorch's, OpenCV's or zstandard's words too."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))

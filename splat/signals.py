@@ -74,25 +74,27 @@ def threads_or_memory_error() -> Iterator[None]:
 
     Python's Thread.start() would wait for such a thread for ever.
     """
-    before, main = sys.unraisablehook, threading.main_thread().ident
+    before, main, heard = sys.unraisablehook, threading.main_thread().ident, threading.Event()
+
+    def raise_once(number: int, frame: Any) -> None:
+        if not heard.is_set():
+            heard.set()
+            raise MemoryError("no memory for another thread")
 
     def hook(unraisable: Any) -> None:
         thread = getattr(unraisable.object, "__self__", None)
         if issubclass(unraisable.exc_type, MemoryError) and isinstance(thread, threading.Thread):
-            signal.pthread_kill(main, signal.SIGALRM)  # wakes the main thread from its wait
+            while not heard.wait(0.05):  # one that comes shortly before the main thread waits does not wake it
+                signal.pthread_kill(main, signal.SIGALRM)
         else:
             before(unraisable)
 
-    with handled({signal.SIGALRM: _memory_is_full}):
+    with handled({signal.SIGALRM: raise_once}):
         sys.unraisablehook = hook
         try:
             yield
         finally:
             sys.unraisablehook = before
-
-
-def _memory_is_full(number: int, frame: Any) -> None:
-    raise MemoryError("no memory for another thread")
 
 
 def _raise(number: int, frame: Any) -> None:

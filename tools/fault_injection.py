@@ -191,7 +191,7 @@ def inject(trial: Trial, name: str, kind: str, options: argparse.Namespace) -> N
 
 def table(rows: list[dict]) -> str:
     """Faults tried and wrong, by command and kind, as Markdown."""
-    lines = ["| command | call | calls | errors | tried | exit 0 | exit 2 | wrong |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| command | call | calls | errors | tried | exit 0 | exit 2 | wrong |", "|---" * 8 + "|"]
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         groups.setdefault((row["command"], row["kind"]), []).append(row)

@@ -5,6 +5,7 @@ script, this file is the process: one request a line on standard input (JSON), o
 """
 
 import ctypes
+import faulthandler
 import importlib
 import json
 import os
@@ -111,7 +112,7 @@ def _serve(shim: str, seconds: int, folder: Path, modules: list[str]) -> None:
         counted.unlink(missing_ok=True)
         child = os.fork()
         if child == 0:
-            _child(json.loads(line), library, folder)
+            _child(json.loads(line), library, seconds, folder)
         watch = threading.Timer(seconds, os.kill, (child, signal.SIGXCPU))
         watch.start()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -133,12 +134,13 @@ def _import_all(name: str) -> None:
             importlib.import_module(found.name)
 
 
-def _child(request: dict[str, Any], library: ctypes.CDLL, folder: Path) -> None:
+def _child(request: dict[str, Any], library: ctypes.CDLL, seconds: int, folder: Path) -> None:
     """Run what was asked for; never returns."""
     for number, path in ((0, os.devnull), (1, folder / "stdout"), (2, folder / "stderr")):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(file, number)
         os.close(file)
+    faulthandler.dump_traceback_later(0.9 * seconds)  # where it hangs, if it does
     module, function = request["entry"].split(":")
     main = getattr(importlib.import_module(module), function)
     fault = request["fault"]

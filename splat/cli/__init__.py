@@ -99,7 +99,7 @@ def _guarded(command: str, arguments: list[str]) -> int:
 def _unexpected(error: Exception) -> int:
     """Say what the machine refused, or that splat has a defect; return the exit code."""
     if memory_ran_out(error):
-        return _refuse("this machine's memory is full; end other programs, or ask for less (fewer Gaussians, smaller photos)")
+        return _refuse("this machine's memory is full; end other programs, or take fewer Gaussians or smaller photos")
     if isinstance(error, OSError) and error.errno in _MACHINE:
         if error.filename is not None:
             return _refuse(f"cannot use {error.filename}: {error.strerror}; check the disk, or choose another folder")

@@ -4,7 +4,6 @@ import argparse
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
 ]
 
-TOYS = '''
+TOYS = """
 import os, sys
 
 DATA = b"whole" * 1000
@@ -49,10 +48,11 @@ def in_place(path):
 
 @refused
 def untidy(path):
-    written(os.path.join(os.path.dirname(path), ".scratch"))
+    scratch = os.path.join(os.path.dirname(path), "." + os.urandom(3).hex())
+    written(scratch)
     written(path + ".part")
     os.rename(path + ".part", path)
-    os.unlink(os.path.join(os.path.dirname(path), ".scratch"))
+    os.unlink(scratch)
 
 @refused
 def half(path):
@@ -68,7 +68,7 @@ def loud(arguments):
 
 def hungry(arguments):
     return whole(arguments) if len(bytearray(1 << 20)) else 1
-'''
+"""
 
 
 @pytest.fixture(scope="module")
