@@ -51,5 +51,6 @@ def check_views(scene: Scene) -> None:
     """Raise InputError when nothing is left to train on."""
     if not scene.train_views:
         raise InputError(
-            f"{scene.root} has {photo_count(scene.views)} photos, all held out for evaluation; training needs at least two"
+            f"{scene.root} has {photo_count(scene.views)} photos, all held out for evaluation; training needs at least "
+            "two"
         )
