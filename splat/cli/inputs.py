@@ -101,7 +101,10 @@ def open_cloud(path: Path) -> LoadedCloud:
 
 
 def open_scene(source: LoadedCloud, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
-    """The scene named on the command line, or the one that the run was trained on, at the run's size unless told."""
+    """The scene named on the command line, or the one that the run was trained on, at the run's size unless told.
+
+    It is in the coordinates of the cloud.
+    """
     from splat.scene import load_scene
 
     trained = source.config.scene if source.config is not None else None
@@ -111,7 +114,7 @@ def open_scene(source: LoadedCloud, scene: Path | None, downscale: float | None,
         downscale, max_side = trained.downscale, trained.max_side
     path = require(scene if scene is not None else Path(trained.path), "scene")
     chosen = {} if trained is None else of_scene(trained)
-    return load_scene(path, **chosen | {"downscale": downscale, "max_side": max_side})
+    return load_scene(path, **chosen | {"downscale": downscale, "max_side": max_side}).beside(source.cloud)
 
 
 def of_scene(config: "SceneConfig") -> dict[str, Any]:

@@ -129,6 +129,15 @@ class ImageSource:
         return (rgb, alpha, keep) if (rgb.shape[1], rgb.shape[0]) == size else _shrink(rgb, alpha, keep, size)
 
 
+@dataclass(frozen=True)
+class DepthSource:
+    """A depth map: its file, world units per value, and whether it counts along the ray instead of the optical axis."""
+
+    path: Path
+    unit: float
+    along_ray: bool = False
+
+
 def shrunk(photo: Photo, width: int, height: int) -> Photo:
     """``photo`` at a smaller size, each pixel the mean of those it stands for; on the device of ``photo``."""
     arrays = (None if each is None else each.cpu().numpy() for each in (photo.rgb, photo.alpha, photo.mask))

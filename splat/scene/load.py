@@ -10,6 +10,7 @@ from splat.reading import require_file
 from splat.scene import hold_out as held_out
 from splat.scene.build import LoadOptions, RawScene, build
 from splat.scene.folder_notes import folder_notes, unread
+from splat.scene.measured_depth import with_measured_depth
 from splat.scene.progress import Report
 from splat.scene.readers.colmap import PLACES, find_model, read_colmap
 from splat.scene.readers.photo_folder import photo_folder, read_photos
@@ -30,6 +31,7 @@ def load_scene(
     hold_out: str | int | float | Path = held_out.AUTO,
     alpha: str = "auto",
     masks: str | bool = "object",
+    depth_unit: float | None = None,
 ) -> Scene:
     """Read the scene in ``path``, finding out itself what it is.
 
@@ -46,6 +48,7 @@ def load_scene(
             instant-ngp scenes, as their field does, and masks elsewhere.
         masks: of the masks found beside the images, white is the ``object`` to keep, or what to ``ignore``; ``none``
             uses the images whole. True and False are ``object`` and ``none``.
+        depth_unit: world units per value of the depth maps beside the images, see `splat.scene.measured_depth`.
 
     Raises InputError, naming the file and what to do, for anything that cannot be trained on.
     """
@@ -56,7 +59,8 @@ def load_scene(
     try:
         raw = _read(root, options, progress)
         left_out = folder_notes(raw, masks=options.masks != "none")
-        return build(dataclasses.replace(raw, notes=(*raw.notes, *left_out)), options)
+        scene = build(dataclasses.replace(raw, notes=(*raw.notes, *left_out)), options).near_zero()
+        return with_measured_depth(scene, depth_unit)
     except InputError as error:  # names of photos may hold line ends and codes of terminals
         if printable(str(error)) == str(error):
             raise

@@ -44,11 +44,11 @@ def find_masks(image_root: Path, names: Sequence[str]) -> dict[str, Path]:
     and instant-ngp's ``dynamic_mask_``, may also lie beside the images.
     """
     for folder in _folders(image_root):
-        masks = _match(folder, list_images(folder), names)
+        masks = match_names(folder, list_images(folder), names)
         if masks:
             return masks
     beside = [name for name in list_images(image_root) if _masked_by(name)] if image_root.is_dir() else []
-    return {name: path for name, path in _match(image_root, beside, names).items() if path != image_root / name}
+    return {name: path for name, path in match_names(image_root, beside, names).items() if path != image_root / name}
 
 
 def marks_what_moves(mask: Path) -> bool:
@@ -84,7 +84,10 @@ def _stem(name: str) -> str:
     return path.with_suffix("").as_posix() if path.name else name
 
 
-def _match(folder: Path, files: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
+def match_names(
+    folder: Path, files: Sequence[str], names: Sequence[str], patterns: Sequence[str] = _PATTERNS
+) -> dict[str, Path]:
+    """Which of ``files`` in ``folder`` belongs to which of the photos ``names``, by one of ``patterns``."""
     exact = {name: folder / name for name in files}
     stems = {_stem(name): path for name, path in exact.items()}
     folded = {stem.casefold(): path for stem, path in stems.items()}
@@ -94,7 +97,7 @@ def _match(folder: Path, files: Sequence[str], names: Sequence[str]) -> dict[str
         path = stems.get(name) or exact.get(name)
         for key in (_stem(name), name):
             parts = PurePosixPath(key)
-            for pattern in _PATTERNS:
+            for pattern in patterns:
                 stem = (parts.parent / pattern.format(parts.name)).as_posix() if parts.name else key
                 path = path or stems.get(stem) or folded.get(stem.casefold())
         if path is not None:

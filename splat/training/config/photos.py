@@ -64,6 +64,8 @@ class SceneConfig:
     alpha: Literal["auto", "mask", "composite", "none"] = choice("auto", ("auto", "mask", "composite", "none"))
     """Transparency of photos: mask (left out), composite (the background shows through) or none; auto is composite for
     Blender and instant-ngp scenes, else mask."""
+    depth_unit: float | None = positive(None)
+    """World units per value of the depth maps in depths/ beside the photos; by default the scene's points tell it."""
     views: int | None = non_negative(None)
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int = positive(4096)
