@@ -105,6 +105,15 @@ def test_not_a_number_is_black_and_a_hot_pixel_no_range(tmp_path) -> None:
     assert found.tolist() == [0, 255, 0, 128]
 
 
+def test_a_profile_of_floating_point_photos_is_said_not_to_be_followed(tmp_path) -> None:
+    make_model(tmp_path, names=[f"{k}.tif" for k in range(9)])
+    for k in range(9):
+        image = Image.fromarray(colours(k)[..., 0].astype(np.float32))
+        image.save(tmp_path / f"images/{k}.tif", icc_profile=profile("exchanged"))
+    notes = " ".join(load_scene(tmp_path, progress=False).notes)
+    assert "9 photos are of floating-point numbers with a colour profile, which is not followed" in notes
+
+
 def test_float_tiffs_are_turned_once(tmp_path) -> None:
     pixels = colours()[:20, :30, 0].astype(np.float32)
     for orientation in range(1, 9):
