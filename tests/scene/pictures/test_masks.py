@@ -98,7 +98,7 @@ def grey_and_alpha(path: Path) -> None:
 
 def cut_out(path: Path) -> None:
     """The photo itself, dark in parts, on transparent ground."""
-    pixels = np.random.default_rng(0).integers(0, 90, (*KEEP.shape, 4), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 250, (*KEEP.shape, 4), dtype=np.uint8)
     pixels[..., 3] = KEEP * 255
     Image.fromarray(pixels).save(path)
 
