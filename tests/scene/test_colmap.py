@@ -51,6 +51,14 @@ def test_tracks_agree_with_keypoints(tmp_path) -> None:
     assert scene.points.track_lengths.sum() == sum(len(view.keypoints()[0]) for view in scene.views)
 
 
+def test_images_without_a_pose_are_counted(tmp_path) -> None:
+    make_model(tmp_path, text=True)
+    frames = tmp_path / "sparse/0/frames.txt"
+    frames.write_text("\n".join(frames.read_text().splitlines()[:-2]))
+    scene = load_scene(tmp_path)
+    assert len(scene.views) == 7 and "2 images of the model have no pose and are left out" in scene.notes
+
+
 def test_nested_folders(tmp_path) -> None:
     names = [f"left/{k}.jpg" for k in range(4)] + [f"right/deep/{k}.jpg" for k in range(4)]
     make_model(tmp_path, names=names, poses=ring_poses(8))

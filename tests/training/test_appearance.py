@@ -1,10 +1,13 @@
 """Colour corrections: neutral at first, neutral in the mean, and able to undo what a camera did to its photos."""
 
+import numpy as np
 import pytest
 import torch
+from support.clouds import cloud_of
 
 from splat.ops.photometric_loss import image_loss
 from splat.scene import Photo
+from splat.training.hooks.appearance_features import APPEARANCE_FEATURES, apply_appearance
 from splat.training.losses.image import composite
 from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as appearance
@@ -39,6 +42,54 @@ def test_a_grid_follows_luma_and_place():
     got = bilateral_grid.apply_grid(rgb, grid) - rgb
     assert torch.allclose(got[:, :4, 0], torch.zeros(8, 4)) and torch.allclose(got[:, 4:, 0], torch.full((8, 4), 0.5))
     assert got[0, 0, 1] == 0 and got[7, 0, 1] == pytest.approx(0.25)
+
+
+def test_a_grid_is_interpolated_linearly_over_luma_and_place():
+    # Wang et al. 2024, "Bilateral guided radiance field processing": an affine transform for each pixel, sliced from
+    # the grid at (x, y, luma) trilinearly; the outermost nodes lie on the borders.
+    random = np.random.default_rng(0)
+    rgb, grid = random.random((5, 7, 3)), random.normal(size=bilateral_grid.GRID)
+    expected = rgb.copy()
+    for row in range(5):
+        for column in range(7):
+            luma = rgb[row, column] @ [0.299, 0.587, 0.114]
+            at = np.array([luma * 7, (row + 0.5) / 5 * 15, (column + 0.5) / 7 * 15])
+            low = np.floor(at).astype(int)
+            affine = np.zeros(12)
+            for corner in np.ndindex(2, 2, 2):
+                weight = np.prod(np.where(corner, at - low, 1 - (at - low)))
+                affine += weight * grid[(slice(None), *np.minimum(low + corner, [7, 15, 15]))]
+            expected[row, column] += affine.reshape(3, 4) @ [*rgb[row, column], 1]
+    got = bilateral_grid.apply_grid(torch.tensor(rgb), torch.tensor(grid))  # coordinates are float32
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_the_roughness_of_a_grid_is_the_mean_square_of_its_steps():
+    grid = np.random.default_rng(1).normal(size=(12, 3, 4, 5))
+    expected = sum((np.diff(grid, axis=axis) ** 2).mean() for axis in (1, 2, 3))
+    assert bilateral_grid.total_variation(torch.tensor(grid)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("step", "fraction", "expected"),
+    [(0, 0.0, 2e-5), (250, 0.0, 2e-3 * 0.2575), (10, 1 / 14, 2e-3 * 0.505 * 0.01 ** (1 / 14)), (5000, 1.0, 2e-5)],
+)
+def test_the_rate_of_the_grids_warms_up_and_falls(step, fraction, expected):
+    assert bilateral_grid.grid_rate(step, fraction) == pytest.approx(expected)
+
+
+def test_appearance_features_are_affine_maps_of_colours():
+    cloud = cloud_of(6, 1, 2).map(torch.Tensor.double)
+    random = np.random.default_rng(3)
+    features, maps = random.normal(size=(6, 2)), random.normal(size=(3, 3, 4))
+    sh = cloud.sh.numpy()
+    changed = cloud.replace(extras={APPEARANCE_FEATURES: torch.tensor(features)})
+    got = apply_appearance(changed, torch.tensor(maps)).sh.numpy()
+    bands = np.array([0.28209479177387814, 0.3, -0.2, 0.45])  # of the harmonics in one direction; the first is constant
+    for row in range(6):
+        affine = maps[0] + features[row, 0] * maps[1] + features[row, 1] * maps[2]
+        colour = 0.5 + bands @ sh[row]
+        np.testing.assert_allclose(0.5 + bands @ got[row], colour + affine @ [*colour, 1])
 
 
 def test_total_variation():
