@@ -130,11 +130,12 @@ def test_the_smoothing_filter_is_that_of_mip_splatting():
 
 
 def test_the_width_of_the_smoothing_filter_is_that_of_the_finest_view():
-    points = np.array([[0.0, 0.0, 0.0], [0.1, 0.1, 2.0], [0.0, 0.0, -100.0]])
+    points = np.array([[0.0, 0.0, 0.0], [0.1, 0.1, 2.0], [0.0, 0.0, -3.75], [0.0, 0.0, -3.85], [0.0, 0.0, -100.0]])
     far = CAMERA.replace(fx=90.0)
     # ν̂ = max over views of f / d; the filter's standard deviation is √s / ν̂.
     expected = [math.sqrt(0.2) * min(4 / 30, 4 / 90), math.sqrt(0.2) * min(6 / 30, 6 / 90)]
-    expected.append(max(expected))  # seen by no camera
+    expected.append(math.sqrt(0.2) * 0.25 / 90)
+    expected += [max(expected)] * 2  # nearer than 0.2, and behind the cameras
     near(widths(torch.tensor(points, dtype=torch.float32), [CAMERA, far], 0.2), expected)
 
 
@@ -236,6 +237,9 @@ def test_dropped_gaussians_are_compensated():
     near(inside[~lost], np.minimum(sigmoid(before[~lost]) / 0.8, 0.99))
     assert inside[lost].max() < 1e-8
     near(cloud.logit_opacities, before, 1e-4)
+    (before,) = doubles(cloud.logit_opacities)
+    with gaussian_dropout(cloud, 0.0, 7, 3):
+        assert np.array_equal(doubles(cloud.logit_opacities)[0], before)
 
 
 # ---- learning rates: Plenoxels' log-linear interpolation as used by 3DGS ----
@@ -306,6 +310,7 @@ def test_a_strided_camera_sees_every_third_pixel():
     strided = CAMERA.strided(3, 2, 1)
     assert (strided.width, strided.height) == (8, 7)  # pixels 2, 5, … 23 and 1, 4, … 19
     assert CAMERA.strided(3, 2, 2).height == 6  # pixels 2, 5, … 17
+    near(CAMERA.strided(3, 0, 0).rays()[1], CAMERA.rays()[1][::3, ::3].numpy())
     rays = CAMERA.rays()[1][1::3, 2::3]
     near(strided.rays()[1], rays.numpy())
 

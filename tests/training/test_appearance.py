@@ -134,3 +134,5 @@ def test_only_the_shown_photo_steps():
 def test_transparent_photos_are_compared_on_the_background():
     photo = Photo(torch.full((1, 2, 3), 200, dtype=torch.uint8), alpha=torch.tensor([[255, 51]], dtype=torch.uint8))
     assert composite(photo, (1.0, 0.0, 0.5))[0].tolist() == [[200, 200, 200], [244, 40, 142]]
+    half = Photo(photo.rgb, alpha=torch.full((1, 2), 128, dtype=torch.uint8))
+    assert composite(half, (0.0, 0.0, 0.0))[0, 0].tolist() == [100] * 3  # 100.39

@@ -133,6 +133,17 @@ def test_wrong_parts_are_passed_over(packed, tmp_path, path, value, kind):
         assert checkpoint.load(tmp_path)["step"] == 1
 
 
+def test_a_run_may_stand_at_its_beginning_and_its_end(packed):
+    for fraction in (0, 0.0, 1.0):
+        checkpoint_schema.check({**packed, "step": 0, "fraction": fraction, "seconds": 0.0, "losses": [(0, 0.5)]})
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, "None"), ("x", "'x'"), ([1], "a list"), (True, "True")])
+def test_what_was_found_is_said(packed, value, shown):
+    with pytest.raises(ValueError, match=rf"^'loss' is {shown}, expected a number$"):
+        checkpoint_schema.check({"step": 1, **packed, "loss": value})
+
+
 def test_what_is_no_dictionary_is_passed_over(tmp_path):
     for value in ([1, 2], 3, None, "x", {"step": 1}):
         torch.save(value, tmp_path / "step_00000002.pt")
