@@ -64,6 +64,8 @@ def test_the_volume_factor_is_that_of_lightgaussian():
     assert expected.min() < 0.7 and (expected == 1).sum() == 5
     near(volume_factor(cloud), expected)
     near(volume_factor(cloud, 0.5), (np.minimum(volume / ninety, 1)) ** 0.5)
+    few = volume[:5]
+    near(volume_factor(cloud.select(slice(0, 5))), np.minimum(few / np.sort(few)[4], 1) ** 0.1)
 
 
 def test_significance_is_weight_times_volume_factor():

@@ -5,13 +5,19 @@ import pytest
 import torch
 from support.clouds import cloud_of
 
+from splat.camera import Camera
+from splat.metrics import ssim
 from splat.ops.photometric_loss import image_loss
+from splat.rendering.types import Rendering
 from splat.scene import Photo
 from splat.training.hooks.appearance_features import APPEARANCE_FEATURES, apply_appearance
-from splat.training.losses.image import composite
+from splat.training.losses.image import composite, photometric
 from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as appearance
 from splat.training.per_photo.parameters import PhotoParameters
+from splat.training.training_view import TrainingView
+
+CAMERA = Camera(30.0, 30.0, 16.0, 12.0, 32, 24, torch.eye(4, dtype=torch.float64))
 
 
 def picture(seed: int = 0, height: int = 24, width: int = 32) -> torch.Tensor:
@@ -129,6 +135,15 @@ def test_only_the_shown_photo_steps():
     # Adam's first step has length rate; the mean over photos is taken off all of them.
     assert torch.allclose(rows.values, torch.tensor([[0.1, -0.1], [-0.2, 0.2], [0.1, -0.1]]), atol=1e-6)
     assert rows.first[0].abs().sum() == 0 and rows.first[1].abs().sum() > 0
+
+
+def test_the_photometric_loss_is_that_of_3dgs_and_nothing_else():
+    rgb, photo = picture(1), Photo((255 * picture(2)).to(torch.uint8))
+    view = TrainingView(0, photo, CAMERA, (0.0, 0.0, 0.0))
+    drawn = Rendering(rgb, torch.ones(24, 32), None, None, None, torch.zeros(0), None, torch.zeros(0, 2))
+    target = photo.rgb / 255
+    expected = 0.8 * (rgb - target).abs().mean() + 0.2 * (1 - ssim(rgb, target))
+    assert photometric(drawn, view).loss == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_transparent_photos_are_compared_on_the_background():
