@@ -145,3 +145,7 @@ def test_wrong_shapes_are_refused():
         image_loss(rgb, target, torch.ones(5, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="float32"):
         image_loss(rgb.double(), target)
+    for weight in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="ssim_weight"):
+            image_loss(rgb, target, None, weight)
+    assert image_loss(rgb, target, None, 0.0).loss == pytest.approx(float((rgb - target / 255).abs().mean()), rel=1e-5)

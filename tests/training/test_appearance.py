@@ -10,11 +10,13 @@ from splat.metrics import ssim
 from splat.ops.photometric_loss import image_loss
 from splat.rendering.types import Rendering
 from splat.scene import Photo
+from splat.training.config.config import TrainConfig
 from splat.training.hooks.appearance_features import APPEARANCE_FEATURES, apply_appearance
-from splat.training.losses.image import composite, photometric
+from splat.training.losses.image import composite, photometric, training_loss
 from splat.training.per_photo import bilateral_grid
 from splat.training.per_photo import exposure as appearance
 from splat.training.per_photo.parameters import PhotoParameters
+from splat.training.step_context import StepContext
 from splat.training.training_view import TrainingView
 
 CAMERA = Camera(30.0, 30.0, 16.0, 12.0, 32, 24, torch.eye(4, dtype=torch.float64))
@@ -143,7 +145,8 @@ def test_the_photometric_loss_is_that_of_3dgs_and_nothing_else():
     drawn = Rendering(rgb, torch.ones(24, 32), None, None, None, torch.zeros(0), None, torch.zeros(0, 2))
     target = photo.rgb / 255
     expected = 0.8 * (rgb - target).abs().mean() + 0.2 * (1 - ssim(rgb, target))
-    assert photometric(drawn, view).loss == pytest.approx(float(expected), rel=1e-4)
+    for loss in (photometric, training_loss(TrainConfig())):
+        assert loss(drawn, view, StepContext()).loss == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_transparent_photos_are_compared_on_the_background():
