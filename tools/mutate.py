@@ -218,7 +218,7 @@ class Copy:
         return "caught" if child.exitcode else "survived"
 
     def _run_tests(self, tests: Sequence[str], seconds: float) -> None:
-        os.setsid()
+        os.setpgid(0, 0)  # not a session of its own, which would not be as nice as this process
         os.chdir(self.tree)
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 10))

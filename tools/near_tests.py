@@ -9,6 +9,7 @@ _STRATEGIES, _DEFORMATIONS = "tests/training/strategies/test_strategies.py", "te
 _GROWTH = "tests/training/strategies/test_budgeted_growth.py"
 _FORMATS, _FORMAT_DAMAGE = "tests/formats/test_formats_round_trip.py", "tests/formats/test_formats_damage.py"
 _HOSTILE, _PALETTE = "tests/formats/test_hostile_files.py", "tests/formats/test_formats_palette.py"
+_CODING = "tests/coding/test_small_parts.py"
 _COLMAP = ("tests/scene/test_colmap.py", "tests/scene/test_colmap_damage.py")
 _TRANSFORMS = ("tests/scene/test_transforms_json.py", "tests/scene/test_transforms_damage.py")
 _PATHS = ("tests/viewpoints/test_paths.py", "tests/viewpoints/test_path_files.py")
@@ -44,18 +45,24 @@ TESTS: dict[str, tuple[str, ...]] = {
     "splat/formats/spz/quantizer.py": (_FORMATS,),
     "splat/formats/sog/encode.py": (_FORMATS, _PALETTE),
     "splat/formats/sog/read.py": (_FORMATS, _FORMAT_DAMAGE),
-    "splat/formats/sog/meta.py": (_FORMATS, _FORMAT_DAMAGE),
+    "splat/formats/sog/meta.py": (_FORMATS, "tests/formats/test_formats_others.py", _FORMAT_DAMAGE),
     "splat/formats/sog/bundle.py": (_FORMATS, _FORMAT_DAMAGE),
-    "splat/formats/sog/quantizer.py": (_FORMATS,),
+    "splat/formats/sog/quantizer.py": (_FORMATS, "tests/formats/test_sog_quality.py"),
     "splat/formats/ksplat.py": (_FORMATS, _FORMAT_DAMAGE),
     "splat/formats/dotsplat.py": (_FORMATS, _FORMAT_DAMAGE),
     "splat/coding/attributes.py": (_FORMATS,),
     "splat/coding/decimate.py": (_PALETTE,),
-    "splat/coding/deflate.py": (_FORMATS, _HOSTILE),
-    "splat/coding/importance.py": (_FORMATS, _PALETTE),
-    "splat/coding/limits.py": (_HOSTILE,),
-    "splat/coding/morton.py": (_FORMATS,),
-    "splat/coding/neighbours.py": (_FORMATS, _HOSTILE),
+    "splat/coding/deflate.py": (_CODING, _FORMATS, _HOSTILE),
+    "splat/coding/importance.py": (_CODING, _FORMATS, _PALETTE),
+    "splat/coding/limits.py": (
+        _CODING,
+        _HOSTILE,
+    ),
+    "splat/coding/morton.py": (
+        _CODING,
+        _FORMATS,
+    ),
+    "splat/coding/neighbours.py": (_CODING, _FORMATS, _HOSTILE),
     "splat/coding/octree.py": ("tests/formats/test_splatz.py",),
     "splat/coding/rans.py": ("tests/formats/test_splatz.py",),
     "splat/coding/rans_tables.py": ("tests/formats/test_splatz.py",),
