@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import conv2d
 
 from splat.native import cpu_library
+from splat.ops import photometric_loss
 from splat.ops.photometric_loss import _loss_torch, image_loss
 
 VARIANTS = cpu_library.variants()
@@ -135,6 +136,14 @@ def test_the_pytorch_loss_of_other_devices_agrees(masked):
     _agree(_loss_torch(rgb.double(), target, mask, 0.2, True), _reference(rgb, target, mask, 0.2))
     nothing = _loss_torch(rgb, target, torch.zeros(31, 45, dtype=torch.bool), 0.2, True)
     assert (nothing.loss, nothing.ssim, nothing.pixels) == (0, 1, 0) and not nothing.grad.any()
+
+
+@pytest.mark.parametrize(("pixels", "expected"), [(0, (0, 1, 0)), (1, (0.5, 0.25, 0.125)), (2, (0.25, 0.125, 0.0625))])
+def test_sums_of_a_gpu_become_means_over_the_pixels_that_count(monkeypatch, pixels, expected):
+    sums = torch.tensor([1.5, 0.75, 0.375, float(pixels)]) * (pixels > 0)
+    monkeypatch.setattr(photometric_loss, "compare_images", lambda *arguments: (sums, None))
+    found = photometric_loss._loss_gpu(torch.zeros(4, 5, 3), torch.zeros(4, 5, 3, dtype=torch.uint8), None, 0.2, False)
+    assert (found.l1, found.ssim, found.mse, found.pixels) == (*expected, pixels)
 
 
 def test_wrong_shapes_are_refused():
