@@ -63,7 +63,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         _FORMATS,
     ),
     "splat/coding/neighbours.py": (_CODING, _FORMATS, _HOSTILE),
-    "splat/coding/octree.py": ("tests/formats/test_splatz.py",),
+    "splat/coding/octree.py": (
+        "tests/coding/test_octree.py",
+        "tests/formats/test_splatz.py",
+    ),
     "splat/coding/rans.py": ("tests/formats/test_splatz.py",),
     "splat/coding/rans_tables.py": ("tests/formats/test_splatz.py",),
     "splat/coding/safetensors.py": ("tests/training/test_checkpoint.py",),
