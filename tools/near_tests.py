@@ -67,7 +67,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/coding/test_octree.py",
         "tests/formats/test_splatz.py",
     ),
-    "splat/coding/rans.py": ("tests/formats/test_splatz.py",),
+    "splat/coding/rans.py": (
+        "tests/coding/test_rans.py",
+        "tests/formats/test_splatz.py",
+    ),
     "splat/coding/rans_tables.py": ("tests/formats/test_splatz.py",),
     "splat/coding/safetensors.py": ("tests/training/test_checkpoint.py",),
     "splat/coding/scalar_kmeans.py": (_PALETTE,),
