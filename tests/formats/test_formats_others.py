@@ -235,6 +235,18 @@ def test_spz_version_1(tmp_path):
     assert cloud.sh[0, 1].tolist() == pytest.approx([0.0, -1.0, 127 / 128])
 
 
+def test_spz_is_of_version_3_and_of_the_reference_steps_where_all_matter_alike(tmp_path):
+    cloud = cloud_of(200, 2)
+    cloud = cloud.replace(
+        log_scales=torch.full_like(cloud.log_scales, -4), logit_opacities=torch.zeros_like(cloud.logit_opacities)
+    )
+    formats.write(cloud, tmp_path / "a.spz")
+    assert struct.unpack_from("<II", gzip.decompress((tmp_path / "a.spz").read_bytes())) == (0x5053474E, 3)
+    codes = (formats.read(tmp_path / "a.spz").sh * 128).round().int()
+    for rows, step in ((slice(1, 4), 8), (slice(4, 9), 16)):
+        assert np.gcd.reduce(codes[:, rows].flatten().numpy()) == step
+
+
 def test_spz_names_its_frame(tmp_path):
     cloud = cloud_of(30, 1)
     data = spz.encode(GaussianArrays.of(cloud), tmp_path, version=4, antialiased=False, frame="RUB", reorder=False)
