@@ -1,16 +1,13 @@
-"""Seeds and readers for fuzzing what describes scenes: COLMAP folders, transforms.json, photos, camera paths, and the
-messages that browsers send to the viewer."""
+"""Seeds and readers for fuzzing what describes scenes: COLMAP folders, transforms.json, photos and camera paths."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from splat.camera import Camera
-from splat.errors import InputError
 
 VIEWS, SIZE = 3, (32, 24)
 
@@ -150,35 +147,3 @@ def read_path(path: Path) -> None:
 
     cameras, fps = paths.read(path)
     assert fps > 0 and all(camera.world_to_camera.isfinite().all() for camera in cameras)
-
-
-# ---- messages of browsers ----
-
-
-def pose_message(folder: Path) -> list[Path]:
-    """What a browser says of its camera."""
-    value: dict[str, Any] = {
-        "wxyz": [1.0, 0.0, 0.0, 0.0], "position": [0.0, 1.0, 2.0], "fov": 0.8, "image_width": 64, "image_height": 48,
-    }  # fmt: skip
-    (folder / "a.json").write_text(json.dumps(value))
-    return [folder / "a.json"]
-
-
-def read_pose_message(path: Path) -> None:
-    """The camera that the viewer makes of a message, and the settings that it makes of values of controls."""
-    from types import SimpleNamespace
-
-    from splat.viewer.page import pose_of
-
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(str(error).replace("\n", " ")[:200] or "deep") from error  # viser's own parser comes first
-    if not isinstance(value, dict):
-        return
-    pose = pose_of(SimpleNamespace(camera=SimpleNamespace(**{str(key): each for key, each in value.items()})))
-    if pose is None:
-        return
-    for longer, enlarge in ((1920, False), (1920, True), (160, False)):
-        camera = pose.camera(longer, enlarge)
-        assert camera.world_to_camera.isfinite().all() and max(camera.width, camera.height) <= 1920
