@@ -3,9 +3,10 @@
     python tools/fuzz.py --minutes 10 --reader ply          # coverage-guided
     python tools/fuzz.py --cases 10000                      # the same mutants every time, of every reader
 
-Each reader runs in worker processes. An input must be read or refused with InputError in one line, within SECONDS of the
-processor's time, and memory may grow by four times the file and SLACK. Anything else is a failure: the input is kept and
-printed. A new target is one entry in TARGETS: how to make small sound files, how to read one, and what damages it well.
+Each reader runs in worker processes. An input must be read or refused with InputError in one line, within SECONDS of
+the processor's time, and memory may grow by four times the file and SLACK. Anything else is a failure: the input is
+kept and printed. A new target is one entry in TARGETS: how to make small sound files, how to read one, and what damages
+it well.
 """
 
 import argparse
@@ -137,9 +138,7 @@ def usd_in_forks(seeds: list[Path]) -> None:
 
 
 MENDS = {"splatz": fuzz_formats.reseal}
-TARGETS = {
-    name: Target(written(name), read_cloud, MENDS.get(name)) for name in fuzz_formats.VARIANTS if name != "usd"
-}
+TARGETS = {name: Target(written(name), read_cloud, MENDS.get(name)) for name in fuzz_formats.VARIANTS if name != "usd"}
 TARGETS["usd"] = Target(written("usd"), read_cloud, prepare=usd_in_forks)
 TARGETS |= {name: Target(neural(name), read_cloud, reseal_checked) for name in ("vectree", "codebooks", "neuralgs")}
 TARGETS["sog-folder"] = Target(lambda folder: sog_folder(folder), read_cloud)
@@ -270,11 +269,16 @@ def attempt(target: Target, path: Path, coverage: Coverage | None) -> str:
     return outcome if seconds < SECONDS else f"slow: {seconds:.0f} s ({outcome})"
 
 
-def fuzz(name: str, cases: int, minutes: float, seed: int, keep: Path) -> dict[str, int]:
-    """Counts by outcome of the target ``name``; a worker that crashes or hangs is replaced."""
+def fuzz(name: str, cases: int, minutes: float, seed: int, keep: Path, first: int = 0) -> dict[str, int]:
+    """Counts by outcome of the target ``name``; a worker that crashes or hangs is replaced.
+
+    Args:
+        cases: run ``first`` to this one; 0 for as many as there is time for in ``minutes``.
+        keep: folder for inputs that fail.
+    """
     counts = {"read": 0, "refused": 0, "failed": 0}
     guided, until = minutes > 0, time.time() + 60 * minutes if minutes else 0.0
-    spawn, first, running = multiprocessing.get_context("spawn"), 0, True
+    spawn, running = multiprocessing.get_context("spawn"), True
     while running:
         ours, theirs = spawn.Pipe(duplex=False)
         worker = spawn.Process(
@@ -320,7 +324,7 @@ def answers(connection: Connection, pid: int, seconds: float) -> bool:
 
 
 def processor_seconds(pid: int) -> float:
-    """What the process ``pid`` has used of the processor so far, and those of its children that ended; 0 if it is over."""
+    """What the process ``pid`` has used of the processor so far, with its children that ended; 0 if it is over."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -340,6 +344,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=0, help="coverage-guided, for so long each")
     parser.add_argument("--cases", type=int, default=0, help="mutants of the seeds instead, the same every time")
+    parser.add_argument("--first", type=int, default=0, help="begin with this mutant: a long run in parts")
     parser.add_argument("--reader", action="append", choices=sorted(TARGETS), help="one target; all if none is named")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "splat-fuzz", help="for failures")
@@ -351,11 +356,12 @@ def main() -> int:
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     failed = 0
     for name in options.reader or TARGETS:
-        start = time.time()
-        counts = fuzz(name, options.cases, options.minutes, options.seed, options.keep)
+        start, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        counts = fuzz(name, options.cases, options.minutes, options.seed, options.keep, options.first)
         failed += counts["failed"]
         words = ", ".join(f"{count:,} {word}" for word, count in counts.items())
-        print(f"{name}: {words}, {time.time() - start:.0f} s", flush=True)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
+        print(f"{name}: {words}, {time.time() - start:.0f} s, {used:.0f} s of the processor", flush=True)
     return 1 if failed else 0
 
 

@@ -5,7 +5,6 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,26 +72,19 @@ def metrics(folder: Path) -> list[Path]:
 
 def read_checkpoint(path: Path) -> None:
     """What `splat train --resume` makes of the damaged checkpoint."""
-    _read(path.parents[1], [_resume])
+    _resume(path.parents[1])
 
 
 def read_run(path: Path) -> None:
     """What `splat info`, `splat eval`, the report and `splat train --resume` make of the run of the damaged file."""
-    _read(path.parent, [_inform, _open, _report, _resume])
-
-
-def _read(run: Path, parts: list[Callable[[Path], None]]) -> None:
-    """Each of ``parts`` with a copy of ``run``, as a run that goes on writes; raises the first InputError at the end."""
     refusals = []
-    for part in parts:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                part(Path(shutil.copytree(run, Path(folder) / "run")))
-            except InputError as error:
-                refusals.append(error)
+    for part in (_inform, _open, _report, _resume):
+        try:
+            part(path.parent)
+        except InputError as error:
+            refusals.append(str(error))
     if refusals:
-        raise InputError("; ".join(str(each) for each in refusals))
+        raise InputError("; ".join(refusals))
 
 
 def _inform(run: Path) -> None:
@@ -100,8 +92,8 @@ def _inform(run: Path) -> None:
     from splat.cli.console import console
 
     facts = info.run_facts(run)
-    with console.capture():
-        info.present(facts, run / "facts.json", lambda: info.show_run(facts))
+    with console.capture(), tempfile.TemporaryDirectory() as folder:
+        info.present(facts, Path(folder) / "facts.json", lambda: info.show_run(facts))
 
 
 def _open(run: Path) -> None:
@@ -111,32 +103,42 @@ def _open(run: Path) -> None:
 
 
 def _report(run: Path) -> None:
-    from splat.report import embed, write_report
+    from splat.report import embed, write
+    from splat.report.run_folder import read_run
 
     embed.PICTURE = (64, 36)
-    write_report(run)
+    assert write.page(read_run(run)).encode()
 
 
 def _resume(run: Path) -> None:
-    """As `splat train --resume`, for one step where the run is not over, and what it prints."""
+    """As `splat train --resume`, for one step where the run is not over, and what it prints.
+
+    In a copy, as a run that goes on writes into its folder. What is to be made anew of a finished run is not made: it
+    does not come from the damaged file.
+    """
     import splat
     from splat.cli.console import console
     from splat.cli.train_result import show_result
     from splat.runs import folder
     from splat.scene import load_scene
 
-    config = folder.stored_settings(run, named=splat.TrainConfig())
-    if not config.scene.path or not Path(config.scene.path).is_dir():
-        raise InputError("its scene is gone")
-    scene = load_scene(config.scene.path, config.scene.downscale, config.scene.max_side, False, test_every=3)
-    done: list[Any] = []
-    try:
-        result = splat.train(scene, config, run, resume=True, progress=done.append, stop=lambda: bool(done))
-    except NonFiniteError:  # numbers of a run may have become so in training
-        return
-    assert len(result.cloud) <= 8
-    with console.capture():
-        show_result(result)
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        copy = Path(shutil.copytree(run, Path(place) / "run"))
+        config = folder.stored_settings(copy, named=splat.TrainConfig())
+        if (copy / "metrics.json").exists() and folder.finished(copy) is None:
+            return
+        if not config.scene.path or not Path(config.scene.path).is_dir():
+            raise InputError("its scene is gone")
+        scene = load_scene(config.scene.path, config.scene.downscale, config.scene.max_side, False, test_every=3)
+        done: list[Any] = []
+        try:
+            result = splat.train(scene, config, copy, resume=True, progress=done.append, stop=lambda: bool(done))
+        except NonFiniteError:  # numbers of a checkpoint may be of any size
+            return
+        assert len(result.cloud) <= 8
+        with console.capture():
+            show_result(result)
 
 
 # ---- damage ----
