@@ -169,6 +169,11 @@ def sog_folder(folder: Path) -> list[Path]:
 # ---- workers ----
 
 
+def spent() -> float:
+    """Seconds of work by this process and its children, which a busy machine does not change."""
+    return sum(os.times()[:4])
+
+
 class Coverage:
     """Lines of the package that were reached, by sys.settrace; ``new`` counts those not seen before."""
 
@@ -196,15 +201,21 @@ class Coverage:
         return self.line
 
 
-def work(name: str, first: int, cases: int, until: float, seed: int, keep: str, report: Connection) -> None:
-    """Run inputs ``first`` to ``cases`` (endless if 0) or until a time; send (case, outcome) before and after each."""
+def work(
+    name: str, first: int, cases: int, seconds: float, seed: int, keep: str, learned: str | None, report: Connection
+) -> None:
+    """Run inputs ``first`` to ``cases``, or for ``seconds`` of work; send (case, outcome, file) before and after each.
+
+    ``learned`` is a folder for inputs that reach new lines, and with those of earlier runs.
+    """
     warnings.simplefilter("ignore")
-    target, guided = TARGETS[name], until > 0
+    target, guided = TARGETS[name], seconds > 0
     with tempfile.TemporaryDirectory() as folder:
         paths = target.seeds(Path(folder))
         corpus = [(path, path.read_bytes()) for path in paths]
         if guided:
-            corpus += [(home_of(seed, paths), seed.read_bytes()) for seed in kept_seeds(name)]
+            found = kept_seeds(name) + (kept_seeds(name, Path(learned)) if learned else [])
+            corpus += [(home_of(seed, paths), seed.read_bytes()) for seed in found]
         target.prepare(paths)
         for path in paths:
             target.read(path)  # loads what the reader needs, whose memory is not the file's
@@ -213,10 +224,13 @@ def work(name: str, first: int, cases: int, until: float, seed: int, keep: str, 
             resource.setrlimit(resource.RLIMIT_AS, (held + LIMIT, held + LIMIT))
         coverage, case = Coverage(), first
         if guided:
-            with coverage:
-                for path in paths:
-                    target.read(path)
-        while (not cases or case < cases) and (not guided or time.time() < until):
+            for path, data in corpus:
+                sound = path.read_bytes()
+                path.write_bytes(data)
+                attempt(target, path, coverage)
+                path.write_bytes(sound)
+        until = spent() + seconds
+        while spent() < until if guided else case < cases:
             random = np.random.default_rng((seed, case))
             path, data = corpus[int(random.integers(0, len(corpus))) if guided else case % len(corpus)]
             other = corpus[int(random.integers(0, len(corpus)))][1]
@@ -231,15 +245,17 @@ def work(name: str, first: int, cases: int, until: float, seed: int, keep: str, 
             report.send((case, outcome, str(last)))
             if guided and coverage.new and len(damaged) < 1 << 20:
                 corpus.append((path, damaged))
+                if learned:
+                    (Path(learned) / f"{name}-{seed}_{case}{path.suffix}").write_bytes(damaged)
             if inside:
                 path.write_bytes(dict(corpus[: len(paths)])[path])
             case += 1
     report.send((case, "end", ""))
 
 
-def kept_seeds(name: str) -> list[Path]:
-    """Inputs of the target ``name`` in the tree: what once failed, and what reaches far."""
-    return [path for path in sorted(SEEDS.iterdir()) if path.name.rpartition("-")[0] == name]
+def kept_seeds(name: str, folder: Path = SEEDS) -> list[Path]:
+    """Inputs of the target ``name`` in ``folder``, by default those of the tree: what once failed."""
+    return [path for path in sorted(folder.iterdir()) if path.name.rpartition("-")[0] == name]
 
 
 def home_of(seed: Path, paths: list[Path]) -> Path:
@@ -269,20 +285,25 @@ def attempt(target: Target, path: Path, coverage: Coverage | None) -> str:
     return outcome if seconds < SECONDS else f"slow: {seconds:.0f} s ({outcome})"
 
 
-def fuzz(name: str, cases: int, minutes: float, seed: int, keep: Path, first: int = 0) -> dict[str, int]:
+def fuzz(
+    name: str, cases: int, minutes: float, seed: int, keep: Path, first: int = 0, learned: Path | None = None
+) -> dict[str, int]:
     """Counts by outcome of the target ``name``; a worker that crashes or hangs is replaced.
 
     Args:
-        cases: run ``first`` to this one; 0 for as many as there is time for in ``minutes``.
+        cases, minutes: run mutant ``first`` to this one, or guided for so long; the other is 0.
         keep: folder for inputs that fail.
+        learned: folder for inputs that reach new lines.
     """
     counts = {"read": 0, "refused": 0, "failed": 0}
-    guided, until = minutes > 0, time.time() + 60 * minutes if minutes else 0.0
+    guided, seconds = minutes > 0, 60 * minutes
     spawn, running = multiprocessing.get_context("spawn"), True
     while running:
         ours, theirs = spawn.Pipe(duplex=False)
         worker = spawn.Process(
-            target=work, args=(name, first, cases, until, seed, str(keep), theirs), daemon=name != "usd"
+            target=work,
+            args=(name, first, cases, seconds, seed, str(keep), learned and str(learned), theirs),
+            daemon=name != "usd",
         )
         worker.start()
         theirs.close()
@@ -308,6 +329,7 @@ def fuzz(name: str, cases: int, minutes: float, seed: int, keep: Path, first: in
             if not last:
                 raise RuntimeError(f"{name}: the worker does not start ({outcome})")
             note_failure(name, case, outcome, last, keep, counts)
+            seconds = max(seconds - max(processor_seconds(worker.pid), SECONDS), 1) if guided else 0
             worker.kill()
             first = case + 1
         worker.join()
@@ -342,22 +364,24 @@ def note_failure(name: str, case: int, outcome: str, last: str, keep: Path, coun
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=0, help="coverage-guided, for so long each")
+    parser.add_argument("--minutes", type=float, default=0, help="coverage-guided, for so long of the processor's time")
     parser.add_argument("--cases", type=int, default=0, help="mutants of the seeds instead, the same every time")
     parser.add_argument("--first", type=int, default=0, help="begin with this mutant: a long run in parts")
     parser.add_argument("--reader", action="append", choices=sorted(TARGETS), help="one target; all if none is named")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "splat-fuzz", help="for failures")
+    parser.add_argument("--corpus", type=Path, help="folder with what earlier runs with --minutes learned; added to")
     options = parser.parse_args()
     if (options.minutes > 0) == (options.cases > 0):
         parser.error("give --minutes or --cases")
-    options.keep.mkdir(parents=True, exist_ok=True)
+    for folder in filter(None, (options.keep, options.corpus)):
+        folder.mkdir(parents=True, exist_ok=True)
     # Freed memory goes back at once, so that each input's own need is seen.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     failed = 0
     for name in options.reader or TARGETS:
         start, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        counts = fuzz(name, options.cases, options.minutes, options.seed, options.keep, options.first)
+        counts = fuzz(name, options.cases, options.minutes, options.seed, options.keep, options.first, options.corpus)
         failed += counts["failed"]
         words = ", ".join(f"{count:,} {word}" for word, count in counts.items())
         used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
