@@ -8,6 +8,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import fuzz_formats
 import fuzz_scenes
@@ -30,7 +31,7 @@ def run(folder: Path, finished: bool = True) -> Path:
     from splat.training.config.methods import AverageConfig, SmoothConfig
     from splat.training.config.photos import AppearanceConfig
 
-    fuzz_scenes.transforms(folder)
+    fuzz_scenes.nerfstudio(folder / "scene")
     scene = load_scene(folder / "scene", progress=False, test_every=3)
     config = splat.TrainConfig(
         steps=STEPS, gaussians=8, sh_degree=1, backend="cpu", smooth=SmoothConfig(filter=0.2),
@@ -106,8 +107,8 @@ def _report(run: Path) -> None:
     from splat.report import embed, write
     from splat.report.run_folder import read_run
 
-    embed.PICTURE = (64, 36)
-    assert write.page(read_run(run)).encode()
+    with patch.object(embed, "PICTURE", (64, 36)):  # pixels
+        assert write.page(read_run(run)).encode()
 
 
 def _resume(run: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import fuzz_formats
 
@@ -87,13 +88,13 @@ def read_control_messages(path: Path) -> None:
     from splat.viewer.panels import add_panels
     from splat.viewer.render_modes import Look
 
-    path_panel.MOST_SECONDS = 2.0  # the longest path that may be asked for has 72,000 cameras: half a minute of work
     value = _parsed(path)
     camera, events = (value.get("camera"), value.get("events")) if isinstance(value, dict) else (None, None)
     clouds = [fuzz_formats.sample_cloud(30, 1, seed) for seed in (0, 1)]
     client = _client(camera if isinstance(camera, dict) else POSE)
     server = _Server(client)
-    with tempfile.TemporaryDirectory() as folder:
+    # The longest path that the page lets one ask for has 72,000 cameras, which takes half a minute by its nature.
+    with tempfile.TemporaryDirectory() as folder, patch.object(path_panel, "MOST_SECONDS", 2.0):
         named = [SceneCloud(name, cloud, 1000) for name, cloud in zip("ab", clouds, strict=True)]
         page = Page(server, named, first_view(clouds[0], None, None), Look(), None, Path(folder))
         page._poses[1] = pose_of(client)
