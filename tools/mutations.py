@@ -10,7 +10,10 @@ from collections.abc import Callable
 import fuzz_formats
 import numpy as np
 
-ODD = [None, True, -1, 0, 1e308, 10**30, 2**31, "", "x", "../x", [], {}, [[]], {"a": 1}, float("inf"), "\ud800", -0.5]
+ODD = [
+    None, True, -1, 0, 1e308, 10**30, 2**31, "", "x", "../x", [], {}, [[]], {"a": 1}, float("inf"), "\ud800", -0.5,
+    float("nan"), 10**400, "a\nb", "[/x]", 5e-324,
+]  # fmt: skip
 
 
 def mutant(
