@@ -8,11 +8,10 @@ from typing import Any
 
 from splat.errors import InputError
 from splat.reading import member, parse_json, read_bytes, typed
+from splat.training.checkpoint_schema import MOST_COUNT, MOST_SECONDS
 
 MOST_BYTES = 256 << 20  # 100 points of history and one entry a held-out view are a few hundred kB
-MOST_SECONDS = 1e12
-LARGEST_SCORE = 1e9  # beyond, decibels and losses are infinite
-MOST_COUNT = 1 << 53
+LARGEST_SCORE = 1e39  # beyond what single precision holds
 SCORES = ("psnr", "ssim", "lpips", "corrected_psnr")
 
 
