@@ -282,15 +282,25 @@ def parsed(text: str, source: str, base: TrainConfig | None = None) -> TrainConf
 
 
 def toml_values(text: str) -> dict[str, Any]:
-    """What TOML says, nested. Raises ValueError."""
+    """What TOML says, nested. Raises ValueError, also for whole numbers beyond 64 bits, which TOML does not have."""
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
         import tomli as tomllib
     try:
-        return tomllib.loads(text)
+        values = tomllib.loads(text)
+        _check_numbers(values)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+    return values
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_numbers(item)
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"a number of {value.bit_length()} bits is too large")
 
 
 def merged(config: TrainConfig, values: dict[str, Any], source: str) -> TrainConfig:

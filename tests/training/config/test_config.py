@@ -44,6 +44,9 @@ def test_a_file_changes_only_what_it_names(tmp_path):
     ("text", "said"),
     [
         ("steps = ", "not valid TOML"),
+        (f"minutes = 1{'0' * 400}", "a number of 1329 bits is too large"),
+        (f"background = [0, 0, -1{'0' * 400}]", "a number of 1329 bits is too large"),
+        (f"[loss]\nssim = {1 << 63}", "a number of 64 bits is too large"),
         ("stepz = 3", "'stepz', which is no setting"),
         ("steps = 1.5", "expected int"),
         ("steps = true", "expected int"),
