@@ -32,7 +32,7 @@ def run(folder: Path, finished: bool = True) -> Path:
     from splat.training.config.photos import AppearanceConfig
 
     fuzz_scenes.nerfstudio(folder / "scene")
-    scene = load_scene(folder / "scene", progress=False, test_every=3)
+    scene = load_scene(folder / "scene", progress=False, hold_out=3)
     config = splat.TrainConfig(
         steps=STEPS, gaussians=8, sh_degree=1, backend="cpu", smooth=SmoothConfig(filter=0.2),
         average=AverageConfig(start=0.2), appearance=AppearanceConfig(exposure=True),
@@ -131,7 +131,7 @@ def _resume(run: Path) -> None:
             return
         if not config.scene.path or not Path(config.scene.path).is_dir():
             raise InputError("its scene is gone")
-        scene = load_scene(config.scene.path, config.scene.downscale, config.scene.max_side, False, test_every=3)
+        scene = load_scene(config.scene.path, config.scene.downscale, config.scene.max_side, False, hold_out=3)
         done: list[Any] = []
         try:
             result = splat.train(scene, config, copy, resume=True, progress=done.append, stop=lambda: bool(done))
