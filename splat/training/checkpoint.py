@@ -168,7 +168,7 @@ def _restore(hook: TrainingHook, parts: dict[str, Any]) -> None:
         check_alike(parts[name], hook.state(), f"the state of '{hook.name}'")
     try:
         hook.restore(parts[name])
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ValueError(f"the state of '{hook.name}' does not fit ({error!r})") from error
 
 

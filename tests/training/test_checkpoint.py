@@ -108,7 +108,10 @@ def spoil(packed, path, value):
 WRONG = [
     ("fraction", -3), ("fraction", float("nan")), ("fraction", 5.0), ("fraction", "0.5"), ("fraction", KeyError),
     ("step", -1), ("step", 2.0), ("seconds", -1.0), ("seconds", float("inf")), ("loss", None), ("history", {}),
-    ("history", [{"step": "x"}]), ("losses", [[1]]), ("photos", [3]), ("parts", []), ("population", 7),
+    ("history", [{"step": "x"}]), ("step", 10**400), ("seconds", 1e308), ("loss", 10**400), ("mse", -(10**400)),
+    ("history", [{"step": 1, "seconds": 1.0, "loss": 0.1, "psnr": [1]}]), ("losses", [[1, 10**400]]),
+    ("history", [{"step": 1, "seconds": 1.0, "loss": 0.1, "gaussians": "x"}]), ("losses", [[1]]),
+    ("photos", [3]), ("parts", []), ("population", 7),
     ("population/cloud", KeyError), ("population/cloud/means", torch.zeros(3, 3)),
     ("population/cloud/means", [1.0]), ("population/cloud/quats", KeyError),
     ("population/cloud/sh", torch.zeros(60, 5, 3)), ("population/m/means", torch.zeros(1, 3)),
