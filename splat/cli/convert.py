@@ -133,7 +133,7 @@ def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
         return [(folder, Path(folder.name))]
     clouds = []
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and formats.ending(path):
+        if path.is_file() and formats.ending(path) and not formats.by_suffix(path).read_only:
             if path.name == "meta.json" and (path.parents[1] / "lod-meta.json").is_file():
                 continue  # a part of a streamed SOG
             unbundled = path.name in LOOSE

@@ -102,7 +102,10 @@ def show_cloud(facts: dict[str, Any]) -> None:
     rows = [
         ("format", facts["format_description"]),
         ("size", amount(facts["bytes"]) + each),
-        ("points" if facts["format"] == "points" else "Gaussians", f"{facts['gaussians']:,}"),
+        (
+            "points" if facts["format"] in ("points", "las", "e57", "pcd", "text") else "Gaussians",
+            f"{facts['gaussians']:,}",
+        ),
         ("SH degree", str(facts["sh_degree"])),
         ("anti-aliased", "yes" if facts["antialiased"] else "no"),
     ]

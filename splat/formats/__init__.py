@@ -126,6 +126,20 @@ FORMATS = (
         method="compact3d",
     ),
     Format("neuralgs", (".neuralgs",), "neuralgs", "NeuralGS: a network per cluster, SH 4", method="neuralgs"),
+    Format("las", (".las", ".laz"), "survey.cloud", "LAS or LAZ points", 0, has_notes=True, read_only=True),
+    Format("e57", (".e57",), "survey.cloud", "E57 scans", 0, has_notes=True, read_only=True),
+    Format(
+        "pcd", (".pcd",), "survey.cloud", "PCD points of the Point Cloud Library", 0, has_notes=True, read_only=True
+    ),
+    Format(
+        "text",
+        (".xyz", ".pts", ".csv", ".asc"),
+        "survey.cloud",
+        "points as text, one a line",
+        0,
+        has_notes=True,
+        read_only=True,
+    ),
     Format(
         "checkpoint",
         (".pt", ".pth", ".ckpt"),
@@ -149,6 +163,9 @@ MAGIC = {
     b"VECTREE\x01": "vectree",
     b"CODEBOOK\x01": "codebooks",
     b"NEURALGS\x01": "neuralgs",
+    b"LASF": "las",
+    b"ASTM-E57": "e57",
+    b"# .PCD": "pcd",
 }
 
 

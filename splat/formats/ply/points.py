@@ -53,12 +53,23 @@ def read(path: Path) -> GaussianArrays:
         as_fractions(rgba[:, :3], np.dtype(kinds[spelt["red"]]))
     if "alpha" in channels:
         as_fractions(rgba[:, 3], np.dtype(kinds[spelt["alpha"]]))
+    return balls(means, rgba[:, :3], rgba[:, 3])
+
+
+def balls(means: np.ndarray, rgb: np.ndarray, alpha: np.ndarray | None = None) -> GaussianArrays:
+    """Round Gaussians at ``means`` (N, 3) in colours (N, 3) from 0 to 1, as large as the spacing of their neighbours.
+
+    Args:
+        alpha: opacities (N,); None is `DEFAULT_ALPHA`.
+    """
+    n = len(means)
+    alpha = np.full(n, DEFAULT_ALPHA, np.float32) if alpha is None else alpha
     return GaussianArrays(
         means,
         np.repeat(_log_spacing(means)[:, None], 3, 1),
         np.tile(np.float32([1, 0, 0, 0]), (n, 1)),
-        logits(rgba[:, 3]),
-        (rgba[:, None, :3] - np.float32(0.5)) / np.float32(C0),
+        logits(alpha),
+        (rgb[:, None] - np.float32(0.5)) / np.float32(C0),
     )
 
 
