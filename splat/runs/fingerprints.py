@@ -58,9 +58,9 @@ def check_start(stored: list[Any], now: Sequence[dict[str, Any]], out: Path | No
             _refuse(out, f"from another {new['role']} than {new['name']}")
 
 
-def sha256_of(path: Path) -> str:
-    """Of the file ``path``. Raises InputError."""
-    return _digest([path]).hexdigest()
+def sha256_of(files: Sequence[Path]) -> str:
+    """Of the bytes of ``files``, one after the other. Raises InputError."""
+    return _digest(files).hexdigest()
 
 
 def _refuse(out: Path | None, how: str) -> None:

@@ -1,11 +1,14 @@
 """What a run begins with beside its scene: other points, clouds to go on with, and clouds that stay as they are."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.scene import Scene
@@ -14,6 +17,8 @@ from splat.training.budget import max_gaussians
 from splat.training.config.config import TrainConfig
 from splat.training.config.densify import DensifyConfig
 from splat.training.initialize import initialize
+
+_LOOKED_AT = 5000  # points that are looked for in the photos
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,3 +98,14 @@ def start_cloud(scene: Scene, start: Start, count: int, config: TrainConfig, den
         first = initialize(scene, rows, densify.init_opacity, densify.init_scale, config.sh_degree, config.seed)
     clouds = [cloud.replace(extras={}).with_sh_degree(config.sh_degree) for cloud in (first, *added)]
     return GaussianCloud.concat(clouds).to(dtype=torch.float32)
+
+
+def fraction_in_sight(xyz: Tensor, cameras: Sequence[Camera]) -> float:
+    """Which fraction of points ``xyz`` (N, 3) some camera has in its picture, from some thousands of them."""
+    some = xyz[:: max(1, len(xyz) // _LOOKED_AT)].to("cpu", torch.float64)
+    seen = torch.zeros(len(some), dtype=torch.bool)
+    for camera in cameras:
+        pixels, depth = camera.project(some)
+        x, y = pixels.unbind(1)
+        seen |= (depth > 0) & (x >= 0) & (x <= camera.width) & (y >= 0) & (y <= camera.height)
+    return float(seen.double().mean()) if len(some) else 0.0
