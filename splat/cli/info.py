@@ -64,12 +64,14 @@ def cloud_facts(path: Path) -> dict[str, Any]:
         "gaussians": len(cloud),
         "sh_degree": cloud.sh_degree,
         "antialiased": formats.antialiased(path, entry.name),
+        "georeference": cloud.local().georeference.as_json(),
         "not_finite": len(cloud) - len(good),
         "extras": {name: list(array.shape[1:]) for name, array in cloud.extras.items()},
         "notes": list(formats.notes(path, entry.name)),
         "statistics": {},
     }
     if len(good):
+        good = good.in_world()
         facts["bounds"] = {"min": good.means.min(0).tolist(), "max": good.means.max(0).tolist()}
         facts["statistics"] = cloud_statistics(good)
         facts["faint"] = int((alphas(good) < 1 / 255).sum())
@@ -96,6 +98,19 @@ def cloud_statistics(cloud: "GaussianArrays") -> dict[str, list[float]]:
     return {name: np.quantile(values.astype(np.float64), QUANTILES).tolist() for name, values in columns.items()}
 
 
+def _coordinate(value: float) -> str:
+    """Four digits, or all before the point and some behind it for what lies far out on a map."""
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.2f}"
+
+
+def _origin(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The row that says to what the numbers are relative, for what lies far from zero."""
+    from splat.coordinates import Georeference
+
+    place = Georeference.of_json(facts["georeference"])
+    return [("relative to", str(place))] if place.placed else []
+
+
 def show_cloud(facts: dict[str, Any]) -> None:
     """Print `cloud_facts`."""
     each = f" ({facts['bytes'] / facts['gaussians']:.1f} bytes each)" if facts["gaussians"] else ""
@@ -109,6 +124,7 @@ def show_cloud(facts: dict[str, Any]) -> None:
         ("SH degree", str(facts["sh_degree"])),
         ("anti-aliased", "yes" if facts["antialiased"] else "no"),
     ]
+    rows += _origin(facts)
     if facts["extras"]:
         extras = ", ".join(name + (f" {shape}" if shape else "") for name, shape in facts["extras"].items())
         rows.append(("extras", literal(extras)))
@@ -121,7 +137,7 @@ def show_cloud(facts: dict[str, Any]) -> None:
     console.print(grid(rows))
     if facts["statistics"]:
         console.print()
-        body = [(name, *(f"{value:.4g}" for value in values)) for name, values in facts["statistics"].items()]
+        body = [(name, *map(_coordinate, values)) for name, values in facts["statistics"].items()]
         console.print(table(("", "min", "1 %", "median", "99 %", "max"), body, numeric=range(1, 6)))
 
 
@@ -153,8 +169,9 @@ def scene_facts(path: Path) -> dict[str, Any]:
         "points": len(points),
         "points_measured": points.measured,
         "views_per_point": float(points.track_lengths.double().mean()) if len(points) else 0.0,
+        "georeference": scene.georeference.as_json(),
         "extent": scene.extent,
-        "center": scene.center.tolist(),
+        "center": (scene.center.numpy() + scene.georeference.origin).tolist(),
         "up": scene.up.tolist(),
         "notes": list(scene.notes),
     }
@@ -170,9 +187,10 @@ def show_scene(facts: dict[str, Any]) -> None:
             "points",
             f"{facts['points']:,}{seen}" if facts["points_measured"] else f"{facts['points']:,} drawn at random",
         ),
-        ("extent", f"{facts['extent']:.4g} world units around ({', '.join(f'{x:.4g}' for x in facts['center'])})"),
+        ("extent", f"{facts['extent']:.4g} world units around ({', '.join(_coordinate(x) for x in facts['center'])})"),
         ("decoded", amount(facts["bytes_decoded"])),
     ]
+    rows += _origin(facts)
     if facts["masked"]:
         rows.insert(2, ("masks", f"on {facts['masked']} photos"))
     for camera in facts["cameras"][:6]:

@@ -120,7 +120,10 @@ def open_cloud(path: Path) -> LoadedCloud:
 
 
 def open_scene(source: LoadedCloud, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
-    """The scene named on the command line, or the one that the run was trained on, at the run's size unless told."""
+    """The scene named on the command line, or the one that the run was trained on, at the run's size unless told.
+
+    It is in the coordinates of the cloud.
+    """
     from splat.scene import load_scene
 
     trained = source.config.scene if source.config is not None else None
@@ -129,7 +132,7 @@ def open_scene(source: LoadedCloud, scene: Path | None, downscale: float | None,
     if trained is not None and downscale is None and max_side is None:
         downscale, max_side = trained.downscale, trained.max_side
     path = require(scene if scene is not None else Path(trained.path), "scene")
-    return load_scene(path, downscale=downscale, max_side=max_side)
+    return load_scene(path, downscale=downscale, max_side=max_side).beside(source.cloud)
 
 
 def on_device(cloud: "GaussianCloud", backend: str) -> "GaussianCloud":

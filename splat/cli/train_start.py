@@ -54,6 +54,7 @@ def read_start(
 def _points(scene: "Scene", path: Path) -> "Points":
     import torch
 
+    from splat.coordinates import origin_of_points
     from splat.formats.survey import read_points
     from splat.scene import Points
 
@@ -62,7 +63,11 @@ def _points(scene: "Scene", path: Path) -> "Points":
         warnings.warn(f"{path.name}: {note}", stacklevel=3)
     if not len(found):
         raise InputError(f"{path} holds no points to begin with; give another file")
-    xyz, count = torch.from_numpy(found.xyz), len(found)
+    place, count = scene.georeference, len(found)
+    if None not in (found.epsg, place.epsg) and found.epsg != place.epsg:
+        raise InputError(f"{path} is in EPSG:{found.epsg}, the scene in EPSG:{place.epsg}; bring the points into that")
+    on_a_map = any(origin_of_points(found.xyz))  # others are relative to the scene's origin already
+    xyz = torch.from_numpy(found.xyz) - torch.tensor(place.origin if on_a_map else (0.0, 0.0, 0.0), dtype=torch.float64)
     _check_sight(scene, xyz, path, "points")
     none = torch.zeros(0, dtype=torch.int64)
     unknown, offsets = torch.full((count,), torch.nan, dtype=torch.float64), torch.zeros(count + 1, dtype=torch.int64)
@@ -72,7 +77,9 @@ def _points(scene: "Scene", path: Path) -> "Points":
 def _cloud(scene: "Scene", path: Path, antialiased: bool) -> tuple["GaussianCloud", Path]:
     """The finite Gaussians of a file or a run, without extras, and the file they are from."""
     source = open_cloud(require(path, "cloud"))
-    cloud = source.cloud.replace(extras={})
+    cloud, place = source.cloud.replace(extras={}), scene.georeference
+    # Without an origin its coordinates are small, and so relative to the scene's, as in `Scene.beside`.
+    cloud = cloud.about(place) if cloud.georeference.placed else cloud.replace(georeference=place)
     good = cloud.finite()
     if not bool(good.any()):
         raise InputError(f"{path} holds no Gaussians to begin with; give another file")

@@ -80,6 +80,7 @@ def evaluate(
     Raises InputError when a photo is broken; warns of each view whose pictures cannot be written.
     """
     options = options or RenderOptions()
+    scene = scene.beside(cloud)
     options = replace(options, near=min(options.near, near_plane(scene.extent)))
     views = scene.test_views if views is None else tuple(views)
     scores = []

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 
 from splat.camera import Camera
+from splat.coordinates import FARTHEST
 from splat.errors import InputError
 from splat.scene.images import ImageHeader, ImageSource, read_header
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
 from splat.scene.undistort import Lens, Pinhole
-
-FARTHEST = 1e15  # world units; squares of what is farther do not fit float32 with room for sums
 
 
 @dataclass(frozen=True)
@@ -267,10 +266,10 @@ def _check_spread(views: Sequence[View], raw: RawScene, origin: str) -> None:
     """All views in one place give no depth: nothing can be reconstructed."""
     centres = np.stack([view.camera.position.numpy() for view in views])
     middle = centres.mean(0)
-    reach = np.abs(centres).max()
+    least = 1e-9 * max(float(np.abs(centres).max()), 1e-3)  # what digits of a file give of themselves
     if raw.xyz is not None and len(raw.xyz):
-        reach = max(reach, float(np.median(np.linalg.norm(raw.xyz - middle, axis=1))))
-    if np.linalg.norm(centres - middle, axis=1).max() <= 1e-6 * max(reach, 1e-6):
+        least = max(least, 1e-6 * float(np.median(np.linalg.norm(raw.xyz - middle, axis=1))))
+    if np.linalg.norm(centres - middle, axis=1).max() <= least:
         raise InputError(
             f"all {len(views)} views of {origin} stand in one place, so nothing fixes depth; "
             "take photos from different places"

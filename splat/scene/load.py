@@ -48,7 +48,7 @@ def load_scene(
     if not os.path.exists(root):
         raise InputError(f"{root} does not exist; give the folder of a scene, a transforms.json or a video")
     try:
-        return build(_read(root, options, progress), options)
+        return build(_read(root, options, progress), options).near_zero()
     except InputError as error:  # names of photos may hold line ends and codes of terminals
         if printable(str(error)) == str(error):
             raise

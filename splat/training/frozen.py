@@ -27,7 +27,7 @@ def with_frozen(cloud: GaussianCloud, frozen: GaussianCloud | None) -> GaussianC
         name: torch.cat([values, values.new_zeros(len(last), *values.shape[1:])])
         for name, values in cloud.extras.items()
     }
-    return GaussianCloud(**tensors, extras=extras)
+    return GaussianCloud(**tensors, extras=extras, georeference=cloud.georeference)
 
 
 def of_first_rows(values: Rows, count: int) -> Rows:

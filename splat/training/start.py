@@ -10,6 +10,7 @@ from torch import Tensor
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
+from splat.coordinates import AT_ZERO
 from splat.errors import InputError
 from splat.scene import Scene
 from splat.scene.scene import Points
@@ -96,7 +97,9 @@ def start_cloud(scene: Scene, start: Start, count: int, config: TrainConfig, den
             scene = dataclasses.replace(scene, points=start.points)
         rows = count - sum(map(len, added))
         first = initialize(scene, rows, densify.init_opacity, densify.init_scale, config.sh_degree, config.seed)
-    clouds = [cloud.replace(extras={}).with_sh_degree(config.sh_degree) for cloud in (first, *added)]
+    # All are in the scene's coordinates already, wherever on a map those are.
+    clouds = [cloud.replace(extras={}, georeference=AT_ZERO) for cloud in (first, *added)]
+    clouds = [cloud.with_sh_degree(config.sh_degree) for cloud in clouds]
     return GaussianCloud.concat(clouds).to(dtype=torch.float32)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
+from splat.coordinates import AT_ZERO
 from splat.errors import NonFiniteError
 from splat.native import cuda_launcher
 from splat.ops.adam import AdamHyper, parameters
@@ -92,14 +93,17 @@ def begin(setup: Setup, schedule: Schedule) -> State:
         cloud = cloud if hook.initialize is None else hook.initialize(cloud)
     population = populate(cloud.to(setup.device), setup.strategy.statistics)
     state = State(population, schedule, corrections_of(config, len(setup.views), setup.device))
-    state.frozen = None if start.frozen is None else start.frozen.replace(extras={}).to(setup.device)
+    state.frozen = (
+        None if start.frozen is None else start.frozen.replace(extras={}, georeference=AT_ZERO).to(setup.device)
+    )
     state.first_count, state.start_files = setup.first_count, start.files
     return state
 
 
 def finished(setup: Setup, state: State) -> GaussianCloud:
     """The cloud of a run as it is written: averaged; what only its training needed worked in or left out."""
-    return with_frozen(without_position_step(deform(setup.hooks, averaged(state.population))), state.frozen)
+    cloud = without_position_step(deform(setup.hooks, averaged(state.population)))
+    return with_frozen(cloud, state.frozen).replace(georeference=setup.scene.georeference)
 
 
 def shown(state: State) -> GaussianCloud:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
+from splat.coordinates import Georeference
 from splat.formats.ply.points import balls
 from splat.formats.survey.points import SurveyPoints, read_points
 
-_ROUNDING = 2.0**-24  # of float32: half of its last place, at worst
 _last: tuple[tuple[str, int, int], tuple[str, ...]] | None = None
 
 
@@ -16,11 +16,12 @@ def read(path: Path) -> GaussianArrays:
     """Read points as round Gaussians whose size is the mean distance to the three nearest neighbours."""
     points = read_points(path)
     _remember(path, points)
-    return balls(points.xyz.astype(np.float32), points.rgb.astype(np.float32) / np.float32(255))
+    rgb = points.rgb.astype(np.float32) / np.float32(255)
+    return balls(points.xyz, rgb, georeference=Georeference(epsg=points.epsg))
 
 
 def notes(path: Path) -> tuple[str, ...]:
-    """What became of the points, and what float32 cannot hold of their coordinates."""
+    """What became of the points."""
     if _last is None or _last[0] != _key(path):
         _remember(path, read_points(path))
     return _last[1]
@@ -39,13 +40,6 @@ def _remember(path: Path, points: SurveyPoints) -> None:
         " to its three nearest neighbours",
         *points.notes,
     ]
-    if len(points):
-        error = float(np.abs(points.xyz).max()) * _ROUNDING
-        spread = float(np.linalg.norm(np.ptp(points.xyz, 0)))
-        if error > 1e-6 * spread > 0:
-            sentences.append(
-                f"its coordinates are so large that float32 moves points by up to {error:.2g} of their unit"
-            )
     _last = (_key(path), tuple(sentences))
 
 
