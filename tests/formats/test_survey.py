@@ -212,7 +212,7 @@ WRONG = {
     ),
     "type.pcd": (
         b"# .PCD\nFIELDS x y z\nSIZE 4 4 4\nTYPE Q F F\nPOINTS 1\nDATA binary\n" + bytes(64),
-        "'Q' is missing",
+        "of the type Q",
     ),
     "other.bin": (b"nothing known", "no file of points"),
     "half.las": (b"LASF" + bytes(100), "cannot be read"),

@@ -12,10 +12,10 @@ def work_in(log_scales: np.ndarray, logit_opacities: np.ndarray, widths: np.ndar
     """
 
     def widen(rows: slice) -> None:
-        width = widths[rows].astype(np.float64)
-        good = np.isfinite(width) & (width > 0)
-        narrow = log_scales[rows].astype(np.float64)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # odd values stay odd
+            width = widths[rows].astype(np.float64)
+            good = np.isfinite(width) & (width > 0)
+            narrow = log_scales[rows].astype(np.float64)
             wide = 0.5 * np.logaddexp(2 * narrow, 2 * np.log(width)[:, None])
             log_alpha = (narrow - wide).sum(1) - np.logaddexp(0, -logit_opacities[rows].astype(np.float64))
             logit = log_alpha - np.log(-np.expm1(log_alpha))

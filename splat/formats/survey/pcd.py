@@ -15,6 +15,9 @@ from splat.reading import guarded, require_file
 MAX_HEADER = 1 << 16
 MOST_EXPANSION = 100  # of LZF, whose longest copy writes 264 bytes for three
 _LINE = 1 << 14  # bytes of a line of text
+_KINDS = {("F", size): f"<f{size}" for size in "48"} | {
+    (kind, size): f"<{kind.lower()}{size}" for kind in "IU" for size in "1248"
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ def _header(path: Path) -> _Header:
         raise ValueError("FIELDS, SIZE, TYPE and COUNT do not fit each other")
     fields = []
     for number, (name, size, kind, count) in enumerate(zip(names, sizes, kinds, counts, strict=True)):
-        code = np.dtype(f"<{ {'F': 'f', 'I': 'i', 'U': 'u'}[kind] }{int(size)}")
+        if (kind, size) not in _KINDS:
+            raise ValueError(f"a field is of the type {kind[:20]} with {size[:20]} bytes")
+        code = np.dtype(_KINDS[kind, size])
         shape = () if int(count) == 1 else (int(count),)
         fields.append((f"_{number}" if name == "_" else name, code, shape))
     dtype = np.dtype(fields)
@@ -158,7 +163,8 @@ def unpack_lzf(data: bytes, size: int) -> bytes:
 
 
 def _add(kept: Collector, block: dict[str, np.ndarray]) -> None:
-    xyz = np.stack([block[axis].astype(np.float64) for axis in "xyz"], 1)
+    with np.errstate(invalid="ignore"):
+        xyz = np.stack([block[axis].astype(np.float64) for axis in "xyz"], 1)
     packed = block.get("rgb", block.get("rgba"))
     channels = next((names for names in (("red", "green", "blue"), ("r", "g", "b")) if set(names) <= set(block)), None)
     if packed is not None and packed.dtype.itemsize == 4:
