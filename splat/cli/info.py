@@ -10,7 +10,7 @@ from splat.cli.inputs import cloud_file, kind_of
 from splat.cli.plain_parser import parse
 from splat.cli.results import present
 from splat.cli.spinner import waiting
-from splat.text import amount, duration
+from splat.text import amount, duration, score
 
 if TYPE_CHECKING:
     from splat.cloud_arrays import GaussianArrays
@@ -252,5 +252,5 @@ def metric_text(name: str, value: Any) -> str:
     if name.endswith("bytes"):
         return amount(value)
     if isinstance(value, float):
-        return f"{value:.4g}" if name != "psnr" else f"{value:.2f} dB"
+        return f"{value:.4g}" if name != "psnr" else f"{score(value, 2)} dB"
     return f"{value:,}" if isinstance(value, int) else literal(str(value))

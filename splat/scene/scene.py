@@ -12,7 +12,7 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.coordinates import AT_ZERO, Georeference, origin_of
 from splat.scene.camera_layout import camera_centres, meeting_point, up_direction, world_to_camera_matrices
-from splat.scene.images import ImageSource, Photo
+from splat.scene.images import DepthSource, ImageSource, Photo
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,7 @@ class View:
         held_out: kept from training, used for evaluation.
         keypoint_ids: (K,) int64 rows of ``scene.points`` seen in this view.
         keypoint_xy: (K, 2) float32 where they were measured, pixels of ``camera`` (pixel centres at +0.5).
+        depth: measured depth of the photo, if there is some.
         group: which physical camera took it (the input's camera id); views of one group share intrinsics.
     """
 
@@ -36,6 +37,7 @@ class View:
     keypoint_ids: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     keypoint_xy: Tensor = field(default_factory=lambda: torch.zeros((0, 2)))
     group: int = 0
+    depth: DepthSource | None = None
 
     def load(self) -> Photo:
         """Decode, undistort and resize the photo now (see `ImageCache` for keeping it). Raises InputError."""
@@ -116,7 +118,7 @@ class Scene:
 
     @property
     def test_views(self) -> tuple[View, ...]:
-        """Held-out views, for evaluation: every 8th by name, or the test set the input names itself."""
+        """Held-out views, for evaluation: those that `load_scene` was told to hold out."""
         return tuple(view for view in self.views if view.held_out)
 
     @cached_property
