@@ -8,6 +8,7 @@ of old), one file for each GPU; nerfstudio ``{"pipeline": {"_model.gauss_params.
 import re
 import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from splat.sh_basis import MAX_DEGREE
 MAX_PICKLE = 1 << 26  # bytes of the description of a checkpoint, without its tensors
 MAX_LEGACY = 1 << 32  # bytes of a checkpoint from before PyTorch 1.6, which is read as a whole
 _EXPORT = "export a .ply and give that: gsplat's --save-ply, ns-export gaussian-splat, or point_cloud/iteration_*"
+_NAMED = re.compile(r"(?:GLOBAL|global:?) ([\w.]+\.\w+)")
 _RANK = re.compile(r"(.*_rank)(\d+)(\.\w+)")
 # Names in each layout: means, log scales, quaternions, opacities, base colours, other bands.
 _GSPLAT = ("means", "scales", "quats", "opacities", "sh0", "shN")
@@ -82,12 +84,27 @@ def _content(path: Path) -> Any:
         raise InputError(f"{path}: too large for a checkpoint of this old kind; {_EXPORT}")
     try:
         # Only tensors and plain data are made; a file that names anything else is refused by PyTorch.
-        return torch.load(path, map_location="cpu", weights_only=True, **({"mmap": True} if zipped else {}))
+        with _numbers_allowed():
+            return torch.load(path, map_location="cpu", weights_only=True, **({"mmap": True} if zipped else {}))
     except MemoryError:
         raise
     except Exception as error:  # PyTorch raises many kinds for damaged files
-        reason = " ".join(str(error).split(". ")[0].split())[:160] or type(error).__name__
+        named = _NAMED.search(str(error))
+        first = " ".join(str(error).split(". ")[0].split())[:160]
+        reason = f"it asks for {named[1][:80]}" if named else first or type(error).__name__
         raise InputError(f"{path}: this PyTorch file cannot be read as data alone ({reason}); {_EXPORT}") from error
+
+
+def _numbers_allowed() -> AbstractContextManager[Any]:
+    """Lets checkpoints hold NumPy's numbers, as the original code's do (spatial_lr_scale), under their old name too."""
+    import torch
+
+    allow = getattr(torch.serialization, "safe_globals", None)
+    if allow is None:  # before PyTorch 2.5
+        return nullcontext()
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")]
+    return allow([scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds])
 
 
 def _check_members(path: Path) -> None:

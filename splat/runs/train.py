@@ -357,6 +357,7 @@ def _facts(setup: Setup, state: State, scores: Evaluation | None = None) -> dict
             "strategy": setup.config.strategy,
             "backend": setup.name,
             "version": splat.__version__,
+            **({"start": list(state.start_files)} if state.start_files else {}),
         },
         "views": scored["views"],
         "history": state.history,

@@ -185,9 +185,10 @@ def nerfstudio(table: GaussianArrays, prefix: str) -> dict:
 
 def inria(table: GaussianArrays) -> tuple:
     cloud, zero = table.cloud(), torch.zeros(len(table))
+    optimizer = {"state": {}, "param_groups": []}
     capture = (
         3, cloud.means, cloud.sh[:, :1].clone(), cloud.sh[:, 1:].clone(), cloud.log_scales, cloud.quats,
-        cloud.logit_opacities[:, None], zero, zero[:, None], zero[:, None], {"state": {}, "param_groups": []}, 4.2,
+        cloud.logit_opacities[:, None], zero, zero[:, None], zero[:, None], optimizer, np.float32(4.2),
     )  # fmt: skip
     return capture, 30000
 
@@ -225,7 +226,7 @@ class Opener:
 REFUSED = {
     "other tensors": (lambda table: {"model": torch.zeros(3)}, "holds no cloud"),
     "a list": (lambda table: [1, 2], "holds no cloud"),
-    "code": (lambda table: {"splats": Opener()}, "cannot be read as data alone"),
+    "code": (lambda table: {"splats": Opener()}, r"cannot be read as data alone \(it asks for \w*\.?open"),
     "a network's colours": (lambda table: {"splats": {"means": None, "colors": None}}, "--app-opt"),
     "other lengths": (lambda table: {"splats": splats(table) | {"quats": torch.zeros(3, 4)}}, "do not fit each other"),
     "odd harmonics": (lambda table: {"splats": splats(table) | {"shN": torch.zeros(40, 7, 3)}}, "do not fit 40"),
