@@ -43,15 +43,18 @@ def read_start(
         files.append(_fingerprint(file, role))
         return cloud
 
-    begun = None if points is None else _points(scene, points)
-    files += [] if points is None else [_fingerprint(points, "file of points")]
+    begun = None
+    if points is not None:
+        begun, epsg = _points(scene, points)
+        files.append(_fingerprint(points, "file of points") | ({} if epsg is None else {"epsg": epsg}))
     first = None if init is None else cloud_of(init, "cloud to begin with")
     added = [cloud_of(path, "frozen cloud" if freeze else "added cloud") for path in add]
     beside = GaussianCloud.concat(added) if added else None
     return Start(begun, first, None if freeze else beside, beside if freeze else None, tuple(files))
 
 
-def _points(scene: "Scene", path: Path) -> "Points":
+def _points(scene: "Scene", path: Path) -> tuple["Points", int | None]:
+    """The points of a file, and the EPSG code of its coordinates."""
     import torch
 
     from splat.coordinates import origin_of_points
@@ -71,7 +74,7 @@ def _points(scene: "Scene", path: Path) -> "Points":
     _check_sight(scene, xyz, path, "points")
     none = torch.zeros(0, dtype=torch.int64)
     unknown, offsets = torch.full((count,), torch.nan, dtype=torch.float64), torch.zeros(count + 1, dtype=torch.int64)
-    return Points(xyz, torch.from_numpy(found.rgb), unknown, offsets, none)
+    return Points(xyz, torch.from_numpy(found.rgb), unknown, offsets, none), found.epsg
 
 
 def _cloud(scene: "Scene", path: Path, antialiased: bool) -> tuple["GaussianCloud", Path]:

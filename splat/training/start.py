@@ -10,7 +10,7 @@ from torch import Tensor
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
-from splat.coordinates import AT_ZERO
+from splat.coordinates import AT_ZERO, Georeference
 from splat.errors import InputError
 from splat.scene import Scene
 from splat.scene.scene import Points
@@ -31,7 +31,8 @@ class Start:
         init: Gaussians to begin with instead of points.
         added: Gaussians to begin with beside those.
         frozen: Gaussians that are drawn with the others and end as they are, bit for bit.
-        files: name, role and SHA-256 of each file that this was read from, by which a resumed run knows them.
+        files: name, role and SHA-256 of each file that this was read from, by which a resumed run knows them; and the
+            EPSG code of its coordinates where it says one.
     """
 
     points: Points | None = None
@@ -70,6 +71,12 @@ def settled(config: TrainConfig, start: Start) -> TrainConfig:
             f"allow more with --gaussians {needed}, or make them smaller: splat convert IN OUT --decimate"
         )
     return config
+
+
+def place_of(place: Georeference, files: Sequence[dict[str, Any]]) -> Georeference:
+    """``place`` of a scene on a map, whose reference system, where it names none, is that of ``files``."""
+    codes = [code for each in files if (code := each.get("epsg")) is not None]
+    return dataclasses.replace(place, epsg=codes[0]) if place.placed and place.epsg is None and codes else place
 
 
 def first_count(start: Start, points: int, most: int, fraction: float) -> int:

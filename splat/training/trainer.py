@@ -35,7 +35,7 @@ from splat.training.population import populate
 from splat.training.rng import generator, mix_seed, photo_at
 from splat.training.schedules import Schedule
 from splat.training.setup import Setup
-from splat.training.start import Start, start_cloud
+from splat.training.start import Start, place_of, start_cloud
 from splat.training.state import State, check_views
 from splat.training.step_context import StepContext
 from splat.training.strategies.view_sampler import ViewSampler
@@ -104,7 +104,8 @@ def begin(setup: Setup, schedule: Schedule) -> State:
 def finished(setup: Setup, state: State) -> GaussianCloud:
     """The cloud of a run as it is written: averaged; what only its training needed worked in or left out."""
     cloud = without_position_step(deform(setup.hooks, averaged(state.population)))
-    return with_frozen(cloud, state.frozen).replace(georeference=setup.scene.georeference)
+    place = place_of(setup.scene.georeference, state.start_files)
+    return with_frozen(cloud, state.frozen).replace(georeference=place)
 
 
 def shown(state: State) -> GaussianCloud:

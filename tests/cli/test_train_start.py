@@ -8,12 +8,14 @@ import pytest
 import torch
 from support.tiny import tiny_cloud, write_scene
 
+import splat
 from splat import formats
 from splat.cli import main
 from splat.cli.train_start import read_start
 from splat.cloud import FIELDS, GaussianCloud
 from splat.coordinates import Georeference
 from splat.scene import load_scene
+from splat.training.config.config import TrainConfig
 
 QUICK = ("--steps", "8", "--preset", "default", "--checkpoint-seconds", "0")
 
@@ -108,3 +110,23 @@ def test_what_is_wrong_is_said_in_a_sentence(options, said, folder, tmp_path, ca
     assert train(folder, tmp_path / "run", *options) == 2
     errors = capsys.readouterr().err
     assert said in errors and "Traceback" not in errors and not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_the_reference_system_of_a_scan_reaches_the_cloud(folder, tmp_path):
+    laspy = pytest.importorskip("laspy")
+    place = Georeference((400_000.0, 5_000_000.0, 300.0))
+    scene = dataclasses.replace(load_scene(folder / "scene", progress=False), georeference=place)
+    keys = laspy.vlrs.known.GeoKeyDirectoryVlr()
+    keys.geo_keys = [laspy.vlrs.known.GeoKeyEntryStruct(id=3072, tiff_tag_location=0, count=1, value_offset=25832)]
+    keys.geo_keys_header.number_of_keys = 1
+    header = laspy.LasHeader(version="1.2", point_format=1)
+    header.scales, header.offsets = [1e-3] * 3, list(place.origin)
+    header.vlrs.append(keys)
+    data = laspy.LasData(header)
+    data.x, data.y, data.z = (tiny_cloud().means.double() + torch.tensor(place.origin, dtype=torch.float64)).T.numpy()
+    data.write(tmp_path / "scan.las")
+    start = read_start(scene, tmp_path / "scan.las", None, (), False)
+    assert torch.allclose(start.points.xyz, tiny_cloud().means.double(), atol=1e-3)
+    result = splat.train(scene, TrainConfig(steps=2, gaussians=100), tmp_path / "run", start=start)
+    assert result.cloud.georeference == dataclasses.replace(place, epsg=25832)
+    assert formats.read(tmp_path / "run" / "cloud.ply").georeference.epsg == 25832

@@ -8,6 +8,7 @@ from support.method_runs import METHODS, SHORT
 from support.scenes import ring_scene, train_in_pieces, truth
 
 from splat.cloud import FIELDS, GaussianCloud
+from splat.coordinates import Georeference
 from splat.errors import InputError
 from splat.ops.adam import AdamHyper, parameters
 from splat.rendering.backends import get_backend
@@ -23,7 +24,7 @@ from splat.training.frozen import with_frozen
 from splat.training.hooks import mip_filter
 from splat.training.population import populate
 from splat.training.schedules import Schedule
-from splat.training.start import Start
+from splat.training.start import Start, place_of
 from splat.training.strategies import view_sampler
 from splat.training.training_view import TrainingView
 
@@ -148,6 +149,13 @@ def test_init_takes_the_place_of_points_and_added_rows_are_trained(scene):
     assert torch.equal(state.cloud.means, points.xyz.float())
     result = train(scene, config_of({}, steps=60), start=Start(init=truth()))
     assert result.metrics["psnr"] > 28  # it begins with the truth
+
+
+def test_a_scene_on_a_map_takes_the_reference_system_of_its_points():
+    files, far = ({"role": "a"}, {"role": "b", "epsg": 25832}), (4e5, 5e6, 0.0)
+    assert place_of(Georeference(far), files) == Georeference(far, 25832)
+    assert place_of(Georeference(far, 2056), files).epsg == 2056
+    assert place_of(Georeference(far), files[:1]).epsg is None and place_of(Georeference(), files) == Georeference()
 
 
 def test_what_does_not_go_together_is_refused(scene):
