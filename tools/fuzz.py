@@ -116,6 +116,34 @@ def neural(name: str) -> Callable[[Path], list[Path]]:
     return make
 
 
+def foreign(name: str, folder: Path) -> list[Path]:
+    """Small files as other programs write them."""
+    import torch
+
+    table = fuzz_formats.sample_cloud(60)
+    xyz = table.means.numpy()
+    path = folder / {"mip.ply": "a.ply", "checkpoint": "a.pt", "pcd": "a.pcd", "text": "a.xyz"}[name]
+    if name == "mip.ply":
+        formats.write(table.replace(extras={"filter_3D": torch.rand(60)}), path, normals=False)
+        path.write_bytes(path.read_bytes().replace(b"float opacity", b"float scalar_Opacity"))
+    elif name == "checkpoint":
+        splats = {"means": table.means, "scales": table.log_scales, "quats": table.quats}
+        splats |= {"opacities": table.logit_opacities, "sh0": table.sh[:, :1].clone(), "shN": table.sh[:, 1:].clone()}
+        torch.save({"splats": splats}, path)
+    elif name == "pcd":
+        data = xyz.astype("<f4").tobytes()
+        packed = b"".join(bytes([15]) + data[at : at + 16] for at in range(0, len(data), 16))
+        head = "# .PCD\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nPOINTS 60\nDATA "
+        path.write_bytes(f"{head}binary\n".encode() + data)
+        other = folder / "b.pcd"
+        sizes = len(packed).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+        other.write_bytes(f"{head}binary_compressed\n".encode() + sizes + packed)
+        return [path, other]
+    else:
+        path.write_text("".join(f"{x:.4f} {y:.4f} {z:.4f} 10 20 30\n" for x, y, z in xyz))
+    return [path]
+
+
 def read_cloud(path: Path) -> None:
     """Everything that `splat info` asks of a cloud file."""
     table = formats.read_table(path)
@@ -141,6 +169,7 @@ MENDS = {"splatz": fuzz_formats.reseal}
 TARGETS = {name: Target(written(name), read_cloud, MENDS.get(name)) for name in fuzz_formats.VARIANTS if name != "usd"}
 TARGETS["usd"] = Target(written("usd"), read_cloud, prepare=usd_in_forks)
 TARGETS |= {name: Target(neural(name), read_cloud, reseal_checked) for name in ("vectree", "codebooks", "neuralgs")}
+TARGETS |= {name: Target(partial(foreign, name), read_cloud) for name in ("mip.ply", "checkpoint", "pcd", "text")}
 TARGETS["sog-folder"] = Target(lambda folder: sog_folder(folder), read_cloud)
 TARGETS |= {
     f"colmap-{stem}-{kind}": Target(partial(fuzz_scenes.colmap, kind, stem), fuzz_scenes.read_scene)

@@ -21,6 +21,20 @@ def check(state: Any) -> None:
     losses = state.get("losses", [])  # came later
     _expect(_list_of(losses, _is_pair), "'losses'", _shown(losses), "pairs of step and loss")
     check_population(state["population"])
+    start = state.get("start", [])
+    _expect(_list_of(start, _is_dict), "'start'", _shown(start), "what is known of the files to begin with")
+    _check_frozen(state.get("frozen", {}))
+    first = state.get("first_count", 0)
+    _expect(_is_count(first), "'first_count'", _shown(first), "a number of Gaussians")
+
+
+def _check_frozen(packed: Any) -> None:
+    """As `check`, of the Gaussians that stay as they are; runs of before had none."""
+    _expect(_is_tensors(packed), "'frozen'", _shown(packed), "tensors by name")
+    if packed:
+        _expect(set(packed) == set(FIELDS), "'frozen'", f"of {sorted(packed)}", f"{sorted(FIELDS)}")
+        cloud = GaussianCloud(**packed)
+        _expect(cloud.dtype == torch.float32, "'frozen'", str(cloud.dtype), "torch.float32")
 
 
 def check_population(packed: dict[str, Any]) -> None:
