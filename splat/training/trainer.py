@@ -68,12 +68,14 @@ def set_up(
         backend = get_backend(config.backend)
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     photos = DevicePhotos(cache, backend.device)
-    weight = depth_supervision.weight(config, cache.views)
+    start = start or Start()
+    scan = depth_supervision.scan_of(start)
+    weight = depth_supervision.weight(config, cache.views, scan)
     scene = depth_supervision.with_start_points(scene, cache, weight)
-    keypoints = depth_supervision.points_of_views(scene, cache.views, weight)
+    keypoints = depth_supervision.points_of_views(scene, cache.views, weight, scan)
     features = appearance_features.hooks(config, len(cache.views))
     hooks = hooks_of(config, photos.room) + features + hooks + surface_regularizers.hooks(config)
-    return Setup(scene, config, strategy_of(config), backend, photos, keypoints, weight, hooks, timer, start or Start())
+    return Setup(scene, config, strategy_of(config), backend, photos, keypoints, weight, hooks, timer, start)
 
 
 def _best_device() -> str:
