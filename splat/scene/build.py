@@ -1,7 +1,8 @@
 """From what a loader read (cameras, poses, points, file names) to a checked `Scene` at the wanted resolution."""
 
+import dataclasses
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,8 @@ import torch
 from splat.camera import Camera
 from splat.errors import InputError
 from splat.scene.images import ImageHeader, ImageSource, read_header
+from splat.scene.listing import listed
+from splat.scene.plausible import doubts
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
 from splat.scene.undistort import Lens, Pinhole
 
@@ -75,13 +78,13 @@ class RawScene:
 
 def build(raw: RawScene, options: LoadOptions) -> Scene:
     """Check everything that can be checked without decoding, and put the scene together. Raises InputError."""
-    views = sorted(raw.views, key=lambda view: view.name)
     origin = raw.origin or str(raw.root)
+    notes = list(raw.notes)
+    raw = _only_finite_points(raw, notes)
+    views = sorted(_once_each(raw.views, origin, notes), key=lambda view: view.name)
     _check_poses(views, origin)
-    _check_points(raw.xyz, origin)
     headers = _read_headers(views)
     lenses = _match_sizes(views, headers)
-    notes = list(raw.notes)
     masked = sum(view.mask is not None for view in views) if options.masks else 0
     if 0 < masked < len(views):
         notes.append(f"{masked} of {len(views)} images have a mask; the others are used whole")
@@ -112,7 +115,44 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     points = _points(raw, built, notes)
     root = raw.root.resolve()
     name = root.stem if root.is_file() else root.name
-    return Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes))
+    scene = Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes))
+    return dataclasses.replace(scene, notes=(*notes, *doubts(scene)))
+
+
+def _once_each(views: Sequence[RawView], origin: str, notes: list[str]) -> list[RawView]:
+    """``views`` with the first of each name only, for names tell photos apart."""
+    first: dict[str, RawView] = {}
+    for view in views:
+        first.setdefault(view.name, view)
+    again = sorted({name for name, count in Counter(view.name for view in views).items() if count > 1})
+    if again:
+        left_out = len(views) - len(first)
+        verb = "photo is" if left_out == 1 else "photos are"
+        notes.append(
+            f"{left_out} {verb} named again in {origin} and left out there, the first pose is used: {listed(again)}"
+        )
+    return list(first.values())
+
+
+def _only_finite_points(raw: RawScene, notes: list[str]) -> RawScene:
+    """``raw`` without points that are not finite or too far, which keypoints no longer name."""
+    if raw.xyz is None:
+        return raw
+    with np.errstate(invalid="ignore"):
+        good = (np.abs(raw.xyz) <= FARTHEST).all(1)
+    if good.all():
+        return raw
+    notes.append(
+        f"{int((~good).sum()):,} of {len(good):,} points of {raw.origin or raw.root} have NaN, infinite or huge "
+        "coordinates and are left out"
+    )
+    rows = np.cumsum(good) - 1
+    views = []
+    for view in raw.views:
+        kept = good[view.ids]
+        views.append(dataclasses.replace(view, ids=rows[view.ids[kept]], xy=view.xy[kept]))
+    parts = {name: None if getattr(raw, name) is None else getattr(raw, name)[good] for name in ("xyz", "rgb", "error")}
+    return dataclasses.replace(raw, views=views, **parts)
 
 
 def _check_poses(views: Sequence[RawView], origin: str) -> None:
@@ -124,7 +164,7 @@ def _check_poses(views: Sequence[RawView], origin: str) -> None:
             "add more photos"
         )
     for view in views:
-        _check_name(view.name, origin)
+        check_name(view.name, origin)
         if not np.isfinite(view.world_to_camera).all():
             raise InputError(
                 f"the pose of {view.name} in {origin} contains NaN or infinity; remove that image from the model or "
@@ -150,8 +190,8 @@ def _check_poses(views: Sequence[RawView], origin: str) -> None:
             )
 
 
-def _check_name(name: str, origin: str) -> None:
-    """Names of photos become names of pictures and entries of JSON files."""
+def check_name(name: str, origin: str) -> None:
+    """Raises InputError unless ``name`` can be a photo's: it becomes names of pictures and entries of JSON files."""
     try:
         name.encode()
         odd = "\0" in name or PurePosixPath(name).name in ("", "..")
@@ -159,17 +199,6 @@ def _check_name(name: str, origin: str) -> None:
         odd = True
     if odd:
         raise InputError(f"{origin} names a photo {name[:60]!r}, which is no file name in UTF-8; rename it")
-
-
-def _check_points(xyz: np.ndarray | None, origin: str) -> None:
-    if xyz is None:
-        return
-    bad = ~(np.abs(xyz) <= FARTHEST).all(1)
-    if bad.any():
-        raise InputError(
-            f"{int(bad.sum())} of {len(bad)} points of {origin} have NaN, infinite or huge coordinates; run "
-            "structure from motion again"
-        )
 
 
 def _read_headers(views: Sequence[RawView]) -> list[ImageHeader]:
@@ -278,7 +307,7 @@ def _check_spread(views: Sequence[View], raw: RawScene, origin: str) -> None:
 
 
 def _points(raw: RawScene, views: list[View], notes: list[str]) -> Points:
-    if raw.xyz is None:
+    if raw.xyz is None or len(raw.xyz) == 0:
         from splat.scene.random_points import random_points
 
         points, note = random_points(views)

@@ -186,6 +186,6 @@ def test_sparse_points_of_each_kind(tmp_path) -> None:
         ("binary_big_endian", swapped.tobytes()),
     ):
         path.write_bytes(header(kind, 2).encode() + data)
-        xyz, rgb = read_ply_points(path)
+        xyz, rgb, _ = read_ply_points(path)
         np.testing.assert_array_equal(xyz, rows[:, :3])
         np.testing.assert_array_equal(rgb, rows[:, 3:])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from splat.errors import InputError
 from splat.files import write_json
 from splat.reading import guarded, member, require_file, typed
 from splat.scene.build import RawScene
+from splat.scene.images import IMAGE_SUFFIXES
 from splat.scene.listing import list_images
 from splat.scene.masks import FOLDERS, find_masks
 from splat.scene.progress import Report, reporter
@@ -30,6 +32,16 @@ def photo_folder(root: Path) -> Path | None:
         if folder.is_dir() and photo_names(folder):
             return folder
     return None
+
+
+def own_photos(root: Path) -> Path | None:
+    """The folder in which ``root`` itself has photos, not somewhere below: ``images``, ``input`` or ``root``."""
+    for folder in (root / "images", root / "input"):
+        if folder.is_dir() and photo_names(folder):
+            return folder
+    with guarded(root, "the folder"), os.scandir(root) as entries:
+        inside = any(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in entries)
+    return root if inside else None
 
 
 def photo_names(folder: Path) -> list[str]:
