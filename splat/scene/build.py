@@ -17,6 +17,7 @@ from splat.scene.listing import listed
 from splat.scene.plausible import doubts
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
 from splat.scene.undistort import Lens, Pinhole
+from splat.text import printable
 
 FARTHEST = 1e15  # world units; squares of what is farther do not fit float32 with room for sums
 
@@ -116,7 +117,8 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     root = raw.root.resolve()
     name = root.stem if root.is_file() else root.name
     scene = Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes))
-    return dataclasses.replace(scene, notes=(*notes, *doubts(scene)))
+    said = tuple(printable(note) for note in (*notes, *doubts(scene)))  # names of photos may hold codes of terminals
+    return dataclasses.replace(scene, notes=said)
 
 
 def _once_each(views: Sequence[RawView], origin: str, notes: list[str]) -> list[RawView]:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from splat.errors import InputError
 from splat.reading import require_file
@@ -14,7 +14,7 @@ from splat.scene.progress import Report
 from splat.scene.readers.colmap import read_scene
 from splat.scene.readers.model_places import FILES as MODEL_FILES
 from splat.scene.readers.model_places import all_places, first_place, folders_in, is_model
-from splat.scene.readers.photo_folder import own_photos, photo_folder, read_photos
+from splat.scene.readers.photo_folder import own_photos, photo_folder, photo_names, read_photos
 from splat.scene.readers.transforms_json import find_transforms, read_transforms, usual_transforms
 from splat.scene.readers.video import VIDEO_SUFFIXES, find_video, read_video
 from splat.scene.scene import Scene
@@ -153,10 +153,17 @@ def _below(root: Path, downscale: float, notes: list[str]) -> RawScene | None:
         except InputError as error:
             notes.append(f"the scene in {scene.name} is passed over: {error}")
             continue
-        if raw is not None and (own is None or any(own in view.path.parents for view in raw.views)):
+        if raw is not None and (own is None or _is_about(raw, own, root)):
             return _noted(dataclasses.replace(raw, root=root), [f"the cameras are those of the folder {scene.name}"])
         notes.append(f"the scene in {scene.name} is not used, for it is of other photos; give its folder to use it")
     return None
+
+
+def _is_about(raw: RawScene, own: Path, root: Path) -> bool:
+    """Whether most photos of ``raw`` have the names of photos in ``own``."""
+    names = os.listdir(root) if own == root else photo_names(own)
+    stems = {PurePosixPath(name).stem.lower() for name in names}
+    return 2 * sum(view.path.stem.lower() in stems for view in raw.views) >= len(raw.views)
 
 
 def _beside(root: Path, downscale: float, notes: list[str]) -> RawScene | None:

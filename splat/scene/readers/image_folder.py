@@ -176,7 +176,7 @@ def _for_downscale(photos: Photos, names: Sequence[str], downscale: float) -> Ph
 
 def match_names(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     """The file of each of ``names`` in ``folder``, also where case or image suffix differ; no file serves two names."""
-    files = {name: folder / name for name in names if PurePosixPath(name).name and os.path.isfile(folder / name)}
+    files = {name: folder / name for name in names if PurePosixPath(name).name and os.path.exists(folder / name)}
     rest = [name for name in names if name not in files]
     if rest:
         taken, folders = set(files.values()), _Folders()
