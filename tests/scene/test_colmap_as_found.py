@@ -51,8 +51,7 @@ def test_lines_of_images(tmp_path, case: str) -> None:
     names = [f"{k:04d}" for k in range(6)] if case == "numbers" else None
     poses = ring_poses(6)
     if names:
-        for name in names:
-            (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images").mkdir()
         make_model(tmp_path / "made", names=[f"{name}.png" for name in names], poses=poses, text=True)
         shutil.move(tmp_path / "made/sparse", tmp_path / "sparse")
         for name in names:
@@ -174,6 +173,15 @@ def test_several_scenes_below_are_named(tmp_path) -> None:
     make_model(tmp_path / "b")
     with pytest.raises(InputError, match=r"holds 2 scenes \(a, b\); give the folder of one"):
         load_scene(tmp_path)
+
+
+def test_a_model_below_of_the_same_photos_is_taken(tmp_path) -> None:
+    make_model(tmp_path / "undistorted_by_me")
+    for path in (tmp_path / "undistorted_by_me/images").iterdir():
+        PIL.Image.new("RGB", (320, 240)).save(tmp_path / path.name)
+    scene = load_scene(tmp_path, progress=False)
+    assert scene.kind == "colmap" and scene.views[0].camera.width == 160
+    assert "the cameras are those of the folder undistorted_by_me" in scene.notes[0]
 
 
 def test_a_model_of_other_photos_is_not_taken(tmp_path) -> None:
