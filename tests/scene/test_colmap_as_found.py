@@ -10,7 +10,7 @@ from support.scene_models import make_model, ring_poses
 
 from splat.cli import main
 from splat.errors import InputError
-from splat.scene import load_scene
+from splat.scene import load, load_scene
 
 
 def notes_of(scene) -> str:
@@ -189,8 +189,9 @@ def test_a_model_of_other_photos_is_not_taken(tmp_path) -> None:
     make_model(tmp_path / "other")
     for k in range(2):
         PIL.Image.new("RGB", (32, 24)).save(tmp_path / f"{k}.png")
-    with pytest.raises(InputError, match="holds 2 photos"):  # structure from motion, which wants more
-        load_scene(tmp_path, progress=False)
+    notes: list[str] = []
+    assert load._below(tmp_path, 1.0, notes) is None
+    assert notes == ["the scene in other is not used, for it is of other photos; give its folder to use it"]
 
 
 def test_the_largest_sub_model(tmp_path) -> None:
