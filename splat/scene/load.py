@@ -12,6 +12,7 @@ from splat.scene.build import LoadOptions, RawScene, build
 from splat.scene.listing import listed
 from splat.scene.progress import Report
 from splat.scene.readers.colmap import read_scene
+from splat.scene.readers.image_folder import PHOTO_FOLDER
 from splat.scene.readers.model_places import FILES as MODEL_FILES
 from splat.scene.readers.model_places import all_places, first_place, folders_in, is_model
 from splat.scene.readers.photo_folder import own_photos, photo_folder, photo_names, read_photos
@@ -168,18 +169,24 @@ def _is_about(raw: RawScene, own: Path, root: Path) -> bool:
 
 def _beside(root: Path, downscale: float, notes: list[str]) -> RawScene | None:
     """The scene around a folder of photos: what describes it lies in the folder above."""
-    above = Path(os.path.abspath(root)).parent
+    folder = Path(os.path.abspath(root))
+    above = folder.parent
     if above == above.parent or own_photos(root) is None:
         return None
+    is_named = PHOTO_FOLDER.fullmatch(folder.name) is not None  # else masks and depths would pass for photos
     try:
         transforms, _ = find_transforms(above) if first_place(above) is None else (None, [])
         if transforms is not None:
-            raw = read_transforms(transforms, downscale)
-            folder = os.path.realpath(root)
-            if any(os.path.realpath(view.path).startswith(folder + os.sep) for view in raw.views):
-                return _noted(raw, [f"the cameras are those of {transforms}"])
-        for place in all_places(above):
-            return _noted(read_scene(place, root, downscale, root), [f"the cameras are those of {place.model}"])
+            raw, used = read_transforms(transforms, downscale), transforms
+        else:
+            place = next(iter(all_places(above)), None)
+            if place is None:
+                return None
+            raw = read_scene(place, folder if is_named else above, downscale, folder if is_named else None)
+            used = place.model
     except InputError as error:
         notes.append(f"what lies beside the photos is passed over: {error}")
-    return None
+        return None
+    if not any(Path(os.path.abspath(view.path)).is_relative_to(folder) for view in raw.views):
+        return None
+    return _noted(raw, [f"the cameras are those of {Path('..', used.relative_to(above)).as_posix()}"])

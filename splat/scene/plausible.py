@@ -12,6 +12,7 @@ _POINTS = 500  # looked at
 _VIEWS = 2_000  # aerial sets have thousands of photos, each with a small part of the points
 _KEYPOINTS, _KEYPOINT_VIEWS = 5_000, 64
 IN_SIGHT = 0.25  # fraction of the points below which they hardly belong to the cameras
+_BEHIND = 0.9  # fraction of the points behind every camera from which the axes of the poses are doubted
 _OFF = 0.02  # median distance of keypoints, in widths of the picture, from where they were measured
 _FEWEST_KEYPOINTS = 20
 _FLAT = 1e-3  # spread of the cameras over the distance of the points below which depth is not determined
@@ -25,7 +26,7 @@ def doubts(scene: "Scene") -> list[str]:
     xyz = sample(scene.points.xyz.numpy(), _POINTS)
     seen, behind = _sight(scene, xyz)
     found = _keypoint_doubts(scene)
-    if behind > 1 - IN_SIGHT:
+    if behind > _BEHIND:
         found.append(
             f"{behind:.0%} of the points are behind every camera: the poses may have other axes than their format "
             "says, or the points belong to another frame; what is trained from them will not be sharp"

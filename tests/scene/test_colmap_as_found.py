@@ -1,6 +1,7 @@
 """COLMAP models as programs and people leave them: names, lines, places, sub-models, points and photos."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,13 @@ from support.scene_models import make_model, ring_poses
 
 from splat.cli import main
 from splat.errors import InputError
-from splat.scene import load, load_scene
+from splat.scene import load, load_scene, random_points
+
+
+@pytest.fixture(autouse=True)
+def few_random_points(monkeypatch) -> None:
+    """Where a scene has no points, not fifty thousand random ones."""
+    monkeypatch.setattr(random_points, "random_points", partial(random_points.random_points, count=2_000))
 
 
 def notes_of(scene) -> str:
@@ -122,7 +129,16 @@ def test_every_path_into_a_scene_leads_to_it(tmp_path) -> None:
         assert [view.name for view in scene.views] == [view.name for view in whole.views]
         assert scene.views[0].source.path.resolve() == whole.views[0].source.path.resolve()
         assert main(["info", str(root / part)]) == 0
-    assert any("cameras are those of" in note for note in load_scene(root / "images").notes)
+    assert load_scene(root / "images").notes == ("the cameras are those of ../sparse/0",)
+
+
+@pytest.mark.parametrize("name", ["masks", "depth", "renders"])
+def test_a_folder_beside_the_photos_is_not_taken_for_them(tmp_path, name: str) -> None:
+    make_model(tmp_path)
+    shutil.copytree(tmp_path / "images", tmp_path / name)
+    notes: list[str] = []
+    assert load._beside(tmp_path / name, 1.0, notes) is None and not notes
+    assert load._beside(tmp_path / "images", 1.0, notes) is not None
 
 
 def test_paths_from_within(tmp_path, monkeypatch) -> None:

@@ -1,72 +1,28 @@
 """transforms.json as programs and people leave it: names, encodings, lists, frames, camera models and point clouds."""
 
 import json
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from support.json_scenes import GL, SIZE, described, ply, points_of, write
 from support.scene_models import CAMERAS, make_model, ring_poses
 
 from splat.cli import main
 from splat.errors import InputError
-from splat.scene import load_scene
+from splat.scene import load_scene, random_points
 from splat.scene.readers.sparse_ply import read_ply_points
 
-GL = np.diag([1.0, -1.0, -1.0, 1.0])
-SIZE = (64, 48)
-VALUES = {"w": 64, "h": 48, "fl_x": 56.0, "fl_y": 56.0, "cx": 32.0, "cy": 24.0}
+
+@pytest.fixture(autouse=True)
+def few_random_points(monkeypatch) -> None:
+    """Where a scene has no points, not fifty thousand random ones."""
+    monkeypatch.setattr(random_points, "random_points", partial(random_points.random_points, count=2_000))
+
+
 USUAL = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1.0]])  # of old nerfstudio
-
-
-def described(root: Path, poses=None, files=None, **values) -> dict:
-    """Photos and points in ``root`` and what a file says about them; ``poses`` are world-to-camera, OpenCV."""
-    points_of(root)
-    poses = ring_poses(6) if poses is None else poses
-    files = files or [f"images/{k:04d}.png" for k in range(len(poses))]
-    frames = []
-    for file, pose in zip(files, poses, strict=True):
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        PIL.Image.new("RGB", SIZE).save(root / file)
-        frames.append({"file_path": file, "transform_matrix": (np.linalg.inv(pose) @ GL).tolist()})
-    return {**VALUES, **values, "frames": frames}
-
-
-def write(root: Path, values: dict, name: str = "transforms.json") -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text(json.dumps(values))
-    return root / name
-
-
-def ply(
-    path: Path, xyz: np.ndarray, colours: np.ndarray, kind: str, names: tuple[str, ...], text: bool = False
-) -> None:
-    """A point cloud whose colours are of type ``kind``."""
-    types = {
-        "uchar": "u1",
-        "ushort": "<u2",
-        "int": "<i4",
-        "uint": "<u4",
-        "short": "<i2",
-        "float": "<f4",
-        "double": "<f8",
-    }
-    fields = [(axis, "<f4") for axis in "xyz"] + [(name, types[kind]) for name in names]
-    rows = np.array([(*p, *c) for p, c in zip(xyz, colours, strict=True)], fields)
-    lines = ["ply", f"format {'ascii' if text else 'binary_little_endian'} 1.0", f"element vertex {len(xyz)}"]
-    lines += [f"property float {axis}" for axis in "xyz"] + [f"property {kind} {name}" for name in names]
-    head = ("\n".join([*lines, "end_header"]) + "\n").encode()
-    body = "".join(" ".join(str(v) for v in row.tolist()) + "\n" for row in rows).encode() if text else rows.tobytes()
-    path.write_bytes(head + body)
-
-
-def points_of(root: Path, count: int = 40) -> np.ndarray:
-    """Points around the origin, written as sparse_pc.ply."""
-    root.mkdir(parents=True, exist_ok=True)
-    xyz = np.random.default_rng(0).uniform(-0.6, 0.6, (count, 3)).astype(np.float32)
-    ply(root / "sparse_pc.ply", xyz, np.full((count, 3), 77), "uchar", ("red", "green", "blue"))
-    return xyz.astype(np.float64)
 
 
 def check_poses(scene, poses) -> None:

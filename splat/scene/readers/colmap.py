@@ -12,7 +12,7 @@ from splat.scene.masks import find_masks
 from splat.scene.readers.colmap_model import read_model
 from splat.scene.readers.colmap_parts import NO_POINT, Model, ModelImage
 from splat.scene.readers.image_folder import (
-    FOLDERS,
+    PHOTO_FOLDER,
     Photos,
     find_photos,
     missing_note,
@@ -47,7 +47,7 @@ def read_scene(place: Place, root: Path, downscale: float = 1.0, images: Path | 
         without = [image.name for image in read.images if image.world_to_camera is None]
         unnamed = unnamed_note(photos, "no model", without)
     if images is not None or root not in place.model.parents or root.name == "sparse":
-        root = photos.folder.parent if photos.folder.name.split("_")[0] in FOLDERS else photos.folder
+        root = photos.folder.parent if PHOTO_FOLDER.fullmatch(photos.folder.name) else photos.folder
     return _scene(root, place.model, read, names, photos, place.notes, unnamed)
 
 

@@ -12,6 +12,7 @@ from splat.scene.images import IMAGE_SUFFIXES
 from splat.scene.listing import list_images, listed
 
 FOLDERS = ("images", "image", "input", "rgb", "photos", "frames")
+PHOTO_FOLDER = re.compile(rf"({'|'.join(FOLDERS)})(_(\d{{1,3}}))?")  # shrunk copies have the factor in their name
 _FIRST = (".png", ".jpg", ".jpeg")  # where a name has no suffix, as in Blender's synthetic sets
 _LARGEST_FACTOR = 999
 
@@ -50,9 +51,9 @@ def find_photos(roots: Sequence[Path], names: Sequence[str], downscale: float, w
 
 def photos_in(folder: Path, names: Sequence[str], downscale: float) -> Photos:
     """As `find_photos`, where the folder is known. There may be no photo."""
-    match = re.fullmatch(r"images_(\d{1,3})", folder.name)
+    match = PHOTO_FOLDER.fullmatch(folder.name)
     files = match_names(folder, names)
-    return _for_downscale(Photos(folder, files, int(match[1]) if match else 1), names, downscale)
+    return _for_downscale(Photos(folder, files, int(match[3] or 1) if match else 1), names, downscale)
 
 
 def missing_note(names: Sequence[str], photos: Photos, holder: str) -> list[str]:
