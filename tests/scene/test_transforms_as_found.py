@@ -76,7 +76,7 @@ def test_of_several_files_the_usual_name_goes_first(tmp_path) -> None:
     scene = load_scene(tmp_path)
     assert len(scene.views) == 4
     assert scene.notes[0] == "the cameras are those of transforms.json; frames are in dataset.json too"
-    assert "2 photos in images are in no frame (0004.png, 0005.png)" in scene.notes
+    assert "2 photos beside the others are in no frame (0004.png, 0005.png)" in scene.notes
 
 
 def test_the_photo_folder_leads_to_the_file_above(tmp_path) -> None:

@@ -14,6 +14,10 @@ from splat.scene.listing import list_images, listed
 FOLDERS = ("images", "image", "input", "rgb", "photos", "frames")
 PHOTO_FOLDER = re.compile(rf"({'|'.join(FOLDERS)})(_(\d{{1,3}}))?")  # shrunk copies have the factor in their name
 _FIRST = (".png", ".jpg", ".jpeg")  # where a name has no suffix, as in Blender's synthetic sets
+# What renderers write beside photos.
+_NO_PHOTO = re.compile(
+    r"(?:^|[_.-])(?:depth|normal|mask|alpha|disp|disparity|albedo|semantic|segmentation)s?(?:[_.-]|$)"
+)
 _LARGEST_FACTOR = 999
 
 
@@ -77,6 +81,24 @@ def unnamed_note(photos: Photos, holder: str, named: Iterable[str] = ()) -> list
         return []
     verb = "is" if len(others) == 1 else "are"
     return [f"{len(others)} {_photos(len(others))} in {photos.folder.name} {verb} in {holder} ({listed(others)})"]
+
+
+def beside_note(files: Iterable[Path], masks: Iterable[Path], holder: str) -> list[str]:
+    """As `unnamed_note`, of photos in the folders of ``files``, not below; depths and such are told by their names."""
+    known = {os.path.realpath(path) for path in (*files, *masks)}
+    others = []
+    for folder in sorted({os.path.dirname(path) for path in known}):
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if _is_photo(Path(entry.path)))
+        others += [
+            n
+            for n in names
+            if os.path.realpath(os.path.join(folder, n)) not in known and not _NO_PHOTO.search(n.lower())
+        ]
+    if not others:
+        return []
+    verb = "is" if len(others) == 1 else "are"
+    return [f"{len(others)} {_photos(len(others))} beside the others {verb} in {holder} ({listed(others)})"]
 
 
 def _photos(count: int) -> str:

@@ -19,13 +19,13 @@ from splat.scene.listing import listed
 from splat.scene.masks import find_masks
 from splat.scene.readers.image_folder import (
     Photos,
+    beside_note,
     find_photos,
     match_file,
     match_names,
     missing_note,
     photos_in,
     relative_names,
-    unnamed_note,
 )
 from splat.scene.readers.json_lens import Values, lens_of
 from splat.scene.readers.json_points import AXES, find_points
@@ -98,11 +98,11 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     for frame in frames:
         check_name(plain_path(frame.values["file_path"]), str(frame.path))
     files = relative_names([plain_path(frame.values["file_path"]) for frame in frames], (root,))
-    split = split_of(named, files, notes)
     top = _common_folder(files)
     names = [file[len(top) + 1 :] if top else file for file in files]
     photos = _photos(root, top, names, downscale, str(path))
     rows = [row for row, name in enumerate(names) if name in photos.files]
+    split = split_of([named[row] for row in rows], [files[row] for row in rows], notes)
     kind = _kind(meta, frames[0].values)
     masks = find_masks(photos.folder, names)
     lenses, ignored = _lenses(frames, rows, names, photos)
@@ -112,14 +112,12 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     if points.flip:
         poses = AXES @ poses
     views, groups = [], {}
-    for row, lens, pose in zip(rows, lenses, poses, strict=True):
+    for row, lens, pose, held_out in zip(rows, lenses, poses, split.held_out, strict=True):
         group = groups.setdefault(lens, len(groups))
-        if row not in split.left_out:
-            name = names[row]
-            mask = _mask(root, frames[row].values) or masks.get(name)
-            held_out = split.held_out[row]
-            views.append(RawView(name, photos.files[name], lens, group, pose, held_out=held_out, mask=mask))
-    unnamed = unnamed_note(photos, "no frame") if top and path.stem.lower() == "transforms" else []
+        name, mask = names[row], _mask(root, frames[row].values) or masks.get(names[row])
+        views.append(RawView(name, photos.files[name], lens, group, pose, held_out=held_out, mask=mask))
+    unnamed = beside_note(photos.files.values(), [view.mask for view in views if view.mask], "no frame")
+    views = [view for index, view in enumerate(views) if index not in split.left_out]
     notes = (*photos.notes, *missing_note(names, photos, path.name), *split.notes, *ignored, *said, *points.notes)
     return RawScene(
         root,
