@@ -22,6 +22,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fuzz_scenes import SIZE
@@ -57,8 +58,6 @@ Change = Callable[[Random, Any, Path], None]
 
 def poses() -> list[np.ndarray]:
     """(4, 4) world-to-camera matrices on a circle around the origin."""
-    import torch
-
     up, found = torch.tensor([0.0, 0.0, 1.0]), []
     for k in range(VIEWS):
         position = torch.tensor([4 * np.cos(k), 4 * np.sin(k), 1.0])
@@ -485,6 +484,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=KINDS, action="append", help="only these kinds")
     parser.add_argument("--keep", type=Path, help="folder for scenes that fail")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # the scenes are tiny
     failed = 0
     for kind in options.kind or KINDS:
         count = options.count * KINDS[kind][2] // 2

@@ -85,7 +85,7 @@ def unnamed_note(photos: Photos, holder: str, named: Iterable[str] = ()) -> list
 
 def beside_note(files: Iterable[Path], masks: Iterable[Path], holder: str) -> list[str]:
     """As `unnamed_note`, of photos in the folders of ``files``, not below; depths and such are told by their names."""
-    known = {os.path.realpath(path) for path in (*files, *masks)}
+    known = {os.path.realpath(path) for path in (*files, *masks) if os.path.exists(path)}
     others = []
     for folder in sorted({os.path.dirname(path) for path in known}):
         with os.scandir(folder) as entries:
