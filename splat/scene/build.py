@@ -126,14 +126,17 @@ def _once_each(views: Sequence[RawView], origin: str, notes: list[str]) -> list[
     first: dict[str, RawView] = {}
     for view in views:
         first.setdefault(view.name, view)
-    again = sorted({name for name, count in Counter(view.name for view in views).items() if count > 1})
-    if again:
-        left_out = len(views) - len(first)
-        verb = "photo is" if left_out == 1 else "photos are"
-        notes.append(
-            f"{left_out} {verb} named again in {origin} and left out there, the first pose is used: {listed(again)}"
-        )
+    notes += again_note([view.name for view in views], origin)
     return list(first.values())
+
+
+def again_note(names: Sequence[str], origin: str) -> list[str]:
+    """A sentence about ``names`` that come more than once, if there are some."""
+    again = sorted(name for name, count in Counter(names).items() if count > 1)
+    left_out = len(names) - len(set(names))
+    verb = "photo is" if left_out == 1 else "photos are"
+    said = f"{left_out} {verb} named again in {origin} and left out there, the first pose is used: {listed(again)}"
+    return [said] if again else []
 
 
 def _only_finite_points(raw: RawScene, notes: list[str]) -> RawScene:

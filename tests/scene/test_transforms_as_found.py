@@ -178,6 +178,16 @@ def test_files_of_splits(tmp_path, stem: str, given: str) -> None:
     assert len(left_out) == (given == "train val test")
 
 
+def test_a_photo_of_two_splits_is_tested_on(tmp_path) -> None:
+    for split, rows in (("train", (0, 1, 2, 3)), ("test", (3, 4))):
+        values = described(tmp_path, files=[f"images/{k}.png" for k in range(6)])
+        write(tmp_path, {**values, "frames": [values["frames"][k] for k in rows]}, f"transforms_{split}.json")
+    scene = load_scene(tmp_path)
+    assert names(scene.train_views) == ["0.png", "1.png", "2.png"] and names(scene.test_views) == ["3.png", "4.png"]
+    assert any(note.startswith("1 photo is named again in transforms_train.json") for note in scene.notes)
+    assert any("to train on and to test on were named images/3.png" in note for note in scene.notes)
+
+
 # ---- intrinsics ----
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from splat.errors import InputError
 from splat.reading import guarded, member, parse_json, read_bytes
-from splat.scene.build import FARTHEST, RawScene, RawView, check_name
+from splat.scene.build import FARTHEST, RawScene, RawView, again_note, check_name
 from splat.scene.listing import listed
 from splat.scene.masks import find_masks
 from splat.scene.readers.image_folder import (
@@ -101,7 +101,8 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     top = _common_folder(files)
     names = [file[len(top) + 1 :] if top else file for file in files]
     photos = _photos(root, top, names, downscale, str(path))
-    rows = [row for row, name in enumerate(names) if name in photos.files]
+    notes += again_note([name for name in names if name in photos.files], path.name)
+    rows = list(_first_rows(names, named, photos).values())
     split = split_of([named[row] for row in rows], [files[row] for row in rows], notes)
     kind = _kind(meta, frames[0].values)
     masks = find_masks(photos.folder, names)
@@ -147,6 +148,15 @@ def _all_frames(path: Path, meta: dict[str, Any]) -> tuple[list[_Frame], list[se
     if any(f"{split}_filenames" in meta for split in SPLITS):
         return frames, *lists_of(meta, [plain_path(frame.values["file_path"]) for frame in frames], path)
     return frames, [set() for _ in frames], []
+
+
+def _first_rows(names: Sequence[str], named: Sequence[set[str]], photos: Photos) -> dict[str, int]:
+    """The first row of each photo that is there; its entry in ``named`` gets the splits of the others."""
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if name in photos.files:
+            named[rows.setdefault(name, row)].update(named[row])
+    return rows
 
 
 def _read_json(path: Path) -> dict[str, Any]:
