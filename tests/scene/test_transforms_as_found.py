@@ -69,6 +69,14 @@ def test_any_name(tmp_path, name: str, capsys) -> None:
     assert capsys.readouterr().out.count("nerfstudio") == 2
 
 
+def test_a_damaged_file_of_any_name_is_not_passed_over(tmp_path) -> None:
+    """Else structure from motion would run, as if there were no file."""
+    path = write(tmp_path, described(tmp_path), "dataset.json")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match="dataset.json: its text cannot be understood"):
+        load_scene(tmp_path, progress=False)
+
+
 def test_of_several_files_the_usual_name_goes_first(tmp_path) -> None:
     values = described(tmp_path)
     write(tmp_path, {**values, "frames": values["frames"][:4]}, "transforms.json")

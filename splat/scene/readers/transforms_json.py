@@ -71,14 +71,18 @@ def find_transforms(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def _frame_count(path: Path) -> int:
-    """Frames in a json file; 0 where it is about something else."""
+    """Frames in a json file; 0 where it is about something else. One that is damaged counts as having one."""
     try:
-        values = parse_json(read_bytes(path, _LARGEST), path, "its text")
-    except InputError:  # whatever it is, it does not describe frames
+        data = read_bytes(path, _LARGEST)
+    except InputError:  # a pipe, or as large as no description is
         return 0
-    frames = values.get("frames")
-    is_scene = isinstance(frames, list) and frames and isinstance(frames[0], dict)
-    return len(frames) if is_scene and {"file_path", "transform_matrix"} <= frames[0].keys() else 0
+    if not all(word in data or word.decode().encode("utf-16-le") in data for word in (b"frames", b"transform_matrix")):
+        return 0
+    try:
+        frames = parse_json(data, path, "its text").get("frames")
+    except InputError:  # said when the file is read
+        return 1
+    return len(frames) if isinstance(frames, list) else 0
 
 
 def _siblings(path: Path) -> dict[str, Path]:
