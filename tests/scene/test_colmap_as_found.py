@@ -350,6 +350,15 @@ def test_only_shrunk_photos(tmp_path) -> None:
     lands_where_measured(given)
 
 
+def test_names_with_the_photo_folder_in_them(tmp_path) -> None:
+    make_model(tmp_path, text=True)
+    path = tmp_path / "sparse/0/images.txt"
+    path.write_text(path.read_text().replace("view_", "images/view_"))
+    PIL.Image.new("RGB", (9, 9)).save(tmp_path / "images/extra.png")
+    scene = load_scene(tmp_path)
+    assert len(scene.views) == 9 and scene.notes == ("1 photo beside the others is in no model (extra.png)",)
+
+
 def test_a_name_that_comes_twice(tmp_path) -> None:
     make_model(tmp_path, text=True)
     path = tmp_path / "sparse/0/images.txt"
