@@ -84,7 +84,7 @@ def test_of_several_files_the_usual_name_goes_first(tmp_path) -> None:
     scene = load_scene(tmp_path)
     assert len(scene.views) == 4
     assert scene.notes[0] == "the cameras are those of transforms.json; frames are in dataset.json too"
-    assert "2 photos beside the others are in no frame (0004.png, 0005.png)" in scene.notes
+    assert "2 photos in images are in no frame (0004.png, 0005.png)" in scene.notes
 
 
 def test_the_photo_folder_leads_to_the_file_above(tmp_path) -> None:
@@ -158,6 +158,14 @@ def test_lists(tmp_path, lists, train, test, left_out) -> None:
     assert names(scene.test_views) == [f"{k:04d}.png" for k in test]
     counts = [int(note.split()[0]) for note in scene.notes if "left out of training and test" in note]
     assert sum(counts) == left_out
+
+
+def test_who_chooses_the_test_set_has_every_photo(tmp_path) -> None:
+    lists = {"train_filenames": ["images/0000.png"], "val_filenames": ["0001"], "test_filenames": ["0002", "0003"]}
+    write(tmp_path, described(tmp_path, **lists))
+    for chosen, test in (("none", []), ("3", ["0000.png", "0003.png"])):
+        scene = load_scene(tmp_path, hold_out=chosen)
+        assert len(scene.views) == 6 and names(scene.test_views) == test and not scene.notes
 
 
 def test_names_in_lists(tmp_path) -> None:

@@ -44,7 +44,7 @@ def read_scene(place: Place, root: Path, downscale: float = 1.0, images: Path | 
     else:
         photos = find_photos(roots, names, downscale, f"the COLMAP model {place.model}")
     if photos.folder in place.model.parents or photos.folder == place.model:  # other things than photos lie in it
-        unnamed = beside_note(photos.files.values(), (), "no model")
+        unnamed = beside_note(photos, (), "no model")
     else:
         without = [image.name for image in read.images if image.world_to_camera is None]
         unnamed = unnamed_note(photos, "no model", without)

@@ -117,13 +117,15 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     if points.flip:
         poses = AXES @ poses
     views, groups = [], {}
-    for row, lens, pose, held_out in zip(rows, lenses, poses, split.held_out, strict=True):
+    for index, (row, lens, pose) in enumerate(zip(rows, lenses, poses, strict=True)):
         group = groups.setdefault(lens, len(groups))
         name, mask = names[row], _mask(root, frames[row].values) or masks.get(names[row])
-        views.append(RawView(name, photos.files[name], lens, group, pose, held_out=held_out, mask=mask))
-    unnamed = beside_note(photos.files.values(), [view.mask for view in views if view.mask], "no frame")
-    views = [view for index, view in enumerate(views) if index not in split.left_out]
-    notes = (*photos.notes, *missing_note(names, photos, path.name), *split.notes, *ignored, *said, *points.notes)
+        held_out, left_out = split.held_out[index], index in split.left_out
+        views.append(
+            RawView(name, photos.files[name], lens, group, pose, held_out=held_out, left_out=left_out, mask=mask)
+        )
+    unnamed = beside_note(photos, [view.mask for view in views if view.mask], "no frame")
+    notes = (*photos.notes, *missing_note(names, photos, path.name), *ignored, *said, *points.notes)
     return RawScene(
         root,
         kind,
@@ -131,6 +133,7 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
         xyz=points.xyz,
         rgb=points.rgb,
         notes=(*notes, *unnamed),
+        split_notes=tuple(split.notes),
         transparent_background=kind != "nerfstudio",
         shrunk=photos.factor,
         origin=str(path),
