@@ -105,7 +105,7 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     top = _common_folder(files)
     names = [file[len(top) + 1 :] if top else file for file in files]
     photos = _photos(root, top, names, downscale, str(path))
-    notes += again_note([name for name in names if name in photos.files], path.name)
+    again = again_note([name for name in names if name in photos.files], path.name)
     rows = list(_first_rows(names, named, photos).values())
     split = split_of([named[row] for row in rows], [files[row] for row in rows], notes)
     kind = _kind(meta, frames[0].values)
@@ -125,7 +125,7 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
             RawView(name, photos.files[name], lens, group, pose, held_out=held_out, left_out=left_out, mask=mask)
         )
     unnamed = beside_note(photos, [view.mask for view in views if view.mask], "no frame")
-    notes = (*photos.notes, *missing_note(names, photos, path.name), *ignored, *said, *points.notes)
+    notes = (*photos.notes, *missing_note(names, photos, path.name), *again, *ignored, *said, *points.notes)
     return RawScene(
         root,
         kind,
