@@ -154,9 +154,12 @@ def _described(root: Path, downscale: float, notes: list[str], above: Path | Non
             refused.append(error)
         else:
             return _noted(raw, [f"passed over: {error}" for error in refused])
-    if refused:
+    if not refused:
+        return None
+    other = usual_transforms(root)
+    if other is None:
         raise refused[0]
-    return None
+    return _noted(read_transforms(other, downscale), [f"passed over: {refused[0]}"])
 
 
 def _below(root: Path, downscale: float, notes: list[str]) -> RawScene | None:

@@ -87,6 +87,14 @@ def test_of_several_files_the_usual_name_goes_first(tmp_path) -> None:
     assert "2 photos in images are in no frame (0004.png, 0005.png)" in scene.notes
 
 
+def test_a_model_that_cannot_be_read_gives_way(tmp_path) -> None:
+    write(tmp_path, described(tmp_path))
+    (tmp_path / "sparse/0").mkdir(parents=True)
+    (tmp_path / "sparse/0/cameras.bin").write_bytes(b"")
+    scene = load_scene(tmp_path)
+    assert scene.kind == "nerfstudio" and "passed over: the COLMAP model" in scene.notes[0]
+
+
 def test_the_photo_folder_leads_to_the_file_above(tmp_path) -> None:
     poses = ring_poses(6)
     write(tmp_path, described(tmp_path, poses))
