@@ -67,6 +67,8 @@ def mutate(data: bytes, random: np.random.Generator) -> bytes:
     raw = np.frombuffer(data, np.uint8).copy()
     kind = random.integers(0, 8)
     size = len(raw)
+    if size < 4:  # next to nothing
+        return data + bytes([random.integers(0, 256)])
     if kind == 0:  # cut off
         return raw[: random.integers(0, size)].tobytes()
     if kind == 1:  # bits flipped anywhere

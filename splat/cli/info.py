@@ -203,8 +203,7 @@ def show_scene(facts: dict[str, Any]) -> None:
 
 def run_facts(path: Path) -> dict[str, Any]:
     """What a run was asked for, and what came out."""
-    import json
-
+    from splat.report.metrics_file import read_metrics
     from splat.training.config import config as settings
 
     config = settings.read_to_show(path / "config.toml")
@@ -216,7 +215,7 @@ def run_facts(path: Path) -> dict[str, Any]:
         "cloud": None,
     }
     if (path / "metrics.json").is_file():
-        metrics = json.loads((path / "metrics.json").read_text())
+        metrics = read_metrics(path / "metrics.json")
         facts["metrics"] = {name: value for name, value in metrics.items() if not isinstance(value, (list, dict))}
     if (path / "cloud.ply").is_file():
         facts["cloud"] = cloud_facts(path / "cloud.ply")

@@ -60,7 +60,7 @@ def _numbers(view: View) -> list[float]:
 def _close(a: Any, b: list[float]) -> bool:
     try:
         a = np.asarray(a, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     # Relative to the largest: a rounding error of a pose is one of its translation's size.
     largest = max(map(abs, b))

@@ -27,10 +27,12 @@ from splat.scene import Scene
 from splat.signals import requests
 from splat.training import checkpoint, trainer
 from splat.training import population as edit
+from splat.training.budget import max_gaussians
 from splat.training.config import config as settings
 from splat.training.config.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
 from splat.training.hooks.hook import TrainingHook
 from splat.training.progress import Progress
+from splat.training.remaining import Remaining
 from splat.training.schedules import Schedule, crossed
 from splat.training.setup import Setup
 from splat.training.state import State
@@ -176,6 +178,8 @@ def _loop(
     config, schedule = setup.config, state.schedule
     saved, saving = schedule.seconds, 0.0
     speed = Speed()
+    most = max_gaussians(config, schedule.expected, setup.pixels)
+    remaining = Remaining(config, setup.pixels, trainer.first_count(setup), most)
     eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
     with one_torch_thread(), requests() as requested:
         while not schedule.finished:
@@ -218,6 +222,7 @@ def _loop(
                         schedule.seconds,
                         eval_psnr,
                         state.cloud,
+                        remaining.after(schedule.step, schedule.fraction, schedule.seconds, len(state.cloud)),
                     )  # fmt: skip
                 )
             ending = requested.ending is not None or (stop is not None and stop())
