@@ -201,7 +201,7 @@ def read_sparse_ply(path: Path) -> None:
     """The points of a transforms.json."""
     from splat.scene.readers.sparse_ply import read_ply_points
 
-    xyz, rgb = read_ply_points(path)
+    xyz, rgb, _ = read_ply_points(path)
     assert xyz.shape == rgb.shape and rgb.dtype == np.uint8
 
 

@@ -37,9 +37,10 @@ def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
     if path.name.startswith("transforms"):
         return "scene"
     if not formats.ending(path):
+        from splat.scene.readers.model_places import FILES
         from splat.scene.readers.video import VIDEO_SUFFIXES
 
-        if path.suffix.lower() in VIDEO_SUFFIXES:
+        if path.suffix.lower() in {".json", *VIDEO_SUFFIXES} or path.name in FILES:
             return "scene"
     formats.recognise(path)
     return "cloud"
