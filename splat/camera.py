@@ -9,6 +9,8 @@ from typing import Any, SupportsFloat
 import torch
 from torch import Tensor
 
+from splat.coordinates import Georeference
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -69,6 +71,15 @@ class Camera:
         return self.replace(
             fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=width, height=height
         )
+
+    def about(self, old: Georeference, new: Georeference) -> "Camera":
+        """The same view in coordinates relative to the origin of ``new``; today's are relative to that of ``old``."""
+        if old.origin == new.origin:
+            return self
+        pose = self.world_to_camera.to(torch.float64, copy=True)
+        moved = [after - before for before, after in zip(old.origin, new.origin, strict=True)]
+        pose[:3, 3] += pose[:3, :3] @ torch.tensor(moved, dtype=torch.float64, device=pose.device)
+        return self.replace(world_to_camera=pose)
 
     def strided(self, stride: int, x: int = 0, y: int = 0) -> "Camera":
         """The same view at every ``stride``-th pixel from pixel (``x``, ``y``) on, both less than ``stride``.

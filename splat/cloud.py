@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from splat import sh as spherical
+from splat.coordinates import AT_ZERO, Georeference
 
 FIELDS = ("means", "log_scales", "quats", "logit_opacities", "sh")
 
@@ -24,6 +25,8 @@ class GaussianCloud:
         logit_opacities: (N,) opacity before the sigmoid.
         sh: (N, K, 3) spherical-harmonic colour, K = (degree + 1)², DC first; RGB = 0.5 + Σ Yₖ shₖ, clamped at 0.
         extras: named tensors with leading dimension N that a single method needs.
+        georeference: what to add to ``means`` for world coordinates; zero but for clouds in map coordinates, which
+            float32 does not hold.
 
     All tensors share one device, and the five main ones share one float dtype. Operations return new clouds.
     """
@@ -34,6 +37,7 @@ class GaussianCloud:
     logit_opacities: Tensor
     sh: Tensor
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    georeference: Georeference = AT_ZERO
 
     def __post_init__(self) -> None:
         for name in FIELDS:
@@ -133,9 +137,14 @@ class GaussianCloud:
 
     @staticmethod
     def concat(clouds: Sequence["GaussianCloud"]) -> "GaussianCloud":
-        """All rows of ``clouds``. Lower SH degrees are padded with zeros; extras must be common to all to survive."""
+        """All rows of ``clouds``, about the origin of the first.
+
+        Lower SH degrees are padded with zeros; extras must be common to all to survive.
+        """
         if not clouds:
             raise ValueError("nothing to concatenate")
+        place = clouds[0].georeference
+        clouds = [cloud.about(place) for cloud in clouds]
         degree = max(cloud.sh_degree for cloud in clouds)
         clouds = [cloud.with_sh_degree(degree) for cloud in clouds]
         common = set.intersection(*(set(cloud.extras) for cloud in clouds))
@@ -143,7 +152,7 @@ class GaussianCloud:
         extras = {
             name: torch.cat([cloud.extras[name] for cloud in clouds]) for name in clouds[0].extras if name in common
         }
-        return GaussianCloud(**fields, extras=extras)
+        return GaussianCloud(**fields, extras=extras, georeference=place)
 
     def replace(self, **changes) -> "GaussianCloud":
         """A copy with some attributes exchanged."""
@@ -163,7 +172,8 @@ class GaussianCloud:
     def map(self, function) -> "GaussianCloud":
         """Apply ``function`` (Tensor → Tensor) to every tensor, extras included."""
         fields = {name: function(getattr(self, name)) for name in FIELDS}
-        return GaussianCloud(**fields, extras={name: function(tensor) for name, tensor in self.extras.items()})
+        extras = {name: function(tensor) for name, tensor in self.extras.items()}
+        return GaussianCloud(**fields, extras=extras, georeference=self.georeference)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "GaussianCloud":
         """Move and convert; ``dtype`` applies to floating-point tensors only."""
@@ -190,6 +200,8 @@ class GaussianCloud:
     def transform(self, rotation: Tensor, translation: Tensor | None = None, scale: float = 1.0) -> "GaussianCloud":
         """Apply the similarity x → scale · R x + t to centres, axes and view-dependent colour.
 
+        A cloud with an origin takes it along; centres are moved about it.
+
         Args:
             rotation: (3, 3) proper rotation matrix.
             translation: (3,) world units after scaling; zero if None.
@@ -207,12 +219,26 @@ class GaussianCloud:
         ):
             raise ValueError("rotation is not a proper rotation matrix")
         rotation = exact.to(self.dtype)
-        means = scale * self.means @ rotation.T
-        if translation is not None:
+        means, place = scale * self.means @ rotation.T, self.georeference
+        if place.placed:
+            origin = scale * exact.cpu() @ torch.tensor(place.origin, dtype=torch.float64)
+            origin = origin if translation is None else origin + translation.to(origin)
+            place = Georeference(tuple(origin.tolist()), place.epsg)
+        elif translation is not None:
             means = means + translation.to(means)
         quats = quaternion_multiply(matrix_to_quaternion(exact).to(self.dtype), self.quats)
         log_scales = self.log_scales + torch.log(torch.tensor(scale, dtype=torch.float64)).to(self.dtype)
-        return self.replace(means=means, quats=quats, log_scales=log_scales, sh=spherical.rotate(self.sh, exact))
+        return self.replace(
+            means=means, quats=quats, log_scales=log_scales, sh=spherical.rotate(self.sh, exact), georeference=place
+        )
+
+    def about(self, place: Georeference) -> "GaussianCloud":
+        """The same Gaussians relative to the origin of ``place``."""
+        if self.georeference.origin == place.origin:
+            return self.replace(georeference=place)
+        difference = [mine - new for mine, new in zip(self.georeference.origin, place.origin, strict=True)]
+        means = self.means.double() + torch.tensor(difference, dtype=torch.float64, device=self.device)
+        return self.replace(means=means.to(self.dtype), georeference=place)
 
     # ---- construction ----
 

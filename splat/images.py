@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # Pillow knows forty more, some of which start other programs (EPS: Ghostscript).
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # phones' MPO opens as JPEG
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")  # phones' MPO opens as JPEG
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 BELIEVED = 1 << 25  # pixels of a picture of one colour
 PIXELS_PER_BYTE = 256  # of larger pictures
 
@@ -31,19 +32,16 @@ def open_image(path: Path | str, file: BinaryIO | None = None, believed: int = B
 
     Image.MAX_IMAGE_PIXELS = None  # knows no file sizes: it would refuse the user's own panoramas
     size = require_file(path).stat().st_size if file is None else file.seek(0, 2)
+    formats = FORMATS
     try:
         if file is not None:
             file.seek(0)
-        with Image.open(path if file is None else file, formats=FORMATS) as image:
-            pixels = image.width * image.height
-            if pixels > max(believed, PIXELS_PER_BYTE * size):
-                raise InputError(
-                    f"{path}: {image.width}×{image.height} pixels in {size:,} bytes are too many to be a photo; "
-                    "check the file"
-                )
+        formats += _plugin(path, file)
+        with Image.open(path if file is None else file, formats=formats) as image:
+            check_size(path, image.width, image.height, size, believed)
             yield image
     except UnidentifiedImageError:
-        known = ", ".join(FORMATS)
+        known = ", ".join(formats)
         raise InputError(f"{path}: it is no picture in a known format ({known}); convert it") from None
     except (
         OSError,  # Pillow's word for truncated data
@@ -53,8 +51,40 @@ def open_image(path: Path | str, file: BinaryIO | None = None, believed: int = B
         ArithmeticError,
         EOFError,
         MemoryError,
-        NotImplementedError,
+        RuntimeError,  # of plugins, and NotImplementedError
         struct.error,
         zlib.error,
     ) as error:
         raise InputError(f"{path}: the picture cannot be read ({reason_of(error)}); copy it again") from error
+
+
+def check_size(path: Path | str, width: int, height: int, size: int, believed: int = BELIEVED) -> None:
+    """Raise InputError where a picture has more pixels than its ``size`` in bytes can stand for."""
+    if width * height > max(believed, PIXELS_PER_BYTE * size):
+        raise InputError(
+            f"{path}: {width}×{height} pixels in {size:,} bytes are too many to be a photo; check the file"
+        )
+
+
+def _plugin(path: Path | str, file: BinaryIO | None) -> tuple[str, ...]:
+    """The format of a picture that a package beside Pillow reads; that is loaded then. Raises InputError without it."""
+    if file is None:
+        with open(path, "rb") as opened:
+            head = opened.read(12)
+    else:
+        head = file.read(12)
+        file.seek(0)
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        try:
+            import pillow_heif
+        except ImportError:
+            raise InputError(f"{path} is a HEIC photo, which needs: pip install pillow-heif") from None
+        pillow_heif.register_heif_opener()
+        return ("HEIF",)
+    if head == b"\0\0\0\x0cJXL \r\n\x87\n" or head[:2] == b"\xff\n":
+        try:
+            import pillow_jxl  # noqa: F401  registers itself
+        except ImportError:
+            raise InputError(f"{path} is a JPEG XL photo, which needs: pip install pillow-jxl-plugin") from None
+        return ("JXL",)
+    return ()

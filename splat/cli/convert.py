@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from splat.cli.checks import require, whole_number
 from splat.cli.inputs import open_cloud
@@ -51,6 +51,9 @@ class Convert:
     """Then translate by this vector, world units."""
     axes: str | None = None
     """Then change the axis convention, FROM:TO; RDF:RUB is right-down-front (OpenCV) to right-up-back (OpenGL)."""
+    georeference: Literal["keep", "local"] | None = None
+    """How to write clouds in map coordinates, such as UTM: keep writes them (as doubles in .ply), local writes them
+    relative to an origin that .ply, .sog, .splatz, .glb and .usd name; by default as they are."""
     crop: tuple[float, float, float, float, float, float] | None = None
     """Keep the Gaussians whose centres lie in the box X0 Y0 Z0 X1 Y1 Z1, world units after the transforms."""
     decimate: str | None = None
@@ -158,7 +161,7 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
     with waiting(f"editing {len(cloud):,} Gaussians"):
         cloud, dropped = edit(cloud, options)
     with waiting(f"writing {len(cloud):,} Gaussians to {target.name}"):
-        formats.write_table(cloud, target, format=chosen.name, **values)
+        formats.write_table(cloud, target, chosen.name, options.georeference, **values)
     folder = target.parent if target.name in LOOSE else target
     size = sum(file.stat().st_size for file in folder.rglob("*")) if folder.is_dir() else target.stat().st_size
     return {
@@ -215,7 +218,8 @@ def edit(cloud: "GaussianArrays", options: Convert) -> tuple["GaussianArrays", i
             raise InputError(f"--axes is '{options.axes}', expected FROM:TO such as RDF:RUB, of the letters LR UD FB")
         cloud = frames.convert(cloud, source, target)
     if options.crop is not None:
-        low, high = np.float32(options.crop[:3]), np.float32(options.crop[3:])
+        corners = np.float64(options.crop).reshape(2, 3) - cloud.georeference.origin
+        low, high = corners.astype(cloud.means.dtype)
         cloud = cloud.select(((cloud.means >= low) & (cloud.means <= high)).all(1))
     if options.decimate is not None:
         from splat.coding.decimate import decimate

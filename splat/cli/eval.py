@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from splat import text
 from splat.cli.console import console, counter, heading, literal, parse, table
 from splat.cli.inputs import on_device, open_cloud, open_scene
 from splat.cli.results import present
+from splat.errors import InputError
 
 if TYPE_CHECKING:
     from splat.runs.evaluation import Evaluation
@@ -44,6 +46,11 @@ def run(arguments: Sequence[str]) -> None:
 
     source = open_cloud(options.path)
     scene = open_scene(source, options.scene, options.downscale, options.max_side)
+    if not scene.test_views:
+        raise InputError(
+            f"no photo of {scene.root} is held out, so there is nothing to measure on; train with --hold-out 8 for "
+            "scores"
+        )
     drawing = source.render_options
     cloud = on_device(source.cloud, options.backend)
     with counter("rendering") as progress:
@@ -62,8 +69,8 @@ def _show(path: Path, scene: "Scene", result: "Evaluation") -> None:
 def _row(score: dict, style: str = "none") -> tuple[str, ...]:
     cells = [
         literal(score["name"]),
-        "–" if score["psnr"] is None else f"{score['psnr']:.2f}",
-        "–" if score["ssim"] is None else f"{score['ssim']:.4f}",
-        "–" if score["lpips"] is None else f"{score['lpips']:.4f}",
+        text.score(score["psnr"], 2),
+        text.score(score["ssim"], 4),
+        text.score(score["lpips"], 4),
     ]
     return tuple(f"[{style}]{cell}[/]" for cell in cells)

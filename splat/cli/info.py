@@ -10,7 +10,7 @@ from splat.cli.inputs import kind_of
 from splat.cli.plain_parser import parse
 from splat.cli.results import present
 from splat.cli.spinner import waiting
-from splat.text import amount, duration
+from splat.text import amount, duration, score
 
 if TYPE_CHECKING:
     from splat.cloud_arrays import GaussianArrays
@@ -63,11 +63,13 @@ def cloud_facts(path: Path) -> dict[str, Any]:
         "gaussians": len(cloud),
         "sh_degree": cloud.sh_degree,
         "antialiased": formats.antialiased(path, entry.name),
+        "georeference": cloud.local().georeference.as_json(),
         "not_finite": len(cloud) - len(good),
         "extras": {name: list(array.shape[1:]) for name, array in cloud.extras.items()},
         "statistics": {},
     }
     if len(good):
+        good = good.in_world()
         facts["bounds"] = {"min": good.means.min(0).tolist(), "max": good.means.max(0).tolist()}
         facts["statistics"] = cloud_statistics(good)
         facts["faint"] = int((alphas(good) < 1 / 255).sum())
@@ -94,6 +96,19 @@ def cloud_statistics(cloud: "GaussianArrays") -> dict[str, list[float]]:
     return {name: np.quantile(values.astype(np.float64), QUANTILES).tolist() for name, values in columns.items()}
 
 
+def _coordinate(value: float) -> str:
+    """Four digits, or all before the point and some behind it for what lies far out on a map."""
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.2f}"
+
+
+def _origin(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The row that says to what the numbers are relative, for what lies far from zero."""
+    from splat.coordinates import Georeference
+
+    place = Georeference.of_json(facts["georeference"])
+    return [("relative to", str(place))] if place.placed else []
+
+
 def show_cloud(facts: dict[str, Any]) -> None:
     """Print `cloud_facts`."""
     each = f" ({facts['bytes'] / facts['gaussians']:.1f} bytes each)" if facts["gaussians"] else ""
@@ -104,6 +119,7 @@ def show_cloud(facts: dict[str, Any]) -> None:
         ("SH degree", str(facts["sh_degree"])),
         ("anti-aliased", "yes" if facts["antialiased"] else "no"),
     ]
+    rows += _origin(facts)
     if facts["extras"]:
         extras = ", ".join(name + (f" {shape}" if shape else "") for name, shape in facts["extras"].items())
         rows.append(("extras", literal(extras)))
@@ -115,7 +131,7 @@ def show_cloud(facts: dict[str, Any]) -> None:
     console.print(grid(rows))
     if facts["statistics"]:
         console.print()
-        body = [(name, *(f"{value:.4g}" for value in values)) for name, values in facts["statistics"].items()]
+        body = [(name, *map(_coordinate, values)) for name, values in facts["statistics"].items()]
         console.print(table(("", "min", "1 %", "median", "99 %", "max"), body, numeric=range(1, 6)))
 
 
@@ -147,8 +163,9 @@ def scene_facts(path: Path) -> dict[str, Any]:
         "points": len(points),
         "points_measured": points.measured,
         "views_per_point": float(points.track_lengths.double().mean()) if len(points) else 0.0,
+        "georeference": scene.georeference.as_json(),
         "extent": scene.extent,
-        "center": scene.center.tolist(),
+        "center": (scene.center.numpy() + scene.georeference.origin).tolist(),
         "up": scene.up.tolist(),
         "notes": list(scene.notes),
     }
@@ -164,9 +181,10 @@ def show_scene(facts: dict[str, Any]) -> None:
             "points",
             f"{facts['points']:,}{seen}" if facts["points_measured"] else f"{facts['points']:,} drawn at random",
         ),
-        ("extent", f"{facts['extent']:.4g} world units around ({', '.join(f'{x:.4g}' for x in facts['center'])})"),
+        ("extent", f"{facts['extent']:.4g} world units around ({', '.join(_coordinate(x) for x in facts['center'])})"),
         ("decoded", amount(facts["bytes_decoded"])),
     ]
+    rows += _origin(facts)
     if facts["masked"]:
         rows.insert(2, ("masks", f"on {facts['masked']} photos"))
     for camera in facts["cameras"][:6]:
@@ -228,5 +246,5 @@ def metric_text(name: str, value: Any) -> str:
     if name.endswith("bytes"):
         return amount(value)
     if isinstance(value, float):
-        return f"{value:.4g}" if name != "psnr" else f"{value:.2f} dB"
+        return f"{value:.4g}" if name != "psnr" else f"{score(value, 2)} dB"
     return f"{value:,}" if isinstance(value, int) else literal(str(value))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from splat.cli.checks import require
 from splat.errors import InputError
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from splat.cloud import GaussianCloud
     from splat.rendering import RenderOptions
     from splat.scene import Scene
-    from splat.training.config.config import TrainConfig
+    from splat.training.config.config import SceneConfig, TrainConfig
 
 
 MAX_META = 12 << 20  # bytes of a SOG's meta.json
@@ -102,7 +102,10 @@ def open_cloud(path: Path) -> LoadedCloud:
 
 
 def open_scene(source: LoadedCloud, scene: Path | None, downscale: float | None, max_side: int | None) -> "Scene":
-    """The scene named on the command line, or the one that the run was trained on, at the run's size unless told."""
+    """The scene named on the command line, or the one that the run was trained on, at the run's size unless told.
+
+    It is in the coordinates of the cloud.
+    """
     from splat.scene import load_scene
 
     trained = source.config.scene if source.config is not None else None
@@ -111,7 +114,13 @@ def open_scene(source: LoadedCloud, scene: Path | None, downscale: float | None,
     if trained is not None and downscale is None and max_side is None:
         downscale, max_side = trained.downscale, trained.max_side
     path = require(scene if scene is not None else Path(trained.path), "scene")
-    return load_scene(path, downscale=downscale, max_side=max_side)
+    chosen = {} if trained is None else of_scene(trained)
+    return load_scene(path, **chosen | {"downscale": downscale, "max_side": max_side}).beside(source.cloud)
+
+
+def of_scene(config: "SceneConfig") -> dict[str, Any]:
+    """What `load_scene` is to be told of the settings of a run's scene."""
+    return {name: getattr(config, name) for name in ("downscale", "max_side", "hold_out", "alpha", "masks")}
 
 
 def on_device(cloud: "GaussianCloud", backend: str) -> "GaussianCloud":

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -13,6 +13,9 @@ from splat.cli.console import amount, console, counter, duration, parse, require
 from splat.cli.inputs import on_device, open_cloud, open_scene
 from splat.cli.results import present
 from splat.errors import InputError
+
+if TYPE_CHECKING:
+    from splat.coordinates import Georeference
 
 ORBIT = 60  # cameras around a cloud that has no scene
 FACES, FACES_TEXTURED = 1_000_000, 50_000  # by default
@@ -85,6 +88,7 @@ def run(arguments: Sequence[str]) -> None:
 
     check(options)
     source = open_cloud(require(options.path, "file or folder"))
+    place = source.cloud.georeference
     settings = _settings(options, source)
     scene, cameras, masks = _cameras(options, source)
     drawing = source.render_options
@@ -97,7 +101,9 @@ def run(arguments: Sequence[str]) -> None:
         mesh_io.write(options.out, result.mesh)
     else:
         mesh_io.write_textured(options.out, result.textured)
-    facts = _facts(options, settings, result, seconds)
+    facts = _facts(options, settings, result, seconds) | {"georeference": place.as_json()}
+    if place.placed:
+        facts["notes"].append(f"the vertices are relative to {place}, as meshes have float32 coordinates")
     if options.report is not None:
         from splat.report.mesh_page import write_mesh_page
 
@@ -150,7 +156,7 @@ def _settings(options: MeshCommand, source):
         voxel=options.voxel,
         truncation=options.truncation,
         unbounded={"auto": None, "yes": True, "no": False}[options.unbounded],
-        box=None if options.box is None else box_of(options.box),
+        box=None if options.box is None else box_about(source.cloud.georeference, box_of(options.box)),
         masks=options.masks,
         least_piece=options.least_piece,
         most_pieces=options.pieces,
@@ -182,6 +188,11 @@ def box_of(text: str) -> tuple[float, float, float, float, float, float]:
     if len(numbers) != 6 or not all(low < high for low, high in zip(numbers[:3], numbers[3:], strict=True)):
         raise InputError(f"--box is '{text}', expected x0,y0,z0,x1,y1,z1 with the lower corner first")
     return numbers
+
+
+def box_about(place: "Georeference", box: tuple[float, ...]) -> tuple[float, ...]:
+    """``box``, given in world coordinates, relative to the origin of ``place``."""
+    return tuple(side - zero for side, zero in zip(box, 2 * place.origin, strict=True))
 
 
 def _stages(progress):

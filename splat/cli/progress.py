@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from splat.cli.console import console, duration
+from splat.text import score
 
 if TYPE_CHECKING:
     from splat.training.progress import Progress as TrainProgress
@@ -71,9 +72,9 @@ def _lines(target: Console) -> Iterator[Callable[["TrainProgress"], None]]:
 
 def facts(now: "TrainProgress") -> str:
     """One line on the state of a run."""
-    held_out = "" if now.eval_psnr is None else f"  held-out {now.eval_psnr:.2f} dB"
+    held_out = "" if now.eval_psnr is None else f"  held-out {score(now.eval_psnr, 2)} dB"
     return (
-        f"step {now.step:,}/{now.steps:,}  loss {now.loss:.4f}  PSNR {now.psnr:.2f} dB{held_out}"
+        f"step {now.step:,}/{now.steps:,}  loss {now.loss:.4f}  PSNR {score(now.psnr, 2)} dB{held_out}"
         f"  {count(now.gaussians)} Gaussians  {now.steps_per_second:.1f} steps/s"
     )
 

@@ -120,7 +120,7 @@ def plan(options: Render, source: LoadedCloud) -> tuple[list[CameraShot], float]
     elif along == "spiral":
         raise InputError("a spiral follows the photos of a scene; name it with --scene FOLDER, or use --along orbit")
     else:
-        cameras, path_fps = camera_paths.read(along)
+        cameras, path_fps = camera_paths.read(along, source.cloud.georeference)
         fps = options.fps or path_fps
     return [CameraShot(f"frame_{number:05}", camera) for number, camera in enumerate(cameras)], fps
 

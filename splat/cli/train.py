@@ -5,12 +5,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from splat.cli import help, train_help
+from splat.cli import help, peer_flags, train_help
 from splat.cli.console import parse, registry, require, say
+from splat.cli.inputs import of_scene
 from splat.cli.train_result import show_result, what_now
 from splat.errors import InputError, Interrupted
 from splat.training import budget
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Photos to train on, up to which these presets are measured to be the better ones (docs/sparse.md).
 SPARSE_UP_TO, FEW_UP_TO = 8, 12
+LONGEST_SIDE = 1600  # pixels of photos unless another size is asked for, as in Inria's 3DGS
+_OF_THE_SCENE = ("downscale", "max_side", "hold_out", "masks", "alpha", "views", "cache_megabytes")
 
 
 @registry.struct_rule
@@ -38,7 +41,8 @@ def _scene_settings(type_info: tyro.constructors.StructTypeInfo) -> tyro.constru
 
 @dataclass(frozen=True)
 class Train:
-    """Turn photos or a COLMAP scene into a Gaussian cloud; every 8th photo is held out to measure the result."""
+    """Turn photos or a COLMAP scene into a Gaussian cloud; every 8th photo is held out to measure the result, unless
+    --hold-out says otherwise."""
 
     scene: tyro.conf.Positional[Path | None] = None
     """Folder with a COLMAP model, transforms.json or photos; or a video file. Not needed with --resume."""
@@ -51,7 +55,17 @@ class Train:
     downscale: float | None = None
     """Divide the photos' width and height by this factor."""
     max_side: int | None = None
-    """Scale photos down so that the longer side is at most this, pixels."""
+    """Shrink photos so that no side is longer than this, pixels; none keeps their size. 1600 unless --downscale is
+    given."""
+    hold_out: str | None = None
+    """Photos kept from training to measure the result on: auto (the test set that the scene names, else every 8th),
+    none, a number n (every n-th), a fraction, or a file with a name on each line. [auto]"""
+    masks: Literal["object", "ignore", "none"] | None = None
+    """What is white in the masks beside the photos: the object to keep, or what to ignore; none uses no masks.
+    [object]"""
+    alpha: Literal["auto", "mask", "composite", "none"] | None = None
+    """Transparency of photos: mask (left out), composite (the background shows through) or none; auto is composite for
+    Blender and instant-ngp scenes, else mask. [auto]"""
     views: int | None = None
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int | None = None
@@ -77,6 +91,8 @@ def run(arguments: Sequence[str]) -> None:
     began = time.monotonic()
     if wanted := {"-h", "--help", "--help-all"} & set(arguments):
         return help.show(train_help.everything(Train) if "--help-all" in wanted else train_help.usual(Train))
+    peer_flags.check(arguments)
+    arguments = _with_full_size(arguments)
     first = parse("train", Train, old_names.arguments(arguments, strategy=None))
     out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
     import splat.training.trainer  # noqa: F401  takes longer, with PyTorch, than reading most scenes
@@ -139,13 +155,34 @@ def _preset_for(scene: "Scene") -> TrainConfig:
 
 def with_scene(options: Train) -> TrainConfig:
     """The settings with what `Train` says of the scene."""
-    changes = {name: getattr(options, name) for name in ("downscale", "max_side", "views", "cache_megabytes")}
+    changes = {name: getattr(options, name) for name in _OF_THE_SCENE}
+    before = options.config.scene
+    if options.max_side is None and not options.resume and (options.downscale, before.max_side) == (None, None):
+        changes["max_side"] = None if before.downscale else LONGEST_SIDE
+    if options.hold_out is not None and Path(options.hold_out).is_file():
+        changes["hold_out"] = str(Path(options.hold_out).resolve())
     if options.scene is not None:
         changes["path"] = str(options.scene.resolve())
     elif not options.config.scene.path:
         raise InputError("no scene was given; name the folder of one: splat train SCENE --out RUN")
     known = {name: value for name, value in changes.items() if value is not None}
-    return replace(options.config, scene=replace(options.config.scene, **known))
+    if known.get("max_side") == 0:
+        known["max_side"] = None
+    return replace(options.config, scene=replace(before, **known))
+
+
+def _with_full_size(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` with 0 for the word none behind --max-side, which is a number to the parser."""
+    words = list(arguments)
+    for index, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") != "--max-side":
+            continue
+        if equals and value.lower() == "none":
+            words[index] = "--max-side=0"
+        elif not equals and index + 1 < len(words) and words[index + 1].lower() == "none":
+            words[index + 1] = "0"
+    return words
 
 
 def load_scene(config: TrainConfig) -> "Scene":
@@ -156,13 +193,30 @@ def load_scene(config: TrainConfig) -> "Scene":
     path = require(Path(config.scene.path), "scene")
     if config.priors.reconstruct:
         from splat.priors.points import feed_forward
-        from splat.scene.build import LoadOptions
+        from splat.scene.load import check_options
 
-        options = LoadOptions(config.scene.downscale or 1.0, config.scene.max_side)
+        options = check_options(**of_scene(config.scene))
         scene = feed_forward.load(path, feed_forward.load_function(config.priors.reconstruct), options)
     else:
-        scene = load_scene(path, downscale=config.scene.downscale, max_side=config.scene.max_side)
+        scene = load_scene(path, **of_scene(config.scene), depth_unit=config.scene.depth_unit)
+    if config.scene.max_side == LONGEST_SIDE:
+        scene = replace(scene, notes=(*scene.notes, *_shrunk(scene)))
     return scene if config.scene.views is None else keep_views(scene, config.scene.views)
+
+
+def _shrunk(scene: "Scene") -> list[str]:
+    """A note on photos that were made smaller to `LONGEST_SIDE`."""
+    from splat.scene.images import read_header
+
+    view = max(scene.views, key=lambda view: max(view.camera.width, view.camera.height))
+    header = read_header(view.source.path)
+    width, height = header.turned if view.source.turn else (header.width, header.height)
+    if max(view.camera.width, view.camera.height) != LONGEST_SIDE or max(width, height) <= LONGEST_SIDE:
+        return []
+    return [
+        f"photos of {width}×{height} pixels are shrunk to {view.camera.width}×{view.camera.height}; --max-side none "
+        "keeps their size"
+    ]
 
 
 def train_and_show(
@@ -195,6 +249,8 @@ def train_and_show(
     )
     for note in scene.notes:
         say(f"note: {note}", "dim")
+    if not scene.test_views:
+        say("note: all photos are trained on, so no scores are computed", "dim")
     try:
         if page is not None:
             from splat.cli.live import train_watched

@@ -12,8 +12,20 @@ from splat.training.config.densify import STRATEGY_DEFAULTS, DensifyConfig
 from splat.training.config.photos import SceneConfig
 
 USUAL = (
-    *("scene", "out", "preset", "steps", "minutes", "gaussians", "size", "strategy", "downscale", "resume", "view"),
-    *("backend", "seed"),
+    *(
+        "scene",
+        "out",
+        "preset",
+        "steps",
+        "minutes",
+        "gaussians",
+        "size",
+        "strategy",
+        "max_side",
+        "downscale",
+        "hold_out",
+    ),
+    *("masks", "resume", "view", "backend", "seed"),
 )
 """The options that most runs need no more than."""
 _CLOSING = (

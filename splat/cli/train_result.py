@@ -44,7 +44,7 @@ def _print_result(result: "TrainResult") -> None:
     }
     rows = [(text, metric_text(name, result.metrics[name])) for name, text in names.items()]
     console.print()
-    heading("Held-out photos")
+    heading("Held-out photos" if result.metrics["views"] else "Result")
     console.print(grid(rows))
     if result.out is not None:
         console.print()

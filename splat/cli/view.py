@@ -49,8 +49,9 @@ def run(arguments: Sequence[str]) -> None:
     from splat.viewer import Look, SceneCloud, first_view, open_page
 
     loaded = [open_cloud(path) for path in options.paths]
+    place = loaded[0].cloud.georeference
     entries = [
-        SceneCloud(_name(path), on_device(source.cloud, options.backend), _size(source.file))
+        SceneCloud(_name(path), on_device(source.cloud.about(place), options.backend), _size(source.file))
         for path, source in zip(options.paths, loaded, strict=True)
     ]
     if not any(len(entry.cloud) for entry in entries):

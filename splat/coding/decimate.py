@@ -143,13 +143,14 @@ def _merge(table: GaussianArrays, mass: np.ndarray, i: np.ndarray, j: np.ndarray
     vectors *= np.sign(np.linalg.det(vectors))[:, None, None]
     log_scales = np.log(np.maximum(values, 1e-24)) / 2
     opacity = np.clip((mass[i] + mass[j]) / _area(np.exp(log_scales)), 1e-6, 1 - 1e-6)
-    w, kind = weight[:, None, None].astype(table.sh.dtype), table.means.dtype
+    w, kind = weight[:, None, None].astype(table.sh.dtype), table.sh.dtype
     return GaussianArrays(
-        mean.astype(kind),
+        mean.astype(table.means.dtype),
         log_scales.astype(kind),
         _quaternions(vectors).astype(kind),
         np.log(opacity / (1 - opacity)).astype(kind),
         w * table.sh[i] + (1 - w) * table.sh[j],
+        georeference=table.georeference,
     )
 
 

@@ -110,6 +110,9 @@ class Compressed:
         )  # fmt: skip
 
 
+_HOLDS_NO_PLACE = "coordinates are relative to {target.place}, which {target.name} files cannot say"
+
+
 @dataclass(frozen=True)
 class Source:
     """The input of a compression.
@@ -158,7 +161,10 @@ def compress(
     """
     given = check_goals(goals, scene)
     source, options, callbacks = Source.of(cloud), options or RenderOptions(), callbacks or Callbacks()
-    target, trials = TargetFormat(Path(out), options.antialiased), []
+    target, trials = TargetFormat(Path(out), options.antialiased, place=cloud.georeference), []
+    scene = None if scene is None else scene.beside(cloud)
+    if not target.holds_place:
+        callbacks.say(_HOLDS_NO_PLACE.format(target=target))
     fitting = FITTING_STEPS if target.name == "splatz" and len(source.cloud) <= MOST else 0
     work = WorkCounter(callbacks.progress, PHOTO_TRIALS + steps if "max_drop" in given else TRIALS + fitting)
 
@@ -198,8 +204,11 @@ def compress_by_method(
 
     Raises InputError for an unknown method, a format that it does not write, or a cloud without Gaussians.
     """
-    method, target = _method(choice, Path(out)), TargetFormat(Path(out), options.antialiased if options else False)
     source, options = Source.of(cloud), options or RenderOptions()
+    method, target = _method(choice, Path(out)), TargetFormat(Path(out), options.antialiased, place=cloud.georeference)
+    scene = None if scene is None else scene.beside(cloud)
+    if not target.holds_place:
+        say(_HOLDS_NO_PLACE.format(target=target))
     if len(source.cloud) == 0:
         raise InputError("the cloud has no Gaussians that methods could work on; give another cloud")
     if scene is None:

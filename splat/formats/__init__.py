@@ -1,6 +1,7 @@
 """Gaussian clouds in the file formats of the ecosystem: one registry, ``read(path)`` and ``write(cloud, path)``."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -27,6 +28,8 @@ class Format:
         max_sh: highest SH degree that it can hold.
         cuts_sh: its reader takes ``max_degree`` and spares itself the SH that is not wanted.
         method: what ``splat compress --method`` must be to write it; None for formats with a ``write``.
+        holds_origin: a `Georeference` stands in the file.
+        holds_doubles: its coordinates may be float64.
         has_quality: it is rounded more coarsely at a lower quality; others have a fixed precision.
     """
 
@@ -37,6 +40,8 @@ class Format:
     max_sh: int = 4
     cuts_sh: bool = False
     has_quality: bool = False
+    holds_origin: bool = False
+    holds_doubles: bool = False
     method: str | None = None
 
     def function(self, name: str) -> Callable:
@@ -65,9 +70,23 @@ class Format:
 
 FORMATS = (
     Format(
-        "ply", (".ply",), "ply.ply", "original 3DGS .ply: lossless, any SH degree, extra properties kept", cuts_sh=True
+        "ply",
+        (".ply",),
+        "ply.ply",
+        "original 3DGS .ply: lossless, any SH degree, extra properties kept",
+        cuts_sh=True,
+        holds_origin=True,
+        holds_doubles=True,
     ),
-    Format("points", (".points.ply",), "ply.points", "point cloud .ply: centres and colours only", 0),
+    Format(
+        "points",
+        (".points.ply",),
+        "ply.points",
+        "point cloud .ply: centres and colours only",
+        max_sh=0,
+        holds_origin=True,
+        holds_doubles=True,
+    ),
     Format(
         "compressed-ply",
         (".compressed.ply",),
@@ -75,6 +94,7 @@ FORMATS = (
         "PlayCanvas compressed .ply: 16 bytes a Gaussian, SH 3",
         max_sh=3,
         cuts_sh=True,
+        holds_origin=True,
     ),
     Format("splat", (".splat",), "dotsplat", "antimatter15 .splat: 32 bytes a Gaussian, no SH", 0),
     Format("ksplat", (".ksplat",), "ksplat", "mkkellogg .ksplat: levels 0, 1 and 2, SH 2", 2),
@@ -86,6 +106,7 @@ FORMATS = (
         max_sh=3,
         cuts_sh=True,
         has_quality=True,
+        holds_origin=True,
     ),
     Format(
         "streamed-sog",
@@ -101,9 +122,23 @@ FORMATS = (
         "splatz.container",
         "splat's own container: smallest, checksummed, coarse to fine, SH 4",
         has_quality=True,
+        holds_origin=True,
     ),
-    Format("gltf", (".glb", ".gltf"), "gltf.write", "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3", 3),
-    Format("usd", (".usdc", ".usda", ".usdz", ".usd"), "usd.usd", "OpenUSD ParticleField3DGaussianSplat, SH 4"),
+    Format(
+        "gltf",
+        (".glb", ".gltf"),
+        "gltf.write",
+        "glTF with KHR_gaussian_splatting, or SPZ inside it, SH 3",
+        max_sh=3,
+        holds_origin=True,
+    ),
+    Format(
+        "usd",
+        (".usdc", ".usda", ".usdz", ".usd"),
+        "usd.usd",
+        "OpenUSD ParticleField3DGaussianSplat, SH 4",
+        holds_origin=True,
+    ),
     Format("vectree", (".vectree",), "vectree", "LightGaussian's VecTree: octree and codebook, SH 4", method="vectree"),
     Format(
         "codebooks",
@@ -201,7 +236,13 @@ def antialiased(path: str | Path, format: str | None = None) -> bool:
         return bool(chosen.function("antialiased")(path))
 
 
-def write_table(table: "GaussianArrays", path: str | Path, format: str | None = None, **options: Any) -> None:
+def write_table(
+    table: "GaussianArrays",
+    path: str | Path,
+    format: str | None = None,
+    georeference: str | None = None,
+    **options: Any,
+) -> None:
     """As `write`, from NumPy arrays."""
     path = Path(path)
     chosen = find(format) if format else by_suffix(path)
@@ -209,11 +250,43 @@ def write_table(table: "GaussianArrays", path: str | Path, format: str | None = 
     if unknown:
         takes = ", ".join(chosen.options) or "none"
         raise InputError(f"{path}: the format '{chosen.name}' has no option '{unknown[0]}'; its options are: {takes}")
-    chosen.write(table, path, **options)
+    chosen.write(_placed(table, chosen, path, georeference), path, **options)
+
+
+def _placed(table: "GaussianArrays", chosen: Format, path: Path, georeference: str | None) -> "GaussianArrays":
+    """``table`` with the coordinates that go into the file; what is lost is said."""
+    if georeference == "keep":
+        return _in_world(table.in_world(), chosen, path)
+    if georeference == "local" or not chosen.holds_doubles:
+        table = table.local()
+    if table.georeference.placed and not chosen.holds_origin:
+        warnings.warn(
+            f"{path}: coordinates are relative to {table.georeference}, which {chosen.name} files cannot say; "
+            ".ply, .sog, .splatz, .glb and .usd can",
+            stacklevel=4,
+        )
+    return table
+
+
+def _in_world(table: "GaussianArrays", chosen: Format, path: Path) -> "GaussianArrays":
+    """``table``, whose means are world coordinates, in numbers that the format has."""
+    from splat.coordinates import rounding_error
+
+    if chosen.holds_doubles or not table.wide:
+        return table
+    error = rounding_error(table.means)
+    warnings.warn(
+        f"{path}: {chosen.name} files have float32 coordinates, which are wrong here by up to {error:.2g} m; "
+        "without --georeference keep they would be relative to a stated origin",
+        stacklevel=4,
+    )
+    return table.replace(means=table.means.astype("float32"))
 
 
 def read(path: str | Path, format: str | None = None) -> "GaussianCloud":
     """Read a cloud from ``path`` (float32, CPU, frame of the training cameras).
+
+    A cloud in map coordinates comes relative to an origin near it, see `GaussianCloud.georeference`.
 
     Args:
         path: file, or the folder of an unbundled SOG.
@@ -223,11 +296,23 @@ def read(path: str | Path, format: str | None = None) -> "GaussianCloud":
     return read_table(path, format).cloud()
 
 
-def write(cloud: "GaussianCloud", path: str | Path, format: str | None = None, **options: Any) -> None:
+def write(
+    cloud: "GaussianCloud",
+    path: str | Path,
+    format: str | None = None,
+    georeference: str | None = None,
+    **options: Any,
+) -> None:
     """Write ``cloud`` to ``path``, atomically, in the format its suffix (or ``format``) names.
+
+    Args:
+        georeference: of clouds with an origin; "local" writes coordinates relative to it, and the origin beside them
+            where the format can, "keep" writes world coordinates, as float64 where the format can. By default as the
+            numbers are. Warns of what the format loses.
+        options: of the format.
 
     Raises InputError for an unknown suffix or option, or a cloud the format cannot hold.
     """
     from splat.cloud_arrays import GaussianArrays
 
-    write_table(GaussianArrays.of(cloud), path, format, **options)
+    write_table(GaussianArrays.of(cloud), path, format, georeference, **options)

@@ -32,6 +32,7 @@ def convert(table: GaussianArrays, source: str, target: str) -> GaussianArrays:
     matrix = change(source, target)
     if np.array_equal(matrix, np.eye(3)):
         return table
+    table = table.in_world()  # the origin turns with the rest
     if np.linalg.det(matrix) < 0:
         # Mirror x first; what remains is a rotation.
         table, matrix = _flip(table, (-1.0, 1.0, 1.0)), matrix @ np.diag([-1.0, 1, 1])
@@ -57,10 +58,10 @@ def _flip(table: GaussianArrays, signs: tuple[float, float, float]) -> GaussianA
         return table
     x, y, z = signs
     colour = [np.prod([signs["xyz".index(axis)] for axis in odd]) for odd in _ODD[: table.sh.shape[1]]]
-    kind = table.means.dtype
+    kind = table.sh.dtype
     with np.errstate(invalid="ignore"):  # NaN of a damaged file
         return table.replace(
-            means=table.means * np.array(signs, kind),
+            means=table.means * np.array(signs, table.means.dtype),
             quats=table.quats * np.array([1, y * z, x * z, x * y], kind),
             sh=table.sh * np.array(colour, kind)[:, None],
         )

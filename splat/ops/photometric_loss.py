@@ -77,8 +77,10 @@ class ImageLoss:
 
     @property
     def psnr(self) -> float:
-        """Peak signal-to-noise ratio, dB."""
-        return -10 * math.log10(max(self.mse, 1e-12))
+        """Peak signal-to-noise ratio, dB; infinite for equal pictures, NaN where no pixel counts."""
+        if self.pixels == 0:
+            return math.nan
+        return -10 * math.log10(self.mse) if self.mse > 0 else math.inf
 
 
 def image_loss(

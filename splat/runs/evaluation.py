@@ -69,7 +69,9 @@ def evaluate(
     full: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Render ``views`` (by default the held-out ones) and compare them with their photos; masked pixels do not count.
+    """Render ``views`` (by default the held-out ones) and compare them with their photos.
+
+    Masked pixels do not count, and views that are masked everywhere are left out, which is said.
 
     Args:
         options: how to draw; for the cloud of a run use `options_of` its config.
@@ -80,11 +82,15 @@ def evaluate(
     Raises InputError when a photo is broken; warns of each view whose pictures cannot be written.
     """
     options = options or RenderOptions()
+    scene = scene.beside(cloud)
     options = replace(options, near=min(options.near, near_plane(scene.extent)))
     views = scene.test_views if views is None else tuple(views)
-    scores = []
+    scores, hidden = [], []
     for number, view in enumerate(views):
         photo = view.load()
+        if photo.hidden:
+            hidden.append(view.name)
+            continue
         target = composite(photo, options.background).to(torch.float32) / 255
         rgb = render(cloud, view.camera, backend, options).rgb.clamp(0, 1).cpu()
         ssim = metrics.ssim(rgb, target, photo.mask) if full else None
@@ -98,6 +104,12 @@ def evaluate(
                 warnings.warn(f"there are no pictures of {view.name}: {error}", stacklevel=2)
         if progress is not None:
             progress(number + 1, len(views))
+    if hidden:
+        warnings.warn(
+            f"{len(hidden)} of {len(views)} held-out photos are masked everywhere and left out of the scores "
+            f"({', '.join(hidden[:3])}{', …' if hidden[3:] else ''})",
+            stacklevel=2,
+        )
     means = {name: _mean([getattr(score, name) for score in scores]) for name in SCORES}
     return Evaluation(**means, views=tuple(scores))
 

@@ -11,15 +11,18 @@ import numpy as np
 import torch
 
 from splat.camera import Camera
+from splat.coordinates import FARTHEST
 from splat.errors import InputError
+from splat.scene import hold_out
 from splat.scene.images import ImageHeader, ImageSource, read_header
 from splat.scene.listing import listed
+from splat.scene.masks import check_something_kept, marks_what_moves
+from splat.scene.pictures.decode import notes_of, white_of_scene
+from splat.scene.pictures.mask_values import same_shape, size_error
 from splat.scene.plausible import doubts
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
 from splat.scene.undistort import Lens, Pinhole
 from splat.text import printable
-
-FARTHEST = 1e15  # world units; squares of what is farther do not fit float32 with room for sums
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class LoadOptions:
 
     downscale: float = 1.0
     max_side: int | None = None
-    test_every: int = 8
+    hold_out: str = hold_out.AUTO
     alpha: str = "auto"
-    masks: bool = True
+    masks: str = "object"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +89,19 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     _check_poses(views, origin)
     headers = _read_headers(views)
     lenses = _match_sizes(views, headers)
-    masked = sum(view.mask is not None for view in views) if options.masks else 0
+    floats = [view.path for view, header in zip(views, headers, strict=True) if header.kind == "float"]
+    white = white_of_scene(floats) if floats else None
+    notes += notes_of(headers, white)
+    masked = sum(view.mask is not None for view in views) if options.masks != "none" else 0
     if 0 < masked < len(views):
         notes.append(f"{masked} of {len(views)} images have a mask; the others are used whole")
     mode = options.alpha
     if mode == "auto":
         mode = "composite" if raw.transparent_background else "mask"
     built: list[View] = []
-    for index, (view, header, (lens, turn)) in enumerate(zip(views, headers, lenses, strict=True)):
+    chosen = hold_out.choose([view.name for view in views], [view.held_out for view in views], options.hold_out)
+    resized = 0
+    for view, header, (lens, turn), held_out in zip(views, headers, lenses, chosen, strict=True):
         target = lens.pinhole()
         width, height = _target_size(target, raw.shrunk, options)
         camera = target.camera(view.world_to_camera).resized(width, height)
@@ -103,16 +111,19 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
             lens if lens.distorts else None,
             width,
             height,
-            view.mask if options.masks else None,
+            view.mask if options.masks != "none" else None,
             mode if header.has_alpha else "none",
+            ignore=view.mask is not None and (options.masks == "ignore" or marks_what_moves(view.mask)),
+            white=white if header.kind == "float" else None,
         )
-        _check_mask_size(source, header)
+        resized += not _mask_has_size(source, header)
         ids, xy = _keypoints(view, lens, target, camera)
-        held_out = view.held_out
-        if held_out is None:
-            held_out = options.test_every > 0 and len(views) > 1 and index % options.test_every == 0
         built.append(View(view.name, camera, source, held_out, ids, xy, view.group))
+    if resized:
+        some = "1 mask is" if resized == 1 else f"{resized} masks are"
+        notes.append(f"{some} of another size than the photo, and scaled to it")
     _check_spread(built, raw, origin)
+    check_something_kept(built)
     points = _points(raw, built, notes)
     root = raw.root.resolve()
     name = root.stem if root.is_file() else root.name
@@ -259,16 +270,18 @@ def _size_message(view: RawView, size: tuple[int, int]) -> str:
     )
 
 
-def _check_mask_size(source: ImageSource, header: ImageHeader) -> None:
+def _mask_has_size(source: ImageSource, header: ImageHeader) -> bool:
+    """Whether the mask of a photo, if any, is as large as the photo. Raises InputError where its shape is another."""
     if source.mask_path is None:
-        return
+        return True
     mask = read_header(source.mask_path)
-    size = header.turned if source.turn else (header.width, header.height)
-    if size not in ((mask.width, mask.height), mask.turned if source.turn else None):
-        raise InputError(
-            f"the mask {source.mask_path} is {mask.width}×{mask.height} pixels but its image {source.path} is "
-            f"{size[0]}×{size[1]}; make them the same size or remove the mask"
-        )
+    width, height = header.turned if source.turn else (header.width, header.height)
+    sizes = [(mask.width, mask.height), *([mask.turned] if source.turn else [])]
+    if (width, height) in sizes:
+        return True
+    if not any(same_shape(size[::-1], (height, width)) for size in sizes):
+        raise size_error(source.mask_path, (mask.height, mask.width), source.path, (height, width))
+    return False
 
 
 def _target_size(pinhole: Pinhole, shrunk: int, options: LoadOptions) -> tuple[int, int]:
@@ -298,10 +311,10 @@ def _check_spread(views: Sequence[View], raw: RawScene, origin: str) -> None:
     """All views in one place give no depth: nothing can be reconstructed."""
     centres = np.stack([view.camera.position.numpy() for view in views])
     middle = centres.mean(0)
-    reach = np.abs(centres).max()
+    least = 1e-9 * max(float(np.abs(centres).max()), 1e-3)  # what digits of a file give of themselves
     if raw.xyz is not None and len(raw.xyz):
-        reach = max(reach, float(np.median(np.linalg.norm(raw.xyz - middle, axis=1))))
-    if np.linalg.norm(centres - middle, axis=1).max() <= 1e-6 * max(reach, 1e-6):
+        least = max(least, 1e-6 * float(np.median(np.linalg.norm(raw.xyz - middle, axis=1))))
+    if np.linalg.norm(centres - middle, axis=1).max() <= least:
         raise InputError(
             f"all {len(views)} views of {origin} stand in one place, so nothing fixes depth; "
             "take photos from different places"

@@ -7,27 +7,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from splat.errors import InputError
-from splat.images import open_image
+from splat.scene.pictures import kinds
+from splat.scene.pictures.decode import ImageHeader, decode, exif_of, read_header
+from splat.scene.pictures.mask_values import bright_pixels, decode_mask
 from splat.scene.undistort import Lens
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
-_EMPTY_MASK = 1 << 27  # pixels: masks of one colour are ordinary, and take a byte a pixel
-_ORIENTATION = 0x0112  # EXIF tag
-_FLIP = Image.Transpose
-_TURNS = {
-    2: _FLIP.FLIP_LEFT_RIGHT,
-    3: _FLIP.ROTATE_180,
-    4: _FLIP.FLIP_TOP_BOTTOM,
-    5: _FLIP.TRANSPOSE,
-    6: _FLIP.ROTATE_270,
-    7: _FLIP.TRANSVERSE,
-    8: _FLIP.ROTATE_90,
-}  # EXIF orientation → what makes the stored picture upright
-_KEEP = 128  # a mask or alpha value from here on keeps its pixel
+__all__ = [
+    "IMAGE_SUFFIXES", "ImageHeader", "ImageSource", "Photo", "decode", "decode_mask", "exif_of", "read_header",
+    "shrunk",
+]  # fmt: skip
+
+
+IMAGE_SUFFIXES = kinds.ALL
+_KEEP = 128  # an alpha value from here on keeps its pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,42 +45,13 @@ class Photo:
         return Photo(*(None if each is None else function(each) for each in (self.rgb, self.mask, self.alpha)))
 
     @property
-    def nbytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (self.rgb, self.mask, self.alpha) if t is not None)
-
-
-@dataclass(frozen=True)
-class ImageHeader:
-    """Size (pixels, as stored), EXIF orientation (1 = upright) and whether there is an alpha channel."""
-
-    width: int
-    height: int
-    orientation: int
-    has_alpha: bool
+    def hidden(self) -> bool:
+        """Whether its mask leaves no pixel to compare."""
+        return self.mask is not None and not bool(self.mask.any())
 
     @property
-    def turned(self) -> tuple[int, int]:
-        """(width, height) once the EXIF orientation is applied."""
-        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
-
-
-def read_header(path: Path) -> ImageHeader:
-    """Facts about an image without decoding it. Raises InputError when it is missing or no image."""
-    with open_image(path, believed=_EMPTY_MASK) as image:
-        has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-        # Pillow decodes a whole PNG to look for EXIF behind its pixels, where nobody writes it.
-        exif = {} if image.format == "PNG" and "exif" not in image.info else exif_of(image)
-        orientation = exif.get(_ORIENTATION, 1)
-        return ImageHeader(*image.size, orientation if orientation in range(1, 9) else 1, has_alpha)
-
-
-def exif_of(image: Image.Image, part: int | None = None) -> dict[int, object]:
-    """The EXIF entries of an open picture, or of the ``part`` of them with this tag; none where they are damaged."""
-    try:
-        entries = image.getexif()
-        return dict(entries if part is None else entries.get_ifd(part))
-    except Exception:  # Pillow checks none of their types, so that any kind may come
-        return {}
+    def nbytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (self.rgb, self.mask, self.alpha) if t is not None)
 
 
 @dataclass(frozen=True)
@@ -99,6 +65,8 @@ class ImageSource:
         width, height: size to deliver, pixels.
         mask_path: image whose dark pixels are excluded, or None.
         alpha: ``mask`` (transparent pixels are excluded), ``composite`` (delivered as `Photo.alpha`) or ``none``.
+        ignore: of the mask, the bright pixels are excluded instead.
+        white: value of white in a file of floating-point numbers; None tells it from the file alone.
     """
 
     path: Path
@@ -108,6 +76,8 @@ class ImageSource:
     height: int
     mask_path: Path | None = None
     alpha: str = "none"
+    ignore: bool = False
+    white: float | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -122,11 +92,21 @@ class ImageSource:
     def has_alpha(self) -> bool:
         return self.alpha == "composite"
 
+    def keeps_a_pixel(self) -> bool:
+        """Whether mask and transparency leave anything of the photo. Raises InputError for a broken file."""
+        if self.alpha != "mask" and self.mask_path is not None:
+            bright = bright_pixels(self.mask_path, turn=False)
+            return bool((~bright if self.ignore else bright).any())
+        mask = self.load().mask
+        return mask is None or bool(mask.any())
+
     def load(self) -> Photo:
         """Decode, undistort, resize. Raises InputError for a broken image, or a mask of another size."""
-        pixels = decode(self.path, self.turn, keep_alpha=self.alpha != "none")
+        pixels = decode(self.path, self.turn, keep_alpha=self.alpha != "none", white=self.white)
         rgb, alpha = np.ascontiguousarray(pixels[..., :3]), pixels[..., 3] if pixels.shape[2] == 4 else None
-        keep = decode_mask(self.mask_path, rgb.shape[:2], self.turn, self.path) if self.mask_path else None
+        keep = None
+        if self.mask_path is not None:
+            keep = decode_mask(self.mask_path, rgb.shape[:2], self.turn, self.path, self.ignore)
         if self.alpha == "mask" and alpha is not None:
             keep = alpha >= _KEEP if keep is None else keep & (alpha >= _KEEP)
             alpha = None
@@ -149,6 +129,15 @@ class ImageSource:
         return (rgb, alpha, keep) if (rgb.shape[1], rgb.shape[0]) == size else _shrink(rgb, alpha, keep, size)
 
 
+@dataclass(frozen=True)
+class DepthSource:
+    """A depth map: its file, world units per value, and whether it counts along the ray instead of the optical axis."""
+
+    path: Path
+    unit: float
+    along_ray: bool = False
+
+
 def shrunk(photo: Photo, width: int, height: int) -> Photo:
     """``photo`` at a smaller size, each pixel the mean of those it stands for; on the device of ``photo``."""
     arrays = (None if each is None else each.cpu().numpy() for each in (photo.rgb, photo.alpha, photo.mask))
@@ -169,43 +158,3 @@ def _shrink(rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None, 
     if keep is not None:
         keep = cv2.resize(keep.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.999
     return rgb, alpha, keep
-
-
-def decode(path: Path, turn: bool, keep_alpha: bool) -> np.ndarray:
-    """(H, W, 3 or 4) uint8 pixels of any image Pillow reads; raises InputError when it is missing or broken."""
-    with open_image(path) as image:
-        image = _upright(image, turn)
-        transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-        return np.asarray(image.convert("RGBA" if transparent and keep_alpha else "RGB"))
-
-
-def _upright(image: Image.Image, turn: bool) -> Image.Image:
-    """``image`` with 8 bits, turned by its EXIF orientation if asked."""
-    orientation = exif_of(image).get(_ORIENTATION, 1) if turn else 1
-    if orientation in range(2, 9):
-        image = image.transpose(_TURNS[orientation])
-    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip 16 bit at 255
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    return image
-
-
-def decode_mask(path: Path, shape: tuple[int, int], turn: bool, image: Path) -> np.ndarray:
-    """(H, W) bool, True = keep: bright pixels of the mask file. Raises InputError unless it has ``shape``."""
-    pixels = _brightest(path, turn=False)
-    if turn and pixels.shape != shape:
-        pixels = _brightest(path, turn=True)
-    if pixels.shape != shape:
-        raise InputError(
-            f"the mask {path} is {pixels.shape[1]}×{pixels.shape[0]} pixels but its image {image} is "
-            f"{shape[1]}×{shape[0]}; make them the same size or remove the mask"
-        )
-    return pixels >= _KEEP
-
-
-def _brightest(path: Path, turn: bool) -> np.ndarray:
-    """(H, W) uint8, the largest channel of each pixel."""
-    with open_image(path, believed=_EMPTY_MASK) as mask:
-        mask = _upright(mask, turn)
-        if mask.mode in ("1", "L"):
-            return np.asarray(mask.convert("L"))
-        return np.asarray(mask.convert("RGB")).max(axis=2)

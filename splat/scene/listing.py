@@ -1,20 +1,26 @@
 """The picture files below a folder, found in bounded time."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from splat.errors import InputError
-from splat.scene.images import IMAGE_SUFFIXES
+from splat.scene.pictures import kinds
 
 MOST_ENTRIES = 500_000  # looked at; who gives / or a home folder is told so instead of waiting
 _NAMED = 3  # names in a sentence about many
 
 
 def list_images(folder: Path) -> list[str]:
-    """Names of all images below ``folder``, relative, forward slashes, sorted; hidden files and folders left out.
+    """Names of all images below ``folder`` that can be read here; as `list_files`."""
+    return list_files(folder, kinds.readable())
 
-    Links to folders are not followed. Raises InputError where the folder holds more than `MOST_ENTRIES` files.
+
+def list_files(folder: Path, suffixes: Collection[str]) -> list[str]:
+    """Names of all files below ``folder`` with one of ``suffixes`` (lower case), relative, forward slashes, sorted.
+
+    Hidden files and folders are left out, links to folders not followed. Raises InputError where the folder holds more
+    than `MOST_ENTRIES` files.
     """
     names, seen = [], 0
     for place, folders, files in os.walk(folder):
@@ -29,7 +35,7 @@ def list_images(folder: Path) -> list[str]:
         names += [
             (inside / name).as_posix()
             for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
         ]
     return sorted(names)
 

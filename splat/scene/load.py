@@ -8,8 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from splat.errors import InputError
 from splat.reading import require_file
+from splat.scene import hold_out as held_out
 from splat.scene.build import LoadOptions, RawScene, build
+from splat.scene.folder_notes import folder_notes, unread
 from splat.scene.listing import listed
+from splat.scene.measured_depth import with_measured_depth
 from splat.scene.progress import Report
 from splat.scene.readers.colmap import read_scene
 from splat.scene.readers.image_folder import PHOTO_FOLDER
@@ -22,6 +25,7 @@ from splat.scene.scene import Scene
 from splat.text import printable
 
 ALPHA_MODES = ("auto", "mask", "composite", "none")
+MASK_MODES = ("object", "ignore", "none")
 
 
 def load_scene(
@@ -29,9 +33,10 @@ def load_scene(
     downscale: float | None = None,
     max_side: int | None = None,
     progress: Report | bool = True,
-    test_every: int = 8,
+    hold_out: str | int | float | Path = held_out.AUTO,
     alpha: str = "auto",
-    masks: bool = True,
+    masks: str | bool = "object",
+    depth_unit: float | None = None,
 ) -> Scene:
     """Read the scene in ``path``, finding out itself what it is.
 
@@ -41,29 +46,40 @@ def load_scene(
         max_side: shrink images until no side is longer, pixels.
         progress: what to tell while structure from motion runs: True draws a bar on stderr, False nothing; a function
             is called with the stage and the fraction done.
-        test_every: hold out every n-th view by name; 0 holds out none. A test set the input names itself goes first.
+        hold_out: views kept from training: ``auto`` is the test set that the input names itself, else every 8th view by
+            name; ``none`` (or 0); n for every n-th; a fraction below 1; or a text file with a name on each line.
         alpha: what transparency means: ``mask`` excludes transparent pixels from training, ``composite`` delivers
             `Photo.alpha` to blend over a background, ``none`` ignores it; ``auto`` composites for Blender and
             instant-ngp scenes, as their field does, and masks elsewhere.
-        masks: use the masks found beside the images.
+        masks: of the masks found beside the images, white is the ``object`` to keep, or what to ``ignore``; ``none``
+            uses the images whole. True and False are ``object`` and ``none``.
+        depth_unit: world units per value of the depth maps beside the images, see `splat.scene.measured_depth`.
 
     Raises InputError, naming the file and what to do, for anything that cannot be trained on.
     """
     root = Path(path).expanduser()
-    options = _check_options(downscale, max_side, test_every, alpha, masks)
+    options = check_options(downscale, max_side, hold_out, alpha, masks)
     if not os.path.exists(root):
         raise InputError(f"{root} does not exist; give the folder of a scene, a transforms.json or a video")
     try:
-        return build(_read(root, options, progress), options)
+        raw = _read(root, options, progress)
+        left_out = folder_notes(raw, masks=options.masks != "none")
+        scene = build(dataclasses.replace(raw, notes=(*raw.notes, *left_out)), options).near_zero()
+        return with_measured_depth(scene, depth_unit)
     except InputError as error:  # names of photos may hold line ends and codes of terminals
         if printable(str(error)) == str(error):
             raise
         raise InputError(printable(str(error))) from error
 
 
-def _check_options(
-    downscale: float | None, max_side: int | None, test_every: int, alpha: str, masks: bool
+def check_options(
+    downscale: float | None = None,
+    max_side: int | None = None,
+    hold_out: str | int | float | Path = held_out.AUTO,
+    alpha: str = "auto",
+    masks: str | bool = "object",
 ) -> LoadOptions:
+    """What `load_scene` was asked for, checked. Raises InputError."""
     factor = 1.0 if downscale is None else float(downscale)
     if not (math.isfinite(factor) and factor >= 1):
         raise InputError(f"the downscale factor is {downscale}, expected 1 (full size) or more; give for example 2")
@@ -71,13 +87,12 @@ def _check_options(
         raise InputError(
             f"the longest image side is limited to {max_side} pixels, expected at least 16; give for example 960"
         )
-    if test_every < 0 or test_every == 1:
-        raise InputError(
-            f"every {test_every}-th view is to be held out, expected 0 (none) or at least 2; give for example 8"
-        )
     if alpha not in ALPHA_MODES:
         raise InputError(f"the alpha mode is '{alpha}', expected one of {', '.join(ALPHA_MODES)}")
-    return LoadOptions(factor, max_side, test_every, alpha, masks)
+    masks = {True: "object", False: "none"}.get(masks, masks) if isinstance(masks, bool) else masks
+    if masks not in MASK_MODES:
+        raise InputError(f"the use of masks is '{masks}', expected one of {', '.join(MASK_MODES)}")
+    return LoadOptions(factor, max_side, held_out.check(str(hold_out)), alpha, masks)
 
 
 def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene:
@@ -102,10 +117,13 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene
             return _noted(raw, notes)
     photos = photo_folder(root)
     if photos is not None:
-        return _noted(read_photos(root, photos, options.downscale, progress), notes)
+        return _noted(read_photos(root, photos, options.downscale, progress, mask_mode=options.masks), notes)
     video = find_video(root)
     if video is not None:
         return read_video(video, options.downscale, progress)
+    others = unread(root, [])
+    if others:
+        raise InputError(f"{root} holds no photos that can be read here: {'; '.join(others)}")
     raise InputError(
         f"{root} holds no scene: no COLMAP model (sparse/0, sparse, or cameras.bin), no transforms.json and no photos "
         "(.jpg, .png, .webp, .tif); give a folder with one of them, or a video"

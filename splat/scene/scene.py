@@ -1,6 +1,6 @@
 """`Scene`: the views (photo + camera) and sparse points that training starts from, and facts about their layout."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
+from splat.cloud import GaussianCloud
+from splat.coordinates import AT_ZERO, Georeference, origin_of
 from splat.scene.camera_layout import camera_centres, meeting_point, up_direction, world_to_camera_matrices
-from splat.scene.images import ImageSource, Photo
+from splat.scene.images import DepthSource, ImageSource, Photo
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,7 @@ class View:
         held_out: kept from training, used for evaluation.
         keypoint_ids: (K,) int64 rows of ``scene.points`` seen in this view.
         keypoint_xy: (K, 2) float32 where they were measured, pixels of ``camera`` (pixel centres at +0.5).
+        depth: measured depth of the photo, if there is some.
         group: which physical camera took it (the input's camera id); views of one group share intrinsics.
     """
 
@@ -34,6 +37,7 @@ class View:
     keypoint_ids: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     keypoint_xy: Tensor = field(default_factory=lambda: torch.zeros((0, 2)))
     group: int = 0
+    depth: DepthSource | None = None
 
     def load(self) -> Photo:
         """Decode, undistort and resize the photo now (see `ImageCache` for keeping it). Raises InputError."""
@@ -96,6 +100,7 @@ class Scene:
         views: sorted by name.
         points: in the same frame as the cameras.
         notes: sentences the user should read: what was chosen, found odd, or left out.
+        georeference: what cameras and points are relative to; zero but for scenes in map coordinates.
     """
 
     name: str
@@ -104,6 +109,7 @@ class Scene:
     views: tuple[View, ...]
     points: Points
     notes: tuple[str, ...] = ()
+    georeference: Georeference = AT_ZERO
 
     @property
     def train_views(self) -> tuple[View, ...]:
@@ -112,7 +118,7 @@ class Scene:
 
     @property
     def test_views(self) -> tuple[View, ...]:
-        """Held-out views, for evaluation: every 8th by name, or the test set the input names itself."""
+        """Held-out views, for evaluation: those that `load_scene` was told to hold out."""
         return tuple(view for view in self.views if view.held_out)
 
     @cached_property
@@ -144,6 +150,33 @@ class Scene:
     def center(self) -> Tensor:
         """(3,) float64 mean of the camera centres."""
         return self.positions.mean(0)
+
+    def about(self, place: Georeference) -> "Scene":
+        """The same scene relative to the origin of ``place``, whose reference system it then names."""
+        if place == self.georeference:
+            return self
+        if place.origin == self.georeference.origin:
+            return replace(self, georeference=place)
+        views = tuple(replace(view, camera=view.camera.about(self.georeference, place)) for view in self.views)
+        moved = [mine - new for mine, new in zip(self.georeference.origin, place.origin, strict=True)]
+        points = replace(self.points, xyz=self.points.xyz + torch.tensor(moved, dtype=torch.float64))
+        return replace(self, views=views, points=points, georeference=place)
+
+    def near_zero(self) -> "Scene":
+        """The same scene about a round origin near its cameras, where float32 would not do without one."""
+        x, y, z = self.georeference.origin
+        away = origin_of(self.center.tolist(), self.extent)
+        if not any(away):
+            return self
+        return self.about(Georeference((x + away[0], y + away[1], z + away[2]), self.georeference.epsg))
+
+    def beside(self, cloud: GaussianCloud) -> "Scene":
+        """The same scene in the coordinates of ``cloud``.
+
+        A cloud without an origin has small coordinates, so that it is about the scene's own origin: not every file
+        format can hold one.
+        """
+        return self.about(cloud.georeference) if cloud.georeference.placed else self
 
     @property
     def nbytes(self) -> int:

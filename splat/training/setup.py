@@ -22,6 +22,7 @@ class Setup:
     Attributes:
         cache: of the training views.
         keypoints: sparse points (M, 3) and their pixels (M, 2) of each training view, for the depth loss.
+        depth_weight: of the depth loss.
         hooks: what plugs in beside the strategy.
         timer: see `splat.training.timing`.
     """
@@ -32,6 +33,7 @@ class Setup:
     backend: Backend
     photos: DevicePhotos
     keypoints: tuple[tuple[Tensor | None, Tensor | None], ...]
+    depth_weight: float = 0.0
     hooks: tuple[TrainingHook, ...] = ()
     timer: Timer = untimed
 

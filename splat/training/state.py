@@ -40,8 +40,10 @@ class State:
 
     @property
     def psnr(self) -> float:
-        """Running mean over training photos, dB."""
-        return -10 * math.log10(max(self.mse, 1e-12)) if math.isfinite(self.mse) else math.nan
+        """Running mean over training photos, dB; infinite where they are drawn without any error."""
+        if not math.isfinite(self.mse):
+            return math.nan
+        return -10 * math.log10(self.mse) if self.mse > 0 else math.inf
 
 
 def check_views(scene: Scene) -> None:

@@ -17,7 +17,7 @@ from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
 from splat.rendering.types import near_plane
 from splat.scene import ImageCache, Scene
-from splat.training import schedules
+from splat.training import depth_supervision, schedules
 from splat.training.budget import max_gaussians
 from splat.training.config.config import TrainConfig
 from splat.training.device_photos import DevicePhotos
@@ -59,11 +59,12 @@ def set_up(scene: Scene, config: TrainConfig, hooks: tuple[TrainingHook, ...] = 
         backend = get_backend(config.backend)
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     photos = DevicePhotos(cache, backend.device)
-    rows = [view.keypoints() if config.loss.depth > 0 else None for view in cache.views]
-    keypoints = tuple((None, None) if each is None else (scene.points.xyz[each[0]], each[1]) for each in rows)
+    weight = depth_supervision.weight(config, cache.views)
+    scene = depth_supervision.with_start_points(scene, cache, weight)
+    keypoints = depth_supervision.points_of_views(scene, cache.views, weight)
     features = appearance_features.hooks(config, len(cache.views))
     hooks = hooks_of(config, photos.room) + features + hooks + surface_regularizers.hooks(config)
-    return Setup(scene, config, strategy_of(config), backend, photos, keypoints, hooks, timer)
+    return Setup(scene, config, strategy_of(config), backend, photos, keypoints, weight, hooks, timer)
 
 
 def _best_device() -> str:
@@ -95,7 +96,8 @@ def first_count(setup: Setup) -> int:
 
 def finished(setup: Setup, state: State) -> GaussianCloud:
     """The cloud of a run as it is written: averaged; what only its training needed worked in or left out."""
-    return without_position_step(deform(setup.hooks, averaged(state.population)))
+    cloud = without_position_step(deform(setup.hooks, averaged(state.population)))
+    return cloud.replace(georeference=setup.scene.georeference)
 
 
 def step(setup: Setup, state: State) -> None:
@@ -117,7 +119,7 @@ def step(setup: Setup, state: State) -> None:
         scale_reg=strategy.densify.scale_weight / extent,
     )
     fitter = fitter_of(setup, state)
-    options = replace(_options(config, context.fraction, extent), depth=config.loss.depth > 0)
+    options = replace(_options(config, context.fraction, extent), depth=setup.depth_weight > 0)
     fitter.step(views, hyper, options, context, lambda view, loss: _watch(state, view, loss))
     if strategy.noise > 0:
         with setup.timer("noise"):
@@ -136,7 +138,7 @@ def step(setup: Setup, state: State) -> None:
 
 def fitter_of(setup: Setup, state: State) -> Fitter:
     """What moves the Gaussians of a run."""
-    loss = training_loss(setup.config)
+    loss = training_loss(setup.config, setup.depth_weight)
     return Fitter(state.population, setup.backend, loss, setup.hooks, state.per_photo, setup.timer)
 
 
@@ -222,7 +224,7 @@ def _watch(state: State, view: TrainingView, loss: PictureLoss) -> None:
     if not math.isfinite(loss.loss):
         check_finite(state)
         raise NonFiniteError(_fault("the rendered picture", state.schedule.step + 1))
-    if view.index is not None:
+    if view.index is not None and not view.photo.hidden:  # which says nothing about the cloud
         weight = 1 - (1 - SMOOTHING) ** every
         state.loss, state.mse = _smooth(state.loss, loss.loss, weight), _smooth(state.mse, loss.mse, weight)
 

@@ -111,7 +111,7 @@ def add_path_panel(page: Page) -> None:
     def _(event: Any) -> None:
         try:
             target = editing.new_file(page.folder, name.value.removesuffix(".mp4") + ".json")
-            camera_paths.write(target, frames(), rate())
+            camera_paths.write(target, frames(), rate(), page.cloud().georeference)
         except InputError as error:
             event.client.add_notification("Not saved", str(error), color="red")
             return

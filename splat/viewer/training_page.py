@@ -21,7 +21,7 @@ import numpy as np
 from splat.cloud import GaussianCloud
 from splat.scene import Scene
 from splat.signals import ENDING, handled
-from splat.text import duration
+from splat.text import duration, score
 from splat.viewer.initial_view import first_view
 from splat.viewer.page import Page, SceneCloud
 from splat.viewer.panels import COMPARISONS, add_render_panel, set_theme
@@ -226,7 +226,8 @@ class Live:
             return
         self._noted = moment
         held_out = float("nan") if now.eval_psnr is None else now.eval_psnr
-        self.curves.append((now.step, now.loss, now.psnr, held_out))
+        psnr = now.psnr if math.isfinite(now.psnr) else float("nan")
+        self.curves.append((now.step, now.loss, psnr, held_out))
         if len(self.curves) > MOST_POINTS:
             self.curves, self._every = self.curves[::2], self._every * 2
 
@@ -235,21 +236,23 @@ class Live:
         from viser import uplot
 
         left = now.seconds * (1 - now.fraction) / max(now.fraction, 1e-9)
-        held_out = "" if now.eval_psnr is None else f"  \nheld out {now.eval_psnr:.2f} dB"
+        held_out = "" if now.eval_psnr is None else f"  \nheld out {score(now.eval_psnr, 2)} dB"
         self._say(
             f"{'**Paused**' if self._paused else '**Training**'}: step {now.step:,} of {now.steps:,}  \n"
             f"{now.gaussians:,} Gaussians · {now.steps_per_second:.1f} steps/s · {duration(left)} left  \n"
-            f"loss {now.loss:.4f} · PSNR {now.psnr:.2f} dB{held_out}"
+            f"loss {now.loss:.4f} · PSNR {score(now.psnr, 2)} dB{held_out}"
         )
         self._bar.value = 100 * now.fraction
         if len(self.curves) > 1:
             step, loss, psnr, held = np.array(self.curves, np.float64).T
             self._loss.data = (step, loss)
-            known = np.concatenate([psnr, held[np.isfinite(held)]])
-            # Said by us: values that are not known yet keep the page from finding them out.
-            low, high = math.floor(known.min()), math.ceil(known.max() + 0.1)
-            self._psnr.scales = {"x": uplot.Scale(time=False), "y": uplot.Scale(auto=False, range=(low, high))}
-            self._psnr.data = (step, psnr, held)
+            known = np.concatenate([psnr, held])
+            known = known[np.isfinite(known)]
+            if len(known):
+                # Said by us: values that are not known yet keep the page from finding them out.
+                low, high = math.floor(known.min()), math.ceil(known.max() + 0.1)
+                self._psnr.scales = {"x": uplot.Scale(time=False), "y": uplot.Scale(auto=False, range=(low, high))}
+                self._psnr.data = (step, psnr, held)
         self.page.refresh(forget=True)
 
     def _say(self, text: str) -> None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
+from splat.coordinates import AT_ZERO, FARTHEST, Georeference
 from splat.errors import InputError
 from splat.files import write_json
 from splat.reading import member, parse_json, read_bytes, reason_of, typed
-from splat.scene.build import FARTHEST
 from splat.scene.scene import Scene
 from splat.viewpoints.splines import hermite, hermite_rotations
 
@@ -177,9 +177,14 @@ def _count(frames: int) -> int:
 # ---- files ----
 
 
-def write(path: str | Path, cameras: Sequence[Camera], fps: float = 30.0) -> None:
-    """Write a camera path as JSON in nerfstudio's layout (camera-to-world with OpenGL axes, vertical field of view)."""
+def write(path: str | Path, cameras: Sequence[Camera], fps: float = 30.0, place: Georeference = AT_ZERO) -> None:
+    """Write a camera path as JSON in nerfstudio's layout (camera-to-world with OpenGL axes, vertical field of view).
+
+    Args:
+        place: what the ``cameras`` are relative to; the file holds world coordinates.
+    """
     first = cameras[0]
+    cameras = [camera.about(place, AT_ZERO) for camera in cameras]
     flip = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
     frames = [
         {
@@ -196,8 +201,11 @@ def write(path: str | Path, cameras: Sequence[Camera], fps: float = 30.0) -> Non
     write_json(path, content)
 
 
-def read(path: str | Path) -> tuple[list[Camera], float]:
+def read(path: str | Path, place: Georeference = AT_ZERO) -> tuple[list[Camera], float]:
     """Cameras and frames per second of a path file as nerfstudio (and `write`) make it.
+
+    Args:
+        place: what the cameras are to be relative to.
 
     Raises InputError when the file is missing or is not such a path.
     """
@@ -213,7 +221,7 @@ def read(path: str | Path) -> tuple[list[Camera], float]:
         frames = member(content, "camera_path", list)
         if not 1 <= len(frames) <= MOST_FRAMES:
             raise ValueError(f"it has {len(frames):,} frames, possible are 1 to {MOST_FRAMES:,}")
-        return [_camera(frame, width, height) for frame in frames], fps
+        return [_camera(frame, width, height).about(AT_ZERO, place) for frame in frames], fps
     except (ValueError, OverflowError) as error:
         raise InputError(
             f"{path} is no camera path ({reason_of(error)}); expected JSON with render_width, render_height and "

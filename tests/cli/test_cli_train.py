@@ -170,7 +170,7 @@ def damage_photo_size(scene):
 
 def damage_mask_size(scene):
     (scene / "masks").mkdir()
-    Image.new("L", (20, 20), 255).save(scene / "masks" / "03.png")
+    Image.new("L", (20, 30), 255).save(scene / "masks" / "03.png")
 
 
 def damage_no_points(scene):

@@ -79,7 +79,7 @@ def test_old_options_work_and_are_said_to_be_old(tmp_path, capsys):
     config = settings.read(run / "config.toml")
     assert {**settings.chosen(config), "scene.path": ""} == {
         **{"strategy": "adc", "steps": 3, "gaussians": 80, "scene.path": ""},
-        **{"densify.gradient": 3e-4, "prune.fraction": 0.5},
+        **{"densify.gradient": 3e-4, "prune.fraction": 0.5, "scene.max_side": 1600},
     }
     assert main(["train", "--resume", "--out", str(run), "--coarse.count", "1"]) == 2
     assert "coarse.count" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_a_saved_pipeline_loads_and_a_missing_one_is_named(pieces, tmp_path: Pat
         diffusion.load(str(tmp_path / "nothing"))
 
 
-def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
+def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path, monkeypatch):
     """The whole way: rounds begin on schedule, repaired views are trained on, a resumed run ends the same."""
     from support.scenes import row_scene, short
 
@@ -120,7 +120,8 @@ def test_a_run_trains_on_what_the_pipeline_made(pieces, tmp_path: Path):
     from splat.training import checkpoint, schedules, trainer
 
     config = short(steps=12)
-    config = replace(config, enhance=replace(config.enhance, start=0.25, rounds=2, between=1, fraction=0.6))
+    config = replace(config, enhance=replace(config.enhance, start=0.25, rounds=2, fraction=0.6))
+    monkeypatch.setattr("splat.priors.views.iterative_refinement.BETWEEN", 1)
     calls = []
 
     def enhance(image, reference, mask, seed):

@@ -37,7 +37,7 @@ def test_split_is_every_eighth_by_name(tmp_path) -> None:
     assert [view.name for view in scene.views] == [f"{name}.png" for name in "abcdefghij"]
     assert [view.name for view in scene.test_views] == ["a.png", "i.png"]
     assert len(scene.train_views) == 8
-    assert not load_scene(tmp_path, test_every=0).test_views
+    assert not load_scene(tmp_path, hold_out="none").test_views
 
 
 def test_tracks_agree_with_keypoints(tmp_path) -> None:
@@ -207,7 +207,7 @@ def test_options_are_checked(tmp_path) -> None:
         {"downscale": 0.5},
         {"downscale": float("nan")},
         {"max_side": 2},
-        {"test_every": 1},
+        {"hold_out": 1},
         {"alpha": "x"},
     ):
         with pytest.raises(InputError, match="expected"):

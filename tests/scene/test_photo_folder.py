@@ -13,7 +13,7 @@ from support.scene_models import CAMERAS, SIZE, ring_poses
 from splat.errors import InputError
 from splat.scene import load_scene
 from splat.scene.build import RawView
-from splat.scene.readers.photo_folder import _fingerprint, photo_folder, photo_names
+from splat.scene.readers.photo_folder import _fingerprint, _sorted_out, photo_folder, photo_names
 from splat.scene.sfm import reconstruct
 from splat.scene.sfm.exif_orientation import turn_upright
 from splat.scene.sfm.pair_selection import choose_pairs
@@ -95,6 +95,21 @@ def test_which_photos_belong_to_a_folder(tmp_path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/e.jpg").write_bytes(b"x")
     assert photo_folder(tmp_path) == tmp_path / "images"
+
+
+def test_photos_whose_headers_cannot_be_read_are_left_out_and_said(tmp_path) -> None:
+    for k in range(4):
+        PIL.Image.new("RGB", (32, 24)).save(tmp_path / f"{k}.jpg")
+    for name in ("a.jpg", "b.jpg", "c.tif"):
+        (tmp_path / name).write_bytes(b"nonsense" * 9)
+    names, notes = _sorted_out(tmp_path)
+    assert names == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+    assert notes[0].startswith("2 .jpg photos cannot be read and are left out: ") and "a.jpg" in notes[0]
+    assert notes[1].startswith("1 .tif photo cannot be read and is left out: ")
+    for k in range(2):
+        (tmp_path / f"{k}.jpg").unlink()
+    with pytest.raises(InputError, match="2 .jpg photos cannot be read .*; 1 .tif photo"):
+        load_scene(tmp_path, progress=False)
 
 
 def test_fingerprint_follows_the_files(tmp_path) -> None:

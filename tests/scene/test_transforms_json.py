@@ -23,7 +23,7 @@ def write(
     for k, (file, pose) in enumerate(zip(files, poses, strict=True)):
         path = root / (file + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
-        PIL.Image.new(mode, (64, 48), tuple([k] * len(mode))).save(path)
+        PIL.Image.new(mode, (64, 48), (k, k, k, 200)[: len(mode)]).save(path)
         frames.append({"file_path": file, "transform_matrix": (np.linalg.inv(pose) @ GL).tolist(), **frame_values(k)})
     (root / name).write_text(json.dumps({"frames": frames, **meta}))
 

@@ -21,7 +21,7 @@ METHODS = {
     "turbo": {"strategy": "turbo", "densify": _OFTEN},
     "coarse": {"coarse": CoarseConfig(start=3.0)},
     "dilate": {"dilate": DilateConfig(stride=2, until=0.8)},
-    "ges": {"ges": GesConfig(shape=True, shape_rate=0.1, frequency=0.5)},
+    "ges": {"ges": GesConfig(shape=True, frequency=0.5)},
     "smooth": {"smooth": SmoothConfig(filter=0.2)},
     "prune": {"prune": PruneConfig(fraction=0.3, times=2, start=0.4)},
     "batch": {"batch": BatchConfig(size=2, start=0.5)},

@@ -75,7 +75,7 @@ def test_every_edit_forgets_it(scene, change):
     assert population.averaged == 0 and weight_averaging.averaged(population) is population.cloud
 
 
-@pytest.mark.parametrize("ges", [GesConfig(), GesConfig(shape=True, shape_rate=0.1)])
+@pytest.mark.parametrize("ges", [GesConfig(), GesConfig(shape=True)])
 def test_a_stopped_run_goes_on_bit_for_bit(scene, ges, tmp_path):
     config = dataclasses.replace(BASE, ges=ges)
     whole = train(scene, config)

@@ -9,6 +9,7 @@ from splat.cloud import GaussianCloud
 from splat.cloud_arrays import GaussianArrays
 from splat.compression.finetuning.straight_through import detail_of
 from splat.compression.rate_control.fidelity_metric import FidelityMetric
+from splat.coordinates import AT_ZERO, Georeference
 from splat.formats.splatz import container
 from splat.formats.splatz.quantizer import QuantizationGrid, QuantizationSteps
 
@@ -50,6 +51,7 @@ class TargetFormat:
         steps: at the usual quality; None is what suits most clouds.
         grid: of .splatz, that the cloud was trained on; quality says nothing then.
         keep_order: rows stay in their order where the format has a choice.
+        place: where the cloud lies.
     """
 
     path: Path
@@ -57,11 +59,21 @@ class TargetFormat:
     steps: QuantizationSteps | None = None
     grid: QuantizationGrid | None = None
     keep_order: bool = False
+    place: Georeference = AT_ZERO
 
     @property
     def name(self) -> str:
         """Name of the format."""
         return formats.by_suffix(self.path).name
+
+    def _placed(self, cloud: GaussianCloud) -> GaussianCloud:
+        """``cloud`` with the georeference that the file is to name."""
+        return cloud.replace(georeference=self.place if self.holds_place else AT_ZERO)
+
+    @property
+    def holds_place(self) -> bool:
+        """Whether the file says where in the world it lies, if that is anywhere but at zero."""
+        return formats.by_suffix(self.path).holds_origin or not self.place.placed
 
     @property
     def tunable(self) -> bool:
@@ -74,7 +86,7 @@ class TargetFormat:
 
     def trial(self, cloud: GaussianCloud, quality: float | None, metric: FidelityMetric) -> Trial:
         """Write ``cloud`` as the format does, read it back, measure it."""
-        options = {}
+        cloud, options = self._placed(cloud), {}
         if quality is not None:
             steps = self.steps_at(quality)
             if self.name == "splatz":

@@ -17,6 +17,7 @@ import numpy as np
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, prepare, scales, to_uint, unit_quats
 from splat.coding.parallel import each, pieces, preallocate, write_at
+from splat.coordinates import AT_ZERO
 from splat.errors import InputError
 from splat.files import atomic_path, write_text
 from splat.formats import axes
@@ -84,7 +85,10 @@ def write(table: GaussianArrays, path: Path, *, spz: bool = False, fallback: boo
         "attributes": {name: i for i, name in enumerate(columns)},
         "extensions": {EXTENSION: extension},
     }
-    asset |= {"meshes": [{"primitives": [primitive]}], "nodes": [{"mesh": 0}], "scenes": [{"nodes": [0]}], "scene": 0}
+    node: dict[str, Any] = {"mesh": 0}
+    if table.georeference.placed:
+        node["translation"] = (axes.change(axes.HOME, FRAME) @ table.georeference.origin).tolist()
+    asset |= {"meshes": [{"primitives": [primitive]}], "nodes": [node], "scenes": [{"nodes": [0]}], "scene": 0}
     _save(path, asset, starts[-1], fill)
 
 
@@ -94,7 +98,7 @@ def _spz(table: GaussianArrays, path: Path) -> bytes:
 
 def _columns(table: GaussianArrays, fallback: bool) -> dict[str, np.ndarray]:
     """Attribute name → values, in the axes and types of the specification; rows are multiples of four bytes."""
-    table = axes.convert(table, axes.HOME, FRAME)
+    table = axes.convert(table.replace(georeference=AT_ZERO), axes.HOME, FRAME)
     opacity = alphas(table)
     columns = {"POSITION": table.means}
     if fallback:

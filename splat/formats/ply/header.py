@@ -1,5 +1,6 @@
 """Reading the tables of a PLY file: header, then any element's rows in chunks, for all three PLY encodings."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from splat.coding.parallel import CHUNK, each, pieces
+from splat.coordinates import AT_ZERO, Georeference
 from splat.errors import InputError
 from splat.reading import guarded, require_file
 
@@ -21,6 +23,7 @@ NAMES = {
     "i4": "int", "u4": "uint", "f4": "float", "f8": "double",
 }  # fmt: skip
 
+_GEOREFERENCE = "splat georeference "  # how such a comment begins
 # A real header has some dozens of lines; more than this is not a header.
 MAX_HEADER = 1 << 20
 TEXT_WORDS = 1 << 19  # of an ASCII table that are held at once; each is an object
@@ -130,6 +133,19 @@ def _check_claim(path: Path, header: Header) -> None:
                 f"{path}: the header claims {element.count:,} rows of '{element.name}' ({need:,} bytes) but only "
                 f"{have:,} bytes follow; the file is truncated or damaged, make or copy it again"
             )
+
+
+def georeference_of(header: Header) -> Georeference:
+    """Where the header's comments say that the vertices lie; at zero where they say nothing."""
+    for comment in header.comments:
+        if comment.startswith(_GEOREFERENCE):
+            return Georeference.of_json(json.loads(comment.removeprefix(_GEOREFERENCE)))
+    return AT_ZERO
+
+
+def georeference_comments(place: Georeference) -> list[str]:
+    """Header comments from which `georeference_of` reads ``place``."""
+    return [_GEOREFERENCE + json.dumps(place.as_json())] if place != AT_ZERO else []
 
 
 def read_rows(path: Path, header: Header, name: str, work: Callable[[slice, np.ndarray], None]) -> None:

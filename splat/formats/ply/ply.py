@@ -16,7 +16,14 @@ from splat.cloud_arrays import GaussianArrays
 from splat.coding.parallel import CHUNK, each, pieces, preallocate, write_at
 from splat.errors import InputError
 from splat.files import atomic_path
-from splat.formats.ply.header import NAMES, Header, read_header, read_rows
+from splat.formats.ply.header import (
+    NAMES,
+    Header,
+    georeference_comments,
+    georeference_of,
+    read_header,
+    read_rows,
+)
 
 NORMALS = ("nx", "ny", "nz")
 # exp(-20) of a scene unit: what a flat (2D) Gaussian's missing third scale becomes.
@@ -61,6 +68,8 @@ def read(path: Path, max_degree: int = 4) -> GaussianArrays:
     n, coefficients = vertex.count, min(len(columns["sh"]) // 3, (max_degree + 1) ** 2)
     widths = {"means": 3, "log_scales": 3, "quats": 4, "logit_opacities": 1}
     fields = {name: np.empty((n, width), np.float32) for name, width in widths.items()}
+    if any(kind == "f8" for name, kind in vertex.properties if name in columns["means"]):
+        fields["means"] = np.empty((n, 3))  # coordinates of a map lose what makes them different in float32
     fields["sh"] = np.empty((n, coefficients, 3), np.float32)
     known = {name for names in columns.values() for name in names}
     extras = {name: np.empty(n, np.dtype(kind)) for name, kind in vertex.properties if name not in known}
@@ -68,7 +77,7 @@ def read(path: Path, max_degree: int = 4) -> GaussianArrays:
     def fill(rows: slice, block: np.ndarray) -> None:
         take = _taker(block)
         for name in widths:
-            fields[name][rows, : len(columns[name])] = take(columns[name])
+            fields[name][rows, : len(columns[name])] = take(columns[name], fields[name].dtype)
         fields["log_scales"][rows, len(columns["log_scales"]) :] = FLAT_LOG_SCALE
         fields["sh"][rows, 0] = take(columns["sh"][:3])
         if coefficients > 1:
@@ -79,7 +88,8 @@ def read(path: Path, max_degree: int = 4) -> GaussianArrays:
 
     read_rows(path, header, "vertex", fill)
     fields["logit_opacities"] = fields["logit_opacities"][:, 0]
-    return GaussianArrays(**fields, extras=_group_extras(extras, header.comments, n))
+    place = georeference_of(header)
+    return GaussianArrays(**fields, extras=_group_extras(extras, header.comments, n), georeference=place)
 
 
 def _main_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
@@ -113,7 +123,7 @@ def _taker(block: np.ndarray):
         matrix = block.view("<f4").reshape(len(block), len(names))
         column_index = {name: i for i, name in enumerate(names)}
 
-        def take(columns: list[str]) -> np.ndarray:
+        def take(columns: list[str], kind: np.dtype | None = None) -> np.ndarray:
             index = [column_index[name] for name in columns]
             first = index[0]
             if index == list(range(first, first + len(index))):
@@ -121,7 +131,7 @@ def _taker(block: np.ndarray):
             return matrix[:, index]
 
         return take
-    return lambda columns: np.stack([block[name].astype(np.float32) for name in columns], 1)
+    return lambda columns, kind=np.float32: np.stack([block[name].astype(kind) for name in columns], 1)
 
 
 def _group_extras(columns: Mapping[str, np.ndarray], comments: tuple[str, ...], rows: int) -> dict[str, np.ndarray]:
@@ -179,12 +189,12 @@ def write(table: GaussianArrays, path: Path, *, normals: bool = True, antialiase
     extras, comments = _flat_extras(table, path, set(main))
     if antialiased:
         comments.insert(0, "SplatRenderMode: mip")
-    dtype = np.dtype(
-        [
-            (name, extras[name].dtype.str if name in extras else "<f4")
-            for name in [*main, *(name for name in extras if name not in main)]
-        ]
-    )
+    comments += georeference_comments(table.georeference)
+    kinds = {name: array.dtype.str for name, array in extras.items()}
+    if table.wide:
+        kinds |= dict.fromkeys("xyz", "<f8")
+    names = [*main, *(name for name in extras if name not in main)]
+    dtype = np.dtype([(name, kinds.get(name, "<f4")) for name in names])
     lines = ["ply", "format binary_little_endian 1.0", *(f"comment {comment}" for comment in comments)]
     lines.append(f"element vertex {len(table)}")
     lines += [f"property {NAMES[dtype[name].str[1:]]} {name}" for name in dtype.names]
@@ -195,10 +205,10 @@ def write(table: GaussianArrays, path: Path, *, normals: bool = True, antialiase
 
         def put(rows: slice) -> None:
             block = _matrix(table.select(rows), normals)
-            if extras:
+            if kinds:
                 matrix, block = block, np.empty(len(block), dtype)
                 for column, name in enumerate(main):
-                    block[name] = matrix[:, column]
+                    block[name] = table.means[rows, column] if column < 3 else matrix[:, column]
                 for name, values in extras.items():
                     block[name] = values[rows]
             write_at(file, block, len(header) + rows.start * dtype.itemsize)

@@ -14,7 +14,7 @@ from splat.coding.parallel import pieces
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats.dotsplat import encode_rgba
-from splat.formats.ply.header import read_header, read_rows
+from splat.formats.ply.header import NAMES, georeference_comments, georeference_of, read_header, read_rows
 from splat.sh_basis import C0
 
 COLORS = ("red", "green", "blue")
@@ -34,12 +34,13 @@ def read(path: Path) -> GaussianArrays:
         raise InputError(f"{path}: the PLY has no vertices with x, y and z; check the file")
     n, kinds = vertex.count, dict(vertex.properties)
     colored = set(COLORS) <= set(kinds)
-    means, rgba = np.empty((n, 3), np.float32), np.full((n, 4), 0.5, np.float32)
+    means = np.empty((n, 3), np.float64 if "f8" in (kinds[axis] for axis in "xyz") else np.float32)
+    rgba = np.full((n, 4), 0.5, np.float32)
     rgba[:, 3] = DEFAULT_ALPHA
 
     def take(rows: slice, block: np.ndarray) -> None:
         with np.errstate(over="ignore"):
-            means[rows] = np.stack([block[axis].astype(np.float32) for axis in "xyz"], 1)
+            means[rows] = np.stack([block[axis].astype(means.dtype) for axis in "xyz"], 1)
         for channel, name in enumerate((*COLORS, "alpha")):
             if name in kinds and (colored or name == "alpha"):
                 top = np.iinfo(block.dtype[name]).max if block.dtype[name].kind in "iu" else 1
@@ -52,6 +53,7 @@ def read(path: Path) -> GaussianArrays:
         np.tile(np.float32([1, 0, 0, 0]), (n, 1)),
         logits(rgba[:, 3]),
         (rgba[:, None, :3] - np.float32(0.5)) / np.float32(C0),
+        georeference=georeference_of(header),
     )
 
 
@@ -67,10 +69,14 @@ def _log_spacing(means: np.ndarray) -> np.ndarray:
 
 def write(table: GaussianArrays, path: Path) -> None:
     """Write centres, base colours and opacities."""
-    table = prepare(table, path, max_degree=0)
-    dtype = np.dtype([*((axis, "<f4") for axis in "xyz"), *((name, "u1") for name in (*COLORS, "alpha"))])
-    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
-    lines += [f"property float {axis}" for axis in "xyz"] + [f"property uchar {name}" for name in (*COLORS, "alpha")]
+    means = table.means if table.wide else table.means.astype(np.float32)
+    table = prepare(table, path, max_degree=0).replace(means=means)
+    kind = "<f8" if table.wide else "<f4"
+    dtype = np.dtype([*((axis, kind) for axis in "xyz"), *((name, "u1") for name in (*COLORS, "alpha"))])
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines += [f"comment {comment}" for comment in georeference_comments(table.georeference)]
+    lines += [f"element vertex {len(table)}", *(f"property {NAMES[kind[1:]]} {axis}" for axis in "xyz")]
+    lines += [f"property uchar {name}" for name in (*COLORS, "alpha")]
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write("\n".join([*lines, "end_header", ""]).encode())
         for rows in pieces(len(table)):

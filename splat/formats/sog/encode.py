@@ -12,6 +12,7 @@ from splat.coding.importance import importance
 from splat.coding.morton import morton
 from splat.coding.parallel import each, pieces
 from splat.coding.webp import MAX_SIDE
+from splat.coordinates import AT_ZERO
 from splat.errors import InputError
 from splat.formats.sog import quantizer
 from splat.formats.sog.meta import GENERATOR, PALETTE_COLUMNS
@@ -53,6 +54,8 @@ def encode(
     meta: dict[str, Any] = {"version": 2, "asset": {"generator": GENERATOR}, "count": len(table)}
     if antialiased:
         meta |= {"antialias": True, "model": "antialiased"}
+    if table.georeference != AT_ZERO:
+        meta["georeference"] = table.georeference.as_json()
     meta["means"] = {"mins": low.tolist(), "maxs": high.tolist(), "files": ["means_l.webp", "means_u.webp"]}
     meta["scales"] = {"codebook": _short(scale_codes), "files": ["scales.webp"]}
     meta["quats"] = {"files": ["quats.webp"]}

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from splat.coordinates import AT_ZERO, Georeference
 from splat.errors import InputError
 from splat.reading import DAMAGE, member, reason_of, typed
 
@@ -54,6 +55,7 @@ class Meta:
     sh0: Bytes
     rest: Bytes
     logit_range: tuple[float, float] | None
+    georeference: Georeference = AT_ZERO
 
 
 def parse_meta(meta: Any, path: Path) -> Meta:
@@ -82,7 +84,8 @@ def _parse(meta: Mapping[str, Any]) -> Meta:
     if max(np.abs(end).max() for end in mean_range) > 80:
         raise ValueError("means beyond e^80")
     if version == 2:
-        return _version_2(meta, count, files, mean_range)
+        place = Georeference.of_json(meta["georeference"]) if "georeference" in meta else AT_ZERO
+        return replace(_version_2(meta, count, files, mean_range), georeference=place)
     return _version_1(meta, count, files, mean_range)
 
 

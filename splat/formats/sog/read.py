@@ -41,7 +41,7 @@ def _decode(path: Path, meta: Meta, pixels: dict[str, np.ndarray], palette: np.n
     """The cloud from (N, 4) bytes of each picture, and the palette of higher SH."""
     n = meta.count
     shapes = ((n, 3), (n, 3), (n, 4), (n,), (n, 1 + (0 if palette is None else palette.shape[1]), 3))
-    out = GaussianArrays(*(np.empty(shape, np.float32) for shape in shapes))
+    out = GaussianArrays(*(np.empty(shape, np.float32) for shape in shapes), georeference=meta.georeference)
 
     def fill(rows: slice) -> None:
         out.means[rows] = _means(pixels["means_l"][rows], pixels["means_u"][rows], meta)

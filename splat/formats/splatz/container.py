@@ -10,6 +10,7 @@ import numpy as np
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import logits, prepare, without_zero_bands
 from splat.coding.limits import check_claim, padding
+from splat.coordinates import AT_ZERO, Georeference
 from splat.errors import InputError
 from splat.files import write_bytes
 from splat.formats.splatz.basis import pack_basis, unpack_basis
@@ -25,7 +26,8 @@ HEADER = struct.Struct("<8sHBBIBBxxq4d6f")
 FLAGS_AT = 11  # byte of the header
 LAYER = struct.Struct("<IIHxx")  # Gaussians, bytes of the streams, streams
 CHECK = struct.Struct("<I")
-ANTIALIASED, DETAILED, PADDED = 1, 2, 4  # flags
+ANTIALIASED, DETAILED, PADDED, PLACED = 1, 2, 4, 8  # flags
+PLACE = struct.Struct("<3dI")  # after the header of a cloud with a georeference: its origin, EPSG code or 0
 # No stream codes more rows in fewer bytes: a lane of four bytes serves 512 rows.
 LEAST_BYTES_PER_ROW = 1 / 128
 # Clouds below this many Gaussians are one layer; others have their most visible eighth first.
@@ -91,10 +93,12 @@ def encode(
     grid = replace(grid, detailed=bool(rows.detail.any()))
     parts = _split(rows.ordered().visibility(), layers)
     flags = (ANTIALIASED if antialiased else 0) | (DETAILED if grid.detailed else 0)
+    place = table.georeference
+    flags |= PLACED if place != AT_ZERO else 0
     header = HEADER.pack(
         MAGIC, VERSIONS[-1], table.sh_degree, flags, len(table), len(parts), len(grid.basis),
         grid.reference, *grid.origin, grid.side, *vars(grid.steps).values(),
-    ) + pack_basis(grid.basis)  # fmt: skip
+    ) + (PLACE.pack(*place.origin, place.epsg or 0) if flags & PLACED else b"") + pack_basis(grid.basis)  # fmt: skip
     out = [b""]
     for part in parts:
         streams = write_layer(rows.take(part), grid)
@@ -113,16 +117,18 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> GaussianArrays
     fields = _unpack_header(data, path)
     _, _, degree, flags, count, stored, components, reference = fields[:8]
     wide = 3 * ((degree + 1) ** 2 - 1)
-    end = HEADER.size + components * (wide + 4)
+    at = HEADER.size + (PLACE.size if flags & PLACED else 0)
+    end = at + components * (wide + 4)
     if components > wide or stored > 8 or (count > 0) != (stored > 0):
         raise _damaged(path, "the header contradicts itself")
     _check(data[:end], data[end : end + 4], path, "the header")
-    if flags & ~(ANTIALIASED | DETAILED | PADDED):
+    if flags & ~(ANTIALIASED | DETAILED | PADDED | PLACED):
         raise _damaged(path, f"the flags {flags:#x} are not known")
     numbers = np.array(fields[8:])
     if not np.isfinite(numbers).all() or not (numbers[3:] > 0).all():
         raise _damaged(path, "the header holds a size that is no positive number")
-    basis = unpack_basis(data[HEADER.size : end], components, wide)
+    place = _place(data, path) if flags & PLACED else AT_ZERO
+    basis = unpack_basis(data[at:end], components, wide)
     if not (np.abs(basis) < 1e6).all():
         raise _damaged(path, "the basis of colours is no directions")
     steps, detailed = QuantizationSteps(*numbers[4:].tolist()), flags & DETAILED != 0
@@ -137,7 +143,17 @@ def decode(data: bytes, path: Path, layers: int | None = None) -> GaussianArrays
         at = len(data)
     if wanted == stored and (at != len(data) or total != count):
         raise _damaged(path, f"{total:,} Gaussians in {at:,} bytes were found, expected {count:,} in {len(data):,}")
-    return _table([_read_block(data, start, grid, degree, path, name) for start, name in blocks], degree)
+    table = _table([_read_block(data, start, grid, degree, path, name) for start, name in blocks], degree)
+    return table.replace(georeference=place)
+
+
+def _place(data: bytes, path: Path) -> Georeference:
+    """The georeference behind the header."""
+    *origin, epsg = PLACE.unpack_from(data, HEADER.size)
+    try:
+        return Georeference.of_json({"origin": origin, "epsg": epsg or None})
+    except ValueError as error:
+        raise _damaged(path, f"the header's georeference is wrong: {error}") from error
 
 
 # What the streams of a layer hold, in order; all further ones are view-dependent colour. One more if DETAILED.
@@ -148,7 +164,7 @@ STREAMS = ["position"] * 3 + ["size"] * 4 + ["opacity", "position", "size", "opa
 def sizes(data: bytes, path: Path | str = "cloud.splatz") -> dict[str, int]:
     """Bytes of a file by attribute. Raises InputError."""
     fields = _unpack_header(data, Path(path))
-    at = HEADER.size + fields[6] * (3 * ((fields[2] + 1) ** 2 - 1) + 4) + 4
+    at = HEADER.size + (PLACE.size if fields[3] & PLACED else 0) + fields[6] * (3 * ((fields[2] + 1) ** 2 - 1) + 4) + 4
     names = [*STREAMS]
     if fields[3] & DETAILED:
         names.insert(DETAIL_STREAM, "detail")

@@ -16,6 +16,7 @@ import numpy as np
 from splat.cloud_arrays import GaussianArrays
 from splat.coding.attributes import alphas, logits, prepare, scales, unit_quats
 from splat.coding.limits import check_claim
+from splat.coordinates import AT_ZERO
 from splat.errors import InputError
 from splat.files import atomic_path
 from splat.formats import axes
@@ -114,12 +115,16 @@ def _placed(table: GaussianArrays, pose: np.ndarray, path: Path) -> GaussianArra
 def write(table: GaussianArrays, path: Path) -> None:
     """Write ``table`` as one prim on a y-up stage: binary `.usd` and `.usdc`, text `.usda`, zipped `.usdz`."""
     usd = _usd()
-    table = axes.convert(prepare(table, path), axes.HOME, FRAMES["Y"])
+    origin = axes.change(axes.HOME, FRAMES["Y"]) @ table.georeference.origin
+    table = axes.convert(prepare(table.replace(georeference=AT_ZERO), path), axes.HOME, FRAMES["Y"])
     stage = usd.Usd.Stage.CreateInMemory()
     usd.UsdGeom.SetStageUpAxis(stage, usd.UsdGeom.Tokens.y)
     usd.UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     stage.SetDefaultPrim(usd.UsdGeom.Xform.Define(stage, "/World").GetPrim())
-    _fill(usd, usd.UsdVol.ParticleField3DGaussianSplat.Define(stage, PRIM).GetPrim(), table)
+    prim = usd.UsdVol.ParticleField3DGaussianSplat.Define(stage, PRIM).GetPrim()
+    _fill(usd, prim, table)
+    if origin.any():
+        usd.UsdGeom.Xformable(prim).AddTranslateOp().Set(usd.Gf.Vec3d(*origin.tolist()))
     layer = stage.GetRootLayer()
     with atomic_path(path) as temporary:
         if path.suffix.lower() != ".usdz":

@@ -26,6 +26,7 @@ from splat.training.step_context import StepContext
 from splat.training.training_view import TrainingView
 from splat.viewpoints.interpolation import virtual_cameras, warped
 
+BETWEEN = 4  # new views between each photo and its neighbours
 _STEEP = 4.0  # a view a quarter of the way to the farthest one has full weight
 _LEAST_TRUST = 0.3  # pixels below it do not count
 
@@ -53,7 +54,7 @@ def hook(
     """Trains on repaired views in a fraction of the steps, after ``config.enhance.start`` of the run."""
     settings = config.enhance
     photos = [view.camera for view in scene.train_views]
-    cameras = virtual_cameras(photos, settings.between)
+    cameras = virtual_cameras(photos, BETWEEN)
     distances = distance_to_photos(cameras, photos)
     repairs = Repairs()
 

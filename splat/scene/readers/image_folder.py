@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from splat.errors import InputError
 from splat.scene.images import IMAGE_SUFFIXES
 from splat.scene.listing import list_images, listed
+from splat.scene.masks import among_photos
 
 FOLDERS = ("images", "image", "input", "rgb", "photos", "frames")
 PHOTO_FOLDER = re.compile(rf"({'|'.join(FOLDERS)})(_(\d{{1,3}}))?")  # shrunk copies have the factor in their name
@@ -74,7 +75,7 @@ def unnamed_note(photos: Photos, holder: str, named: Iterable[str] = ()) -> list
     known = {os.path.realpath(path) for path in photos.files.values()}
     others = [
         name
-        for name in list_images(photos.folder)
+        for name in among_photos(list_images(photos.folder))
         if os.path.realpath(photos.folder / name) not in known and name not in set(named)
     ]
     if not others or photos.factor > 1 and not known:

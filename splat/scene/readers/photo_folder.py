@@ -4,16 +4,18 @@ import dataclasses
 import hashlib
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from splat.errors import InputError
 from splat.files import write_json
 from splat.reading import guarded, member, require_file, typed
 from splat.scene.build import RawScene
-from splat.scene.images import IMAGE_SUFFIXES
+from splat.scene.images import IMAGE_SUFFIXES, read_header
 from splat.scene.listing import list_images
-from splat.scene.masks import FOLDERS, find_masks
+from splat.scene.masks import among_photos, find_masks, marks_what_moves
+from splat.scene.pictures.kinds import without_twins
 from splat.scene.progress import Report, reporter
 from splat.scene.readers.colmap import read_colmap
 from splat.scene.sfm import result_cache
@@ -45,8 +47,8 @@ def own_photos(root: Path) -> Path | None:
 
 
 def photo_names(folder: Path) -> list[str]:
-    """Photos below ``folder``; masks and shrunk copies beside them are left out."""
-    return [name for name in list_images(folder) if name.split("/")[0] not in FOLDERS or "/" not in name]
+    """Photos below ``folder`` that can be read here, one of each name; masks beside them are left out."""
+    return without_twins(among_photos(list_images(folder)))
 
 
 def read_photos(
@@ -57,31 +59,56 @@ def read_photos(
     kind: str = "photos",
     ordered: bool = False,
     extra_notes: Sequence[str] = (),
+    mask_mode: str = "object",
 ) -> RawScene:
-    """Cameras and points of the photos in ``folder``, from the cache or by SfM. Raises InputError."""
-    names = photo_names(folder)
+    """Cameras and points of the photos in ``folder``, from the cache or by SfM. Raises InputError.
+
+    Args:
+        mask_mode: as ``masks`` of `load_scene`; hidden pixels have no part in structure from motion.
+    """
+    names, broken = _sorted_out(folder)
+    if len(names) < _FEWEST and broken:
+        raise InputError(f"{folder}: {'; '.join(broken)}")
     if len(names) < _FEWEST:
         held = "one photo" if len(names) == 1 else f"{len(names)} photos"
         raise InputError(
             f"{folder} holds {held}, but structure from motion needs at least {_FEWEST}; 20 to 200 that overlap by two "
             "thirds work well"
         )
-    masks = find_masks(folder, names)
-    fingerprint = _fingerprint(folder, names, masks)
+    masks = {} if mask_mode == "none" else find_masks(folder, names)
+    ignore = mask_mode == "ignore" or any(map(marks_what_moves, masks.values()))
+    fingerprint = _fingerprint(folder, names, masks) + ("-ignore" if ignore else "")
     candidates = result_cache.candidate_folders(folder, "sfm", fingerprint)
     cached = result_cache.find_result(candidates, fingerprint)
     if cached is None:
         cached = result_cache.first_writable(candidates)
         with reporter(progress) as report:
-            _reconstruct(folder, names, masks, fingerprint, cached, ordered, report)
+            _reconstruct(folder, names, masks, fingerprint, cached, ordered, report, ignore)
     record = result_cache.read_record(cached)
     raw = read_colmap(root, cached, downscale, images=folder)
     with guarded(cached / result_cache.RECORD, "the record of an earlier structure from motion"):
         turns = member(record, "orientations", dict)
         views = [turn_upright(view, member(turns, view.name, int)) for view in raw.views]
         said = [typed(note, str, "a note") for note in member(record, "notes", list)]
-    notes = (*extra_notes, *said, *(note for note in raw.notes if "no pose" not in note))
+    notes = (*extra_notes, *said, *broken, *(note for note in raw.notes if "no pose" not in note))
     return dataclasses.replace(raw, kind=kind, views=views, notes=notes)
+
+
+def _sorted_out(folder: Path) -> tuple[list[str], list[str]]:
+    """The photos below ``folder`` whose headers can be read, and a note on the others for each suffix."""
+    names, broken = [], defaultdict(list)
+    for name in photo_names(folder):
+        try:
+            read_header(folder / name)
+        except InputError as error:
+            broken[PurePosixPath(name).suffix].append(str(error))
+        else:
+            names.append(name)
+    notes = []
+    for suffix, errors in broken.items():
+        count = f"1 {suffix} photo" if len(errors) == 1 else f"{len(errors)} {suffix} photos"
+        notes.append(f"{count} cannot be read and {'is' if len(errors) == 1 else 'are'} left out: {errors[0]}")
+    return names, notes
 
 
 def _fingerprint(folder: Path, names: Sequence[str], masks: dict[str, Path]) -> str:
@@ -107,12 +134,13 @@ def _reconstruct(
     cached: Path,
     ordered: bool,
     report: Report,
+    ignore: bool,
 ) -> None:
     from splat.scene.sfm.reconstruct import reconstruct
 
     with result_cache.atomic_folder(cached) as result, tempfile.TemporaryDirectory(prefix="splat-sfm-") as scratch:
         work = Path(scratch)
-        photos = prepare(folder, names, masks, work)
+        photos = prepare(folder, names, masks, work, ignore)
         model, finding = reconstruct(work, photos, ordered, report)
         placed = {image.name for image in model.images.values() if image.has_pose}
         left_out = [photo.name for photo in photos if photo.alias not in placed]

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from splat.images import open_image
-from splat.scene.images import ImageHeader, decode, exif_of, read_header
+from splat.scene.images import ImageHeader, decode, decode_mask, exif_of, read_header
 
 _DIRECT = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}  # what pycolmap reads on every platform
 _MAKE, _MODEL, _EXIF = 0x010F, 0x0110, 0x8769
@@ -37,8 +38,14 @@ class SfmPhoto:
     focal_known: bool
 
 
-def prepare(folder: Path, names: Sequence[str], masks: dict[str, Path], work: Path) -> list[SfmPhoto]:
-    """Fill ``work``/images (and ``work``/masks) with links to the photos, or copies in a plainer format."""
+def prepare(
+    folder: Path, names: Sequence[str], masks: dict[str, Path], work: Path, ignore: bool = False
+) -> list[SfmPhoto]:
+    """Fill ``work``/images (and ``work``/masks) with links to the photos, or copies in a plainer format.
+
+    Args:
+        ignore: masks are white where pixels are left out, instead of black.
+    """
     headers = [read_header(folder / name) for name in names]
     identities = [_identity(folder / name, header) for name, header in zip(names, headers, strict=True)]
     cameras = _group(identities, headers)
@@ -54,8 +61,8 @@ def prepare(folder: Path, names: Sequence[str], masks: dict[str, Path], work: Pa
             Image.fromarray(decode(source, turn=False, keep_alpha=False)).save(work / "images" / alias)
         if name in masks:
             (work / "masks").mkdir(exist_ok=True)
-            with open_image(masks[name]) as mask:
-                mask.convert("L").save(work / "masks" / f"{alias}.png")
+            keep = decode_mask(masks[name], (header.height, header.width), False, source, ignore)
+            Image.fromarray(keep.astype(np.uint8) * 255).save(work / "masks" / f"{alias}.png")
         photos.append(
             SfmPhoto(name, alias, header, cameras[index], identities[index] is not None and identities[index][0])
         )
@@ -71,6 +78,8 @@ def _link(source: Path, target: Path) -> None:
 
 def _identity(path: Path, header: ImageHeader) -> tuple | None:
     """(focal length known, what tells one camera at one zoom from another), or None without EXIF."""
+    if header.kind:  # its EXIF, if any, is beyond Pillow
+        return None
     with open_image(path) as image:
         if image.format == "PNG" and "exif" not in image.info:
             return None

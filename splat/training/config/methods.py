@@ -37,8 +37,6 @@ class GesConfig:
 
     shape: bool = False
     """Learn a shape per Gaussian; results are ordinary Gaussians of the scaled size."""
-    shape_rate: float = non_negative(1e-3)
-    """Learning rate of the shapes."""
     frequency: float = fraction(0.0)
     """Weight of the frequency-masked L1 term; reduces plain L1 accordingly. 0.5 in the paper."""
 

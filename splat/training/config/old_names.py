@@ -43,9 +43,12 @@ CONSTANTS = {
     "ges.reset_until": 0.375,
     "prune.views": 24,
     "smooth.every": 100,
+    "ges.shape_rate": 1e-3,
+    "appearance.features_rate": 2e-3,
     "appearance.grid_rate": 2e-3,
     "appearance.grid_smoothness": 10.0,
     "wild.occluder_start": 0.2,
+    "enhance.between": 4,
     "enhance.inference_steps": 50,
     "enhance.weight": 1.0,
 }

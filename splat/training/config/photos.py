@@ -1,8 +1,9 @@
 """Settings of the photos: where they come from, and what is corrected in them during training."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from splat.training.config.fields import fraction, non_negative, positive
+from splat.training.config.fields import choice, fraction, non_negative, positive
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,6 @@ class AppearanceConfig:
     features: int = non_negative(0)
     """Appearance features per Gaussian, for changes in parts of the scene such as the sky (after "NeRF in the Wild" and
     WildGaussians); 0 is off, 4 is usual."""
-    features_rate: float = non_negative(2e-3)
-    """Learning rate of the features and of the photos' colour transforms, the latter falling to a tenth."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,16 @@ class SceneConfig:
     """Divide the sides of photos by this."""
     max_side: int | None = positive(None)
     """Shrink photos so that no side is longer than this, pixels."""
+    hold_out: str = "auto"
+    """Photos kept from training to measure the result on: auto (the test set that the scene names, else every 8th),
+    none, a number n (every n-th), a fraction, or a file with a name on each line."""
+    masks: Literal["object", "ignore", "none"] = choice("object", ("object", "ignore", "none"))
+    """What is white in the masks beside the photos: the object to keep, or what to ignore; none uses no masks."""
+    alpha: Literal["auto", "mask", "composite", "none"] = choice("auto", ("auto", "mask", "composite", "none"))
+    """Transparency of photos: mask (left out), composite (the background shows through) or none; auto is composite for
+    Blender and instant-ngp scenes, else mask."""
+    depth_unit: float | None = positive(None)
+    """World units per value of the depth maps in depths/ beside the photos; by default the scene's points tell it."""
     views: int | None = non_negative(None)
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int = positive(4096)

@@ -67,7 +67,5 @@ class EnhanceConfig:
     """Fraction of the run at which the first round begins."""
     rounds: int = positive(3)
     """Rounds, evenly spread over the rest of the run; each reaches farther from the photos."""
-    between: int = positive(4)
-    """New views between each photo and its neighbours."""
     fraction: float = fraction(0.3)
     """Fraction of the steps that train on repaired views."""

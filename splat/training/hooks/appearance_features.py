@@ -19,6 +19,7 @@ from splat.training.training_view import TrainingView
 NAME = "appearance features"
 APPEARANCE_FEATURES = "look"
 """Extra of the cloud, (N, F) float32, that holds the features; under this name it stands in files and checkpoints."""
+RATE = 2e-3  # learning rate of features and transforms, the latter falling to a tenth
 _START = 0.5  # size of the first features
 _WAVES = 1.0  # of their first form, waves through position and colour, per standard deviation
 
@@ -29,7 +30,6 @@ def hooks(config: TrainConfig, photos: int) -> tuple[TrainingHook, ...]:
     if settings.features == 0:
         return ()
     transforms = PhotoParameters(photos, settings.features + 1, 3, 4)
-    rate = settings.features_rate
 
     def initialize(cloud: GaussianCloud) -> GaussianCloud:
         features = first_features(cloud, settings.features, config.seed)
@@ -44,8 +44,8 @@ def hooks(config: TrainConfig, photos: int) -> tuple[TrainingHook, ...]:
         NAME,
         initialize=initialize,
         deform=deform,
-        per_photo={NAME: PerPhoto(transforms, lambda context: rate * 0.1**context.fraction)},
-        rates={APPEARANCE_FEATURES: rate},
+        per_photo={NAME: PerPhoto(transforms, lambda context: RATE * 0.1**context.fraction)},
+        rates={APPEARANCE_FEATURES: RATE},
         state=transforms.state,
         restore=transforms.restore,
     )

@@ -24,6 +24,7 @@ from splat.training.training_view import TrainingView
 
 SHAPE = "shape"
 """Column of a cloud in training: b."""
+SHAPE_RATE = 1e-3  # learning rate of the shapes
 STRENGTH = 0.1
 # Fractions of a run: between two foldings of the shapes into the scales, and up to the last (every 750 of 30,000 steps,
 # up to 11,250): later ones would disturb scales that have settled.
@@ -46,7 +47,7 @@ def hook(config: GesConfig) -> TrainingHook:
         "ges",
         initialize=initialize,
         deform=lambda cloud, view: shaped(cloud),
-        rates={SHAPE: config.shape_rate},
+        rates={SHAPE: SHAPE_RATE},
         penalty=penalty,
         refine=fold_and_prune,
     )

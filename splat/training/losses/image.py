@@ -72,8 +72,8 @@ def photometric(rendering: Rendering, view: TrainingView, context: StepContext |
     return PictureLoss(comparison, 0.0, ImageGradients(rgb=comparison.grad))
 
 
-def training_loss(config: TrainConfig) -> Loss:
-    """The loss that ``config`` asks for: photometric, after the photo's colour corrections, and of sparse depth."""
+def training_loss(config: TrainConfig, depth_weight: float = 0.0) -> Loss:
+    """The loss that ``config`` asks for: photometric, after the photo's colour corrections, and of known depth."""
 
     def loss(rendering: Rendering, view: TrainingView, context: StepContext) -> PictureLoss:
         result = _corrected_loss(rendering.rgb, view, config)
@@ -81,7 +81,7 @@ def training_loss(config: TrainConfig) -> Loss:
             return result
         depth = rendering.depth.detach().requires_grad_()
         error = disparity_loss(depth, view.camera, view.points, view.pixels, view.photo.mask)
-        error = config.loss.depth * context.extent * error
+        error = depth_weight * context.extent * error
         (gradient,) = torch.autograd.grad(error, depth)
         gradients = ImageGradients(rgb=result.gradients.rgb, depth=gradient)
         return PictureLoss(result.picture, result.penalties + float(error.detach()), gradients, result.photo_gradients)

@@ -100,7 +100,7 @@ def test_every_new_name_is_a_setting_and_no_old_one_is():
 
 
 def test_constants_have_the_values_that_the_code_uses():
-    from splat.training.hooks import coarse_to_fine, ges, mip_filter, sensitivity_pruning
+    from splat.training.hooks import appearance_features, coarse_to_fine, ges, mip_filter, sensitivity_pruning
     from splat.training.per_photo import bilateral_grid
     from splat.training.strategies import adc, mcmc, taming, turbo
 
@@ -118,6 +118,8 @@ def test_constants_have_the_values_that_the_code_uses():
         "coarse.count": coarse_to_fine.CAP_POWER,
         "ges.reset_every": ges.RESET_EVERY,
         "ges.reset_until": ges.RESET_UNTIL,
+        "ges.shape_rate": ges.SHAPE_RATE,
+        "appearance.features_rate": appearance_features.RATE,
         "prune.views": sensitivity_pruning.VIEWS,
         "smooth.every": mip_filter.EVERY,
         "appearance.grid_rate": bilateral_grid.RATE,

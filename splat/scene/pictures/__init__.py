@@ -1,0 +1,1 @@
+"""Pictures of every usual kind as 8-bit sRGB: floating point, OpenEXR, raw files, colour profiles."""
