@@ -31,11 +31,16 @@ def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
 
     if path.name.startswith("transforms"):
         return "scene"
+    if path.suffix.lower() in (".zip", ".r3d"):
+        from splat.scene.readers.archive import is_cloud
+
+        return "cloud" if is_cloud(path) else "scene"
     if not formats.ending(path):
         from splat.scene.readers.model_places import FILES
+        from splat.scene.readers.sources import SUFFIXES
         from splat.scene.readers.video import VIDEO_SUFFIXES
 
-        if path.suffix.lower() in {".json", *VIDEO_SUFFIXES} or path.name in FILES:
+        if path.suffix.lower() in {".json", *SUFFIXES, *VIDEO_SUFFIXES} or path.name in FILES:
             return "scene"
     formats.recognise(path)
     return "cloud"

@@ -1,0 +1,174 @@
+"""From the cameras that another program wrote down to a `RawScene`: what all such descriptions have in common."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splat.errors import InputError
+from splat.scene.build import RawScene, RawView, check_name
+from splat.scene.images import read_header
+from splat.scene.listing import listed
+from splat.scene.masks import find_masks
+from splat.scene.readers.image_folder import (
+    Photos,
+    find_photos,
+    match_names,
+    missing_note,
+    relative_names,
+    unnamed_note,
+)
+from splat.scene.readers.json_split import plain_path
+from splat.scene.undistort import MODELS, Lens, unknown_model
+
+LensOf = Callable[[int, int], Lens]  # for a photo of so many pixels, where a description does not say its size
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One photo as a description names it.
+
+    Attributes:
+        name: as the description has it, a whole path of another machine included.
+        lens: intrinsics, or what gives them for the photo's size; None as the next.
+        world_to_camera: (4, 4) float64, OpenCV axes; None where the photo could not be placed.
+        ids, xy: rows of the points seen (K,) and where (K, 2), pixels of ``lens``.
+    """
+
+    name: str
+    lens: Lens | LensOf | None = None
+    world_to_camera: np.ndarray | None = None
+    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    xy: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+
+
+@dataclass(eq=False)
+class Description:
+    """What a program wrote down about a scene.
+
+    Attributes:
+        kind: the program.
+        path: its file.
+        roots: folders in which, or in the usual folders of which, the photos may be.
+        shots: the photos.
+        xyz: (M, 3) float64 points, or None.
+        rgb: (M, 3) uint8, or None.
+        notes: sentences for the user.
+        epsg: coordinate reference system of poses and points, if known.
+    """
+
+    kind: str
+    path: Path
+    roots: Sequence[Path]
+    shots: list[Shot]
+    xyz: np.ndarray | None = None
+    rgb: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+    epsg: int | None = None
+
+
+def scene_of(
+    described: Description, root: Path, downscale: float, photos: Photos | None = None, all_named: bool = False
+) -> RawScene:
+    """The photos of ``described`` with their cameras. Raises InputError where none has a pose or none is there.
+
+    Args:
+        root: folder of the scene.
+        downscale: as in `load_scene`.
+        photos: where the photos are, if that is known.
+        all_named: what lies beside the photos was said already.
+    """
+    path = described.path
+    placed = [shot for shot in described.shots if shot.world_to_camera is not None]
+    if not placed:
+        raise InputError(
+            f"{path} holds no photo with a pose (of {len(described.shots)}); align the photos in {described.kind} and "
+            "export again"
+        )
+    for shot in placed:
+        check_name(plain_path(shot.name), str(path))
+    names = relative_names([plain_path(shot.name) for shot in placed], described.roots)
+    if photos is None:
+        photos = find_photos(described.roots, names, downscale, str(path))
+    unplaced = sorted({plain_path(shot.name) for shot in described.shots if shot.world_to_camera is None})
+    real = {name: _real_name(name, photos.files.get(name), photos) for name in names}
+    masks = find_masks(photos.folder, list(real.values()))
+    groups: dict[Hashable, int] = defaultdict(lambda: len(groups))
+    views = []
+    for shot, name in zip(placed, names, strict=True):
+        file = photos.files.get(name)
+        if file is not None:
+            lens = shot.lens if isinstance(shot.lens, Lens) else _sized(shot.lens, file)
+            mask = masks.get(real[name])
+            views.append(
+                RawView(real[name], file, lens, groups[lens], shot.world_to_camera, shot.ids, shot.xy, mask=mask)
+            )
+    notes = [*dict.fromkeys(described.notes), *photos.notes, *missing_note(names, photos, path.name)]
+    if unplaced:
+        verb = "photo has no pose in" if len(unplaced) == 1 else "photos have no pose in"
+        notes.append(f"{len(unplaced)} {verb} {path.name} and are left out ({listed(unplaced)})")
+    if not all_named:
+        present = match_names(photos.folder, unplaced)
+        without = {_real_name(name, present.get(name), photos) for name in unplaced}
+        notes += unnamed_note(photos, f"no entry of {path.name}", without)
+    return RawScene(
+        root,
+        described.kind,
+        views,
+        described.xyz,
+        described.rgb,
+        notes=tuple(notes),
+        shrunk=photos.factor,
+        origin=str(path),
+        epsg=described.epsg,
+    )
+
+
+def _real_name(name: str, file: Path | None, photos: Photos) -> str:
+    """The name that ``file`` has below the folder of the photos: labels often lack suffix and folder."""
+    if file is None or photos.folder not in file.parents:
+        return name
+    return file.relative_to(photos.folder).as_posix()
+
+
+def _sized(lens: LensOf, file: Path) -> Lens:
+    header = read_header(file)
+    return lens(header.width, header.height)
+
+
+def known_lens(model: str, params: Sequence[float], width: int, height: int, where: str) -> Lens:
+    """A `Lens`, if its model is one that can be undistorted; ``where`` names it in the error."""
+    if model not in MODELS:
+        raise unknown_model(where, model)
+    return Lens(model, tuple(map(float, params)), width, height)
+
+
+def spherical_lens(width: int, height: int, where: str) -> Lens:
+    """The lens of a whole panorama. Raises InputError where panoramas cannot be used."""
+    return known_lens("EQUIRECTANGULAR", (width, height), width, height, where)
+
+
+def world_to_camera(rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """(4, 4) pose of a camera at ``centre`` (3,) whose axes in the world are the rows of ``rotation`` (3, 3)."""
+    pose = np.eye(4)
+    pose[:3, :3] = rotation
+    with np.errstate(all="ignore"):  # build() names the photo
+        pose[:3, 3] = -(rotation @ centre)
+    return pose
+
+
+def numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """``value`` of parsed JSON as float64 of ``shape`` (-1: any number). Raises ValueError, naming ``what``."""
+    try:
+        return np.array(value, np.float64).reshape(shape)
+    except (TypeError, ValueError, OverflowError):
+        size = " × ".join("N" if side < 0 else str(side) for side in shape)
+        raise ValueError(f"{what} is not {size} numbers") from None
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """``count`` with its noun and verb."""
+    return f"{count:,} {one if count == 1 else many}"
