@@ -74,7 +74,7 @@ SPLAT_API int64_t splat_adam(float* p, float* m, float* v, const float* g, int64
     FirstRow bad;
     const int64_t chunk = std::max<int64_t>(1, kChunk / width);
     parallel_for(rows, chunk, [&](int64_t begin, int64_t end, int) {
-        alignas(64) thread_local float adjusted[kChunk];
+        alignas(64) float adjusted[kChunk];  // on the stack: memory of a thread is taken at its first touch, and ends the process if there is none
         auto update = [&](int64_t from, int64_t to) {
             const int64_t at = from * width, n = (to - from) * width;
             const float* gradient = g + at;

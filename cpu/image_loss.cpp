@@ -312,17 +312,17 @@ SPLAT_API int32_t splat_image_loss(const float* rgb, const uint8_t* target, cons
     std::vector<Sums> sums;
     try {
         sums.resize(columns * bands);
+        parallel_for(columns * bands, 1, [&](int64_t begin, int64_t end, int) {
+            thread_local std::unique_ptr<Workspace> space;
+            if (!space) space.reset(new Workspace());
+            for (int64_t tile = begin; tile < end; ++tile) {
+                const int64_t top = tile / columns * kTileHeight;
+                sums[tile] = Tile(picture, *space, tile % columns * kTileWidth, top, std::min(top + kTileHeight, height)).run();
+            }
+        });
     } catch (const std::bad_alloc&) {
         return OUT_OF_MEMORY;
     }
-    parallel_for(columns * bands, 1, [&](int64_t begin, int64_t end, int) {
-        thread_local std::unique_ptr<Workspace> space;
-        if (!space) space.reset(new Workspace());
-        for (int64_t tile = begin; tile < end; ++tile) {
-            const int64_t top = tile / columns * kTileHeight;
-            sums[tile] = Tile(picture, *space, tile % columns * kTileWidth, top, std::min(top + kTileHeight, height)).run();
-        }
-    });
     Sums total;
     for (const Sums& part : sums) {
         total.l1 += part.l1;

@@ -1,5 +1,6 @@
 // Exported only for the project's own tests: the thread pool and the vector math of this build variant.
 #include <atomic>
+#include <new>
 
 #include "api.h"
 #include "simd.h"
@@ -16,6 +17,28 @@ SPLAT_API void splat_test_pool(int64_t count, int64_t chunk, int fixed, int64_t*
     if (fixed) splat::parallel_for_fixed(count, chunk, body);
     else splat::parallel_for(count, chunk, body);
     *total = sum;
+}
+
+// A loop of `count` items of which every third throws std::bad_alloc: 1 if that came through, 0 if not.
+// *running gets the number of bodies that were still at work then.
+SPLAT_API int splat_test_pool_failure(int64_t count, int64_t* running) {
+    std::atomic<int64_t> inside{0};
+    struct Inside {
+        std::atomic<int64_t>& number;
+        ~Inside() { --number; }
+    };
+    try {
+        splat::parallel_for(count, 1, [&](int64_t begin, int64_t, int) {
+            ++inside;
+            Inside leaves{inside};
+            if (begin % 3 == 2) throw std::bad_alloc();
+            for (volatile int spin = 0; spin < 20000;) spin = spin + 1;
+        });
+    } catch (const std::bad_alloc&) {
+        *running = inside;
+        return 1;
+    }
+    return 0;
 }
 
 // out[i] = function(a[i], b[i]) for n numbers: 0 exp, 1 log, 2 sigmoid, 3 fma(a, b, a), 4 min, 5 max, 6 floor, 7 sqrt,

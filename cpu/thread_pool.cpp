@@ -6,9 +6,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include <pthread.h>
 #if defined(__linux__)
@@ -65,15 +68,21 @@ struct Job {
 
 class Pool {
 public:
-    explicit Pool(int threads) : threads_(threads) {
-        for (int worker = 1; worker < threads; ++worker) std::thread([this, worker] { serve(worker); }).detach();
+    // As many threads as the machine grants, the caller included, `threads` at most.
+    explicit Pool(int threads) {
+        try {
+            for (; threads_ < threads; ++threads_) std::thread([this, worker = threads_] { serve(worker); }).detach();
+        } catch (const std::exception&) {  // no memory, or a limit on threads
+        }
     }
 
     int threads() const { return threads_; }
 
+    // Rethrows the first exception of a body, once no thread works on the job any more.
     void run(Job job) {
         job.threads = threads_;
         job_ = job;
+        failed_.store(false, std::memory_order_relaxed);
         next_.store(0, std::memory_order_relaxed);
         running_.store(threads_ - 1, std::memory_order_relaxed);
         {
@@ -90,6 +99,7 @@ public:
                 done_.wait(lock, [this] { return running_.load(std::memory_order_acquire) == 0; });
             }
         }
+        if (failed_.load(std::memory_order_relaxed)) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
     // Ends the threads once they are idle; the object itself is left to them.
@@ -126,7 +136,15 @@ private:
 
     void work(int worker) {
         inside_loop = true;
-        const Job& job = job_;
+        try {
+            take(job_, worker);
+        } catch (...) {
+            if (!failed_.exchange(true)) failure_ = std::current_exception();
+        }
+        inside_loop = false;
+    }
+
+    void take(const Job& job, int worker) {
         if (job.fixed) {
             for (int64_t begin = worker * job.chunk; begin < job.count; begin += job.threads * job.chunk)
                 job.task(job.context, begin, std::min(begin + job.chunk, job.count), worker);
@@ -137,15 +155,15 @@ private:
                 job.task(job.context, begin, std::min(begin + job.chunk, job.count), worker);
             }
         }
-        inside_loop = false;
     }
 
-    const int threads_;
+    int threads_ = 1;
     Job job_{};
     alignas(64) std::atomic<int64_t> next_{0};
     alignas(64) std::atomic<int> running_{0};
     alignas(64) std::atomic<uint64_t> round_{0};
-    std::atomic<bool> stop_{false};
+    std::atomic<bool> stop_{false}, failed_{false};
+    std::exception_ptr failure_;
     std::mutex mutex_;
     std::condition_variable wake_, done_;
 };
@@ -161,6 +179,11 @@ void after_fork_in_child() {
     turn = new std::mutex;
     pool = nullptr;
     inside_loop = false;
+}
+
+// The same chunks as with threads, so that sums kept per chunk are the same.
+void run_alone(int64_t count, int64_t chunk, detail::Task task, void* context) {
+    for (int64_t begin = 0; begin < count; begin += chunk) task(context, begin, std::min(begin + chunk, count), 0);
 }
 
 #if defined(__linux__)
@@ -240,11 +263,7 @@ void detail::run(int64_t count, int64_t chunk, bool fixed, Task task, void* cont
     if (count <= 0) return;
     FlushDenormals flush;
     const bool nested = inside_loop;
-    if (nested || count <= chunk || thread_count() == 1) {
-        // The same chunks as with threads, so that sums kept per chunk are the same.
-        for (int64_t begin = 0; begin < count; begin += chunk) task(context, begin, std::min(begin + chunk, count), 0);
-        return;
-    }
+    if (nested || count <= chunk || thread_count() == 1) return run_alone(count, chunk, task, context);
     std::lock_guard lock(*turn);
     if (!fork_handled) {
         pthread_atfork(nullptr, nullptr, after_fork_in_child);
@@ -253,8 +272,10 @@ void detail::run(int64_t count, int64_t chunk, bool fixed, Task task, void* cont
     const int threads = thread_count();
     if (!pool || pool->threads() != threads) {
         if (pool) pool->retire();
-        pool = new Pool(threads);
+        pool = new (std::nothrow) Pool(threads);
+        if (pool && pool->threads() < threads) wanted.store(pool->threads());
     }
+    if (!pool) return run_alone(count, chunk, task, context);
     pool->run({task, context, count, chunk, fixed, threads});
 }
 

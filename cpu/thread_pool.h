@@ -23,7 +23,7 @@ void run(int64_t count, int64_t chunk, bool fixed, Task task, void* context);
 // Threads take the next chunk when they are free, so `worker` (0 ≤ worker < thread_count()) for a range varies from
 // run to run; results must not depend on it. Loops inside a body run on the body's own thread.
 // Several threads of the program may call this at once; their loops run one after the other.
-// Inside a body denormal numbers count as zero.
+// Inside a body denormal numbers count as zero. What a body throws is thrown here, when no thread works any more.
 template <class Body>
 void parallel_for(int64_t count, int64_t chunk, Body&& body) {
     auto task = [](void* context, int64_t begin, int64_t end, int worker) {

@@ -1,5 +1,10 @@
 """Errors a user can act on. The command line prints their one sentence and exits with 2."""
 
+import errno
+import re
+
+_MEMORY = re.compile(r"not enough memory|can(no|')t allocate memory|bad_alloc|insufficient memory", re.IGNORECASE)
+
 
 class InputError(Exception):
     """User input is wrong: the message names the file, what was found, what was expected, what to do."""
@@ -30,3 +35,10 @@ class Interrupted(KeyboardInterrupt):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether ``error`` says that this machine's memory is full, in PyTorch's, OpenCV's or zstandard's words too."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))

@@ -1,5 +1,7 @@
 """Writing files so that they appear whole or not at all, and finding files shipped with the package."""
 
+import fcntl
+import functools
 import json
 import os
 import re
@@ -20,11 +22,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it over ``path``.
 
     A link stays and its target is replaced; a file that was there keeps its mode. A pipe or a character device is
-    written into, never replaced. On any error the temporary file is removed and ``path`` keeps its old content.
+    written into, never replaced. On any error the temporary file is removed and ``path`` keeps its old content; what a
+    process that was killed has left beside ``path`` is removed too.
     Raises InputError when the folder cannot be written, the disk is full, or ``path`` is nothing to write into.
     """
     path = Path(path)
     temporary: Path | None = None
+    file: int | None = None
     try:
         mode = _mode(path)
         if mode is not None and _is_stream(path, mode):
@@ -38,16 +42,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             return
         target = path.resolve() if path.is_symlink() else path
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left(target)
         # A part of the name is enough: a long one leaves no room for more.
         candidate = target.with_name(f".{target.stem[:40]}-{os.urandom(6).hex()}{target.suffix[-20:]}")
         permissions = 0o666 if mode is None else stat.S_IMODE(mode) & 0o777  # of a new file the user's umask takes some
         file = os.open(candidate, os.O_CREAT | os.O_EXCL | os.O_WRONLY, permissions)
         temporary = candidate
-        try:
-            if mode is not None:
-                os.fchmod(file, stat.S_IMODE(mode) | stat.S_IWUSR)
-        finally:
-            os.close(file)
+        _lock(file)
+        if mode is not None:
+            os.fchmod(file, stat.S_IMODE(mode) | stat.S_IWUSR)
         yield temporary
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
@@ -61,6 +64,37 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if file is not None:
+            os.close(file)
+
+
+def _lock(file: int) -> bool:
+    """Whether the file is locked for this process now: the kernel unlocks it however the process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the disk knows no locks
+        return False
+    return True
+
+
+def _remove_left(target: Path) -> None:
+    """Remove temporary files for ``target`` whose writer is gone."""
+    name = re.compile(rf"\.{re.escape(target.stem[:40])}-[0-9a-f]{{12}}{re.escape(target.suffix[-20:])}")
+    for left in _temporary_files(target.parent):
+        if not name.fullmatch(left):
+            continue
+        try:
+            file = os.open(target.with_name(left), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:  # gone meanwhile, or another user's
+            continue
+        if stat.S_ISREG(os.fstat(file).st_mode) and _lock(file):
+            target.with_name(left).unlink(missing_ok=True)
+        os.close(file)
+
+
+@functools.cache  # looked for once: what this process leaves, it removes itself
+def _temporary_files(folder: Path) -> list[str]:
+    return [name for name in os.listdir(folder) if re.fullmatch(r"\..*-[0-9a-f]{12}(\.\w+)?", name)]
 
 
 def _mode(path: Path) -> int | None:

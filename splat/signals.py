@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -65,6 +66,35 @@ def ended_by_signals() -> Iterator[None]:
     """
     with handled(dict.fromkeys(ENDING[1:], _raise) | {signal.SIGUSR1: lambda number, frame: None}):
         yield
+
+
+@contextlib.contextmanager
+def threads_or_memory_error() -> Iterator[None]:
+    """MemoryError is raised in the main thread meanwhile when a thread dies of it before it has begun.
+
+    Python's Thread.start() would wait for such a thread for ever.
+    """
+    before, main, heard = sys.unraisablehook, threading.main_thread().ident, threading.Event()
+
+    def raise_once(number: int, frame: Any) -> None:
+        if not heard.is_set():
+            heard.set()
+            raise MemoryError("no memory for another thread")
+
+    def hook(unraisable: Any) -> None:
+        thread = getattr(unraisable.object, "__self__", None)
+        if issubclass(unraisable.exc_type, MemoryError) and isinstance(thread, threading.Thread):
+            while not heard.wait(0.05):  # one that comes shortly before the main thread waits does not wake it
+                signal.pthread_kill(main, signal.SIGALRM)
+        else:
+            before(unraisable)
+
+    with handled({signal.SIGALRM: raise_once}):
+        sys.unraisablehook = hook
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
 
 
 def _raise(number: int, frame: Any) -> None:

@@ -1,8 +1,11 @@
 """Files appear whole or not at all."""
 
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -108,3 +111,47 @@ def test_a_replaced_file_keeps_its_mode_whatever_the_umask(tmp_path, mode):
     finally:
         os.umask(before)
     assert path.read_text() == "new" and path.stat().st_mode & 0o777 == mode
+
+
+KILLED = """
+import os, signal, sys
+from splat.files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("written", flush=True)
+    if sys.argv[2] == "wait":
+        sys.stdin.read()
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def writing(path, how):
+    command = [sys.executable, "-c", KILLED, str(path), how]
+    writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert writer.stdout.readline() == "written\n"
+    return writer
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    path, other = tmp_path / "cloud.ply", tmp_path / "other.ply"
+    for each in (path, other):
+        with writing(each, "die") as writer:
+            assert writer.wait(30) == -signal.SIGKILL
+    kept = [tmp_path / ".cloud-notes.ply", tmp_path / ".cloud-0123456789ab.txt"]
+    for each in kept:
+        each.touch()
+    assert len(list(tmp_path.iterdir())) == 4
+    write_text(path, "whole")
+    names = {each.name for each in tmp_path.iterdir()}
+    assert names >= {"cloud.ply", *(each.name for each in kept)} and len(names) == 4
+    assert not any(name.startswith(".cloud") and name.endswith(".ply") for name in names - {kept[0].name})
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    path = tmp_path / "cloud.ply"
+    with writing(path, "wait") as writer:
+        write_text(path, "ours")
+        assert path.read_text() == "ours" and len(list(tmp_path.iterdir())) == 2
+        writer.communicate("", timeout=30)
+    assert path.read_text() == "half" and list(tmp_path.iterdir()) == [path]

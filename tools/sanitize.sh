@@ -16,6 +16,7 @@ esac
 shift
 root=$(cd "$(dirname "$0")/.." && pwd)
 build="$root/build/sanitize-$kind"
+mkdir -p "$root/build"
 python=${PYTHON:-python}
 preload=$(${CXX:-g++} -print-file-name=$runtime)
 if [ ! -f "$preload" ]; then

@@ -104,6 +104,9 @@ def inside(count: int) -> None:
     pool = cpu_library.function("splat_test_pool", [ctypes.c_int64, ctypes.c_int64, ctypes.c_int, ctypes.c_void_p])
     for fixed in (0, 1):
         pool(min(count, 5000), 3, fixed, ctypes.addressof(total))
+    cpu_library.function("splat_test_pool_failure", [ctypes.c_int64, ctypes.c_void_p], ctypes.c_int)(
+        min(count, 100), ctypes.addressof(total)
+    )
     numbers, out = torch.linspace(-9, 9, count), torch.empty(count)
     arguments = [ctypes.c_int, ctypes.c_int64, *[ctypes.c_void_p] * 3]
     for which in range(12):

@@ -2,8 +2,9 @@
 
     python tools/soak_viewer.py CLOUD --clients 50 --messages 100000 --reconnects 2000
 
-Clients speak the page's socket without a browser. A tenth of the messages comes first and warms the server up; what it
-holds after that is compared with what it holds at the end.
+Clients speak the page's socket without a browser. The messages come in --rounds; after each the clients leave, the
+server catches up, and what it holds is printed. The first --warm rounds come on top of the messages asked for: in them
+the allocator's arenas and the libraries' caches fill. What is held after them is compared with what is held at the end.
 """
 
 import argparse
@@ -64,12 +65,28 @@ def resting(process: int, seconds: float = 60) -> dict[str, int]:
     return last
 
 
+def rounds(process: int, port: int, options: argparse.Namespace) -> tuple[list[dict[str, int]], list[Exception]]:
+    """What ``process`` held after each round, the warm ones first, and what went wrong with clients."""
+    seen: list[dict[str, int]] = []
+    errors: list[Exception] = []
+    for number in range(options.warm + options.rounds):
+        start = time.monotonic()
+        errors += crowd(port, options.clients, options.messages // options.rounds, options.reconnects // options.rounds)
+        seconds = time.monotonic() - start
+        seen.append(resting(process))
+        kind = "warm" if number < options.warm else "    "
+        print(f"{kind} {number + 1:3}  {seconds:5.0f} s  {seen[-1]}", flush=True)
+    return seen, errors
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cloud", type=Path)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--reconnects", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--warm", type=int, default=2, help="rounds of the same size that come first")
     parser.add_argument("--port", type=int, default=18_300)
     options = parser.parse_args()
     command = [sys.executable, "-m", "splat", "view", str(options.cloud), "--port", str(options.port)]
@@ -79,15 +96,12 @@ def main() -> int:
         port = int(line.split("http://127.0.0.1:")[1].split()[0].strip("/"))
         said: list[str] = []
         threading.Thread(target=lambda: said.extend(server.stdout), daemon=True).start()
-        crowd(port, options.clients, max(options.messages // 10, options.clients), options.clients)
-        before, start = resting(server.pid), time.monotonic()
-        errors = crowd(port, options.clients, options.messages, options.reconnects)
-        seconds = time.monotonic() - start
-        after = resting(server.pid)
+        seen, errors = rounds(server.pid, port, options)
     finally:
         server.terminate()
         server.wait(30)
-    print(f"before {before}\nafter  {after}\n{seconds:.0f} s, {len(errors)} clients failed, {len(said)} lines printed")
+    before, after = seen[max(options.warm - 1, 0)], seen[-1]
+    print(f"before {before}\nafter  {after}\n{len(errors)} clients failed, {len(said)} lines printed")
     for text in (*map(repr, errors[:3]), *said[:5]):
         print(text.rstrip())
     level = all(after[name] <= LEVEL * before[name] + 1 for name in before)

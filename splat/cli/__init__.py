@@ -1,6 +1,7 @@
 """The command line: finds the command, runs it, and turns errors into one sentence and an exit code.
 
-Exit codes: 0 done; 1 a defect of splat (traceback shown); 2 the input was wrong; 130 interrupted, 143 by SIGTERM,
+Exit codes: 0 done; 1 a defect of splat (traceback shown); 2 the input was wrong, or the machine refused (a full disk,
+full memory); 130 interrupted, 143 by SIGTERM,
 129 by SIGHUP, 131 by SIGQUIT.
 Only the module of the command that was asked for is imported, so that ``splat --help`` needs no PyTorch.
 """
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from splat import __version__, signals
-from splat.errors import InputError
+from splat.errors import InputError, memory_ran_out
 from splat.text import printable
 
 COMMANDS = {
@@ -30,6 +31,9 @@ COMMANDS = {
     "demo": "make a small scene, train on it and show the result",
     "doctor": "check what this machine can do, and what to install for more",
 }
+
+_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EBADF, errno.EMFILE, errno.ENFILE, errno.EINTR)
+"""What disks and limits of the machine answer: no defect, and nothing in the input."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +74,7 @@ def usage() -> str:
 def _guarded(command: str, arguments: list[str]) -> int:
     """Run ``command``; the only place where exceptions become exit codes."""
     try:
-        with signals.ended_by_signals():
+        with signals.ended_by_signals(), signals.threads_or_memory_error():
             import_module(f"splat.cli.{command.replace('-', '_')}").run(arguments)
         sys.stdout.flush()
     except InputError as error:
@@ -82,19 +86,26 @@ def _guarded(command: str, arguments: list[str]) -> int:
         # The reader of our output went away (`splat info x | head`); keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT):
-            return _defect()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _refuse(f"cannot write the output: {error.strerror}; free some space or send it elsewhere")
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-    except Exception:
-        return _defect()
+    except Exception as error:
+        return _unexpected(error)
     finally:
         if loaded := sys.modules.get("splat.cli.console"):
             loaded.console.stderr = False  # what --json - asked for ends with the command
     return 0
+
+
+def _unexpected(error: Exception) -> int:
+    """Say what the machine refused, or that splat has a defect; return the exit code."""
+    if memory_ran_out(error):
+        return _refuse("this machine's memory is full; end other programs, or take fewer Gaussians or smaller photos")
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        if error.filename is not None:
+            return _refuse(f"cannot use {error.filename}: {error.strerror}; check the disk, or choose another folder")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _refuse(f"cannot write the output: {error.strerror}; free some space or send it elsewhere")
+    return _defect()
 
 
 def _open_closed_streams() -> None:

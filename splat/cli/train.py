@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Photos to train on, up to which these presets are measured to be the better ones (docs/sparse.md).
 SPARSE_UP_TO, FEW_UP_TO = 8, 12
 LONGEST_SIDE = 1600  # pixels of photos unless another size is asked for, as in Inria's 3DGS
-_OF_THE_SCENE = ("downscale", "max_side", "hold_out", "masks", "alpha", "views", "cache_megabytes")
+_OF_THE_SCENE = ("downscale", "max_side", "hold_out", "masks", "alpha", "depth_unit", "views", "cache_megabytes")
 
 
 @registry.struct_rule
@@ -66,6 +66,8 @@ class Train:
     alpha: Literal["auto", "mask", "composite", "none"] | None = None
     """Transparency of photos: mask (left out), composite (the background shows through) or none; auto is composite for
     Blender and instant-ngp scenes, else mask. [auto]"""
+    depth_unit: float | None = None
+    """World units per value of the depth maps in depths/ beside the photos; by default the scene's points tell it."""
     views: int | None = None
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int | None = None

@@ -79,7 +79,7 @@ def _settled(
         if unit is not None:
             return DepthSource(first, unit), "as given"
         whole = np.issubdtype(_stored(first).dtype, np.integer)
-        return DepthSource(first, 1e-3 if whole else 1.0), "no points tell it; else give --scene.depth-unit"
+        return DepthSource(first, 1e-3 if whole else 1.0), "no points tell it; else give --depth-unit"
     choices = []
     for along_ray in (False, True):
         ratio = z * stretch / values_there if along_ray else z / values_there

@@ -15,7 +15,7 @@ import torch
 import splat
 from splat.cloud import FIELDS, GaussianCloud
 from splat.coding import safetensors
-from splat.errors import InputError
+from splat.errors import InputError, memory_ran_out
 from splat.files import atomic_path
 from splat.ops.adam import AdamState
 from splat.training import checkpoint_schema
@@ -70,6 +70,8 @@ def readable(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         except InputError:
             raise
         except Exception as error:  # PyTorch raises many kinds for broken files of old
+            if memory_ran_out(error):
+                raise
             pass_over(path, error)
             continue
         yield path, state

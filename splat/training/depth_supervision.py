@@ -12,7 +12,7 @@ from splat.scene.measured_depth import seen_points
 from splat.scene.scene import Points, View
 from splat.training.config.config import TrainConfig
 
-MEASURED_WEIGHT = 0.1  # of `LossConfig.depth` where depth was measured
+MEASURED_WEIGHT = 2.0  # of `LossConfig.depth` where depth was measured
 _START_POINTS = 100_000  # of all photos together, before they are thinned
 _CELLS = 256  # a scene extent; one start point each
 

@@ -1,15 +1,17 @@
 """The frame of the command line: help, speed of start, exit codes, and what happens to errors."""
 
+import errno
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from support.tiny import tiny_cloud
 
 from splat import __version__
 from splat.cli import COMMANDS, console, main
-from splat.errors import InputError
+from splat.errors import InputError, memory_ran_out
 
 
 def test_help_names_every_command(capsys):
@@ -77,6 +79,37 @@ def test_exceptions_become_exit_codes(raised, code, said, capsys, monkeypatch):
     monkeypatch.setattr("splat.cli.info.run", fail)
     assert main(["info"]) == code
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    "raised, said",
+    [
+        (MemoryError("Unable to allocate 9 GiB"), "this machine's memory is full"),
+        (RuntimeError("[enforce fail at alloc.cpp:1] Allocator: can't allocate memory"), "memory is full"),
+        (RuntimeError("std::bad_alloc"), "memory is full"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory", "a.ply"), "memory is full"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/a"), "cannot use runs/a: No space left on device"),
+        (OSError(errno.EIO, "Input/output error", "runs/a"), "cannot use runs/a: Input/output error"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_sentence(raised, said, capsys, monkeypatch):
+    def fail(_arguments):
+        raise raised
+
+    monkeypatch.setattr("splat.cli.info.run", fail)
+    assert main(["info"]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("splat: ") and said in text and text.count("\n") == 1
+
+
+def test_pytorch_and_opencv_say_that_memory_is_full_in_these_words():
+    import cv2
+    import torch
+
+    for fails in (lambda: torch.empty(1 << 60), lambda: cv2.resize(np.zeros((1, 1)), (1 << 20, 1 << 25))):
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            fails()
+        assert memory_ran_out(caught.value), caught.value
 
 
 def test_a_defect_shows_its_traceback_and_asks_for_a_report(capsys, monkeypatch):

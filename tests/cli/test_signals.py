@@ -94,3 +94,27 @@ def test_a_command_ends_at_once_with_the_code_of_the_signal(monkeypatch, capsys)
     assert main(["info", "x"]) == 143
     assert "interrupted" in capsys.readouterr().err and signal.getsignal(signal.SIGTERM) is before
     assert str(Interrupted(15)) == "" and str(Interrupted(15, "x")) == "x"
+
+
+STILLBORN = """
+import sys, threading
+from splat.cli import main
+import splat.cli.info as info
+
+def no_memory(thread):
+    raise MemoryError
+
+def run(arguments):
+    threading.Thread._bootstrap_inner = no_memory
+    threading.Thread(target=print).start()
+
+info.run = run
+sys.exit(main(["info"]))
+"""
+
+
+def test_a_thread_that_finds_no_memory_ends_the_command():
+    """Thread.start() waits for ever for a thread that dies before it has begun."""
+    done = subprocess.run([sys.executable, "-c", STILLBORN], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("splat: this machine's memory is full") and done.stderr.count("\n") == 1

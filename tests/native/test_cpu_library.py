@@ -101,6 +101,17 @@ def test_every_item_of_a_loop_runs_once(variant, count, fixed, restore_threads):
         assert _pool(items, chunk, fixed) == 3 * items * (items + 1) // 2
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_what_a_body_throws_leaves_the_loop_when_all_threads_are_done(threads, restore_threads):
+    running = I64(-1)
+    failing = cpu_library.function("splat_test_pool_failure", [I64, P], INT)
+    for _ in range(20):
+        cpu_library.set_threads(threads)
+        assert failing(100, ctypes.addressof(running)) == 1 and running.value == 0
+        assert failing(2, ctypes.addressof(running)) == 0
+        assert _pool(500, 3, False) == 3 * 125250
+
+
 def test_several_python_threads_share_the_pool(restore_threads):
     cpu_library.set_threads(3)
     results: list[int] = []

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec.msgpack
 import viser
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 
@@ -15,6 +16,7 @@ class RawBrowser:
         self.socket = connect(
             f"ws://127.0.0.1:{port}", subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None
         )
+        self._leaving = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -22,12 +24,17 @@ class RawBrowser:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leaving = True
         self.socket.close()
         self._reader.join(timeout=10)
 
     def _read(self) -> None:
-        for _ in self.socket:
-            pass
+        try:
+            for _ in self.socket:
+                pass
+        except ConnectionClosedError:
+            if not self._leaving:  # else a busy server did not say goodbye in time
+                raise
 
     def camera(self, **changes: Any) -> None:
         """Say where the camera is."""

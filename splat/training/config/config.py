@@ -72,7 +72,7 @@ class LossConfig:
     """Weight λ of the structural term: (1 − λ)·L1 + λ·(1 − SSIM)."""
     depth: float | None = non_negative(None)
     """Weight of the disparity error at measured depth or else at the sparse points (Kerbl et al. 2024), times the scene
-    extent. By default 0.1 where depth maps lie beside the photos, else 0; 0.01 is usual for sparse points."""
+    extent. By default 2 where depth maps lie beside the photos, else 0; 0.01 is usual for sparse points."""
 
 
 @dataclass(frozen=True)
