@@ -244,7 +244,7 @@ def polycam(folder: Path, scene: Truth, corrected: bool = True) -> None:
     """A capture in ``folder``, with photos and depth."""
     before = "corrected_" if corrected else ""
     keyframes = folder / "keyframes"
-    (keyframes / f"{before}cameras").mkdir(parents=True)
+    (keyframes / f"{before}cameras").mkdir(parents=True, exist_ok=True)
     photos(keyframes / f"{before}images", [f"10{index}.jpg" for index in range(8)])
     for index in range(8):
         world = scene.camera_to_world(index).copy()

@@ -47,8 +47,9 @@ class _Similarity:
 
     def of_pose(self, camera_to_local: np.ndarray) -> np.ndarray:
         """(4, 4) world-to-camera of a camera whose pose in the local frame is given."""
-        centre = self.scale * (self.rotation @ camera_to_local[:3, 3]) + self.translation
-        return world_to_camera((self.rotation @ camera_to_local[:3, :3]).T, centre)
+        with np.errstate(all="ignore"):  # build() names the photo
+            centre = self.scale * (self.rotation @ camera_to_local[:3, 3]) + self.translation
+            return world_to_camera((self.rotation @ camera_to_local[:3, :3]).T, centre)
 
     def of_points(self, xyz: np.ndarray) -> np.ndarray:
         return self.scale * (xyz @ self.rotation.T) + self.translation

@@ -17,7 +17,7 @@ from splat.scene.undistort import Lens
 
 KIND = "Polycam"
 _PAIRS = (("corrected_cameras", "corrected_images"), ("cameras", "images"))
-_AXES = np.diag([1.0, -1.0, -1.0])  # from OpenGL's to OpenCV's
+_AXES = np.array([[1.0], [-1.0], [-1.0]])  # from OpenGL's to OpenCV's
 _LARGEST = 1 << 20  # bytes of one json
 
 
@@ -54,4 +54,4 @@ def _shot(path: Path) -> Shot:
         camera_to_world = np.array([[member(values, f"t_{i}{j}", float) for j in range(4)] for i in range(3)], float)
         places = tuple(float(member(values, name, float)) for name in ("fx", "fy", "cx", "cy"))
         lens = Lens("PINHOLE", places, int(member(values, "width", float)), int(member(values, "height", float)))
-    return Shot(path.stem, lens, world_to_camera(_AXES @ camera_to_world[:, :3].T, camera_to_world[:, 3]))
+    return Shot(path.stem, lens, world_to_camera(camera_to_world[:, :3].T * _AXES, camera_to_world[:, 3]))
