@@ -3,6 +3,7 @@
 import json
 import stat
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from support.tiny import write_scene
 
 from splat.cli.inputs import kind_of
 from splat.errors import InputError
-from splat.scene import load_scene
+from splat.scene import load_scene, random_points
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,12 @@ def scene() -> Truth:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def few_random_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenes without points get some at random, which takes longer than reading them."""
+    monkeypatch.setattr(random_points, "random_points", partial(random_points.random_points, count=100))
 
 
 def packed(folder: Path, path: Path, inside: str = "") -> Path:

@@ -1,16 +1,17 @@
 """Scenes that other programs describe are read back: poses within 1e-6, intrinsics, points with colours, notes."""
 
 import json
-import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from support import exports
 from support.exports import CX, CY, FOCAL, HEIGHT, NAMES, WIDTH, Truth, photos, points, same, same_lens, same_points
 
 from splat.errors import InputError
-from splat.scene import load_scene
+from splat.scene import load_scene, random_points
 from splat.scene.readers import metashape, openmvg, opensfm, realityscan
 
 RAYS = np.random.default_rng(1).uniform(-0.4, 0.4, (50, 2))
@@ -20,6 +21,12 @@ UTM = 'PROJCS["WGS 84 / UTM zone 32N",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],
 @pytest.fixture(scope="module")
 def scene() -> Truth:
     return exports.truth()
+
+
+@pytest.fixture(autouse=True)
+def few_random_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenes without points get some at random, which takes longer than reading them."""
+    monkeypatch.setattr(random_points, "random_points", partial(random_points.random_points, count=100))
 
 
 def load(path: Path):
@@ -99,8 +106,6 @@ def test_realityscan_photos_missing_and_not_named(tmp_path: Path, scene: Truth) 
 
 
 def turned() -> tuple[np.ndarray, np.ndarray, float]:
-    from scipy.spatial.transform import Rotation
-
     return Rotation.from_euler("xyz", [0.4, -0.9, 2.0]).as_matrix(), np.array([3.0, -5.0, 2.0]), 2.5
 
 
@@ -222,6 +227,50 @@ def test_opensfm(tmp_path: Path, scene: Truth, odm: bool) -> None:
         assert any("latitude 48.1" in note for note in loaded.notes)
 
 
+def on_map(scene: Truth, away: np.ndarray) -> Truth:
+    """``scene`` with coordinates that are larger by ``away``."""
+    poses = scene.poses.copy()
+    poses[:, :3, 3] -= poses[:, :3, :3] @ away
+    return Truth(poses, scene.xyz + away, scene.rgb)
+
+
+def test_odm_on_a_map(tmp_path: Path, scene: Truth) -> None:
+    exports.opensfm(tmp_path / "opensfm/reconstruction.json", scene)
+    exports.opensfm(tmp_path / "opensfm/reconstruction.topocentric.json", scene)
+    (tmp_path / "odm_georeferencing").mkdir()
+    (tmp_path / "odm_georeferencing/coords.txt").write_text("WGS84 UTM 33S\n410000 5390000\n1 2 3\n")
+    photos(tmp_path / "images")
+    loaded = load(tmp_path)
+    far = on_map(scene, np.array([410000.0, 5390000.0, 0.0]))
+    same(loaded, far)
+    same_points(loaded, far)
+    assert loaded.georeference.epsg == 32733
+
+
+def test_odm_as_downloaded(tmp_path: Path, scene: Truth) -> None:
+    far = on_map(scene, np.array([410000.0, 5390000.0, 100.0]))
+    camera = exports.opensfm(tmp_path / "away.json", scene)[0]["cameras"]
+    (tmp_path / "away.json").unlink()
+    (tmp_path / "cameras.json").write_text(json.dumps(camera))
+    features = []
+    for index, (name, pose) in enumerate(zip(NAMES, far.poses, strict=True)):
+        turn = Rotation.from_matrix(pose[:3, :3]).as_rotvec().tolist()
+        values = {"filename": name, "width": WIDTH, "height": HEIGHT, "rotation": turn}
+        values["translation"] = far.camera_to_world(index)[:3, 3].tolist()
+        features.append({"type": "Feature", "properties": values})
+    for folder in ("odm_report", "odm_georeferencing"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "odm_report/shots.geojson").write_text(json.dumps({"features": features}))
+    (tmp_path / "odm_georeferencing/proj.txt").write_text("+proj=utm +zone=33 +datum=WGS84 +units=m +no_defs")
+    photos(tmp_path / "images")
+    for path in (tmp_path, tmp_path / "odm_report/shots.geojson"):
+        loaded = load(path)
+        assert loaded.kind == "ODM"
+        same(loaded, far)
+        same_lens(loaded)
+        assert loaded.georeference.epsg == 32633
+
+
 def sfm_lens(tmp_path: Path, scene: Truth, **values):
     camera = {"width": WIDTH, "height": HEIGHT, "focal": FOCAL / WIDTH, **values}
     exports.opensfm(tmp_path / "reconstruction.json", scene, camera)
@@ -299,44 +348,6 @@ def test_openmvg_lenses_and_views_without_poses(tmp_path: Path, scene: Truth) ->
     exports.openmvg(path, scene, "pinhole_imaginary")
     with pytest.raises(InputError, match="intrinsic 0 in sfm_data.json has the camera model pinhole_imaginary"):
         load(tmp_path)
-
-
-# ---- recorders ----
-
-
-@pytest.mark.parametrize("corrected", [False, True])
-def test_polycam(tmp_path: Path, scene: Truth, corrected: bool) -> None:
-    exports.polycam(tmp_path, scene, corrected)
-    shutil.rmtree(tmp_path / "keyframes/depth", ignore_errors=True)
-    same_poses = Truth(np.concatenate([np.zeros((100, 4, 4)), scene.poses]), scene.xyz, scene.rgb)
-    for path in (tmp_path, tmp_path / "keyframes"):
-        loaded = load(path)
-        assert loaded.kind == "Polycam"
-        same(loaded, same_poses, range(100, 108))
-        same_lens(loaded)
-        assert not loaded.points.measured
-        assert any("ARKit" in note for note in loaded.notes) != corrected
-
-
-def test_polycam_depth(tmp_path: Path, scene: Truth) -> None:
-    """Its depth is found beside the photos, in millimetres."""
-    import PIL.Image
-
-    exports.polycam(tmp_path, scene)
-    (tmp_path / "keyframes/depth").mkdir()
-    for index in range(8):
-        PIL.Image.fromarray(np.full((12, 16), 4000, np.uint16)).save(tmp_path / f"keyframes/depth/10{index}.png")
-    loaded = load(tmp_path)
-    assert all(view.depth is not None and view.depth.unit == 1e-3 for view in loaded.views)
-
-
-@pytest.mark.parametrize("each", [False, True])
-def test_record3d(tmp_path: Path, scene: Truth, each: bool) -> None:
-    exports.record3d(tmp_path, scene, each)
-    loaded = load(tmp_path)
-    assert loaded.kind == "Record3D"
-    same(loaded, scene)
-    same_lens(loaded)
 
 
 # ---- several ----

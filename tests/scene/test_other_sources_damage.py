@@ -3,13 +3,14 @@
 import random
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support import exports
 
 from splat.errors import InputError
-from splat.scene import load_scene
+from splat.scene import load_scene, random_points
 
 WRITERS: dict[str, Callable[[Path, exports.Truth], object]] = {
     "cams.csv": exports.realityscan,
@@ -39,6 +40,12 @@ def damaged(text: str, rng: random.Random) -> bytes:
     if way == 3:
         return (text[:end] + text[start:]).encode()
     return bytes(b ^ (1 << rng.randrange(8)) if start <= i < end else b for i, b in enumerate(text.encode()))
+
+
+@pytest.fixture(autouse=True)
+def few_random_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenes without points get some at random, which takes longer than reading them."""
+    monkeypatch.setattr(random_points, "random_points", partial(random_points.random_points, count=100))
 
 
 @pytest.mark.parametrize("name", WRITERS)

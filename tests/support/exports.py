@@ -267,3 +267,22 @@ def record3d(folder: Path, scene: Truth, each: bool = True, count: int = 8) -> N
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metadata").write_text(json.dumps(values))
     photos(folder / "rgbd", [f"{index}.jpg" for index in range(count)])
+
+
+def stray_scanner(folder: Path, scene: Truth, each: bool = True, count: int = 40) -> None:
+    """A recording in ``folder`` whose frames go round the cameras of ``scene``."""
+    import cv2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    video = cv2.VideoWriter(str(folder / "rgb.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 30, (WIDTH, HEIGHT))
+    rows = ["timestamp, frame, x, y, z, qx, qy, qz, qw" + (", fx, fy, cx, cy" if each else "")]
+    for index in range(count):
+        video.write(np.random.default_rng(index).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
+        world = scene.camera_to_world(index % 8)
+        pose = [*world[:3, 3].tolist(), *Rotation.from_matrix(world[:3, :3]).as_quat().tolist()]
+        values = [*pose, *([FOCAL, FOCAL, CX, CY] if each else [])]
+        rows.append(f"{index / 30}, {index:06}, " + ", ".join(map(repr, values)))
+    video.release()
+    (folder / "odometry.csv").write_text("\n".join(rows) + "\n")
+    matrix = [[FOCAL, 0, CX], [0, FOCAL, CY], [0, 0, 1]] if not each else np.eye(3)
+    (folder / "camera_matrix.csv").write_text("\n".join(", ".join(map(str, row)) for row in matrix))

@@ -93,7 +93,6 @@ def _check_room(members: Sequence[zipfile.ZipInfo], folder: Path) -> None:
 
 def _extract(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], folder: Path, report: Report) -> None:
     for index, info in enumerate(members):
-        report("unpacking", index / len(members))
         target = folder / PurePosixPath(info.filename.replace("\\", "/"))
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(info) as source, open(target, "xb") as file:
@@ -103,6 +102,7 @@ def _extract(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], folde
                 if left < 0:
                     raise ValueError(f"{info.filename[:80]!r} is longer than it claims")
                 file.write(chunk)
+        report("unpacking", (index + 1) / len(members))
 
 
 def _innermost(folder: Path) -> Path:

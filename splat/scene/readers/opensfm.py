@@ -4,6 +4,7 @@ By OpenSfM's documentation. Shots have OpenCV's axes, world-to-camera, as a rota
 lengths and principal points are fractions of the photo's longer side, the latter from its middle.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from splat.errors import InputError
 from splat.reading import guarded, member, parse_any_json, read_bytes, typed
 from splat.scene.build import RawScene
 from splat.scene.readers.lens_models import brown_lens, fisheye_lens
+from splat.scene.readers.odm_place import place_of
 from splat.scene.readers.shots import Description, Shot, known_lens, numbers, scene_of, spherical_lens
 from splat.scene.undistort import Lens
 
@@ -42,15 +44,31 @@ def read(path: Path, root: Path, downscale: float) -> RawScene:
     data = parse_any_json(read_bytes(path), path, part)
     with guarded(path, part):
         whole = _largest(typed(data, list, "it"), path, notes)
-        cameras = {key: _lens(key, value, path) for key, value in member(whole, "cameras", dict).items()}
+        cameras = {key: lens_of(key, value, path) for key, value in member(whole, "cameras", dict).items()}
         shots = [_shot(name, shot, cameras) for name, shot in member(whole, "shots", dict).items()]
         xyz, rgb = _points(member(whole, "points", dict, {}))
-        notes += _place(whole.get("reference_lla"))
+        on_map = place_of(path)
+        if on_map is None:
+            notes += _place(whole.get("reference_lla"))
     roots = [path.parent, root]
     if path.parent.name == "opensfm":  # of ODM, whose photos are beside it
         roots.append(path.parent.parent)
     shots += [Shot(name) for name in _others(data, whole)]
-    return scene_of(Description(KIND, path, roots, shots, xyz, rgb, notes), root, downscale)
+    epsg = None
+    if on_map is not None:
+        away, epsg = on_map
+        shots = [replace(shot, world_to_camera=_moved(shot.world_to_camera, away)) for shot in shots]
+        xyz = None if xyz is None else xyz + away
+    return scene_of(Description(KIND, path, roots, shots, xyz, rgb, notes, epsg), root, downscale)
+
+
+def _moved(pose: np.ndarray | None, away: np.ndarray) -> np.ndarray | None:
+    """``pose`` in a world whose coordinates are larger by ``away`` (3,)."""
+    if pose is None:
+        return None
+    moved = pose.copy()
+    moved[:3, 3] -= pose[:3, :3] @ away
+    return moved
 
 
 def _largest(models: list[Any], path: Path, notes: list[str]) -> dict[str, Any]:
@@ -69,7 +87,8 @@ def _others(models: list[Any], whole: dict[str, Any]) -> list[str]:
     return sorted({name for model in models for name in model["shots"]} - whole["shots"].keys())
 
 
-def _lens(key: str, camera: Any, path: Path) -> Lens:
+def lens_of(key: str, camera: Any, path: Path) -> Lens:
+    """The lens of ``camera``, which ``path`` calls ``key``. Raises InputError for one that cannot be used."""
     size = (member(camera, "width", int), member(camera, "height", int))
     kind, where = member(camera, "projection_type", str), f"camera '{key[:60]}' in {path.name}"
 

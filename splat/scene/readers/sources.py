@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splat.scene.build import RawScene
-from splat.scene.readers import metashape, openmvg, opensfm, polycam, realityscan, record3d
+from splat.scene.readers import metashape, odm, openmvg, opensfm, polycam, realityscan, record3d, stray_scanner
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ SOURCES = (
     Source(openmvg.KIND, openmvg.find, openmvg.is_one, openmvg.read),
     Source(metashape.KIND, metashape.find, metashape.is_one, metashape.read),
     Source(realityscan.KIND, realityscan.find, realityscan.is_one, realityscan.read),
+    Source(odm.KIND, odm.find, odm.is_one, odm.read),
     Source(polycam.KIND, polycam.find, None, polycam.read),
     Source(record3d.KIND, record3d.find, record3d.is_one, record3d.read),
+    Source(stray_scanner.KIND, stray_scanner.find, stray_scanner.is_one, stray_scanner.read),
 )
-SUFFIXES = frozenset({".xml", ".csv"})  # of files that are descriptions; .json may be another's
+SUFFIXES = frozenset({".xml", ".csv", ".geojson"})  # of files that are descriptions; .json may be another's
 
 
 def all_sources(root: Path) -> list[tuple[Source, Path]]:
