@@ -370,3 +370,11 @@ def test_an_export_in_a_folder_of_its_own(tmp_path: Path, scene: Truth) -> None:
     exports.metashape(tmp_path / "export/cameras.xml", scene)
     photos(tmp_path / "images")
     same(load(tmp_path), scene)
+
+
+@pytest.mark.parametrize("folder", ["DCIM/100MEDIA", "../images", "images/flight"])
+def test_photos_in_other_folders(tmp_path: Path, scene: Truth, folder: str) -> None:
+    """Labels have neither folder nor suffix."""
+    exports.metashape(tmp_path / "export/cameras.xml", scene)
+    photos(tmp_path / "export" / folder)
+    same(load(tmp_path / "export/cameras.xml"), scene)

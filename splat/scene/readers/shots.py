@@ -1,9 +1,10 @@
 """From the cameras that another program wrote down to a `RawScene`: what all such descriptions have in common."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import numpy as np
 from splat.errors import InputError
 from splat.scene.build import RawScene, RawView, check_name
 from splat.scene.images import read_header
-from splat.scene.listing import listed
-from splat.scene.masks import find_masks
+from splat.scene.listing import list_images, listed
+from splat.scene.masks import among_photos, find_masks
 from splat.scene.readers.image_folder import (
     Photos,
     find_photos,
@@ -92,7 +93,7 @@ def scene_of(
         check_name(plain_path(shot.name), str(path))
     names = relative_names([plain_path(shot.name) for shot in placed], described.roots)
     if photos is None:
-        photos = find_photos(described.roots, names, downscale, str(path))
+        photos = _photos(described, names, downscale)
     unplaced = sorted({plain_path(shot.name) for shot in described.shots if shot.world_to_camera is None})
     real = {name: _real_name(name, photos.files.get(name), photos) for name in names}
     masks = find_masks(photos.folder, list(real.values()))
@@ -125,6 +126,35 @@ def scene_of(
         origin=str(path),
         epsg=described.epsg,
     )
+
+
+def _photos(described: Description, names: Sequence[str], downscale: float) -> Photos:
+    """The photos in the usual folders, else wherever below the roots their names are found once."""
+    path = described.path
+    roots = [*dict.fromkeys([*described.roots, Path(os.path.abspath(path)).parent.parent])]
+    try:
+        return find_photos(roots, names, downscale, str(path))
+    except InputError:
+        for root in described.roots:
+            files = _anywhere(root, names)
+            if files:
+                return Photos(root, files, notes=(f"the photos are found by their names below {root.name}",))
+        raise
+
+
+def _anywhere(root: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The only file below ``root`` that has the last part of each name, with or without its suffix."""
+    present: dict[str, set[str]] = defaultdict(set)
+    for file in among_photos(list_images(root)):
+        last = PurePosixPath(file)
+        for key in (last.name.lower(), last.stem.lower()):
+            present[key].add(file)
+    files = {}
+    for name in names:
+        here = present.get(PurePosixPath(name).name.lower(), ())
+        if len(here) == 1:
+            files[name] = root / next(iter(here))
+    return files if len(set(files.values())) == len(files) else {}
 
 
 def _real_name(name: str, file: Path | None, photos: Photos) -> str:
