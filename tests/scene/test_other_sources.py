@@ -109,6 +109,15 @@ def turned() -> tuple[np.ndarray, np.ndarray, float]:
     return Rotation.from_euler("xyz", [0.4, -0.9, 2.0]).as_matrix(), np.array([3.0, -5.0, 2.0]), 2.5
 
 
+def test_points_of_another_frame_are_not_used(tmp_path: Path, scene: Truth) -> None:
+    exports.realityscan(tmp_path / "cams.csv", scene)
+    photos(tmp_path)
+    points(tmp_path / "points.ply", Truth(scene.poses, scene.xyz + (0, 0, 1e5), scene.rgb))
+    loaded = load(tmp_path)
+    assert not loaded.points.measured
+    assert any("the points are in sight of no camera, so they are not used" in note for note in loaded.notes)
+
+
 @pytest.mark.parametrize("component", [False, True])
 @pytest.mark.parametrize("moved", [False, True])
 def test_metashape(tmp_path: Path, scene: Truth, moved: bool, component: bool) -> None:

@@ -23,7 +23,16 @@ from splat.scene.plausible import sample, sight
 from splat.scene.readers.lens_models import brown_lens, fisheye_lens, off_note
 from splat.scene.readers.points_file import find_points
 from splat.scene.readers.safe_xml import read_xml
-from splat.scene.readers.shots import Description, Shot, counted, scene_of, spherical_lens, world_to_camera
+from splat.scene.readers.shots import (
+    SPHERICAL,
+    Description,
+    Shot,
+    counted,
+    lens_numbers,
+    scene_of,
+    spherical_lens,
+    world_to_camera,
+)
 from splat.scene.undistort import Lens
 
 KIND = "Metashape"
@@ -168,12 +177,11 @@ def _placed(shot: Shot) -> bool:
 
 def _seen(shots: list[Shot], xyz: np.ndarray) -> float:
     """The mean fraction of the points that a camera has in its picture."""
-    placed = sample(np.array([shot for shot in shots if _placed(shot)], object), _VIEWS)
-    fractions = []
-    for shot in placed:
-        places = (*shot.lens.params, *shot.lens.params)[:4] if shot.lens.model != "EQUIRECTANGULAR" else (1.0,) * 4
-        numbers = np.array([(*places, shot.lens.width, shot.lens.height)])
-        fractions.append(sight(shot.world_to_camera[None], numbers, xyz)[0])
+    placed = [shot for shot in shots if _placed(shot) and shot.lens.model != SPHERICAL]
+    fractions = [
+        sight(shot.world_to_camera[None], np.array([lens_numbers(shot.lens)]), xyz)[0]
+        for shot in placed[:: max(1, len(placed) // _VIEWS)]
+    ]
     return float(np.mean(fractions)) if fractions else 0.0
 
 

@@ -14,6 +14,7 @@ from splat.scene.build import RawScene, RawView, check_name
 from splat.scene.images import read_header
 from splat.scene.listing import list_images, listed
 from splat.scene.masks import among_photos, find_masks
+from splat.scene.plausible import sample, sight
 from splat.scene.readers.image_folder import (
     Photos,
     find_photos,
@@ -23,8 +24,11 @@ from splat.scene.readers.image_folder import (
     unnamed_note,
 )
 from splat.scene.readers.json_split import plain_path
-from splat.scene.undistort import MODELS, Lens, unknown_model
+from splat.scene.undistort import MODELS, ONE_FOCAL_MODELS, Lens, unknown_model
 
+SPHERICAL = "EQUIRECTANGULAR"
+_SAMPLE = 500  # points that tell whether they are in sight
+_NOWHERE = 0.01  # fraction of them below which they are in another frame
 LensOf = Callable[[int, int], Lens]  # for a photo of so many pixels, where a description does not say its size
 
 
@@ -115,17 +119,35 @@ def scene_of(
         present = match_names(photos.folder, unplaced)
         without = {_real_name(name, present.get(name), photos) for name in unplaced}
         notes += unnamed_note(photos, f"no entry of {path.name}", without)
+    xyz, rgb = described.xyz, described.rgb
+    if xyz is not None and len(xyz) and views and _out_of_sight(views, xyz):
+        notes.append("the points are in sight of no camera, so they are not used; export them in the cameras' frame")
+        xyz = rgb = None
     return RawScene(
         root,
         described.kind,
         views,
-        described.xyz,
-        described.rgb,
+        xyz,
+        rgb,
         notes=tuple(notes),
         shrunk=photos.factor,
         origin=str(path),
         epsg=described.epsg,
     )
+
+
+def _out_of_sight(views: Sequence[RawView], xyz: np.ndarray) -> bool:
+    """Whether hardly any of the points is in a picture; panoramas show all of them."""
+    if any(view.lens.model == SPHERICAL for view in views):
+        return False
+    poses = np.stack([view.world_to_camera for view in views])
+    return sight(poses, np.array([lens_numbers(view.lens) for view in views]), sample(xyz, _SAMPLE))[0] < _NOWHERE
+
+
+def lens_numbers(lens: Lens) -> tuple[float, ...]:
+    """fx, fy, cx, cy, width, height of a lens that is no panorama's."""
+    focals = 1 if lens.model in ONE_FOCAL_MODELS else 2
+    return (*(lens.params[:focals] * 2)[:2], *lens.params[focals : focals + 2], lens.width, lens.height)
 
 
 def _photos(described: Description, names: Sequence[str], downscale: float) -> Photos:
@@ -178,7 +200,7 @@ def known_lens(model: str, params: Sequence[float], width: int, height: int, whe
 
 def spherical_lens(width: int, height: int, where: str) -> Lens:
     """The lens of a whole panorama. Raises InputError where panoramas cannot be used."""
-    return known_lens("EQUIRECTANGULAR", (width, height), width, height, where)
+    return known_lens(SPHERICAL, (width, height), width, height, where)
 
 
 def world_to_camera(rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
