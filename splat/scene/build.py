@@ -48,6 +48,7 @@ class RawView:
         world_to_camera: (4, 4) float64.
         ids, xy: rows of the points seen (K,) and where (K, 2), pixels of ``lens``.
         held_out: None lets the every-8th rule decide.
+        left_out: the input takes it neither for training nor for the test; who chooses the test set anew has it.
         mask: mask file, if there is one.
         turn: whether ``lens`` and pose belong to the image turned by its EXIF orientation; None lets the sizes tell.
     """
@@ -60,13 +61,17 @@ class RawView:
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     xy: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     held_out: bool | None = None
+    left_out: bool = False
     mask: Path | None = None
     turn: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class RawScene:
-    """What a loader hands over; ``points`` None asks for random ones."""
+    """What a loader hands over; ``xyz`` None asks for random ones.
+
+    ``split_notes`` are about the training and test sets of the input, where these are used.
+    """
 
     root: Path
     kind: str
@@ -75,6 +80,7 @@ class RawScene:
     rgb: np.ndarray | None = None
     error: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    split_notes: tuple[str, ...] = ()
     transparent_background: bool = False
     shrunk: int = 1  # the images are copies shrunk by this factor (images_2, …)
     origin: str = ""  # the file to name in errors about cameras
@@ -86,6 +92,9 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     origin = raw.origin or str(raw.root)
     notes = list(raw.notes)
     raw = _only_finite_points(raw, notes)
+    if options.hold_out == hold_out.AUTO:
+        raw = dataclasses.replace(raw, views=[view for view in raw.views if not view.left_out])
+        notes += raw.split_notes
     views = sorted(_once_each(raw.views, origin, notes), key=lambda view: view.name)
     _check_poses(views, origin)
     headers = _read_headers(views)
@@ -138,14 +147,17 @@ def _once_each(views: Sequence[RawView], origin: str, notes: list[str]) -> list[
     first: dict[str, RawView] = {}
     for view in views:
         first.setdefault(view.name, view)
-    again = sorted({name for name, count in Counter(view.name for view in views).items() if count > 1})
-    if again:
-        left_out = len(views) - len(first)
-        verb = "photo is" if left_out == 1 else "photos are"
-        notes.append(
-            f"{left_out} {verb} named again in {origin} and left out there, the first pose is used: {listed(again)}"
-        )
+    notes += again_note([view.name for view in views], origin)
     return list(first.values())
+
+
+def again_note(names: Sequence[str], origin: str) -> list[str]:
+    """A sentence about ``names`` that come more than once, if there are some."""
+    again = sorted(name for name, count in Counter(names).items() if count > 1)
+    left_out = len(names) - len(set(names))
+    verb = "photo is" if left_out == 1 else "photos are"
+    said = f"{left_out} {verb} named again in {origin} and left out there, the first pose is used: {listed(again)}"
+    return [said] if again else []
 
 
 def _only_finite_points(raw: RawScene, notes: list[str]) -> RawScene:

@@ -139,7 +139,8 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene
             return _noted(raw, notes)
     photos = photo_folder(root)
     if photos is not None:
-        return _noted(read_photos(root, photos, options.downscale, progress, mask_mode=options.masks), notes)
+        raw = read_photos(root, photos, options.downscale, progress, mask_mode=options.masks)
+        return _noted(raw, notes)
     video = find_video(root)
     if video is not None:
         return read_video(video, options.downscale, progress)
@@ -182,6 +183,9 @@ def _described(root: Path, downscale: float, notes: list[str], above: Path | Non
             refused.append(error)
         else:
             return _noted(raw, [*(f"passed over: {error}" for error in refused), *_unused(others)])
+    other = usual_transforms(root) if refused else None
+    if other is not None:
+        return _noted(read_transforms(other, downscale), [f"passed over: {refused[0]}", *_unused(others)])
     for index, (source, path) in enumerate(others):
         try:
             raw = source.read(path, above or root, downscale)

@@ -343,11 +343,23 @@ def test_only_shrunk_photos(tmp_path) -> None:
     lands_where_measured(scene)
     half = load_scene(tmp_path, downscale=2)
     assert half.views[0].camera.width == 80 and not half.notes
+    (tmp_path / "images_2").rename(tmp_path / "images")
+    assert not load_scene(tmp_path, downscale=4).notes
+    (tmp_path / "images").rename(tmp_path / "images_2")
     quarter = load_scene(tmp_path, downscale=4)
     assert quarter.views[0].source.path.parent.name == "images_4" and quarter.views[0].camera.width == 40
     given = load_scene(tmp_path / "images_4", progress=False)
     assert given.views[0].source.path.parent.name == "images_4" and given.views[0].camera.width == 40
     lands_where_measured(given)
+
+
+def test_names_with_the_photo_folder_in_them(tmp_path) -> None:
+    make_model(tmp_path, text=True)
+    path = tmp_path / "sparse/0/images.txt"
+    path.write_text(path.read_text().replace("view_", "images/view_"))
+    PIL.Image.new("RGB", (9, 9)).save(tmp_path / "images/extra.png")
+    scene = load_scene(tmp_path)
+    assert len(scene.views) == 9 and scene.notes == ("1 photo in images is in no model (extra.png)",)
 
 
 def test_a_name_that_comes_twice(tmp_path) -> None:

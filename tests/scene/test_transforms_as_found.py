@@ -69,6 +69,14 @@ def test_any_name(tmp_path, name: str, capsys) -> None:
     assert capsys.readouterr().out.count("nerfstudio") == 2
 
 
+def test_a_damaged_file_of_any_name_is_not_passed_over(tmp_path) -> None:
+    """Else structure from motion would run, as if there were no file."""
+    path = write(tmp_path, described(tmp_path), "dataset.json")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match="dataset.json: its text cannot be understood"):
+        load_scene(tmp_path, progress=False)
+
+
 def test_of_several_files_the_usual_name_goes_first(tmp_path) -> None:
     values = described(tmp_path)
     write(tmp_path, {**values, "frames": values["frames"][:4]}, "transforms.json")
@@ -76,7 +84,15 @@ def test_of_several_files_the_usual_name_goes_first(tmp_path) -> None:
     scene = load_scene(tmp_path)
     assert len(scene.views) == 4
     assert scene.notes[0] == "the cameras are those of transforms.json; frames are in dataset.json too"
-    assert "2 photos beside the others are in no frame (0004.png, 0005.png)" in scene.notes
+    assert "2 photos in images are in no frame (0004.png, 0005.png)" in scene.notes
+
+
+def test_a_model_that_cannot_be_read_gives_way(tmp_path) -> None:
+    write(tmp_path, described(tmp_path))
+    (tmp_path / "sparse/0").mkdir(parents=True)
+    (tmp_path / "sparse/0/cameras.bin").write_bytes(b"")
+    scene = load_scene(tmp_path)
+    assert scene.kind == "nerfstudio" and "passed over: the COLMAP model" in scene.notes[0]
 
 
 def test_the_photo_folder_leads_to_the_file_above(tmp_path) -> None:
@@ -152,6 +168,14 @@ def test_lists(tmp_path, lists, train, test, left_out) -> None:
     assert sum(counts) == left_out
 
 
+def test_who_chooses_the_test_set_has_every_photo(tmp_path) -> None:
+    lists = {"train_filenames": ["images/0000.png"], "val_filenames": ["0001"], "test_filenames": ["0002", "0003"]}
+    write(tmp_path, described(tmp_path, **lists))
+    for chosen, test in (("none", []), ("3", ["0000.png", "0003.png"])):
+        scene = load_scene(tmp_path, hold_out=chosen)
+        assert len(scene.views) == 6 and names(scene.test_views) == test and not scene.notes
+
+
 def test_names_in_lists(tmp_path) -> None:
     """Without suffix or folder, with backslashes; names of nothing are said."""
     values = described(tmp_path, train_filenames=[".\\images\\0000.png", "0001.png", "images/0002"])
@@ -176,6 +200,16 @@ def test_files_of_splits(tmp_path, stem: str, given: str) -> None:
         assert folders == [{"train"}, expected[given]] and len(scene.train_views) == 6
     left_out = [note for note in scene.notes if note.startswith("6 photos are for validation")]
     assert len(left_out) == (given == "train val test")
+
+
+def test_a_photo_of_two_splits_is_tested_on(tmp_path) -> None:
+    for split, rows in (("train", (0, 1, 2, 3)), ("test", (3, 4))):
+        values = described(tmp_path, files=[f"images/{k}.png" for k in range(6)])
+        write(tmp_path, {**values, "frames": [values["frames"][k] for k in rows]}, f"transforms_{split}.json")
+    scene = load_scene(tmp_path)
+    assert names(scene.train_views) == ["0.png", "1.png", "2.png"] and names(scene.test_views) == ["3.png", "4.png"]
+    assert any(note.startswith("1 photo is named again in transforms_train.json") for note in scene.notes)
+    assert any("to train on and to test on were named images/3.png" in note for note in scene.notes)
 
 
 # ---- intrinsics ----

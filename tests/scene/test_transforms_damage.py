@@ -50,6 +50,7 @@ def header(kind: str, count: object, form: str = "format {} 1.0\n") -> str:
         ("cx", 1e200, "the camera of 0.png"),
         ("k1", "0.1", "'k1' cannot be understood"),
         ("camera_model", 7, "camera model 7"),
+        ("camera_model", ["OPENCV"], "camera model ['OPENCV']"),
         ("ply_file_path", 5, "'ply_file_path' is 5, expected text"),
         ("ply_file_path", ["points.ply"], "'ply_file_path' is a list of 1"),
         ("ply_file_path", "x" * 300, "do not exist"),

@@ -14,6 +14,7 @@ from splat.scene.readers.colmap_parts import NO_POINT, Model, ModelImage
 from splat.scene.readers.image_folder import (
     PHOTO_FOLDER,
     Photos,
+    beside_note,
     find_photos,
     missing_note,
     photos_in,
@@ -42,8 +43,9 @@ def read_scene(place: Place, root: Path, downscale: float = 1.0, images: Path | 
             )
     else:
         photos = find_photos(roots, names, downscale, f"the COLMAP model {place.model}")
-    unnamed = []
-    if photos.folder not in place.model.parents and photos.folder != place.model:  # photos alone lie in it
+    if photos.folder in place.model.parents or photos.folder == place.model:  # other things than photos lie in it
+        unnamed = beside_note(photos, (), "no model")
+    else:
         without = [image.name for image in read.images if image.world_to_camera is None]
         unnamed = unnamed_note(photos, "no model", without)
     if images is not None or root not in place.model.parents or root.name == "sparse":

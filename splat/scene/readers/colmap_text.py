@@ -52,7 +52,7 @@ def cameras(path: Path) -> dict[int, Lens]:
     for number, line in _rows(path):
         try:
             words = _words(line)
-            identifier, model, width, height = int(words[0]), words[1].decode(), int(words[2]), int(words[3])
+            identifier, model, width, height = int(words[0]), words[1].decode().upper(), int(words[2]), int(words[3])
             found[identifier] = lens(path, identifier, model, width, height, [float(word) for word in words[4:]])
         except (ValueError, IndexError) as error:
             raise _wrong(path, number, line, "id, model, width, height, parameters", error) from error

@@ -3,14 +3,15 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from splat.errors import InputError
 from splat.scene.images import IMAGE_SUFFIXES
 from splat.scene.listing import list_images, listed
 from splat.scene.masks import among_photos
+from splat.scene.pictures.kinds import PLAIN, without_twins
 
 FOLDERS = ("images", "image", "input", "rgb", "photos", "frames")
 PHOTO_FOLDER = re.compile(rf"({'|'.join(FOLDERS)})(_(\d{{1,3}}))?")  # shrunk copies have the factor in their name
@@ -31,12 +32,14 @@ class Photos:
         files: file by name, for those that are there.
         factor: by which the files are shrunk.
         notes: sentences about what was chosen.
+        copy: the shrunk copy of ``folder`` that the files are in, if there is one.
     """
 
     folder: Path
     files: dict[str, Path]
     factor: int = 1
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    copy: Path | None = None
 
 
 def find_photos(roots: Sequence[Path], names: Sequence[str], downscale: float, what: str) -> Photos:
@@ -70,40 +73,33 @@ def missing_note(names: Sequence[str], photos: Photos, holder: str) -> list[str]
     return [f"{len(missing)} {verb.format(holder)} not there ({listed(missing)})"]
 
 
-def unnamed_note(photos: Photos, holder: str, named: Iterable[str] = ()) -> list[str]:
+def unnamed_note(photos: Photos, holder: str, named: Collection[str] = ()) -> list[str]:
     """A sentence about photos in the folder that nothing names, if there are some."""
-    known = {os.path.realpath(path) for path in photos.files.values()}
-    others = [
-        name
-        for name in among_photos(list_images(photos.folder))
-        if os.path.realpath(photos.folder / name) not in known and name not in set(named)
-    ]
-    if not others or photos.factor > 1 and not known:
-        return []
-    verb = "is" if len(others) == 1 else "are"
-    return [f"{len(others)} {_photos(len(others))} in {photos.folder.name} {verb} in {holder} ({listed(others)})"]
+    folder = photos.copy or photos.folder
+    names = without_twins(among_photos(list_images(folder)))
+    return _unnamed([name for name in names if name not in named], folder, photos.files.values(), holder)
 
 
-def beside_note(files: Iterable[Path], masks: Iterable[Path], holder: str) -> list[str]:
-    """As `unnamed_note`, of photos in the folders of ``files``, not below; depths and such are told by their names."""
-    known = {os.path.realpath(path) for path in (*files, *masks)}
-    others = []
-    for folder in sorted({os.path.dirname(path) for path in known}):
+def beside_note(photos: Photos, masks: Iterable[Path], holder: str) -> list[str]:
+    """As `unnamed_note`, of the folders that the photos are in, not below; depths and such are told by their names."""
+    known = [*photos.files.values(), *masks]
+    found = []
+    for folder in sorted({path.parent for path in photos.files.values()}):
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if _is_photo(Path(entry.path)))
-        others += [
-            n
-            for n in names
-            if os.path.realpath(os.path.join(folder, n)) not in known and not _NO_PHOTO.search(n.lower())
-        ]
+        names = [name for name in without_twins(among_photos(names)) if not _NO_PHOTO.search(name.lower())]
+        found += _unnamed(names, folder, known, holder)
+    return found
+
+
+def _unnamed(names: Sequence[str], folder: Path, known: Iterable[Path], holder: str) -> list[str]:
+    """A sentence about those of ``names`` in ``folder`` that are not among the files ``known``."""
+    real = {os.path.realpath(path) for path in known if os.path.exists(path)}
+    others = [name for name in names if os.path.realpath(folder / name) not in real]
     if not others:
         return []
-    verb = "is" if len(others) == 1 else "are"
-    return [f"{len(others)} {_photos(len(others))} beside the others {verb} in {holder} ({listed(others)})"]
-
-
-def _photos(count: int) -> str:
-    return "photo" if count == 1 else "photos"
+    photos, verb = ("photo", "is") if len(others) == 1 else ("photos", "are")
+    return [f"{len(others)} {photos} in {folder.name} {verb} in {holder} ({listed(others)})"]
 
 
 def _best(bases: Sequence[Path], names: Sequence[str]) -> Photos | None:
@@ -189,7 +185,7 @@ def _for_downscale(photos: Photos, names: Sequence[str], downscale: float) -> Ph
         files = match_names(path, present)
         missing = [name for name in present if name not in files]
         if not missing:
-            return Photos(photos.folder, files, factor, notes)
+            return Photos(photos.folder, files, factor, notes, path)
         note = f"{path.name} lacks {len(missing)} of {len(present)} images ({missing[0]}), so it was not used"
         notes = (*photos.notes, note)
     return Photos(photos.folder, photos.files, photos.factor, notes)
@@ -282,8 +278,9 @@ def _is_photo(path: Path) -> bool:
 
 
 def _rank(name: str) -> tuple[int, str]:
+    """Plain formats go before those that need a package."""
     suffix = os.path.splitext(name)[1].lower()
-    return (_FIRST.index(suffix) if suffix in _FIRST else len(_FIRST), name)
+    return (_FIRST.index(suffix) if suffix in _FIRST else len(_FIRST) + (suffix not in PLAIN), name)
 
 
 def relative_names(names: Sequence[str], roots: Sequence[Path]) -> list[str]:

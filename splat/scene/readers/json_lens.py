@@ -97,7 +97,9 @@ def _size(values: Values, image: Path) -> tuple[int, int]:
 def _distortion(values: Values, one_focal: bool) -> tuple[str, list[float]]:
     """COLMAP's name of the camera model, and its coefficients of distortion."""
     given = values.values.get("camera_model", "OPENCV_FISHEYE" if values.values.get("is_fisheye") else "OPENCV")
-    model = given.upper() if isinstance(given, str) else given
+    if not isinstance(given, str):
+        raise unknown_model(str(values.path), str(given)[:60])
+    model = given.upper()
     if "ftheta_p0" in values.values:
         raise unknown_model(str(values.path), "f-theta")
     if model in PINHOLE_MODELS:
@@ -106,8 +108,8 @@ def _distortion(values: Values, one_focal: bool) -> tuple[str, list[float]]:
         k = [values.number("k1", values.number("k", 0.0)), *(values.number(f"k{i}", 0.0) for i in range(2, 7))]
         p = [values.number("p1", 0.0), values.number("p2", 0.0)]
         return ("FULL_OPENCV", [*k[:2], *p, *k[2:]]) if any(k[2:]) else ("OPENCV", [*k[:2], *p])
-    if not isinstance(model, str) or model not in MODELS:
-        raise unknown_model(str(values.path), str(given)[:60])
+    if model not in MODELS:
+        raise unknown_model(str(values.path), given[:60])
     if not one_focal:
         model = _TWO_FOCALS.get(model, model)
     names = [name for name in PARAMETER_NAMES[model] if name not in _PLACE_NAMES]

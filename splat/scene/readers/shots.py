@@ -181,9 +181,8 @@ def _anywhere(root: Path, names: Sequence[str]) -> dict[str, Path]:
 
 def _real_name(name: str, file: Path | None, photos: Photos) -> str:
     """The name that ``file`` has below the folder of the photos: labels often lack suffix and folder."""
-    if file is None or photos.folder not in file.parents:
-        return name
-    return file.relative_to(photos.folder).as_posix()
+    folder = photos.copy or photos.folder
+    return name if file is None or folder not in file.parents else file.relative_to(folder).as_posix()
 
 
 def _sized(lens: LensOf, file: Path) -> Lens:

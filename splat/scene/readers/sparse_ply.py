@@ -41,7 +41,8 @@ def read_ply_points(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     with guarded(path, "the ply point cloud"):
         vertices = _vertices(data)
         by_name = {name.lower(): name for name in reversed(vertices.dtype.names)}
-        xyz = np.stack([vertices[by_name[axis]].astype(np.float64) for axis in "xyz"], axis=1)
+        with np.errstate(invalid="ignore"):  # float32 has NaNs that warn
+            xyz = np.stack([vertices[by_name[axis]].astype(np.float64) for axis in "xyz"], axis=1)
     rgb = _colours(vertices, by_name)
     with np.errstate(invalid="ignore"):
         good = (np.abs(xyz) <= _FARTHEST).all(1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from splat.errors import InputError
 from splat.reading import guarded, member, parse_json, read_bytes
-from splat.scene.build import FARTHEST, RawScene, RawView, check_name
+from splat.scene.build import FARTHEST, RawScene, RawView, again_note, check_name
 from splat.scene.listing import listed
 from splat.scene.masks import find_masks
 from splat.scene.readers.image_folder import (
@@ -71,14 +71,18 @@ def find_transforms(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def _frame_count(path: Path) -> int:
-    """Frames in a json file; 0 where it is about something else."""
+    """Frames in a json file; 0 where it is about something else. One that is damaged counts as having one."""
     try:
-        values = parse_json(read_bytes(path, _LARGEST), path, "its text")
-    except InputError:  # whatever it is, it does not describe frames
+        data = read_bytes(path, _LARGEST)
+    except InputError:  # a pipe, or as large as no description is
         return 0
-    frames = values.get("frames")
-    is_scene = isinstance(frames, list) and frames and isinstance(frames[0], dict)
-    return len(frames) if is_scene and {"file_path", "transform_matrix"} <= frames[0].keys() else 0
+    if not all(word in data or word.decode().encode("utf-16-le") in data for word in (b"frames", b"transform_matrix")):
+        return 0
+    try:
+        frames = parse_json(data, path, "its text").get("frames")
+    except InputError:  # said when the file is read
+        return 1
+    return len(frames) if isinstance(frames, list) else 0
 
 
 def _siblings(path: Path) -> dict[str, Path]:
@@ -101,7 +105,8 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     top = _common_folder(files)
     names = [file[len(top) + 1 :] if top else file for file in files]
     photos = _photos(root, top, names, downscale, str(path))
-    rows = [row for row, name in enumerate(names) if name in photos.files]
+    again = again_note([name for name in names if name in photos.files], path.name)
+    rows = list(_first_rows(names, named, photos).values())
     split = split_of([named[row] for row in rows], [files[row] for row in rows], notes)
     kind = _kind(meta, frames[0].values)
     masks = find_masks(photos.folder, names)
@@ -112,13 +117,15 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
     if points.flip:
         poses = AXES @ poses
     views, groups = [], {}
-    for row, lens, pose, held_out in zip(rows, lenses, poses, split.held_out, strict=True):
+    for index, (row, lens, pose) in enumerate(zip(rows, lenses, poses, strict=True)):
         group = groups.setdefault(lens, len(groups))
         name, mask = names[row], _mask(root, frames[row].values) or masks.get(names[row])
-        views.append(RawView(name, photos.files[name], lens, group, pose, held_out=held_out, mask=mask))
-    unnamed = beside_note(photos.files.values(), [view.mask for view in views if view.mask], "no frame")
-    views = [view for index, view in enumerate(views) if index not in split.left_out]
-    notes = (*photos.notes, *missing_note(names, photos, path.name), *split.notes, *ignored, *said, *points.notes)
+        held_out, left_out = split.held_out[index], index in split.left_out
+        views.append(
+            RawView(name, photos.files[name], lens, group, pose, held_out=held_out, left_out=left_out, mask=mask)
+        )
+    unnamed = beside_note(photos, [view.mask for view in views if view.mask], "no frame")
+    notes = (*photos.notes, *missing_note(names, photos, path.name), *again, *ignored, *said, *points.notes)
     return RawScene(
         root,
         kind,
@@ -126,6 +133,7 @@ def read_transforms(path: Path, downscale: float = 1.0) -> RawScene:
         xyz=points.xyz,
         rgb=points.rgb,
         notes=(*notes, *unnamed),
+        split_notes=tuple(split.notes),
         transparent_background=kind != "nerfstudio",
         shrunk=photos.factor,
         origin=str(path),
@@ -147,6 +155,15 @@ def _all_frames(path: Path, meta: dict[str, Any]) -> tuple[list[_Frame], list[se
     if any(f"{split}_filenames" in meta for split in SPLITS):
         return frames, *lists_of(meta, [plain_path(frame.values["file_path"]) for frame in frames], path)
     return frames, [set() for _ in frames], []
+
+
+def _first_rows(names: Sequence[str], named: Sequence[set[str]], photos: Photos) -> dict[str, int]:
+    """The first row of each photo that is there; its entry in ``named`` gets the splits of the others."""
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if name in photos.files:
+            named[rows.setdefault(name, row)].update(named[row])
+    return rows
 
 
 def _read_json(path: Path) -> dict[str, Any]:
