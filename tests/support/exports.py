@@ -15,6 +15,7 @@ from support.tiny import tiny_cameras, tiny_cloud
 WIDTH, HEIGHT = 64, 48
 FOCAL, CX, CY = 70.0, 33.5, 22.25
 CV_TO_GL = np.diag([1.0, -1.0, -1.0])
+RAYS = np.random.default_rng(1).uniform(-0.4, 0.4, (50, 2))  # x/z, y/z
 NAMES = [f"view_{index:02}.png" for index in range(8)]
 
 
@@ -79,6 +80,21 @@ def same_points(loaded, scene: Truth, tolerance: float = 1e-6) -> None:
     assert loaded.points.measured
     assert np.abs(loaded.points.xyz.numpy() + loaded.georeference.origin - scene.xyz).max() < tolerance
     assert (loaded.points.rgb.numpy() == scene.rgb).all()
+
+
+def brown(rays: np.ndarray, k: tuple, p_r: tuple[float, float]) -> np.ndarray:
+    """Brown's polynomial; ``p_r`` go with r² + 2x² along x and r² + 2y² along y."""
+    x, y = rays.T
+    r2 = x * x + y * y
+    radial = 1 + sum(c * r2 ** (n + 1) for n, c in enumerate(k))
+    px, py = p_r
+    return np.stack(
+        [x * radial + px * (r2 + 2 * x * x) + 2 * py * x * y, y * radial + py * (r2 + 2 * y * y) + 2 * px * x * y], 1
+    )
+
+
+def at(distorted: np.ndarray, fx: float = FOCAL) -> np.ndarray:
+    return distorted * (fx, FOCAL) + (CX, CY)
 
 
 # ---- RealityScan ----

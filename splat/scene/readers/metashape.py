@@ -6,7 +6,6 @@ the reference system is one of the Earth. The principal point is given from the 
 has its centre at 0.5; P1 goes with r² + 2x² along x, P2 with r² + 2y² along y (OpenCV's p2, p1).
 """
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from splat.reading import guarded
 from splat.scene.build import RawScene
 from splat.scene.listing import listed
 from splat.scene.plausible import sample, sight
+from splat.scene.readers.file_heads import files_in, head_of, longest_first
 from splat.scene.readers.lens_models import brown_lens, fisheye_lens, off_note
 from splat.scene.readers.points_file import find_points
 from splat.scene.readers.safe_xml import read_xml
@@ -36,7 +36,6 @@ from splat.scene.readers.shots import (
 from splat.scene.undistort import Lens
 
 KIND = "Metashape"
-_HEAD = 4096  # bytes of a file that are looked at
 _SAMPLE = 500  # points that tell the frame they are in
 _VIEWS = 64  # that look at them
 _CLEARLY = 1.5  # how many times more of the points cameras must have in their pictures in another frame
@@ -69,19 +68,12 @@ _NONE = _Similarity(np.eye(3), np.zeros(3), 1.0)
 
 def find(root: Path) -> list[Path]:
     """The XML files in ``root`` that hold cameras; the longest first."""
-    with guarded(root, "the folder"):
-        names = [name for name in os.listdir(root) if name.lower().endswith(".xml") and (root / name).is_file()]
-    found = [root / name for name in names if is_one(root / name)]
-    return sorted(found, key=lambda path: (-path.stat().st_size, path.name))
+    return longest_first([path for path in files_in(root, ".xml") if is_one(path)])
 
 
 def is_one(path: Path) -> bool:
     """Whether ``path`` looks like an export of cameras."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
-    except OSError:  # closed to us: then it is none that could be read
-        return False
+    head = head_of(path)
     return b"<document" in head and (b"<chunk" in head or b"<sensors" in head)
 
 

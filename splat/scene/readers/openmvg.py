@@ -5,7 +5,6 @@ pixels, and are taken as OpenMVG's own export to COLMAP takes them. Points have 
 into another file, colorized.ply.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from splat.errors import InputError
 from splat.reading import guarded, member, parse_json, read_bytes
 from splat.scene.build import RawScene
+from splat.scene.readers.file_heads import files_in, head_of, longest_first
 from splat.scene.readers.lens_models import brown_lens, fisheye_lens
 from splat.scene.readers.shots import Description, Shot, numbers, scene_of, spherical_lens, world_to_camera
 from splat.scene.readers.sparse_ply import read_ply_points
@@ -21,7 +21,6 @@ from splat.scene.undistort import Lens
 
 KIND = "OpenMVG"
 _FOLDERS = ("", "reconstruction", "reconstruction_sequential", "reconstruction_global", "matches")
-_HEAD = 4096  # bytes of a file that are looked at
 _COLOURS = "colorized.ply"
 _GREY = 128
 _NUMBERED = 0x7FFFFFFF  # of the number of a type; the highest bit says that its name follows
@@ -38,22 +37,13 @@ _MODELS = {
 
 def find(root: Path) -> list[Path]:
     """Files with views in ``root`` or the usual folders there, the longest first: those without poses are short."""
-    found: list[Path] = []
-    for name in _FOLDERS:
-        folder = root / name if name else root
-        if folder.is_dir():
-            with guarded(folder, "the folder"):
-                found += [folder / each for each in sorted(os.listdir(folder)) if each.lower().endswith(".json")]
-    return sorted((path for path in found if path.is_file() and is_one(path)), key=lambda path: -path.stat().st_size)
+    places = [root / name if name else root for name in _FOLDERS]
+    return longest_first([path for place in places for path in files_in(place, ".json") if is_one(path)])
 
 
 def is_one(path: Path) -> bool:
     """Whether ``path`` begins as OpenMVG's file does."""
-    try:
-        with open(path, "rb") as file:
-            return b'"sfm_data_version"' in file.read(_HEAD)
-    except OSError:  # closed to us: then it is none that could be read
-        return False
+    return b'"sfm_data_version"' in head_of(path)
 
 
 def read(path: Path, root: Path, downscale: float) -> RawScene:

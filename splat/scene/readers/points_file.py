@@ -1,14 +1,13 @@
 """The point cloud that a program exported beside its cameras."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from splat.errors import InputError
-from splat.reading import guarded
 from splat.scene.listing import listed
+from splat.scene.readers.file_heads import files_in
 from splat.scene.readers.sparse_ply import read_ply_points
 
 MOST = 1_000_000  # points that are started from; dense clouds have many times more
@@ -19,9 +18,8 @@ _MESH = ("mesh", "model", "surface", "texture")
 def find_points(folders: Sequence[Path]) -> tuple[np.ndarray | None, np.ndarray | None, list[str]]:
     """Points (M, 3) float64 and colours (M, 3) uint8 of the ply in the first of ``folders`` that has one, and notes."""
     for folder in dict.fromkeys(folders):
-        with guarded(folder, "the folder"):
-            names = sorted(name for name in os.listdir(folder) if name.lower().endswith(".ply"))
-        found = _first_readable(folder, sorted(names, key=_rank))
+        names = sorted((path.name for path in files_in(folder, ".ply")), key=_rank)
+        found = _first_readable(folder, names)
         if found is not None:
             return found
     return None, None, []

@@ -4,13 +4,13 @@ By the documentation of its format (github.com/PolyCam/polyform). Matrices are c
 are OpenGL's; those in ``corrected_cameras`` are optimised and belong to the undistorted photos in ``corrected_images``.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from splat.reading import guarded, member, parse_json, read_bytes
 from splat.scene.build import RawScene
+from splat.scene.readers.file_heads import files_in
 from splat.scene.readers.image_folder import photos_in
 from splat.scene.readers.shots import Description, Shot, scene_of, world_to_camera
 from splat.scene.undistort import Lens
@@ -25,22 +25,15 @@ def find(root: Path) -> list[Path]:
     """The folder of cameras of the capture in ``root``, the optimised ones first."""
     for keyframes in (root / "keyframes", root):
         for cameras, images in _PAIRS:
-            if (keyframes / images).is_dir() and _names(keyframes / cameras):
+            if (keyframes / images).is_dir() and files_in(keyframes / cameras, ".json"):
                 return [keyframes / cameras]
     return []
-
-
-def _names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    with guarded(folder, "the folder"):
-        return sorted(name for name in os.listdir(folder) if name.lower().endswith(".json") and name[0] != ".")
 
 
 def read(path: Path, root: Path, downscale: float) -> RawScene:
     """The capture whose cameras are in the folder ``path``. Raises InputError."""
     images = path.parent / dict(_PAIRS)[path.name]
-    shots = [_shot(path / name) for name in _names(path)]
+    shots = [_shot(file) for file in files_in(path, ".json")]
     notes = []
     if path.name != _PAIRS[0][0]:
         notes.append("the poses are those of ARKit as recorded: the capture has no optimised ones (corrected_cameras)")

@@ -8,7 +8,6 @@ x and r² + 2y² along y (OpenCV's p2, p1).
 """
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from splat.errors import InputError
 from splat.reading import guarded, read_bytes
 from splat.scene.build import RawScene
 from splat.scene.listing import listed
+from splat.scene.readers.file_heads import files_in, head_of, longest_first
 from splat.scene.readers.lens_models import brown_lens, off_note
 from splat.scene.readers.points_file import find_points
 from splat.scene.readers.shots import Description, Shot, scene_of, world_to_camera
@@ -27,7 +27,6 @@ from splat.scene.undistort import Lens
 
 KIND = "RealityScan"
 _LARGEST = 64 << 20  # bytes
-_HEAD = 4096  # of a file that is looked at
 _FILM = 36.0  # mm
 _NEEDED = ("name", "x", "y", "alt", "heading", "pitch", "roll")
 _OTHER_NAMES = {"yaw": "heading", "z": "alt", "f_35mm": "f", "px_norm": "px", "py_norm": "py"}
@@ -36,19 +35,12 @@ _AXES = np.diag([1.0, -1.0, -1.0])  # from OpenGL's to OpenCV's
 
 def find(root: Path) -> list[Path]:
     """The CSV files in ``root`` whose header names cameras; the longest first."""
-    with guarded(root, "the folder"):
-        names = [name for name in os.listdir(root) if name.lower().endswith(".csv") and (root / name).is_file()]
-    found = [root / name for name in names if is_one(root / name)]
-    return sorted(found, key=lambda path: (-path.stat().st_size, path.name))
+    return longest_first([path for path in files_in(root, ".csv") if is_one(path)])
 
 
 def is_one(path: Path) -> bool:
     """Whether the header of ``path`` names cameras."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD).decode("utf-8-sig", "replace")
-    except OSError:  # closed to us: then it is none that could be read
-        return False
+    head = head_of(path).decode("utf-8-sig", "replace")
     return any(set(_NEEDED) <= set(_columns(line)) for line in head.splitlines()[:5])
 
 

@@ -15,6 +15,7 @@ from splat.errors import InputError
 from splat.reading import guarded, member, parse_json, read_bytes
 from splat.scene.build import RawScene
 from splat.scene.listing import list_images
+from splat.scene.readers.file_heads import head_of
 from splat.scene.readers.image_folder import Photos
 from splat.scene.readers.shots import Description, Shot, numbers, scene_of, world_to_camera
 from splat.scene.undistort import Lens
@@ -35,13 +36,7 @@ def find(root: Path) -> list[Path]:
 
 def is_one(path: Path) -> bool:
     """Whether ``path`` has the poses of a recording."""
-    if path.name not in _FILES:
-        return False
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
-    except OSError:  # closed to us: then it is none that could be read
-        return False
+    head = head_of(path, _HEAD) if path.name in _FILES else b""
     return head.lstrip()[:1] == b"{" and (b'"poses"' in head or b'"perFrameIntrinsicCoeffs"' in head)
 
 
