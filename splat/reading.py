@@ -95,10 +95,10 @@ def parse_json(data: bytes, path: Path | str, part: str) -> dict[str, Any]:
     return value
 
 
-def parse_any_json(data: bytes, path: Path | str, part: str) -> Any:
-    """As `parse_json`, of any JSON."""
+def parse_any_json(data: bytes, path: Path | str, part: str, times: int = 3) -> Any:
+    """As `parse_json`, of any JSON that may take so many ``times`` its bytes: points are written tersely."""
     need = sum(size * data.count(sign) for sign, size in _JSON_BYTES.items())
-    if need > 3 * len(data) + JSON_SLACK:
+    if need > times * len(data) + JSON_SLACK:
         raise InputError(f"{path}: {part} has too many entries for {len(data):,} bytes of JSON; check the file")
     with guarded(path, part):
         return json.loads(data)

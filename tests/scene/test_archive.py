@@ -143,3 +143,9 @@ def test_info_takes_them(tmp_path: Path, scene: Truth, capsys: pytest.CaptureFix
         run([str(path), "--json", "-"])
         facts = json.loads(capsys.readouterr().out)
         assert (facts["layout"], facts["photos"]) == ("RealityScan", len(NAMES))
+
+
+def test_photos_alone_are_taken_to_structure_from_motion(tmp_path: Path) -> None:
+    photos(tmp_path / "s/images", NAMES[:2])
+    with pytest.raises(InputError, match="holds 2 photos, but structure from motion needs at least 3"):
+        load(packed(tmp_path / "s", tmp_path / "s.zip"))

@@ -41,7 +41,7 @@ def is_one(path: Path) -> bool:
 def read(path: Path, root: Path, downscale: float) -> RawScene:
     """The largest reconstruction in ``path``. Raises InputError."""
     part, notes = "the list of reconstructions", []
-    data = parse_any_json(read_bytes(path), path, part)
+    data = parse_any_json(read_bytes(path), path, part, times=6)
     with guarded(path, part):
         whole = _largest(typed(data, list, "it"), path, notes)
         cameras = {key: lens_of(key, value, path) for key, value in member(whole, "cameras", dict).items()}
