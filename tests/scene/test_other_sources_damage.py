@@ -17,6 +17,7 @@ WRITERS: dict[str, Callable[[Path, exports.Truth], object]] = {
     "cameras.xml": lambda path, scene: exports.metashape(path, scene, coefficients="<k1>0.1</k1><b1>1</b1>"),
     "reconstruction.json": exports.opensfm,
     "sfm_data.json": exports.openmvg,
+    "odometry.csv": lambda path, scene: exports.stray_scanner(path.parent, scene),
     "metadata": lambda path, scene: exports.record3d(path.parent, scene),
     "keyframes/corrected_cameras/103.json": lambda path, scene: exports.polycam(path.parents[2], scene),
 }
@@ -30,7 +31,7 @@ def damaged(text: str, rng: random.Random) -> bytes:
     if way == 0:
         at = rng.choice(list(NUMBER.finditer(text)))
         return (text[: at.start()] + rng.choice(WORDS) + text[at.end() :]).encode()
-    if way == 1:
+    if way == 1 and re.search("[A-Za-z_]", text):
         at = rng.choice(list(re.finditer(r"[A-Za-z_]{1,20}", text)))
         return (text[: at.start()] + rng.choice(["x", "é", "", *WORDS]) + text[at.end() :]).encode()
     start = rng.randrange(len(text))
@@ -53,7 +54,11 @@ def test_damage(name: str, tmp_path: Path, count: int = 5) -> None:
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     WRITERS[name](path, exports.truth())
-    if not (tmp_path / "rgbd").exists() and not (tmp_path / "keyframes").exists():
+    if (
+        not (tmp_path / "rgbd").exists()
+        and not (tmp_path / "rgb.mp4").exists()
+        and not (tmp_path / "keyframes").exists()
+    ):
         exports.photos(tmp_path / "images")
     text, rng = path.read_text(), random.Random(name)
     for _ in range(count):

@@ -1,6 +1,8 @@
-"""Which files of a folder may be descriptions of a scene: found by suffix, told by their first bytes."""
+"""Which files of a folder may be descriptions of a scene, found by suffix and told by their first bytes; and tables."""
 
+import csv
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from splat.errors import InputError
@@ -30,3 +32,11 @@ def head_of(path: Path, count: int = _HEAD) -> bytes:
             return file.read(count)
     except (OSError, InputError):  # then it is no file that could be read
         return b""
+
+
+def cells(lines: Sequence[str], delimiter: str = ",") -> Iterator[list[str]]:
+    """The cells of each of ``lines``, those in quotes too. Raises ValueError for what is no table."""
+    try:
+        yield from csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    except csv.Error as error:
+        raise ValueError(f"it is no table: {error}") from error

@@ -7,7 +7,6 @@ files; f as that of a 36 mm film; px, py as fractions of the longer side from th
 x and r² + 2y² along y (OpenCV's p2, p1).
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from splat.errors import InputError
 from splat.reading import guarded, read_bytes
 from splat.scene.build import RawScene
 from splat.scene.listing import listed
-from splat.scene.readers.file_heads import files_in, head_of, longest_first
+from splat.scene.readers.file_heads import cells, files_in, head_of, longest_first
 from splat.scene.readers.lens_models import brown_lens, off_note
 from splat.scene.readers.points_file import find_points
 from splat.scene.readers.shots import Description, Shot, scene_of, world_to_camera
@@ -75,7 +74,7 @@ def _rows(text: str, path: Path) -> Iterator[dict[str, str]]:
             f"{path} has no focal lengths (column f); export 'Internal/External camera parameters' from {KIND}"
         )
     semicolons = lines[start].count(";") > lines[start].count(",")
-    for number, row in enumerate(csv.reader(lines[start + 1 :], delimiter=";" if semicolons else ","), start + 2):
+    for number, row in enumerate(cells(lines[start + 1 :], ";" if semicolons else ","), start + 2):
         if row[0].lstrip().startswith("#"):
             continue
         if len(row) < len(columns):

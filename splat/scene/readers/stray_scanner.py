@@ -4,7 +4,6 @@
 axes. ``camera_matrix.csv`` is the matrix row by row, of pictures as the video stores them, whichever way up that is.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from splat.reading import guarded, read_bytes
 from splat.scene.build import RawScene
 from splat.scene.images import read_header
+from splat.scene.readers.file_heads import cells
 from splat.scene.readers.image_folder import Photos
 from splat.scene.readers.shots import Description, Shot, numbers, scene_of, world_to_camera
 from splat.scene.readers.video import frame_folder
@@ -58,11 +58,12 @@ def _text(path: Path) -> str:
 
 def _frames(text: str, matrix: np.ndarray) -> dict[int, np.ndarray]:
     """By the number of the frame x, y, z, qx, qy, qz, qw, fx, fy, cx, cy; the matrix serves where a row has none."""
-    rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
     general = matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     frames = {}
-    for row in rows:
+    table = cells(text.splitlines())
+    columns = [name.strip() for name in next(table, [])]
+    for line in table:
+        row = dict(zip(columns, line, strict=False))
         number, *pose = (float(row[name]) for name in _COLUMNS)
         given = [row.get(name) or "" for name in _PLACES]
         places = [float(value) for value in given] if all(value.strip() for value in given) else general
