@@ -7,13 +7,11 @@ UTM coordinates.
 from pathlib import Path
 from typing import Any
 
-from scipy.spatial.transform import Rotation
-
 from splat.reading import guarded, member, parse_json, read_bytes
 from splat.scene.build import RawScene
 from splat.scene.readers import opensfm
 from splat.scene.readers.odm_place import zone_of
-from splat.scene.readers.shots import Description, Shot, numbers, scene_of, world_to_camera
+from splat.scene.readers.shots import Description, Shot, numbers, scene_of, turn_of_vector, world_to_camera
 
 KIND = "ODM"
 _SHOTS, _CAMERAS = "odm_report/shots.geojson", "cameras.json"
@@ -50,5 +48,5 @@ def _shot(values: dict[str, Any], lenses: dict[str, Any]) -> Shot:
     lens = lenses.get(str(values.get("camera"))) or next(iter(of_size or lenses.values()), None)
     if lens is None or len(set(of_size)) > 1 and str(values.get("camera")) not in lenses:
         raise ValueError(f"it does not say which camera took '{name[:60]}'")
-    turn = Rotation.from_rotvec(numbers(member(values, "rotation", list), (3,), "a rotation")).as_matrix()
+    turn = turn_of_vector(numbers(member(values, "rotation", list), (3,), "a rotation"))
     return Shot(name, lens, world_to_camera(turn, numbers(member(values, "translation", list), (3,), "a translation")))

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from splat.errors import InputError
 from splat.reading import guarded, member, parse_any_json, read_bytes, typed
 from splat.scene.build import RawScene
 from splat.scene.readers.lens_models import brown_lens, fisheye_lens
 from splat.scene.readers.odm_place import place_of
-from splat.scene.readers.shots import Description, Shot, known_lens, numbers, scene_of, spherical_lens
+from splat.scene.readers.shots import Description, Shot, known_lens, numbers, scene_of, spherical_lens, turn_of_vector
 from splat.scene.undistort import Lens
 
 KIND = "OpenSfM"
@@ -116,7 +115,7 @@ def lens_of(key: str, camera: Any, path: Path) -> Lens:
 
 def _shot(name: str, shot: Any, cameras: dict[str, Lens]) -> Shot:
     pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_rotvec(numbers(member(shot, "rotation", list), (3,), "a rotation")).as_matrix()
+    pose[:3, :3] = turn_of_vector(numbers(member(shot, "rotation", list), (3,), "a rotation"))
     pose[:3, 3] = numbers(member(shot, "translation", list), (3,), "a translation")
     camera = member(shot, "camera", str)
     if camera not in cameras:

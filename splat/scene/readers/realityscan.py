@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from splat.errors import InputError
 from splat.reading import guarded, read_bytes
@@ -21,7 +20,7 @@ from splat.scene.listing import listed
 from splat.scene.readers.file_heads import cells, files_in, head_of, longest_first
 from splat.scene.readers.lens_models import brown_lens, off_note
 from splat.scene.readers.points_file import find_points
-from splat.scene.readers.shots import Description, Shot, scene_of, world_to_camera
+from splat.scene.readers.shots import Description, Shot, scene_of, turn_of_vector, world_to_camera
 from splat.scene.undistort import Lens
 
 KIND = "RealityScan"
@@ -85,7 +84,9 @@ def _rows(text: str, path: Path) -> Iterator[dict[str, str]]:
 def _shot(row: dict[str, str], path: Path, notes: list[str]) -> Shot:
     values = {name: float(row[name]) for name in (*_NEEDED[1:], "f")}
     optional = {name: float(row.get(name) or 0) for name in ("px", "py", "k1", "k2", "k3", "k4", "t1", "t2")}
-    turn = Rotation.from_euler("ZXY", [-values["heading"], values["pitch"], values["roll"]], degrees=True).as_matrix()
+    around = zip((2, 0, 1), (-values["heading"], values["pitch"], values["roll"]), strict=True)
+    first, second, third = (turn_of_vector(np.radians(angle) * np.eye(3)[axis]) for axis, angle in around)
+    turn = first @ second @ third
     centre = np.array([values["x"], values["y"], values["alt"]])
     lens = partial(_lens, values["f"], tuple(optional.values()), notes)
     return Shot(row["name"].strip(), lens, world_to_camera(_AXES @ turn.T, centre))

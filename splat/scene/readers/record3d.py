@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from splat.errors import InputError
 from splat.reading import guarded, member, parse_json, read_bytes
@@ -17,7 +16,7 @@ from splat.scene.build import RawScene
 from splat.scene.listing import list_images
 from splat.scene.readers.file_heads import head_of
 from splat.scene.readers.image_folder import Photos
-from splat.scene.readers.shots import Description, Shot, numbers, scene_of, world_to_camera
+from splat.scene.readers.shots import Description, Shot, numbers, scene_of, turns_of_quaternions, world_to_camera
 from splat.scene.undistort import Lens
 
 KIND = "Record3D"
@@ -56,7 +55,7 @@ def read(path: Path, root: Path, downscale: float) -> RawScene:
         raise InputError(f"{path}: some poses have no rotation; export the recording again")
     chosen = [frames[round(at)] for at in np.linspace(0, len(frames) - 1, min(_MOST, len(frames)))]
     notes = _notes(len(files), len(frames), len(chosen), len(poses), path)
-    turns = Rotation.from_quat(poses[chosen, :4]).as_matrix()
+    turns = turns_of_quaternions(poses[chosen, :4])
     shots = [
         Shot(files[n], Lens("PINHOLE", tuple(places[n]), *size), world_to_camera(_AXES @ turn.T, poses[n, 4:]))
         for n, turn in zip(chosen, turns, strict=True)

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
 
+from splat.cloud import quaternion_to_matrix
 from splat.errors import InputError
 from splat.scene.build import RawScene, RawView, check_name
 from splat.scene.images import read_header
@@ -209,6 +212,16 @@ def world_to_camera(rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):  # build() names the photo
         pose[:3, 3] = -(rotation @ centre)
     return pose
+
+
+def turn_of_vector(vector: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation by the length of ``vector`` (3,), in radians, around it."""
+    return cv2.Rodrigues(vector)[0]
+
+
+def turns_of_quaternions(quats: np.ndarray) -> np.ndarray:
+    """(N, 3, 3) rotations of quaternions (N, 4) in the order x, y, z, w, of any length but 0."""
+    return quaternion_to_matrix(torch.from_numpy(quats[:, [3, 0, 1, 2]])).numpy()
 
 
 def numbers(value: Any, shape: tuple[int, ...], what: str) -> np.ndarray:

@@ -7,14 +7,13 @@ axes. ``camera_matrix.csv`` is the matrix row by row, of pictures as the video s
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from splat.reading import guarded, read_bytes
 from splat.scene.build import RawScene
 from splat.scene.images import read_header
 from splat.scene.readers.file_heads import cells
 from splat.scene.readers.image_folder import Photos
-from splat.scene.readers.shots import Description, Shot, numbers, scene_of, world_to_camera
+from splat.scene.readers.shots import Description, Shot, numbers, scene_of, turns_of_quaternions, world_to_camera
 from splat.scene.readers.video import frame_folder
 from splat.scene.undistort import Lens
 
@@ -76,4 +75,4 @@ def _shot(file: Path, frame: np.ndarray | None) -> Shot:
         return Shot(file.name)
     header = read_header(file)
     lens = Lens("PINHOLE", tuple(frame[7:].tolist()), header.width, header.height)
-    return Shot(file.name, lens, world_to_camera(Rotation.from_quat(frame[3:7]).as_matrix().T, frame[:3]))
+    return Shot(file.name, lens, world_to_camera(turns_of_quaternions(frame[None, 3:7])[0].T, frame[:3]))
