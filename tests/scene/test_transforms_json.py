@@ -11,7 +11,7 @@ import torch
 from support.scene_models import CAMERAS, make_model, ring_poses
 
 from splat.scene import load_scene
-from splat.scene.readers.transforms_json import _lens
+from splat.scene.readers.json_lens import Values, lens_of
 
 GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -161,7 +161,7 @@ def test_nerfstudio_distortion_masks_and_downscale(tmp_path) -> None:
 def test_distortion_stands_in_the_order_of_its_model(given, model, distortion) -> None:
     size = {"w": 64, "h": 48, "fl_x": 50.0, "cx": 31.0, "cy": 25.0}
     values = {**size, "k1": 0.1, "k2": 0.2, "p1": 0.01, "p2": 0.02, **given}
-    lens = _lens(values, Path("a.png"), Path("transforms.json"))
+    lens = lens_of(Values(values, {}, Path("transforms.json")), Path("a.png"))
     assert (lens.model, lens.params) == (model, (50.0, 50.0, 31.0, 25.0, *distortion))
 
 
