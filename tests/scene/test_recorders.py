@@ -10,6 +10,7 @@ from support import exports
 from support.exports import Truth, same, same_lens
 
 from splat.scene import load_scene, random_points
+from splat.scene.readers import record3d
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,33 @@ def test_stray_scanner(tmp_path: Path, scene: Truth, each: bool) -> None:
     assert any(
         f"{len(numbers) - len(with_less.views)} photos have no pose in odometry.csv" in n for n in with_less.notes
     )
+
+
+def test_record3d_frames_counted_from_one(tmp_path: Path, scene: Truth) -> None:
+    exports.record3d(tmp_path, scene)
+    (tmp_path / "metadata").rename(tmp_path / "metadata.json")
+    (tmp_path / "rgb").mkdir()
+    for index in range(8):
+        (tmp_path / f"rgbd/{index}.jpg").rename(tmp_path / f"rgb/frame_{index + 1:05}.jpg")
+    (tmp_path / "rgbd").rmdir()
+    loaded = load(tmp_path)
+    order = sorted(view.name for view in loaded.views)
+    assert order == [f"frame_{index + 1:05}.jpg" for index in range(8)]
+    for view, pose in zip(loaded.views, scene.poses, strict=True):
+        assert np.abs(view.camera.world_to_camera.double().numpy() - pose).max() < 1e-6
+
+
+def test_record3d_takes_some_of_many_frames(tmp_path: Path, scene: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record3d, "_MOST", 20)
+    exports.record3d(tmp_path, scene, count=50)
+    (tmp_path / "rgbd/7.jpg").unlink()
+    loaded = load(tmp_path)
+    assert len(loaded.views) == 20
+    assert any("20 of the 49 frames of the recording are used" in note for note in loaded.notes)
+    assert any("1 of the 50 frames that metadata names are not there" in note for note in loaded.notes)
+
+
+def test_polycam_corrected_cameras_of_plain_photos(tmp_path: Path, scene: Truth) -> None:
+    exports.polycam(tmp_path, scene)
+    (tmp_path / "keyframes/corrected_images").rename(tmp_path / "keyframes/images")
+    assert len(load(tmp_path).views) == 8

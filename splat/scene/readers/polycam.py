@@ -16,7 +16,7 @@ from splat.scene.readers.shots import Description, Shot, scene_of, world_to_came
 from splat.scene.undistort import Lens
 
 KIND = "Polycam"
-_PAIRS = (("corrected_cameras", "corrected_images"), ("cameras", "images"))
+_PAIRS = (("corrected_cameras", "corrected_images"), ("cameras", "images"), ("corrected_cameras", "images"))
 _AXES = np.array([[1.0], [-1.0], [-1.0]])  # from OpenGL's to OpenCV's
 _LARGEST = 1 << 20  # bytes of one json
 
@@ -32,7 +32,8 @@ def find(root: Path) -> list[Path]:
 
 def read(path: Path, root: Path, downscale: float) -> RawScene:
     """The capture whose cameras are in the folder ``path``. Raises InputError."""
-    images = path.parent / dict(_PAIRS)[path.name]
+    folders = [path.parent / images for cameras, images in _PAIRS if cameras == path.name]
+    images = next((folder for folder in folders if folder.is_dir()), folders[0])
     shots = [_shot(file) for file in files_in(path, ".json")]
     notes = []
     if path.name != _PAIRS[0][0]:

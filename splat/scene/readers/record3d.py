@@ -5,6 +5,7 @@ for each frame a quaternion x, y, z, w and a position: camera-to-world with ARKi
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,14 @@ def is_one(path: Path) -> bool:
 def read(path: Path, root: Path, downscale: float) -> RawScene:
     """The recording that ``path`` describes, at most `_MOST` frames of it. Raises InputError."""
     folder = next((path.parent / name for name in _FOLDERS if (path.parent / name).is_dir()), path.parent)
-    files = {int(Path(name).stem): name for name in list_images(folder) if re.fullmatch(r"\d{1,9}\.\w+", name)}
+    files = _by_number(list_images(folder))
     values = parse_json(read_bytes(path), path, "its text")
     with guarded(path, "its text"):
         poses = numbers(member(values, "poses", list), (-1, 7), "'poses'")
         size = (int(member(values, "w", float)), int(member(values, "h", float)))
         places = _places(values, len(poses))
+    if len(files) == len(poses):  # wherever they are counted from
+        files = dict(enumerate(files[number] for number in sorted(files)))
     frames = sorted(number for number in files if number < len(poses))
     if not frames:
         raise InputError(f"{path} has {len(poses)} poses, but no frame of them is in {folder}; export it again")
@@ -63,6 +66,12 @@ def read(path: Path, root: Path, downscale: float) -> RawScene:
     photos = Photos(folder, {files[number]: folder / files[number] for number in chosen})
     described = Description(KIND, path, [folder], shots, notes=notes)
     return scene_of(described, root, downscale, photos, all_named=True)
+
+
+def _by_number(names: Sequence[str]) -> dict[int, str]:
+    """``names`` by the last number in each."""
+    matches = ((name, re.fullmatch(r"[^/]*?(\d{1,9})\.\w+", name)) for name in names)
+    return {int(match[1]): name for name, match in matches if match is not None}
 
 
 def _places(values: dict[str, Any], count: int) -> np.ndarray:
