@@ -41,4 +41,6 @@ def memory_ran_out(error: BaseException) -> bool:
     """Whether ``error`` says that this machine's memory is full, in PyTorch's, OpenCV's or zstandard's words too."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
+    if isinstance(error, SystemError) and error.__cause__ is not None:  # of a library in C that went on after it
+        return memory_ran_out(error.__cause__)
     return isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))

@@ -1,16 +1,19 @@
 """Opening pictures of strangers: formats that are expected, and no more pixels than their bytes can stand for."""
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from splat.errors import InputError
+from splat.files import write_bytes
 from splat.reading import reason_of, require_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 # Pillow knows forty more, some of which start other programs (EPS: Ghostscript).
@@ -88,3 +91,15 @@ def _plugin(path: Path | str, file: BinaryIO | None) -> tuple[str, ...]:
             raise InputError(f"{path} is a JPEG XL photo, which needs: pip install pillow-jxl-plugin") from None
         return ("JXL",)
     return ()
+
+
+def write_image(path: Path, pixels: "np.ndarray", **options: Any) -> None:
+    """Write ``pixels`` (H, W[, 3]) uint8 to ``path`` in the format that its ending names; ``options`` are Pillow's.
+
+    Raises InputError when it cannot be written. Pillow itself does not notice a write that is cut short.
+    """
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, Image.registered_extensions()[path.suffix.lower()], **options)
+    write_bytes(path, data.getvalue())

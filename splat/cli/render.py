@@ -225,10 +225,7 @@ def counted(pictures: Iterator["np.ndarray"], total: int, progress) -> Iterator[
 
 def write_pictures(folder: Path, shots: Sequence[CameraShot], pictures: Iterator["np.ndarray"]) -> None:
     """Write each picture as PNG into ``folder`` under the name of its shot."""
-    from PIL import Image
-
-    from splat.files import atomic_path
+    from splat.images import write_image
 
     for shot, picture in zip(shots, pictures, strict=True):
-        with atomic_path(folder / f"{shot.name}.png") as temporary:
-            Image.fromarray(picture).save(temporary)
+        write_image(folder / f"{shot.name}.png", picture)

@@ -8,13 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from splat import metrics
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
-from splat.files import atomic_path
+from splat.images import write_image
 from splat.rendering import RenderOptions, render
 from splat.rendering.types import near_plane
 from splat.scene.faces import assemble
@@ -155,5 +154,4 @@ def save_pictures(folder: Path, name: str, photo: Tensor, rgb: Tensor) -> None:
     both = torch.cat([photo, rgb], 1 if photo.shape[0] >= photo.shape[1] else 0)
     for kind, picture in (("photo", photo), ("render", rgb), ("side_by_side", both)):
         pixels = (picture * 255 + 0.5).to(torch.uint8).numpy()
-        with atomic_path(folder / f"{stem}_{kind}.jpg") as temporary:
-            Image.fromarray(pixels).save(temporary, quality=92, subsampling=0)
+        write_image(folder / f"{stem}_{kind}.jpg", pixels, quality=92, subsampling=0)

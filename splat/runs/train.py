@@ -329,6 +329,7 @@ def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
     """Evaluate, and write everything but the checkpoints."""
     state.population.cloud, state.frozen = trainer.finished(setup, state), None  # all are of one cloud now
     if out is not None:  # first: whatever fails later, this is what the run was for
+        checkpoint.forget_old(out / "checkpoints")  # one too many stays where a run was killed between two
         formats.write(state.cloud.to("cpu"), out / "cloud.ply")
     renders = None if out is None else out / "renders"
     scores = evaluate(state.cloud, setup.scene, setup.name, options_of(setup.config), save=renders)

@@ -53,9 +53,14 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     text = json.dumps(flattened(content, tensors), allow_nan=False)
     with atomic_path(path) as temporary:
         safetensors.write(temporary, tensors, {_HEADER: text})
+    forget_old(folder)
+    return path
+
+
+def forget_old(folder: Path) -> None:
+    """Remove all checkpoints in ``folder`` but the newest."""
     for old in all_in(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
-    return path
 
 
 def readable(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

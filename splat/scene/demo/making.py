@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from splat.errors import InputError
 from splat.files import write_json
+from splat.images import write_image
 from splat.scene.demo import still_life
 from splat.scene.demo.bake import assemble, bake, in_order
 from splat.scene.demo.colmap import Sighting, sighting, surface_points, write_mesh, write_model
@@ -36,7 +36,7 @@ def make(folder: Path, count: int, width: int, seed: int, progress: Callable[[in
             pose = cameras[index]
             seen, projected = see(mesh, pose)
             image = picture(patches, mesh, texture, pose, seen, projected)
-            Image.fromarray(image).save(temporary / "images" / names[index], compress_level=4)
+            write_image(temporary / "images" / names[index], image, compress_level=4)
             shown = np.bincount(seen.face[seen.face != NOTHING], minlength=len(mesh.faces)) > 0
             return sighting(points, pose, seen, image, seed=seed * count + index), shown
 
