@@ -141,6 +141,7 @@ def show_cloud(facts: dict[str, Any]) -> None:
 def scene_facts(path: Path) -> dict[str, Any]:
     """What a scene holds."""
     from splat.scene import load_scene
+    from splat.scene.scene import photo_count
 
     scene = load_scene(path)
     points, cameras = scene.points, {}
@@ -151,10 +152,10 @@ def scene_facts(path: Path) -> dict[str, Any]:
         "kind": "scene",
         "path": str(path),
         "layout": scene.kind,
-        "photos": len(scene.views),
-        "train": len(scene.train_views),
-        "held_out": len(scene.test_views),
-        "masked": sum(view.source.has_mask for view in scene.views),
+        "photos": photo_count(scene.views),
+        "train": photo_count(scene.train_views),
+        "held_out": photo_count(scene.test_views),
+        "masked": photo_count([view for view in scene.views if view.source.has_mask]),
         "bytes_decoded": scene.nbytes,
         "cameras": [
             {"width": w, "height": h, "fx": fx, "fy": fy, "photos": len(names)}

@@ -147,7 +147,9 @@ def watching(options: Train) -> dict[str, Any] | None:
 
 def _preset_for(scene: "Scene") -> TrainConfig:
     """The defaults; for few photos the preset `sparse` or `few`, which is said."""
-    count = len(scene.train_views)
+    from splat.scene.scene import photo_count
+
+    count = photo_count(scene.train_views)
     if not 0 < count <= FEW_UP_TO:
         return TrainConfig()
     name = "sparse" if count <= SPARSE_UP_TO else "few"
@@ -241,12 +243,13 @@ def train_and_show(
     """
     from splat.cli.progress import training_display
     from splat.runs.train import train
+    from splat.scene.scene import photo_count
 
     path = Path(config.scene.path)
     scene = scene or load_scene(config)
     camera = scene.views[0].camera
     say(
-        f"{scene.name}: {len(scene.train_views)} photos to train on, {len(scene.test_views)} held out,"
+        f"{scene.name}: {photo_count(scene.train_views)} photos to train on, {photo_count(scene.test_views)} held out,"
         f" {camera.width}×{camera.height}, {len(scene.points):,} points"
     )
     for note in scene.notes:

@@ -17,6 +17,8 @@ from splat.errors import InputError
 from splat.files import atomic_path
 from splat.rendering import RenderOptions, render
 from splat.rendering.types import near_plane
+from splat.scene.faces import assemble
+from splat.scene.images import Photo
 from splat.scene.scene import Scene, View
 from splat.training.config.config import TrainConfig
 from splat.training.losses.image import composite
@@ -73,11 +75,13 @@ def evaluate(
 
     Masked pixels do not count, and views that are masked everywhere are left out, which is said.
 
+    Wide photos are compared as they are: the renders of their faces are put together in the photo's own projection.
+
     Args:
         options: how to draw; for the cloud of a run use `options_of` its config.
         save: folder for ``<view>_photo.jpg``, ``<view>_render.jpg`` and ``<view>_side_by_side.jpg``.
         full: also compute SSIM and LPIPS, which take longer than rendering.
-        progress: called with (views done, views).
+        progress: called with (photos done, photos).
 
     Raises InputError when a photo is broken; warns of each view whose pictures cannot be written.
     """
@@ -85,33 +89,51 @@ def evaluate(
     scene = scene.beside(cloud)
     options = replace(options, near=min(options.near, near_plane(scene.extent)))
     views = scene.test_views if views is None else tuple(views)
+    photos: dict[str, list[View]] = {}
+    for view in views:
+        photos.setdefault(view.photo_name, []).append(view)
     scores, hidden = [], []
-    for number, view in enumerate(views):
-        photo = view.load()
+    for number, (name, parts) in enumerate(photos.items()):
+        photo = parts[0].load() if parts[0].face is None else parts[0].source.whole.load()
         if photo.hidden:
-            hidden.append(view.name)
+            hidden.append(name)
             continue
+        rgb, photo = _shown(cloud, parts, photo, backend, options)
         target = composite(photo, options.background).to(torch.float32) / 255
-        rgb = render(cloud, view.camera, backend, options).rgb.clamp(0, 1).cpu()
         ssim = metrics.ssim(rgb, target, photo.mask) if full else None
         lpips = metrics.lpips(rgb, target, photo.mask) if full else None
         corrected = metrics.psnr(match_colours(rgb, target, photo.mask), target, photo.mask) if full else None
-        scores.append(ViewScore(view.name, metrics.psnr(rgb, target, photo.mask), ssim, lpips, corrected))
+        scores.append(ViewScore(name, metrics.psnr(rgb, target, photo.mask), ssim, lpips, corrected))
         if save is not None:
             try:
-                save_pictures(save, view.name, target, rgb)
+                save_pictures(save, name, target, rgb)
             except InputError as error:  # the scores are worth more than their pictures
-                warnings.warn(f"there are no pictures of {view.name}: {error}", stacklevel=2)
+                warnings.warn(f"there are no pictures of {name}: {error}", stacklevel=2)
         if progress is not None:
-            progress(number + 1, len(views))
+            progress(number + 1, len(photos))
     if hidden:
         warnings.warn(
-            f"{len(hidden)} of {len(views)} held-out photos are masked everywhere and left out of the scores "
+            f"{len(hidden)} of {len(photos)} held-out photos are masked everywhere and left out of the scores "
             f"({', '.join(hidden[:3])}{', …' if hidden[3:] else ''})",
             stacklevel=2,
         )
     means = {name: _mean([getattr(score, name) for score in scores]) for name in SCORES}
     return Evaluation(**means, views=tuple(scores))
+
+
+def _shown(
+    cloud: GaussianCloud, views: Sequence[View], photo: Photo, backend: str, options: RenderOptions
+) -> tuple[Tensor, Photo]:
+    """What the cloud shows of ``photo``, (H, W, 3), and the photo with what that does not show left out.
+
+    ``views`` are the photo itself, or faces of it.
+    """
+    renders = [render(cloud, view.camera, backend, options).rgb.clamp(0, 1).cpu() for view in views]
+    if views[0].face is None:
+        return renders[0], photo
+    faces = [(view.face, each.float().numpy()) for view, each in zip(views, renders, strict=True)]
+    rgb, seen = (torch.from_numpy(each) for each in assemble(faces))
+    return rgb.clamp(0, 1), replace(photo, mask=seen if photo.mask is None else seen & photo.mask)
 
 
 def match_colours(rgb: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -24,6 +24,7 @@ from splat.report import write_report
 from splat.runs import fingerprints, folder, lock
 from splat.runs.evaluation import SCORES, Evaluation, evaluate, options_of
 from splat.scene import Scene
+from splat.scene.scene import photo_count
 from splat.signals import requests
 from splat.training import checkpoint, trainer
 from splat.training import population as edit
@@ -342,7 +343,7 @@ def _facts(setup: Setup, state: State, scores: Evaluation | None = None) -> dict
         "peak_memory_bytes": peak_memory(),
         "protocol": {
             "scene": setup.scene.name,
-            "photos": {"training": len(setup.views), "held_out": len(setup.scene.test_views)},
+            "photos": {"training": photo_count(setup.views), "held_out": photo_count(setup.scene.test_views)},
             "first_photo_size": [camera.width, camera.height],
             "resize": "area",
             "lpips": "vgg, range [-1, 1]",

@@ -1,9 +1,11 @@
 """From what a loader read (cameras, poses, points, file names) to a checked `Scene` at the wanted resolution."""
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,12 +15,16 @@ from splat.camera import Camera
 from splat.coordinates import FARTHEST
 from splat.errors import InputError
 from splat.scene import hold_out
-from splat.scene.images import ImageHeader, ImageSource, read_header
+from splat.scene.faces import side
+from splat.scene.image_circle import circle_angle
+from splat.scene.images import ImageHeader, ImageSource, decode, read_header
 from splat.scene.masks import check_something_kept, marks_what_moves
 from splat.scene.pictures.decode import notes_of, white_of_scene
 from splat.scene.pictures.mask_values import same_shape, size_error
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
+from splat.scene.split_photos import WidePhoto, sentences, split_view
 from splat.scene.undistort import Lens, Pinhole
+from splat.scene.wide_lens import is_wide
 
 
 @dataclass(frozen=True)
@@ -94,30 +100,38 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     mode = options.alpha
     if mode == "auto":
         mode = "composite" if raw.transparent_background else "mask"
+    limits = _picture_limits(views, lenses)
     built: list[View] = []
     chosen = hold_out.choose([view.name for view in views], [view.held_out for view in views], options.hold_out)
     resized = 0
     for view, header, (lens, turn), held_out in zip(views, headers, lenses, chosen, strict=True):
-        target = lens.pinhole()
-        width, height = _target_size(target, raw.shrunk, options)
-        camera = target.camera(view.world_to_camera).resized(width, height)
         source = ImageSource(
             view.path,
             turn,
             lens if lens.distorts else None,
-            width,
-            height,
+            0,
+            0,
             view.mask if options.masks != "none" else None,
             mode if header.has_alpha else "none",
             ignore=view.mask is not None and (options.masks == "ignore" or marks_what_moves(view.mask)),
             white=white if header.kind == "float" else None,
         )
         resized += not _mask_has_size(source, header)
+        if is_wide(lens, limits[view.group]):
+            factor = _factor(side(lens) * raw.shrunk, raw.shrunk, options)
+            wide = WidePhoto(view.name, source, lens, limits[view.group], factor, view.world_to_camera)
+            built += split_view(wide, held_out, view.ids, view.xy * lens.scale, view.group)
+            continue
+        target = lens.pinhole()
+        width, height = _target_size(target, raw.shrunk, options)
+        camera = target.camera(view.world_to_camera).resized(width, height)
+        source = replace(source, width=width, height=height)
         ids, xy = _keypoints(view, lens, target, camera)
         built.append(View(view.name, camera, source, held_out, ids, xy, view.group))
     if resized:
         some = "1 mask is" if resized == 1 else f"{resized} masks are"
         notes.append(f"{some} of another size than the photo, and scaled to it")
+    notes += sentences(built, sum(limit < math.pi for limit in limits.values()))
     _check_spread(built, raw, origin)
     check_something_kept(built)
     points = _points(raw, built, notes)
@@ -251,6 +265,27 @@ def _mask_has_size(source: ImageSource, header: ImageHeader) -> bool:
     if not any(same_shape(size[::-1], (height, width)) for size in sizes):
         raise size_error(source.mask_path, (mask.height, mask.width), source.path, (height, width))
     return False
+
+
+def _picture_limits(views: Sequence[RawView], lenses: Sequence[tuple[Lens, bool]]) -> dict[int, float]:
+    """For each camera the angle from its axis beyond which its photos are black, radians; π where there is none."""
+    users: dict[int, list[int]] = defaultdict(list)
+    for index, view in enumerate(views):
+        users[view.group].append(index)
+    limits = dict.fromkeys(users, math.pi)
+    for group, indices in users.items():
+        lens = lenses[indices[0]][0]
+        if is_wide(lens):
+            photos = [partial(decode, views[i].path, lenses[i][1], keep_alpha=False) for i in indices]
+            limits[group] = circle_angle(lens, photos)
+    return limits
+
+
+def _factor(longest: float, shrunk: int, options: LoadOptions) -> float:
+    """By which to shrink the images at hand, so that a side of ``longest`` pixels of the full-size image is short
+    enough."""
+    factor = options.downscale if options.max_side is None else max(options.downscale, longest / options.max_side)
+    return max(1.0, factor / shrunk)
 
 
 def _target_size(pinhole: Pinhole, shrunk: int, options: LoadOptions) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """From an image file to the pixels training sees: decode, orient, undistort, resize, mask."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from splat.errors import InputError
+from splat.scene.faces import Face
 from splat.scene.pictures import kinds
 from splat.scene.pictures.decode import ImageHeader, decode, exif_of, read_header
 from splat.scene.pictures.mask_values import bright_pixels, decode_mask
@@ -67,6 +68,7 @@ class ImageSource:
         alpha: ``mask`` (transparent pixels are excluded), ``composite`` (delivered as `Photo.alpha`) or ``none``.
         ignore: of the mask, the bright pixels are excluded instead.
         white: value of white in a file of floating-point numbers; None tells it from the file alone.
+        face: the part of a wide photo to deliver; None for all of it.
     """
 
     path: Path
@@ -78,6 +80,7 @@ class ImageSource:
     alpha: str = "none"
     ignore: bool = False
     white: float | None = None
+    face: Face | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -86,7 +89,7 @@ class ImageSource:
 
     @property
     def has_mask(self) -> bool:
-        return self.mask_path is not None or self.alpha == "mask"
+        return self.mask_path is not None or self.alpha == "mask" or (self.face is not None and not self.face.whole)
 
     @property
     def has_alpha(self) -> bool:
@@ -114,6 +117,8 @@ class ImageSource:
             rgb = self.lens.undistort(rgb)
             alpha = None if alpha is None else self.lens.undistort(np.ascontiguousarray(alpha))
             keep = None if keep is None else self.lens.undistort(keep.astype(np.uint8), nearest=True) > 0
+        if self.face is not None:
+            rgb, alpha, keep = _gathered(self.face, rgb, alpha, keep)
         rgb, alpha, keep = self._resize(rgb, alpha, keep)
         if keep is not None and self.lens is None and rgb.shape[:2] != keep.shape:
             raise InputError(f"mask and image of {self.path} disagree in size after loading")
@@ -123,10 +128,24 @@ class ImageSource:
             None if alpha is None else torch.from_numpy(np.ascontiguousarray(alpha)),
         )
 
+    @property
+    def whole(self) -> "ImageSource":
+        """The source of the photo that this face is a part of, in its own projection."""
+        width, height = self.face.picture
+        return replace(self, face=None, width=width, height=height)
+
     def _resize(self, rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None):
         """All three at the size to deliver."""
         size = (self.width, self.height)
         return (rgb, alpha, keep) if (rgb.shape[1], rgb.shape[0]) == size else _shrink(rgb, alpha, keep, size)
+
+
+def _gathered(face: Face, rgb: np.ndarray, alpha: np.ndarray | None, keep: np.ndarray | None):
+    """All three as ``face`` shows them; what the photo does not show is not kept."""
+    keep = None if keep is None else face.gather(keep.astype(np.uint8), nearest=True) > 0
+    if not face.whole:
+        keep = face.seen() if keep is None else keep & face.seen()
+    return face.gather(rgb), None if alpha is None else face.gather(np.ascontiguousarray(alpha)), keep
 
 
 @dataclass(frozen=True)

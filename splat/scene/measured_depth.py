@@ -18,7 +18,7 @@ from splat.scene.images import DepthSource
 from splat.scene.listing import list_files
 from splat.scene.masks import match_names
 from splat.scene.pictures.decode import values
-from splat.scene.scene import Scene, View
+from splat.scene.scene import Scene, View, photo_count
 
 FOLDERS = ("depths", "depth")
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".exr", ".npy"})
@@ -43,8 +43,14 @@ def with_measured_depth(scene: Scene, unit: float | None = None) -> Scene:
     if not found:
         return scene
     views = [view for view in scene.views if view.name in found]
+    wide = photo_count([view for view in scene.views if view.face is not None and view.photo in found])
+    if wide:
+        said = f"measured depth of {wide} photos is not used, because they are too wide for one pinhole picture"
+        scene = replace(scene, notes=(*scene.notes, said))
+    if not views:
+        return scene
     chosen, how = _settled(scene, views, found, unit)
-    count = f"measured depth of {len(views)} of {len(scene.views)} photos"
+    count = f"measured depth of {len(views)} of {photo_count(scene.views)} photos"
     if chosen is None:
         return replace(scene, notes=(*scene.notes, f"{count} is not used: {how}"))
     kind = "along the ray" if chosen.along_ray else "along the optical axis"
@@ -59,13 +65,14 @@ def with_measured_depth(scene: Scene, unit: float | None = None) -> Scene:
 def _find(scene: Scene) -> dict[str, Path]:
     """Depth maps by the name of their photo."""
     view = scene.views[0]
-    if not view.source.path.as_posix().endswith(view.name):
+    if not view.source.path.as_posix().endswith(view.photo_name):
         return {}
-    root = Path(view.source.path.as_posix().removesuffix(view.name) or ".")
+    root = Path(view.source.path.as_posix().removesuffix(view.photo_name) or ".")
+    names = list(dict.fromkeys(view.photo_name for view in scene.views))
     for name in FOLDERS:
         folder = root.parent / name
         if folder.is_dir():
-            return match_names(folder, list_files(folder, SUFFIXES), [view.name for view in scene.views], _PATTERNS)
+            return match_names(folder, list_files(folder, SUFFIXES), names, _PATTERNS)
     return {}
 
 

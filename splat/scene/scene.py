@@ -1,5 +1,6 @@
 """`Scene`: the views (photo + camera) and sparse points that training starts from, and facts about their layout."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from splat.camera import Camera
 from splat.cloud import GaussianCloud
 from splat.coordinates import AT_ZERO, Georeference, origin_of
 from splat.scene.camera_layout import camera_centres, meeting_point, up_direction, world_to_camera_matrices
+from splat.scene.faces import Face
 from splat.scene.images import DepthSource, ImageSource, Photo
 
 
@@ -28,6 +30,8 @@ class View:
         keypoint_xy: (K, 2) float32 where they were measured, pixels of ``camera`` (pixel centres at +0.5).
         depth: measured depth of the photo, if there is some.
         group: which physical camera took it (the input's camera id); views of one group share intrinsics.
+        photo: name of the photo, where this is one of the pinhole pictures cut out of it; otherwise empty.
+        face: which of them; None for a whole photo.
     """
 
     name: str
@@ -38,6 +42,13 @@ class View:
     keypoint_xy: Tensor = field(default_factory=lambda: torch.zeros((0, 2)))
     group: int = 0
     depth: DepthSource | None = None
+    photo: str = ""
+    face: Face | None = None
+
+    @property
+    def photo_name(self) -> str:
+        """Name of the photo that this view shows, or shows a part of."""
+        return self.photo or self.name
 
     def load(self) -> Photo:
         """Decode, undistort and resize the photo now (see `ImageCache` for keeping it). Raises InputError."""
@@ -182,6 +193,17 @@ class Scene:
     def nbytes(self) -> int:
         """Bytes all decoded photos take together."""
         return sum(view.nbytes for view in self.views)
+
+
+def photo_numbers(views: Sequence[View]) -> list[int]:
+    """For each of ``views`` the number of its photo, counted from 0: the faces of a wide photo share one."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(view.photo_name, len(numbers)) for view in views]
+
+
+def photo_count(views: Sequence[View]) -> int:
+    """How many photos ``views`` show."""
+    return len({view.photo_name for view in views})
 
 
 def tracks_from_keypoints(views: list[View], count: int) -> tuple[Tensor, Tensor]:

@@ -23,13 +23,13 @@ def evenly(count: int, wanted: int) -> list[int]:
 
 
 def keep_views(scene: Scene, count: int) -> Scene:
-    """``scene`` with ``count`` of its training views; its held-out views are unchanged.
+    """``scene`` with ``count`` of its training photos; its held-out views are unchanged.
 
     Of the sparse points, those stay that two of the remaining training views see: the others could not be known from
     these photos. Where next to none remain (views far apart), random points take their place. Raises InputError when
-    the scene has fewer training views, or ``count`` < 2.
+    the scene has fewer training photos, or ``count`` < 2.
     """
-    train = [index for index, view in enumerate(scene.views) if not view.held_out]
+    train = list(dict.fromkeys(view.photo_name for view in scene.views if not view.held_out))
     if count < 2:
         raise InputError(f"training on {count} photo was asked for, expected at least 2: one photo fixes no depth")
     if count > len(train):
@@ -38,7 +38,7 @@ def keep_views(scene: Scene, count: int) -> Scene:
             "give a smaller number"
         )
     chosen = {train[index] for index in evenly(len(train), count)}
-    views = [view for index, view in enumerate(scene.views) if view.held_out or index in chosen]
+    views = [view for view in scene.views if view.held_out or view.photo_name in chosen]
     note = f"{count} of {len(train)} training photos are used"
     points, views, said = _known_points(scene, views)
     return dataclasses.replace(scene, views=tuple(views), points=points, notes=(*scene.notes, note, *said))

@@ -17,8 +17,9 @@ from splat.errors import InputError
 from splat.scene.colmap_library import pycolmap
 
 PINHOLE_MODELS = frozenset({"SIMPLE_PINHOLE", "PINHOLE"})
-UNSUPPORTED_MODELS = frozenset({"EQUIRECTANGULAR", "INVALID"})
-MODELS = tuple(name for name in pycolmap.CameraModelId.__members__ if name not in UNSUPPORTED_MODELS)
+SPHERICAL = "EQUIRECTANGULAR"
+_SPHERICAL_NAMES = frozenset({SPHERICAL, "SPHERE", "SPHERICAL"})  # of other programs; their parameters are fixed
+MODELS = tuple(name for name in pycolmap.CameraModelId.__members__ if name != "INVALID")
 ONE_FOCAL_MODELS = frozenset(
     name for name in MODELS if len(pycolmap.Camera.create_from_model_name(1, name, 1.0, 2, 2).focal_length_idxs()) == 1
 )
@@ -33,11 +34,10 @@ _SMALLEST = 8  # pixels a side that an undistorted image must keep
 
 def unknown_model(where: str, model: str) -> InputError:
     """The error for a camera model that cannot be undistorted; ``where`` names the camera and file."""
-    if model == "EQUIRECTANGULAR":
-        advice = "cut the panoramas into perspective images first (COLMAP's panorama_sfm example does)"
-    else:
-        advice = "convert it to one of those, or undistort the images with COLMAP's image_undistorter first"
-    return InputError(f"{where} has the camera model {model}, which is not one of {', '.join(MODELS)}; {advice}")
+    return InputError(
+        f"{where} has the camera model {model}, which is not one of {', '.join(MODELS)}; convert it to one of those, "
+        "or undistort the images with COLMAP's image_undistorter first"
+    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Lens:
     @property
     def possible(self) -> bool:
         """Whether size and focal lengths are positive and no number is so large that arithmetic with it fails."""
-        focal = self.params[: 1 + (self.model not in ONE_FOCAL_MODELS)]
+        focal = self.params[: 1 + (self.model not in ONE_FOCAL_MODELS)]  # of a panorama, its size
         return (
             1 <= self.width <= LARGEST_SIDE
             and 1 <= self.height <= LARGEST_SIDE
@@ -100,7 +100,11 @@ class Lens:
         """False for a pinhole, also one written as a distorted model with zero coefficients."""
         if self.model in PINHOLE_MODELS:
             return False
-        curved = "FISHEYE" in self.model or self.model in ("FOV", "EUCM")  # not a pinhole even with all zeros
+        curved = "FISHEYE" in self.model or self.model in (
+            "FOV",
+            "EUCM",
+            SPHERICAL,
+        )  # not a pinhole even with all zeros
         return curved or any(self.params[i] != 0 for i in _camera(self).extra_params_idxs())
 
     def distort(self, rays: np.ndarray) -> np.ndarray:
@@ -132,6 +136,13 @@ class Lens:
         x, y = _maps(self)
         kind = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
         return cv2.remap(image, x, y, kind, borderMode=cv2.BORDER_REPLICATE)
+
+
+def spherical(model: str, width: int, height: int) -> Lens | None:
+    """The lens of a panorama of ``width`` × ``height`` pixels, if ``model`` is a name for that; else None."""
+    if model.upper() not in _SPHERICAL_NAMES:
+        return None
+    return Lens(SPHERICAL, (float(width), float(height)), width, height)
 
 
 @lru_cache(maxsize=256)

@@ -18,6 +18,7 @@ from splat.coding import safetensors
 from splat.errors import InputError, memory_ran_out
 from splat.files import atomic_path
 from splat.ops.adam import AdamState
+from splat.scene.scene import photo_count
 from splat.training import checkpoint_schema
 from splat.training.checkpoint_schema import check_alike, check_population
 from splat.training.hooks.hook import TrainingHook
@@ -145,7 +146,7 @@ def unpack(setup: Setup, packed: dict[str, Any], schedule: Schedule) -> State:
     check_alike(population.statistics, dict.fromkeys(setup.strategy.statistics), "'statistics'")
     if population.cloud.sh_degree != setup.config.sh_degree:
         raise ValueError(f"its SH degree is {population.cloud.sh_degree}, expected {setup.config.sh_degree}")
-    state = State(population, schedule, corrections_of(setup.config, len(setup.views), setup.device))
+    state = State(population, schedule, corrections_of(setup.config, photo_count(setup.views), setup.device))
     check_alike(packed["photo_parameters"], state.per_photo, "'photo_parameters'")
     for name, values in packed["photo_parameters"].items():
         check_alike(values, state.per_photo[name].parameters.state(), f"'{name}'")

@@ -156,9 +156,10 @@ class Fitter:
     def _with_photo_parameters(self, view: TrainingView, context: StepContext) -> tuple[TrainingView, Tensor | None]:
         """``view`` with what is learned of its photo; with pose refinement also the refined pose (4, 4)."""
         learned = self._learned()
-        if view.index is None or not learned:
+        row = view.parameter_row
+        if row is None or not learned:
             return view, None
-        leaves = {name: each.parameters.row(view.index) for name, each in learned.items()}
+        leaves = {name: each.parameters.row(row) for name, each in learned.items()}
         camera, matrix = view.camera, None
         if POSES in leaves:
             camera, matrix = refined_camera(camera, leaves[POSES], context.extent)
@@ -171,7 +172,8 @@ class Fitter:
         self, fit: "_Fit", camera_gradient: Tensor, of_photo: Mapping[str, Tensor], context: StepContext
     ) -> None:
         """One Adam step of what is learned of the photo that ``fit`` shows, with ∂L/∂world_to_camera (4, 4)."""
-        if fit.view.index is None:
+        row = fit.view.parameter_row
+        if row is None:
             return
         gradients = {**fit.loss.photo_gradients, **of_photo}
         if fit.matrix is not None:
@@ -179,7 +181,7 @@ class Fitter:
             (gradients[POSES],) = torch.autograd.grad(fit.matrix, leaf, camera_gradient.to(fit.matrix))
         learned = self._learned()
         for name, gradient in gradients.items():
-            learned[name].parameters.step(fit.view.index, gradient, learned[name].rate(context))
+            learned[name].parameters.step(row, gradient, learned[name].rate(context))
 
     def _regularizers(self, context: StepContext) -> dict[str, Tensor]:
         """Gradients of what the hooks minimise of the cloud itself, by tensor."""

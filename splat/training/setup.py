@@ -8,6 +8,7 @@ from torch import Tensor
 
 from splat.rendering import Backend
 from splat.scene import Scene, View
+from splat.scene.scene import photo_numbers
 from splat.training.config.config import TrainConfig
 from splat.training.device_photos import DevicePhotos
 from splat.training.hooks.hook import TrainingHook
@@ -40,6 +41,11 @@ class Setup:
     @property
     def views(self) -> tuple[View, ...]:
         return self.photos.cache.views
+
+    @functools.cached_property
+    def rows(self) -> list[int]:
+        """For each training view, the number of its photo: the row of what is learned of that."""
+        return photo_numbers(self.views)
 
     @functools.cached_property
     def pixels(self) -> float:

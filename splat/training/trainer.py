@@ -17,6 +17,7 @@ from splat.rendering import RenderOptions, check_backend, get_backend
 from splat.rendering.backends import choose_backend
 from splat.rendering.types import near_plane
 from splat.scene import ImageCache, Scene
+from splat.scene.scene import photo_count
 from splat.training import depth_supervision, schedules
 from splat.training.budget import max_gaussians
 from splat.training.config.config import TrainConfig
@@ -62,7 +63,7 @@ def set_up(scene: Scene, config: TrainConfig, hooks: tuple[TrainingHook, ...] = 
     weight = depth_supervision.weight(config, cache.views)
     scene = depth_supervision.with_start_points(scene, cache, weight)
     keypoints = depth_supervision.points_of_views(scene, cache.views, weight)
-    features = appearance_features.hooks(config, len(cache.views))
+    features = appearance_features.hooks(config, photo_count(cache.views))
     hooks = hooks_of(config, photos.room) + features + hooks + surface_regularizers.hooks(config)
     return Setup(scene, config, strategy_of(config), backend, photos, keypoints, weight, hooks, timer)
 
@@ -85,7 +86,7 @@ def begin(setup: Setup, schedule: Schedule) -> State:
     for hook in setup.hooks:
         cloud = cloud if hook.initialize is None else hook.initialize(cloud)
     population = populate(cloud.to(setup.device), setup.strategy.statistics)
-    return State(population, schedule, corrections_of(config, len(setup.views), setup.device))
+    return State(population, schedule, corrections_of(config, photo_count(setup.views), setup.device))
 
 
 def first_count(setup: Setup) -> int:
@@ -159,7 +160,8 @@ def context_of(setup: Setup, state: State) -> StepContext:
     )
 
     def view_at(index: int) -> TrainingView:
-        view = TrainingView(index, setup.photos.get(index), _camera(setup, state, index), config.background)
+        camera, row = _camera(setup, state, index), setup.rows[index]
+        view = TrainingView(index, setup.photos.get(index), camera, config.background, row=row)
         return transform_view(setup.hooks, view, context)
 
     sampler = ViewSampler(
@@ -196,8 +198,8 @@ def _photo(setup: Setup, number: int) -> TrainingView:
     index = photo_at(config.seed, number, photos)
     with setup.timer("photo"):
         photo = setup.photos.get(index, upcoming=photo_at(config.seed, number + 1, photos))
-    camera, background = setup.views[index].camera, _background(config, number)
-    return TrainingView(index, photo, camera, background, *setup.keypoints[index])
+    view, background, row = setup.views[index], _background(config, number), setup.rows[index]
+    return TrainingView(index, photo, view.camera, background, *setup.keypoints[index], row=row, face=view.face)
 
 
 def _camera(setup: Setup, state: State, index: int) -> Camera:
@@ -205,7 +207,7 @@ def _camera(setup: Setup, state: State, index: int) -> Camera:
     camera = setup.views[index].camera
     if POSES not in state.per_photo:
         return camera
-    correction = state.per_photo[POSES].parameters.row(index)
+    correction = state.per_photo[POSES].parameters.row(setup.rows[index])
     return refined_camera(camera, correction, setup.scene.extent)[0]
 
 

@@ -121,7 +121,7 @@ def test_nerfstudio_with_ply(tmp_path) -> None:
 
 def test_nerfstudio_distortion_masks_and_downscale(tmp_path) -> None:
     fx, fy, cx, cy, *k = CAMERAS["OPENCV_FISHEYE"]
-    values = {"fl_x": fx * 0.4, "fl_y": fy * 0.4, "cx": cx * 0.4, "cy": cy * 0.4, "w": 64, "h": 48}
+    values = {"fl_x": fx * 0.44, "fl_y": fy * 0.44, "cx": cx * 0.4, "cy": cy * 0.4, "w": 64, "h": 48}
     write(
         tmp_path,
         "transforms.json",

@@ -8,20 +8,20 @@ from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.priors.wild.appearance_fitting import fit_transforms
 from splat.rendering import RenderOptions
-from splat.scene.scene import Scene, View
+from splat.scene.scene import Scene, View, photo_count
 from splat.training.hooks import appearance_features
 
 
 def view_of_photo(scene: Scene, photo: Path) -> View:
-    """The view of ``scene`` whose photo is the file ``photo``, or ends in its name. Raises InputError."""
+    """The (first) view of ``scene`` whose photo is the file ``photo``, or ends in its name. Raises InputError."""
     for view in scene.views:
         if photo.exists() and photo.resolve() == view.source.path.resolve():
             return view
     # A run may have read a shrunk copy (images_4) of the photo.
-    named = [view for view in scene.views if f"/{photo.as_posix()}".endswith(f"/{view.name}")]
-    named = named or [view for view in scene.views if Path(view.name).name == photo.name]
-    if len(named) != 1:
-        what = "is no photo" if not named else f"could be any of {len(named)} photos"
+    named = [view for view in scene.views if f"/{photo.as_posix()}".endswith(f"/{view.photo_name}")]
+    named = named or [view for view in scene.views if Path(view.photo_name).name == photo.name]
+    if (count := photo_count(named)) != 1:
+        what = "is no photo" if count == 0 else f"could be any of {count} photos"
         raise InputError(
             f"{photo} {what} of {scene.root}, and only there is its camera known; give one such as "
             f"{scene.views[0].source.path}"

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
 import pycolmap
 
-from splat.scene.undistort import MODELS, Lens, unknown_model
+from splat.scene.undistort import MODELS, Lens, spherical, unknown_model
 
 # Camera model id → (name, number of parameters).
 CAMERA_MODELS = {
@@ -81,6 +81,9 @@ class Files:
 
 def lens(path: Path, identifier: int, model: str, width: int, height: int, params: list[float]) -> Lens:
     """The lens of a camera record. Raises InputError for an unknown model, ValueError for a wrong record."""
+    panorama = spherical(model, width, height)
+    if panorama is not None:  # programs give it none to three parameters, which say nothing more
+        return panorama
     if model not in MODELS:
         raise unknown_model(f"camera {identifier} in {path}", model)
     if len(params) != PARAMETERS[model]:

@@ -22,7 +22,7 @@ from splat.scene.sfm.exif_orientation import turn_upright
 from splat.scene.sfm.photo_preparation import SfmPhoto, prepare
 from splat.scene.sfm.plausibility import Finding
 
-_VERSION = 1  # of the reconstruction; results of other versions are made again
+_VERSION = 2  # of the reconstruction; results of other versions are made again
 _FEWEST = 3
 _HEAD = 1 << 16  # bytes of each file that enter the fingerprint
 
@@ -125,12 +125,21 @@ def _reconstruct(
     report: Report,
     ignore: bool,
 ) -> None:
+    from splat.scene.sfm.panoramas import panoramas_among, reconstruct_panoramas
     from splat.scene.sfm.reconstruct import reconstruct
 
     with result_cache.atomic_folder(cached) as result, tempfile.TemporaryDirectory(prefix="splat-sfm-") as scratch:
         work = Path(scratch)
         photos = prepare(folder, names, masks, work, ignore)
-        model, finding = reconstruct(work, photos, ordered, report)
+        panoramas = set(panoramas_among(folder, names, [photo.header for photo in photos]))
+        if panoramas:
+            photos, others = [photo for photo in photos if photo.name in panoramas], len(photos) - len(panoramas)
+            found = reconstruct_panoramas(work, photos, report) if len(photos) >= _FEWEST else None
+            if found is None or found[1].registered < max(_FEWEST, len(photos) / 2):
+                raise InputError(_panoramas_lost(folder, photos, found))
+            model, finding = found
+        else:
+            model, finding = reconstruct(work, photos, ordered, report)
         placed = {image.name for image in model.images.values() if image.has_pose}
         left_out = [photo.name for photo in photos if photo.alias not in placed]
         if len(placed) < max(_FEWEST, len(photos) / 2):
@@ -148,7 +157,28 @@ def _reconstruct(
             "orientations": {photo.name: photo.header.orientation for photo in photos},
             "notes": _notes(photos, finding, left_out),
         }
+        if panoramas:
+            record["orientations"] = dict.fromkeys(panoramas, 1)  # a panorama's XMP data turns it, not its EXIF data
+            record["notes"] = _panorama_notes(record["notes"], len(photos), others)
         write_json(result / result_cache.RECORD, record)
+
+
+def _panoramas_lost(folder: Path, photos: Sequence[SfmPhoto], found: tuple[object, Finding] | None) -> str:
+    placed = "no two" if found is None else f"only {found[1].registered}"
+    return (
+        f"{len(photos)} photos in {folder} are panoramas, twice as wide as high, and {placed} of them could be placed; "
+        "take more panoramas a step or two apart, or give a COLMAP model or a transforms.json of them"
+    )
+
+
+def _panorama_notes(notes: Sequence[str], panoramas: int, others: int) -> list[str]:
+    """``notes`` of a model of panoramas, after what was taken for one."""
+    said = [
+        f"{panoramas} photos are panoramas (twice as wide as high); they were registered by perspective views of them"
+    ]
+    if others:
+        said.append(f"{others} other photos beside the panoramas are left out")
+    return [*said, *(note.replace("; field of view 360°, estimated from the photos", "") for note in notes)]
 
 
 def _notes(photos: Sequence[SfmPhoto], finding: Finding, left_out: Sequence[str]) -> list[str]:

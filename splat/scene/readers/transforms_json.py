@@ -18,7 +18,7 @@ from splat.scene.images import IMAGE_SUFFIXES, read_header
 from splat.scene.masks import find_masks
 from splat.scene.readers.image_folder import ImageFolder, resolve, shrunk_folder
 from splat.scene.readers.sparse_ply import read_sparse_points
-from splat.scene.undistort import LARGEST_SIDE, MODELS, Lens, unknown_model
+from splat.scene.undistort import LARGEST_SIDE, MODELS, Lens, spherical, unknown_model
 
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -154,6 +154,10 @@ def _lens(values: dict[str, Any], image: Path, path: Path) -> Lens:
             f"'w' and 'h' in {path} are {width:g} and {height:g}, expected the images' size in pixels; export it again"
         )
     width, height = int(width), int(height)
+    model = values.get("camera_model", "OPENCV_FISHEYE" if values.get("is_fisheye") else "OPENCV")
+    panorama = spherical(str(model), width, height)
+    if panorama is not None:
+        return panorama
     fx = number("fl_x") or _focal(number("camera_angle_x"), number("x_fov"), width)
     fy = number("fl_y") or _focal(number("camera_angle_y"), number("y_fov"), height)
     fx, fy = fx or fy, fy or fx
@@ -162,7 +166,6 @@ def _lens(values: dict[str, Any], image: Path, path: Path) -> Lens:
             f"{path} gives no focal length, expected 'fl_x' in pixels or 'camera_angle_x' in radians; add one"
         )
     cx, cy = number("cx", width / 2), number("cy", height / 2)
-    model = values.get("camera_model", "OPENCV_FISHEYE" if values.get("is_fisheye") else "OPENCV")
     k = [number(f"k{i}", 0.0) for i in range(1, 7)]
     p = [number("p1", 0.0), number("p2", 0.0)]
     if "ftheta_p0" in values or model not in ("OPENCV", "OPENCV_FISHEYE", "PINHOLE", "SIMPLE_PINHOLE", "FULL_OPENCV"):

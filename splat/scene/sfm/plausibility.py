@@ -61,7 +61,7 @@ def examine(model: pycolmap.Reconstruction, database: Path, photos: int) -> Find
         if any(abs(camera.params[i]) > _DISTORTION for i in camera.extra_params_idxs()):
             doubts.append(f"the lens distortion {camera.params[-1]:.2f} is implausible")
     doubts += _focal_doubts(model, database)
-    supported = _supported(images, database)
+    supported = supported_fraction(images, database)
     if supported < _SUPPORTED:
         doubts.append(f"{1 - supported:.0%} of the pairs that match well share hardly a point in the model")
     if len(images) < 0.9 * photos:
@@ -95,7 +95,7 @@ def _focal_doubts(model: pycolmap.Reconstruction, database: Path) -> list[str]:
     return doubts
 
 
-def _supported(images: list[pycolmap.Image], database: Path) -> float:
+def supported_fraction(images: list[pycolmap.Image], database: Path) -> float:
     """Fraction of pairs with many verified matches that see common points; 1 when there are no such pairs.
 
     A ring of photos that does not close, or a part folded onto another, leaves matching photos without common points.

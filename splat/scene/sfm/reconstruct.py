@@ -25,7 +25,7 @@ MAX_SIDE = 1600  # pixels; SIFT finds little more in larger images, only slower
 ALL_PAIRS_UP_TO = 60  # photos
 _FEATURES_FEW, _FEATURES_MANY, _FEW = 8192, 4096, 25  # features per photo, up to so many photos
 _WIDE = 0.75  # focal length over longest side of a phone's main camera; COLMAP's own guess is 1.2
-_CPU = pycolmap.Device.cpu
+CPU = pycolmap.Device.cpu
 
 
 def reconstruct(
@@ -36,7 +36,7 @@ def reconstruct(
     ``ordered``: photos are frames of a video, neighbours are matched first. Raises InputError if no model results.
     """
     database = work / "database.db"
-    with _quiet():
+    with quiet():
         _extract(work, database, photos, report)
         _match(work, database, photos, ordered, report)
         best = _map_until_plausible(work, database, photos, report)
@@ -68,7 +68,7 @@ def _extract(work: Path, database: Path, photos: Sequence[SfmPhoto], report: Rep
     step = 2 * usable_cores()
     for start in range(0, len(names), step):
         report("finding features", start / len(names))
-        pycolmap.extract_features(database, work / "images", names[start : start + step], mode, reader, options, _CPU)
+        pycolmap.extract_features(database, work / "images", names[start : start + step], mode, reader, options, CPU)
     report("finding features", 1.0)
 
 
@@ -82,6 +82,13 @@ def _match(work: Path, database: Path, photos: Sequence[SfmPhoto], ordered: bool
             images = [opened.read_image_with_name(name) for name in names]
             descriptors = [sample(opened.read_descriptors(image.image_id).data) for image in images]
         pairs = choose_pairs(descriptors)
+    match_pairs(work, database, names, pairs, report)
+
+
+def match_pairs(
+    work: Path, database: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]], report: Report
+) -> None:
+    """Match the features of ``pairs`` of images, numbers in ``names``, and verify them by two-view geometry."""
     options = pycolmap.FeatureMatchingOptions()
     options.use_gpu, options.num_threads = False, usable_cores()
     pairing = pycolmap.ImportedPairingOptions()
@@ -93,7 +100,7 @@ def _match(work: Path, database: Path, photos: Sequence[SfmPhoto], ordered: bool
         report("matching pairs", start / len(pairs))
         lines = (f"{names[i]} {names[j]}\n" for i, j in pairs[start : start + step])
         Path(pairing.match_list_path).write_text("".join(lines))
-        pycolmap.match_image_pairs(database, options, pairing, verification, _CPU)
+        pycolmap.match_image_pairs(database, options, pairing, verification, CPU)
     report("matching pairs", 1.0)
 
 
@@ -163,7 +170,7 @@ def _assume_wide(database: Path) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Only fatal messages of COLMAP on the terminal: the progress bar and the notes say what matters."""
     before = pycolmap.logging.minloglevel
     pycolmap.logging.minloglevel = 3

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from splat.camera import Camera
+from splat.scene.faces import places_in_photo
 from splat.training.config.config import TrainConfig
 from splat.training.per_photo import bilateral_grid, exposure, pose
 from splat.training.per_photo.parameters import PerPhoto, PhotoParameters
@@ -33,7 +34,8 @@ def corrections_of(config: TrainConfig, photos: int, device: torch.device | str 
 def corrected(rgb: Tensor, view: TrainingView) -> Tensor:
     """``rgb`` (H, W, 3) after the colour corrections of the view's photo: bilateral grid, then exposure."""
     if GRIDS in view.photo_parameters:
-        rgb = bilateral_grid.apply_grid(rgb, view.photo_parameters[GRIDS])
+        places = None if view.face is None else places_in_photo(view.face, view.camera).to(rgb.device)
+        rgb = bilateral_grid.apply_grid(rgb, view.photo_parameters[GRIDS], places)
     if EXPOSURES in view.photo_parameters:
         rgb = exposure.expose(rgb, view.photo_parameters[EXPOSURES])
     return rgb
