@@ -190,6 +190,8 @@ def _notes(photos: Sequence[SfmPhoto], finding: Finding, left_out: Sequence[str]
         f"structure from motion placed {finding.registered} of {len(photos)} photos with {finding.points} points at "
         f"{finding.error:.2f} pixels" + (f"; field of view {seen}, {origin}" if seen else "")
     ]
+    if finding.choice:
+        notes.append(finding.choice)
     if left_out:
         listed = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
         notes.append(f"left out, because they could not be placed: {listed}")

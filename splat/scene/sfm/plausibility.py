@@ -26,6 +26,7 @@ class Finding:
         supported: fraction of strongly matching pairs of placed photos that see common points of the model.
         angles: field of view along the longer side per camera, degrees.
         doubts: reasons to mistrust the model, in words.
+        choice: which mapper's model this is and why, in words, where there were several.
     """
 
     registered: int
@@ -35,6 +36,7 @@ class Finding:
     supported: float
     angles: tuple[float, ...]
     doubts: tuple[str, ...]
+    choice: str = ""
 
     @property
     def score(self) -> tuple[float, float]:
