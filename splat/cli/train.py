@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from splat.cli import help, peer_flags, train_help
+from splat.cli import help, peer_flags, sfm_only, train_help
 from splat.cli.console import parse, registry, require, say
 from splat.cli.inputs import of_scene
 from splat.cli.train_result import show_result, what_now
@@ -72,6 +72,8 @@ class Train:
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int | None = None
     """Memory for decoded photos, MiB; the rest stays on disk."""
+    sfm_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Find the cameras of bare photos or a video, keep them beside the photos, and stop."""
     view: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the run on a web page while it goes on: pictures, curves, pause, stop and save."""
     host: str = "127.0.0.1"
@@ -96,6 +98,8 @@ def run(arguments: Sequence[str]) -> None:
     peer_flags.check(arguments)
     arguments = _with_full_size(arguments)
     first = parse("train", Train, old_names.arguments(arguments, strategy=None))
+    if first.sfm_only:
+        return sfm_only.run(with_scene(first), first.resume, first.json)
     out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
     import splat.training.trainer  # noqa: F401  takes longer, with PyTorch, than reading most scenes
 

@@ -21,6 +21,7 @@ from splat.scene.images import ImageHeader, ImageSource, decode, read_header
 from splat.scene.masks import check_something_kept, marks_what_moves
 from splat.scene.pictures.decode import notes_of, white_of_scene
 from splat.scene.pictures.mask_values import same_shape, size_error
+from splat.scene.registration import Registration
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
 from splat.scene.split_photos import WidePhoto, sentences, split_view
 from splat.scene.undistort import Lens, Pinhole
@@ -80,6 +81,7 @@ class RawScene:
     transparent_background: bool = False
     shrunk: int = 1  # the images are copies shrunk by this factor (images_2, …)
     origin: str = ""  # the file to name in errors about cameras
+    registration: Registration | None = None  # where structure from motion found the cameras
 
 
 def build(raw: RawScene, options: LoadOptions) -> Scene:
@@ -137,7 +139,7 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     points = _points(raw, built, notes)
     root = raw.root.resolve()
     name = root.stem if root.is_file() else root.name
-    return Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes))
+    return Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes), registration=raw.registration)
 
 
 def _check_poses(views: Sequence[RawView], origin: str) -> None:

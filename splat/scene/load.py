@@ -16,6 +16,7 @@ from splat.scene.readers.colmap import PLACES, find_model, read_colmap
 from splat.scene.readers.photo_folder import photo_folder, read_photos
 from splat.scene.readers.transforms_json import find_transforms, read_transforms
 from splat.scene.readers.video import VIDEO_SUFFIXES, find_video, read_video
+from splat.scene.registration import CamerasUnknown
 from splat.scene.scene import Scene
 from splat.text import printable
 
@@ -32,6 +33,7 @@ def load_scene(
     alpha: str = "auto",
     masks: str | bool = "object",
     depth_unit: float | None = None,
+    register: bool = True,
 ) -> Scene:
     """Read the scene in ``path``, finding out itself what it is.
 
@@ -49,6 +51,8 @@ def load_scene(
         masks: of the masks found beside the images, white is the ``object`` to keep, or what to ``ignore``; ``none``
             uses the images whole. True and False are ``object`` and ``none``.
         depth_unit: world units per value of the depth maps beside the images, see `splat.scene.measured_depth`.
+        register: find the cameras of bare photos and videos by structure from motion; False raises `CamerasUnknown`
+            where they are not known from an earlier run.
 
     Raises InputError, naming the file and what to do, for anything that cannot be trained on.
     """
@@ -57,10 +61,12 @@ def load_scene(
     if not os.path.exists(root):
         raise InputError(f"{root} does not exist; give the folder of a scene, a transforms.json or a video")
     try:
-        raw = _read(root, options, progress)
+        raw = _read(root, options, progress, register)
         left_out = folder_notes(raw, masks=options.masks != "none")
         scene = build(dataclasses.replace(raw, notes=(*raw.notes, *left_out)), options).near_zero()
         return with_measured_depth(scene, depth_unit)
+    except CamerasUnknown:
+        raise
     except InputError as error:  # names of photos may hold line ends and codes of terminals
         if printable(str(error)) == str(error):
             raise
@@ -90,14 +96,14 @@ def check_options(
     return LoadOptions(factor, max_side, held_out.check(str(hold_out)), alpha, masks)
 
 
-def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene:
+def _read(root: Path, options: LoadOptions, progress: Report | bool, register: bool) -> RawScene:
     """Pick the reader. Beside a transforms.json, only a model in the usual COLMAP places goes first."""
     if not root.is_dir():
         require_file(root)
         if root.suffix.lower() == ".json":
             return read_transforms(root, options.downscale)
         if root.suffix.lower() in VIDEO_SUFFIXES:
-            return read_video(root, options.downscale, progress)
+            return read_video(root, options.downscale, progress, register)
         raise InputError(
             f"{root} is a file, expected a folder with a scene, a transforms.json or a video; give its folder"
         )
@@ -110,10 +116,10 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene
         return read_colmap(root, model, options.downscale)
     photos = photo_folder(root)
     if photos is not None:
-        return read_photos(root, photos, options.downscale, progress, mask_mode=options.masks)
+        return read_photos(root, photos, options.downscale, progress, mask_mode=options.masks, register=register)
     video = find_video(root)
     if video is not None:
-        return read_video(video, options.downscale, progress)
+        return read_video(video, options.downscale, progress, register)
     others = unread(root, [])
     if others:
         raise InputError(f"{root} holds no photos that can be read here: {'; '.join(others)}")
