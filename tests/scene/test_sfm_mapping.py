@@ -29,7 +29,7 @@ def made(tmp_path_factory) -> tuple[Path, list[SfmPhoto], pycolmap.Reconstructio
     with quiet(), pycolmap.Database.open(work / "database.db") as database:
         truth = pycolmap.synthesize_dataset(options, database)
     header = ImageHeader(1024, 768, 1, False)
-    photos = [SfmPhoto(f"{k}.jpg", image.name, header, 0, True) for k, image in enumerate(truth.images.values())]
+    photos = [SfmPhoto(f"{k}.jpg", image.name, header, 0, 1280.0) for k, image in enumerate(truth.images.values())]
     return work, photos, truth
 
 
@@ -103,7 +103,7 @@ def test_which_model_is_taken(incremental: dict | None, rival: dict | None, take
 def test_incremental_attempts_go_on_while_the_global_model_lacks_photos(monkeypatch, tmp_path) -> None:
     """What incremental mapping finds alone at its second attempt is found beside the global mapper too."""
     header = ImageHeader(1024, 768, 1, False)
-    photos = [SfmPhoto(f"{k}.jpg", f"{k}.jpg", header, 0, True) for k in range(8)]
+    photos = [SfmPhoto(f"{k}.jpg", f"{k}.jpg", header, 0, 1280.0) for k in range(8)]
     few = dataclasses.replace(SOUND, registered=4, doubts=("only 4 of 8 photos could be placed",))
     attempts = [lambda: ("plain", few), lambda: ("lenient", SOUND)]
     monkeypatch.setattr(mapping, "_attempts", lambda *_: attempts)

@@ -213,7 +213,8 @@ def _notes(photos: Sequence[SfmPhoto], finding: Finding, left_out: Sequence[str]
     """What the user should know about the model, in words."""
     angles = sorted({round(angle) for angle in finding.angles})
     seen = f"{angles[0]}°" if len(angles) == 1 else f"{angles[0]}° to {angles[-1]}°" if angles else ""
-    origin = "given by EXIF and refined" if all(photo.focal_known for photo in photos) else "estimated from the photos"
+    known = all(photo.focal is not None for photo in photos)
+    origin = "given by EXIF and refined" if known else "estimated from the photos"
     notes = [
         f"structure from motion placed {finding.registered} of {len(photos)} photos with {finding.points} points at "
         f"{finding.error:.2f} pixels" + (f"; field of view {seen}, {origin}" if seen else "")

@@ -71,7 +71,7 @@ def _attempts(
 ) -> list[Callable[[], Candidate | None]]:
     """Incremental mapping with COLMAP's settings; then with lower thresholds, and from other focal lengths."""
     kinds: list[tuple[Callable[[Path], bool] | None, bool]] = [(None, False), (None, True)]
-    if not all(photo.focal_known for photo in photos):
+    if not all(photo.focal is not None for photo in photos):
         kinds += [(_calibrate_by_pairs, True), (_assume_wide, True)]
 
     def attempt(number: int, prepare: Callable[[Path], bool] | None, lenient: bool) -> Candidate | None:
@@ -105,7 +105,7 @@ def map_globally(work: Path, database: Path, photos: Sequence[SfmPhoto], report:
     """The global mapper's best model; where EXIF does not tell all focal lengths they are estimated from pairs first,
     as all cameras are placed at once."""
     report("placing photos together", 0.0)
-    known = all(photo.focal_known for photo in photos)
+    known = all(photo.focal is not None for photo in photos)
     source = _prepared(database, work / "database_global.db", None if known else _calibrate_by_pairs) or database
     options = pycolmap.GlobalPipelineOptions()
     options.num_threads, options.random_seed, options.min_model_size = usable_cores(), 0, _FEWEST

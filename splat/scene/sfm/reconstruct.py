@@ -15,11 +15,12 @@ from splat.scene.progress import Report
 from splat.scene.sfm.mapping import map_photos
 from splat.scene.sfm.pair_selection import choose_pairs, sample
 from splat.scene.sfm.photo_preparation import SfmPhoto
-from splat.scene.sfm.plausibility import Finding
+from splat.scene.sfm.plausibility import Finding, plausible
 
 MAX_SIDE = 1600  # pixels; SIFT finds little more in larger images, only slower
 ALL_PAIRS_UP_TO = 60  # photos
 _FEATURES_FEW, _FEATURES_MANY, _FEW = 8192, 4096, 25  # features per photo, up to so many photos
+_GUESS = 1.2  # focal length over longest side, as COLMAP begins without EXIF
 CPU = pycolmap.Device.cpu
 
 
@@ -63,6 +64,7 @@ def _extract(work: Path, database: Path, photos: Sequence[SfmPhoto], report: Rep
     pycolmap.Database.open(database).close()  # makes the file
     for names in cameras.values():
         pycolmap.import_images(database, work / "images", pycolmap.CameraMode.SINGLE, names, reader)
+    _set_focals(database, photos)
     # From here on the cameras are known; SINGLE would now refuse photos of another size than the first.
     mode = pycolmap.CameraMode.AUTO
     names = [photo.alias for photo in photos]
@@ -71,6 +73,19 @@ def _extract(work: Path, database: Path, photos: Sequence[SfmPhoto], report: Rep
         report("finding features", start / len(names))
         pycolmap.extract_features(database, work / "images", names[start : start + step], mode, reader, options, CPU)
     report("finding features", 1.0)
+
+
+def _set_focals(database: Path, photos: Sequence[SfmPhoto]) -> None:
+    """Begin from the focal lengths that EXIF tells; an implausible one that COLMAP reads there is forgotten."""
+    with pycolmap.Database.open(database) as opened:
+        for photo in photos:
+            camera = opened.read_camera(opened.read_image_with_name(photo.alias).camera_id)
+            longer = max(camera.width, camera.height)
+            if photo.focal is not None:
+                camera.focal_length, camera.has_prior_focal_length = photo.focal, True
+            elif camera.has_prior_focal_length and not plausible(camera):
+                camera.focal_length, camera.has_prior_focal_length = _GUESS * longer, False
+            opened.update_camera(camera)
 
 
 def _match(work: Path, database: Path, photos: Sequence[SfmPhoto], ordered: bool, report: Report) -> None:
