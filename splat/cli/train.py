@@ -121,12 +121,24 @@ def run(arguments: Sequence[str]) -> None:
         options = replace(options, config=budget.use_whole_size(options.config))
     elif "--gaussians" in given and "--gaussians-per-root-step" not in given:  # who names a number wants it used
         options = replace(options, config=replace(options.config, gaussians_per_root_step=0.0))
+    options, refined = _with_pose_refinement(options, given)
     page = watching(options)
     if scene is None:
         scene, reading = _timed_scene(with_scene(options))
+    scene = replace(scene, notes=(*scene.notes, *refined))
     # A run by time counts from when the command was given, but not finding the cameras of bare photos.
     spent = 0.0 if options.config.minutes is None else time.monotonic() - began - reading
     train_and_show(with_scene(options), out, options.resume, scene, page, spent, options.json)
+
+
+def _with_pose_refinement(options: Train, given: set[str]) -> tuple[Train, list[str]]:
+    """Pose refinement switched on, with a note, where a network gives the poses and nothing else was said."""
+    named = given & {"--pose.refine", "--pose.no-refine"}
+    if not options.config.priors.reconstruct or options.config.pose.refine or options.resume or named:
+        return options, []
+    config = replace(options.config, pose=replace(options.config.pose, refine=True))
+    said = "the poses of the training photos are refined while training, as a network gave them"
+    return replace(options, config=config), [f"{said}; --pose.no-refine keeps them"]
 
 
 def _timed_scene(config: TrainConfig) -> "tuple[Scene, float]":
