@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,6 +241,9 @@ def optional() -> list[Finding]:
     """What widens splat: each is tried, not just imported."""
     return [
         tried("MP4 video", write_test_video, "pip install av"),
+        tried("HEIC photos", read_test_heic, "pip install pillow-heif"),
+        tried("OpenEXR photos", read_test_exr, "pip install openexr"),
+        tried("raw photos", raw_library, "pip install rawpy"),
         lpips(),
     ]
 
@@ -280,6 +284,45 @@ def write_test_video() -> str:
     if target.tell() < 100:
         raise RuntimeError("the encoder wrote an empty file")
     return f"av {av.__version__} encodes H.264"
+
+
+def read_test_heic() -> str:
+    """Encode a picture as HEIC in memory, and read it back."""
+    import pillow_heif
+    from PIL import Image
+
+    pillow_heif.register_heif_opener()
+    target = io.BytesIO()
+    Image.new("RGB", (64, 64), (200, 100, 50)).save(target, "HEIF")
+    with Image.open(target, formats=["HEIF"]) as image:
+        seen = image.convert("RGB").getpixel((32, 32))
+    if max(abs(a - b) for a, b in zip(seen, (200, 100, 50), strict=True)) > 10:
+        raise RuntimeError(f"it reads {seen}, not what was written")
+    return f"pillow-heif {pillow_heif.__version__}"
+
+
+def read_test_exr() -> str:
+    """Write a picture as OpenEXR, and read it back."""
+    import numpy as np
+    import OpenEXR
+
+    from splat.scene.pictures import exr
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.exr"
+        facts = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        with OpenEXR.File(facts, {"RGB": np.full((8, 8, 3), 0.5, np.float32)}) as file:
+            file.write(str(path))
+        if not (exr.read(path, 64) == 0.5).all():
+            raise RuntimeError("it does not read what was written")
+    return f"openexr {importlib.metadata.version('openexr')}"
+
+
+def raw_library() -> str:
+    """Which LibRaw develops raw photos."""
+    import rawpy
+
+    return f"rawpy {rawpy.__version__} with LibRaw {'.'.join(map(str, rawpy.libraw_version))}"
 
 
 def lpips() -> Finding:

@@ -1,7 +1,8 @@
 """Published formulas against transcriptions of the papers' equations in float64 NumPy that share no code with ours.
 
 Others stand with their modules: SSIM (tests/test_metrics.py, tests/ops/test_photometric_loss.py), MCMC's relocation and
-noise (tests/ops/test_mcmc.py), Taming's pixel sums and budget and Turbo-GS (tests/training/strategies).
+noise (tests/ops/test_mcmc.py), Taming's pixel sums and budget and Turbo-GS (tests/training/strategies), bilateral grids
+and appearance features (tests/training/test_appearance.py).
 """
 
 import math
@@ -21,7 +22,7 @@ from splat.rendering.types import Rendering
 from splat.surface.evaluation.metrics import compare
 from splat.training.config.config import RatesConfig
 from splat.training.hooks.dropout import gaussian_dropout
-from splat.training.hooks.ges import SHAPE, shaped
+from splat.training.hooks.ges import SHAPE, frequency_mask, shaped
 from splat.training.hooks.mip_filter import FILTER, filtered, widths
 from splat.training.losses.sparse_depth import disparity_loss
 from splat.training.losses.surface import distortion, normal_consistency
@@ -30,7 +31,7 @@ from splat.training.population import populate
 from splat.training.rng import generator
 from splat.training.schedules import rates
 from splat.training.strategies.splitting import shared_opacity
-from splat.training.strategies.taming import combined, gaussian_terms
+from splat.training.strategies.taming import combined, gaussian_terms, pixel_weights
 from splat.training.update import MeanGradient
 from tests.support.clouds import cloud_of
 
@@ -51,7 +52,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-# ---- LightGaussian (Fan et al. 2024), eq. 5 and 6: GS_j = Σ 1(hit) σ T · γ(Σ_j), γ = V_norm^β ----
+# ---- LightGaussian (Fan et al. 2024): score γ_j · I_j, γ_j = clip(V_j / V_90, 0, 1)^β, β = 0.1; I_j here Σ αT ----
 
 
 def test_the_volume_factor_is_that_of_lightgaussian():
@@ -63,6 +64,8 @@ def test_the_volume_factor_is_that_of_lightgaussian():
     assert expected.min() < 0.7 and (expected == 1).sum() == 5
     near(volume_factor(cloud), expected)
     near(volume_factor(cloud, 0.5), (np.minimum(volume / ninety, 1)) ** 0.5)
+    few = volume[:5]
+    near(volume_factor(cloud.select(slice(0, 5))), np.minimum(few / np.sort(few)[4], 1) ** 0.1)
 
 
 def test_significance_is_weight_times_volume_factor():
@@ -74,7 +77,7 @@ def test_significance_is_weight_times_volume_factor():
     near(significance(cloud, [CAMERA, CAMERA.replace(fx=50.0)]), doubles(weights)[0] * doubles(volume_factor(cloud))[0])
 
 
-# ---- 3DGS (Kerbl et al. 2023), eq. 5: Σ' = J W Σ Wᵀ Jᵀ; + 0.3 px² and Mip-Splatting (Yu et al. 2024), eq. 9 ----
+# ---- 3DGS (Kerbl et al. 2023): Σ' = J W Σ Wᵀ Jᵀ, + 0.3 px²; Mip-Splatting (Yu et al. 2024): o√(|Σ'| / |Σ' + sI|) ----
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -113,7 +116,7 @@ def test_one_gaussian_is_drawn_as_the_equations_say(backend, antialiased):
     assert np.abs(doubles(drawn.alpha)[0] - alpha).max() < 2e-5
 
 
-# ---- Mip-Splatting (Yu et al. 2024), eq. 7: the 3D smoothing filter, with s = 0.2 as variance ----
+# ---- Mip-Splatting (Yu et al. 2024): the 3D smoothing filter, with s = 0.2 as variance ----
 
 
 def test_the_smoothing_filter_is_that_of_mip_splatting():
@@ -129,15 +132,16 @@ def test_the_smoothing_filter_is_that_of_mip_splatting():
 
 
 def test_the_width_of_the_smoothing_filter_is_that_of_the_finest_view():
-    points = np.array([[0.0, 0.0, 0.0], [0.1, 0.1, 2.0], [0.0, 0.0, -100.0]])
+    points = np.array([[0.0, 0.0, 0.0], [0.1, 0.1, 2.0], [0.0, 0.0, -3.75], [0.0, 0.0, -3.85], [0.0, 0.0, -100.0]])
     far = CAMERA.replace(fx=90.0)
-    # ν̂ = max over views of f / d; the filter's standard deviation is √s / ν̂ (§ 3.2).
+    # ν̂ = max over views of f / d; the filter's standard deviation is √s / ν̂.
     expected = [math.sqrt(0.2) * min(4 / 30, 4 / 90), math.sqrt(0.2) * min(6 / 30, 6 / 90)]
-    expected.append(max(expected))  # seen by no camera
+    expected.append(math.sqrt(0.2) * 0.25 / 90)
+    expected += [max(expected)] * 2  # nearer than 0.2, and behind the cameras
     near(widths(torch.tensor(points, dtype=torch.float32), [CAMERA, far], 0.2), expected)
 
 
-# ---- GES (Hamdi et al. 2024), eq. 5: φ(β) = 2 / (1 + exp(−ρβ)), ρ = 0.1 ----
+# ---- GES (Hamdi et al. 2024) and its code: φ(b) = 2 / (1 + exp(−ρb)), ρ = 0.1; the mask of the frequency loss ----
 
 
 def test_a_generalized_exponential_has_the_width_of_ges():
@@ -148,7 +152,35 @@ def test_a_generalized_exponential_has_the_width_of_ges():
     near(made.scales, scales * (2 / (1 + np.exp(-0.1 * b)))[:, None])
 
 
-# ---- 2D Gaussian Splatting (Huang et al. 2024), eq. 13 and 14 ----
+def blurring(size: int, sigma: float) -> np.ndarray:
+    """(size, size): a row is a Gaussian of ``sigma`` of length 2 · round(3σ) + 1 and sum 1, cut off outside."""
+    at = np.arange(size)[None] - np.arange(size)[:, None]
+    reach = round(3 * sigma)
+    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    return np.where(abs(at) <= reach, np.exp(-(at**2) / (2 * sigma**2)), 0) / weights.sum()
+
+
+def enlarging(small: int, size: int) -> np.ndarray:
+    """(size, small): linear interpolation between pixel centres, the outermost continued."""
+    at = ((np.arange(size) + 0.5) * small / size - 0.5).clip(0, small - 1)
+    return np.maximum(1 - abs(at[:, None] - np.arange(small)[None]), 0)
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.49, 0.5, 0.9, 1.0])
+def test_the_frequency_mask_is_that_of_ges(fraction):
+    rgb = np.random.default_rng(7).random((45, 60, 3))
+    percent = 100 * fraction
+    sigma = 0.1 + 0.1 * (100 - percent) if percent >= 50 else 0.1 + 0.1 * percent
+    small = rgb.mean(2)[2::5, 2::5]  # a fifth: the samples fall on pixel centres
+    narrow, wide = (blurring(9, s) @ small @ blurring(12, s).T for s in (sigma, 2 * sigma))
+    bands = enlarging(9, 45) @ (narrow - wide) @ enlarging(12, 60).T
+    bands = (bands - bands.min()) / (bands - bands.min()).max()
+    expected = (1 - bands if percent < 50 else bands) >= 0.5
+    assert 0.05 < expected.mean() < 0.95
+    assert (frequency_mask(torch.tensor(rgb), fraction).numpy() == expected).mean() > 0.999
+
+
+# ---- 2D Gaussian Splatting (Huang et al. 2024): Σ wᵢ wⱼ (zᵢ − zⱼ)², here relative to z̄; Σ wᵢ (1 − nᵢᵀ N) ----
 
 
 def test_distortion_of_known_weights():
@@ -193,7 +225,7 @@ def test_an_exposure_is_an_affine_map_of_colours():
     near(expose(torch.tensor(rgb), torch.tensor(change)), expected)
 
 
-# ---- DropGaussian (Park et al. 2025), eq. 5: õ = M · o / (1 − r) ----
+# ---- DropGaussian (Park et al. 2025): õ = M · o / (1 − r) ----
 
 
 def test_dropped_gaussians_are_compensated():
@@ -207,6 +239,9 @@ def test_dropped_gaussians_are_compensated():
     near(inside[~lost], np.minimum(sigmoid(before[~lost]) / 0.8, 0.99))
     assert inside[lost].max() < 1e-8
     near(cloud.logit_opacities, before, 1e-4)
+    (before,) = doubles(cloud.logit_opacities)
+    with gaussian_dropout(cloud, 0.0, 7, 3):
+        assert np.array_equal(doubles(cloud.logit_opacities)[0], before)
 
 
 # ---- learning rates: Plenoxels' log-linear interpolation as used by 3DGS ----
@@ -277,11 +312,12 @@ def test_a_strided_camera_sees_every_third_pixel():
     strided = CAMERA.strided(3, 2, 1)
     assert (strided.width, strided.height) == (8, 7)  # pixels 2, 5, … 23 and 1, 4, … 19
     assert CAMERA.strided(3, 2, 2).height == 6  # pixels 2, 5, … 17
+    near(CAMERA.strided(3, 0, 0).rays()[1], CAMERA.rays()[1][::3, ::3].numpy())
     rays = CAMERA.rays()[1][1::3, 2::3]
     near(strided.rays()[1], rays.numpy())
 
 
-# ---- Taming 3DGS (Mallick et al. 2024), eq. 4 and the weights of its table ----
+# ---- Taming 3DGS (Mallick et al. 2024), with the weights of its code ----
 
 
 def test_the_terms_of_the_taming_score():
@@ -298,7 +334,23 @@ def test_the_terms_of_the_taming_score():
     near(combined(gaussian_terms(cloud, gradient, CAMERA, radii)), expected)
 
 
-# ---- Revising Densification (Bulò et al. 2024), eq. 7: α̂ = 1 − √(1 − α) ----
+def test_the_weights_of_pixels_in_the_taming_score():
+    random = np.random.default_rng(4)
+    drawn, photo = random.random((7, 9, 3)), random.random((7, 9, 3))
+    grey = np.pad(photo @ [0.299, 0.587, 0.114], 1, mode="edge")
+    edges = np.zeros((7, 9))
+    for y in range(7):
+        for x in range(9):  # the kernel of Pillow's FIND_EDGES: 8 in the middle, −1 around
+            edges[y, x] = np.clip(9 * grey[y + 1, x + 1] - grey[y : y + 3, x : x + 3].sum(), 0, 1)
+    error = abs(drawn - photo).mean(2)
+    expected = sum(50 * (part - part.min()) / (part.max() - part.min()) for part in (error, edges))
+    mask = random.random((7, 9)) < 0.6
+    pair = torch.tensor(drawn), torch.tensor(photo)
+    near(pixel_weights(*pair, None), expected)
+    near(pixel_weights(*pair, torch.tensor(mask)), expected * mask)
+
+
+# ---- Revising Densification (Bulò et al. 2024): α̂ = 1 − √(1 − α) ----
 
 
 def test_the_opacity_of_two_in_one_place():

@@ -3,9 +3,10 @@
     python tools/fuzz.py --minutes 10 --reader ply          # coverage-guided
     python tools/fuzz.py --cases 10000                      # the same mutants every time, of every reader
 
-Each reader runs in worker processes. An input must be read or refused with InputError in one line, within SECONDS, and
-memory may grow by four times the file and SLACK. Anything else is a failure: the input is kept and printed.
-A new target is one entry in TARGETS: how to make small sound files, how to read one, and what mends checksums.
+Each reader runs in worker processes. An input must be read or refused with InputError in one line, within SECONDS of
+the processor's time, and memory may grow by four times the file and SLACK. Anything else is a failure: the input is
+kept and printed. A new target is one entry in TARGETS: how to make small sound files, how to read one, and what damages
+it well.
 """
 
 import argparse
@@ -28,13 +29,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_formats
+import fuzz_runs
 import fuzz_scenes
+import fuzz_viewer
 import mutations
 
 from splat import formats
 from splat.errors import InputError
 
-SECONDS = 10  # for one input
+SECONDS = 10  # for one input, of the processor's time, as the machine may be busy
+WAIT = 600  # seconds by the clock, after which a worker that waits for something hangs
+TRACED = 20  # how many times as long an input may take while lines are traced, before it is read again without
 TIMES, SLACK = 4, 300 << 20  # memory that an input may take: so many times its size, and bytes
 LIMIT = 3 << 30  # address space of a worker beyond what it holds, so that the machine stays usable
 SEEDS = Path(__file__).parents[1] / "tests" / "formats" / "seeds"
@@ -48,11 +53,14 @@ class Target:
         seeds: makes small sound inputs in a folder and returns the files that are to be damaged.
         read: reads the damaged file; whatever it raises but InputError is a failure.
         mend: gives damaged bytes right checksums, so that the damage gets past them.
+        damage: does, most of the time, damage that only files of this kind know.
+        prepare: called once with the seeds before the first is read.
     """
 
     seeds: Callable[[Path], list[Path]]
     read: Callable[[Path], Any]
     mend: Callable[[bytes], bytes] | None = None
+    damage: Callable[[bytes, np.random.Generator], bytes] | None = None
     prepare: Callable[[list[Path]], None] = field(default=lambda seeds: None)
 
 
@@ -108,6 +116,34 @@ def neural(name: str) -> Callable[[Path], list[Path]]:
     return make
 
 
+def foreign(name: str, folder: Path) -> list[Path]:
+    """Small files as other programs write them."""
+    import torch
+
+    table = fuzz_formats.sample_cloud(60)
+    xyz = table.means.numpy()
+    path = folder / {"mip.ply": "a.ply", "checkpoint": "a.pt", "pcd": "a.pcd", "text": "a.xyz"}[name]
+    if name == "mip.ply":
+        formats.write(table.replace(extras={"filter_3D": torch.rand(60)}), path, normals=False)
+        path.write_bytes(path.read_bytes().replace(b"float opacity", b"float scalar_Opacity"))
+    elif name == "checkpoint":
+        splats = {"means": table.means, "scales": table.log_scales, "quats": table.quats}
+        splats |= {"opacities": table.logit_opacities, "sh0": table.sh[:, :1].clone(), "shN": table.sh[:, 1:].clone()}
+        torch.save({"splats": splats}, path)
+    elif name == "pcd":
+        data = xyz.astype("<f4").tobytes()
+        packed = b"".join(bytes([15]) + data[at : at + 16] for at in range(0, len(data), 16))
+        head = "# .PCD\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nPOINTS 60\nDATA "
+        path.write_bytes(f"{head}binary\n".encode() + data)
+        other = folder / "b.pcd"
+        sizes = len(packed).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+        other.write_bytes(f"{head}binary_compressed\n".encode() + sizes + packed)
+        return [path, other]
+    else:
+        path.write_text("".join(f"{x:.4f} {y:.4f} {z:.4f} 10 20 30\n" for x, y, z in xyz))
+    return [path]
+
+
 def read_cloud(path: Path) -> None:
     """Everything that `splat info` asks of a cloud file."""
     table = formats.read_table(path)
@@ -130,11 +166,10 @@ def usd_in_forks(seeds: list[Path]) -> None:
 
 
 MENDS = {"splatz": fuzz_formats.reseal}
-TARGETS = {
-    name: Target(written(name), read_cloud, MENDS.get(name), usd_in_forks if name == "usd" else lambda seeds: None)
-    for name in fuzz_formats.VARIANTS
-}
+TARGETS = {name: Target(written(name), read_cloud, MENDS.get(name)) for name in fuzz_formats.VARIANTS if name != "usd"}
+TARGETS["usd"] = Target(written("usd"), read_cloud, prepare=usd_in_forks)
 TARGETS |= {name: Target(neural(name), read_cloud, reseal_checked) for name in ("vectree", "codebooks", "neuralgs")}
+TARGETS |= {name: Target(partial(foreign, name), read_cloud) for name in ("mip.ply", "checkpoint", "pcd", "text")}
 TARGETS["sog-folder"] = Target(lambda folder: sog_folder(folder), read_cloud)
 TARGETS |= {
     f"colmap-{stem}-{kind}": Target(partial(fuzz_scenes.colmap, kind, stem), fuzz_scenes.read_scene)
@@ -146,7 +181,11 @@ TARGETS |= {
     "sparse-ply": Target(fuzz_scenes.sparse_ply, fuzz_scenes.read_sparse_ply),
     "photo": Target(fuzz_scenes.pictures, fuzz_scenes.read_picture),
     "camera-path": Target(fuzz_scenes.camera_path, fuzz_scenes.read_path),
-    "viewer-camera": Target(fuzz_scenes.pose_message, fuzz_scenes.read_pose_message),
+    "viewer-camera": Target(fuzz_viewer.pose_message, fuzz_viewer.read_pose_message),
+    "viewer-controls": Target(fuzz_viewer.control_messages, fuzz_viewer.read_control_messages),
+    "checkpoint": Target(fuzz_runs.checkpoints, fuzz_runs.read_checkpoint, damage=fuzz_runs.damage_checkpoint),
+    "run-config": Target(fuzz_runs.settings, fuzz_runs.read_run, damage=fuzz_runs.damage_toml),
+    "run-metrics": Target(fuzz_runs.metrics, fuzz_runs.read_run),
 }
 
 
@@ -157,6 +196,11 @@ def sog_folder(folder: Path) -> list[Path]:
 
 
 # ---- workers ----
+
+
+def spent() -> float:
+    """Seconds of work by this process and its children, which a busy machine does not change."""
+    return sum(os.times()[:4])
 
 
 class Coverage:
@@ -186,16 +230,21 @@ class Coverage:
         return self.line
 
 
-def work(name: str, first: int, cases: int, until: float, seed: int, keep: str, report: Connection) -> None:
-    """Run inputs ``first`` to ``cases`` (endless if 0) or until a time; send (case, outcome) before and after each."""
+def work(
+    name: str, first: int, cases: int, seconds: float, seed: int, keep: str, learned: str | None, report: Connection
+) -> None:
+    """Run inputs ``first`` to ``cases``, or for ``seconds`` of work; send (case, outcome, file) before and after each.
+
+    ``learned`` is a folder for inputs that reach new lines, and with those of earlier runs.
+    """
     warnings.simplefilter("ignore")
-    target, guided = TARGETS[name], until > 0
+    target, guided = TARGETS[name], seconds > 0
     with tempfile.TemporaryDirectory() as folder:
         paths = target.seeds(Path(folder))
         corpus = [(path, path.read_bytes()) for path in paths]
         if guided:
-            found = sorted(SEEDS.glob(f"{name}-*"))
-            corpus += [(paths[0].with_suffix(seed.suffix), seed.read_bytes()) for seed in found]
+            found = kept_seeds(name) + (kept_seeds(name, Path(learned)) if learned else [])
+            corpus += [(home_of(seed, paths), seed.read_bytes()) for seed in found]
         target.prepare(paths)
         for path in paths:
             target.read(path)  # loads what the reader needs, whose memory is not the file's
@@ -204,13 +253,17 @@ def work(name: str, first: int, cases: int, until: float, seed: int, keep: str, 
             resource.setrlimit(resource.RLIMIT_AS, (held + LIMIT, held + LIMIT))
         coverage, case = Coverage(), first
         if guided:
-            with coverage:
-                for path in paths:
-                    target.read(path)
-        while (not cases or case < cases) and (not guided or time.time() < until):
+            for path, data in corpus:
+                sound = path.read_bytes()
+                path.write_bytes(data)
+                attempt(target, path, coverage)
+                path.write_bytes(sound)
+        until = spent() + seconds
+        while spent() < until if guided else case < cases:
             random = np.random.default_rng((seed, case))
             path, data = corpus[int(random.integers(0, len(corpus))) if guided else case % len(corpus)]
-            damaged = mutations.mutant(data, corpus[int(random.integers(0, len(corpus)))][1], target.mend, random)
+            other = corpus[int(random.integers(0, len(corpus)))][1]
+            damaged = mutations.mutant(data, other, random, target.mend, target.damage)
             inside = len(path.relative_to(folder).parts) > 1
             place = path if inside else Path(folder) / f"case{path.name[1:]}"
             place.write_bytes(damaged)
@@ -221,10 +274,22 @@ def work(name: str, first: int, cases: int, until: float, seed: int, keep: str, 
             report.send((case, outcome, str(last)))
             if guided and coverage.new and len(damaged) < 1 << 20:
                 corpus.append((path, damaged))
+                if learned:
+                    (Path(learned) / f"{name}-{seed}_{case}{path.suffix}").write_bytes(damaged)
             if inside:
                 path.write_bytes(dict(corpus[: len(paths)])[path])
             case += 1
     report.send((case, "end", ""))
+
+
+def kept_seeds(name: str, folder: Path = SEEDS) -> list[Path]:
+    """Inputs of the target ``name`` in ``folder``, by default those of the tree: what once failed."""
+    return [path for path in sorted(folder.iterdir()) if path.name.rpartition("-")[0] == name]
+
+
+def home_of(seed: Path, paths: list[Path]) -> Path:
+    """Which of the sound files ``paths`` the input ``seed`` stands for: one of the same kind."""
+    return next((path for path in paths if path.suffix == seed.suffix), paths[0])
 
 
 def attempt(target: Target, path: Path, coverage: Coverage | None) -> str:
@@ -244,25 +309,37 @@ def attempt(target: Target, path: Path, coverage: Coverage | None) -> str:
     grown, seconds = fuzz_formats.peak() - held, time.process_time() - start
     if grown > TIMES * path.stat().st_size + SLACK:
         return f"memory: {grown >> 20} MB for {path.stat().st_size:,} bytes ({outcome})"
-    return outcome if seconds < SECONDS or coverage else f"slow: {seconds:.0f} s ({outcome})"
+    if coverage is not None and seconds >= SECONDS:  # tracing is what takes long
+        return attempt(target, path, None)
+    return outcome if seconds < SECONDS else f"slow: {seconds:.0f} s ({outcome})"
 
 
-def fuzz(name: str, cases: int, minutes: float, seed: int, keep: Path) -> dict[str, int]:
-    """Counts by outcome of the target ``name``; a worker that crashes or hangs is replaced."""
+def fuzz(
+    name: str, cases: int, minutes: float, seed: int, keep: Path, first: int = 0, learned: Path | None = None
+) -> dict[str, int]:
+    """Counts by outcome of the target ``name``; a worker that crashes or hangs is replaced.
+
+    Args:
+        cases, minutes: run mutant ``first`` to this one, or guided for so long; the other is 0.
+        keep: folder for inputs that fail.
+        learned: folder for inputs that reach new lines.
+    """
     counts = {"read": 0, "refused": 0, "failed": 0}
-    until = time.time() + 60 * minutes if minutes else 0.0
-    spawn, first, running = multiprocessing.get_context("spawn"), 0, True
+    guided, seconds = minutes > 0, 60 * minutes
+    spawn, running = multiprocessing.get_context("spawn"), True
     while running:
         ours, theirs = spawn.Pipe(duplex=False)
         worker = spawn.Process(
-            target=work, args=(name, first, cases, until, seed, str(keep), theirs), daemon=name != "usd"
+            target=work,
+            args=(name, first, cases, seconds, seed, str(keep), learned and str(learned), theirs),
+            daemon=name != "usd",
         )
         worker.start()
         theirs.close()
         case, outcome, last = first - 1, "", ""
         while True:
             try:
-                if not ours.poll(60 if case < first else 6 * SECONDS):
+                if not answers(ours, worker.pid, SECONDS * (TRACED if guided else 2)):
                     outcome = "hang"
                     break
                 case, outcome, last = ours.recv()
@@ -281,10 +358,29 @@ def fuzz(name: str, cases: int, minutes: float, seed: int, keep: Path) -> dict[s
             if not last:
                 raise RuntimeError(f"{name}: the worker does not start ({outcome})")
             note_failure(name, case, outcome, last, keep, counts)
+            seconds = max(seconds - max(processor_seconds(worker.pid), SECONDS), 1) if guided else 0
             worker.kill()
             first = case + 1
         worker.join()
     return counts
+
+
+def answers(connection: Connection, pid: int, seconds: float) -> bool:
+    """Whether the worker ``pid`` sends something before it has used so much of the processor, or WAIT is over."""
+    used, end = processor_seconds(pid), time.monotonic() + WAIT
+    while not connection.poll(2):
+        if processor_seconds(pid) - used > seconds or time.monotonic() > end:
+            return False
+    return True
+
+
+def processor_seconds(pid: int) -> float:
+    """What the process ``pid`` has used of the processor so far, with its children that ended; 0 if it is over."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def note_failure(name: str, case: int, outcome: str, last: str, keep: Path, counts: dict[str, int]) -> None:
@@ -297,24 +393,28 @@ def note_failure(name: str, case: int, outcome: str, last: str, keep: Path, coun
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=0, help="coverage-guided, for so long each")
+    parser.add_argument("--minutes", type=float, default=0, help="coverage-guided, for so long of the processor's time")
     parser.add_argument("--cases", type=int, default=0, help="mutants of the seeds instead, the same every time")
+    parser.add_argument("--first", type=int, default=0, help="begin with this mutant: a long run in parts")
     parser.add_argument("--reader", action="append", choices=sorted(TARGETS), help="one target; all if none is named")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "splat-fuzz", help="for failures")
+    parser.add_argument("--corpus", type=Path, help="folder with what earlier runs with --minutes learned; added to")
     options = parser.parse_args()
     if (options.minutes > 0) == (options.cases > 0):
         parser.error("give --minutes or --cases")
-    options.keep.mkdir(parents=True, exist_ok=True)
+    for folder in filter(None, (options.keep, options.corpus)):
+        folder.mkdir(parents=True, exist_ok=True)
     # Freed memory goes back at once, so that each input's own need is seen.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     failed = 0
     for name in options.reader or TARGETS:
-        start = time.time()
-        counts = fuzz(name, options.cases, options.minutes, options.seed, options.keep)
+        start, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        counts = fuzz(name, options.cases, options.minutes, options.seed, options.keep, options.first, options.corpus)
         failed += counts["failed"]
         words = ", ".join(f"{count:,} {word}" for word, count in counts.items())
-        print(f"{name}: {words}, {time.time() - start:.0f} s", flush=True)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
+        print(f"{name}: {words}, {time.time() - start:.0f} s, {used:.0f} s of the processor", flush=True)
     return 1 if failed else 0
 
 

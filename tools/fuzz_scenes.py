@@ -1,18 +1,19 @@
-"""Seeds and readers for fuzzing what describes scenes: COLMAP folders, transforms.json, photos, camera paths, and the
-messages that browsers send to the viewer."""
+"""Seeds and readers for fuzzing what describes scenes: COLMAP folders, transforms.json, photos and camera paths."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from PIL import Image
 
 from splat.camera import Camera
-from splat.errors import InputError
 
 VIEWS, SIZE = 3, (32, 24)
+FISHEYE = [30, 31, 16, 12, 0.01, 0, 0, 0]  # fx, fy, cx, cy and four coefficients
 
 
 def poses() -> list[np.ndarray]:
@@ -24,18 +25,30 @@ def poses() -> list[np.ndarray]:
     return found
 
 
-def photos(folder: Path) -> None:
-    """A picture for each view, in ``folder``/images."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    for k in range(VIEWS):
-        Image.fromarray(np.full((SIZE[1], SIZE[0], 3), 40 * k, np.uint8)).save(folder / f"images/{k}.png")
+def photos(folder: Path, names: list[str], mode: str = "RGB") -> None:
+    """Grey pictures of these ``names`` in ``folder``."""
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, SIZE, (40 * number,) * len(mode)).save(folder / name)
 
 
 def colmap(kind: str, stem: str, folder: Path) -> list[Path]:
-    """A scene with a model in files of ``kind`` ("bin" or "txt"); ``stem`` is the file to be damaged."""
+    """Two scenes with models in files of ``kind`` ("bin" or "txt"); ``stem`` is the file to be damaged in each."""
+    photos(folder / "images", [f"{k}.png" for k in range(VIEWS)])
+    photos(folder / "rig/images", [f"side {c}/{f}.png" for f in range(2) for c in (1, 2)])
+    paths = []
+    for root, model in ((folder, cameras_apart()), (folder / "rig", cameras_of_a_rig())):
+        place = root / "sparse" / "0"
+        place.mkdir(parents=True)
+        (model.write_binary if kind == "bin" else model.write_text)(str(place))
+        paths.append(place / f"{stem}.{kind}")
+    return paths
+
+
+def cameras_apart() -> Any:
+    """A COLMAP model of three cameras of different kinds, each of one photo with six points."""
     import pycolmap
 
-    photos(folder)
     model, rng = pycolmap.Reconstruction(), np.random.default_rng(0)
     for number, (name, params) in enumerate((("PINHOLE", [30, 31]), ("OPENCV", [30, 31]), ("FOV", [30, 31])), 1):
         more = {"PINHOLE": [], "OPENCV": [-0.1, 0.01, 0, 0], "FOV": [0.5]}[name]
@@ -52,29 +65,86 @@ def colmap(kind: str, stem: str, folder: Path) -> list[Path]:
         for k in range(VIEWS):
             track.add_element(k + 1, m)
         model.add_point3D(rng.normal(size=3), track, np.zeros(3, np.uint8))
-    place = folder / "sparse" / "0"
-    place.mkdir(parents=True)
-    (model.write_binary if kind == "bin" else model.write_text)(str(place))
-    return [place / f"{stem}.{kind}"]
+    return model
+
+
+def cameras_of_a_rig() -> Any:
+    """A COLMAP model of a rig of two cameras, one a fisheye, in two places; not every keypoint has a point."""
+    import pycolmap
+
+    model, rng = pycolmap.Reconstruction(), np.random.default_rng(0)
+    for number, (name, params) in enumerate((("SIMPLE_RADIAL", [30, 16, 12, 0.05]), ("OPENCV_FISHEYE", FISHEYE)), 1):
+        model.add_camera(pycolmap.Camera(camera_id=number, model=name, width=SIZE[0], height=SIZE[1], params=params))
+    rig, beside = pycolmap.Rig(rig_id=1), np.eye(4)[:3]
+    beside[0, 3] = 0.1
+    rig.add_ref_sensor(model.cameras[1].sensor_id)
+    rig.add_sensor(model.cameras[2].sensor_id, pycolmap.Rigid3d(beside))
+    model.add_rig(rig)
+    for f, pose in enumerate(poses()[:2]):
+        frame, images = pycolmap.Frame(frame_id=f + 1, rig_id=1), []
+        for c in (1, 2):
+            points = pycolmap.Point2DList([pycolmap.Point2D(rng.uniform(4, 20, 2)) for _ in range(6)])
+            image = pycolmap.Image(name=f"side {c}/{f}.png", camera_id=c, image_id=2 * f + c, points2D=points)
+            image.frame_id = f + 1
+            frame.add_data_id(image.data_id)
+            images.append(image)
+        frame.rig_from_world = pycolmap.Rigid3d(pose[:3])
+        model.add_frame(frame)
+        for image in images:
+            model.add_image(image)
+    for m in range(4):
+        track = pycolmap.Track()
+        for k in range(4):
+            track.add_element(k + 1, m)
+        model.add_point3D(rng.normal(size=3), track, np.zeros(3, np.uint8))
+    return model
 
 
 def transforms(folder: Path) -> list[Path]:
-    """A scene described by a transforms.json, with a point cloud and masks."""
-    photos(folder / "scene")
+    """Scenes with a transforms.json of nerfstudio, of instant-ngp, and of Blender's synthetic sets."""
+    return [nerfstudio(folder / "scene"), instant_ngp(folder / "ngp"), blender(folder / "blender")]
+
+
+def frames() -> list[dict[str, Any]]:
+    """Entries of a transforms.json."""
     flip = np.diag([1.0, -1.0, -1.0, 1.0])
-    frames = [
-        {"file_path": f"images/{k}.png", "transform_matrix": (np.linalg.inv(pose) @ flip).tolist(), "k1": 0.01}
+    return [
+        {"file_path": f"images/{k}.png", "transform_matrix": (np.linalg.inv(pose) @ flip).tolist()}
         for k, pose in enumerate(poses())
     ]
-    frames[0]["mask_path"] = "images/0.png"
+
+
+def nerfstudio(folder: Path) -> Path:
+    """With a point cloud, a mask and a distorting lens."""
+    photos(folder / "images", [f"{k}.png" for k in range(VIEWS)])
+    entries = [{**frame, "k1": 0.01} for frame in frames()]
+    entries[0]["mask_path"] = "images/0.png"
     names = [f"property float {axis}\n" for axis in "xyz"]
     text = "ply\nformat ascii 1.0\nelement vertex 2\n" + "".join(names) + "end_header\n0 0 0\n1 1 1\n"
-    (folder / "scene/p.ply").write_text(text)
+    (folder / "p.ply").write_text(text)
     values = {"w": 32, "h": 24, "fl_x": 30.0, "fl_y": 30.5, "cx": 16.0, "cy": 12.0, "k1": 0.1, "p1": 0.0}
     whole = {**values, "camera_model": "OPENCV", "ply_file_path": "p.ply", "test_filenames": ["images/1.png"]}
-    path = folder / "scene/transforms.json"
-    path.write_text(json.dumps({**whole, "frames": frames, "applied_transform": np.eye(4)[:3].tolist()}))
-    return [path]
+    path = folder / "transforms.json"
+    path.write_text(json.dumps({**whole, "frames": entries, "applied_transform": np.eye(4)[:3].tolist()}))
+    return path
+
+
+def instant_ngp(folder: Path) -> Path:
+    """With intrinsics of each frame, angles for focal lengths, and names without endings."""
+    photos(folder / "images", [f"{k}.png" for k in range(VIEWS)])
+    entries = [{**frame, "file_path": frame["file_path"][:-4], "camera_angle_x": 0.98} for frame in frames()]
+    path = folder / "transforms.json"
+    path.write_text(json.dumps({"aabb_scale": 4, "camera_angle_x": 1.0, "k1": 0.02, "frames": entries}))
+    return path
+
+
+def blender(folder: Path) -> Path:
+    """With files for training and testing, and transparent pictures."""
+    photos(folder / "images", [f"{k}.png" for k in range(VIEWS)], "RGBA")
+    entries = [{**frame, "file_path": f"./{frame['file_path'][:-4]}", "rotation": 0.01} for frame in frames()]
+    for split, part in (("train", entries[:2]), ("test", entries[2:])):
+        (folder / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": 0.9, "frames": part}))
+    return folder / "transforms_train.json"
 
 
 def sparse_ply(folder: Path) -> list[Path]:
@@ -110,12 +180,13 @@ def camera_path(folder: Path) -> list[Path]:
 
 def read_scene(path: Path) -> None:
     """All that `splat info` reads of the scene around the damaged file, and its photos undistorted."""
-    from splat.scene import load_scene
+    from splat.scene import load_scene, random_points
 
     folder = path if path.is_dir() else path.parent
     if folder.parent.name == "sparse":
         folder = folder.parent.parent
-    scene = load_scene(folder, progress=False)
+    with patch.object(random_points, "random_points", partial(random_points.random_points, count=200)):
+        scene = load_scene(folder, progress=False)
     for view in scene.views:
         if max(view.camera.width, view.camera.height) > 4096:
             raise AssertionError(f"a picture of {view.camera.width}×{view.camera.height} pixels")
@@ -130,7 +201,7 @@ def read_sparse_ply(path: Path) -> None:
     """The points of a transforms.json."""
     from splat.scene.readers.sparse_ply import read_ply_points
 
-    xyz, rgb = read_ply_points(path)
+    xyz, rgb, _ = read_ply_points(path)
     assert xyz.shape == rgb.shape and rgb.dtype == np.uint8
 
 
@@ -150,35 +221,3 @@ def read_path(path: Path) -> None:
 
     cameras, fps = paths.read(path)
     assert fps > 0 and all(camera.world_to_camera.isfinite().all() for camera in cameras)
-
-
-# ---- messages of browsers ----
-
-
-def pose_message(folder: Path) -> list[Path]:
-    """What a browser says of its camera."""
-    value: dict[str, Any] = {
-        "wxyz": [1.0, 0.0, 0.0, 0.0], "position": [0.0, 1.0, 2.0], "fov": 0.8, "image_width": 64, "image_height": 48,
-    }  # fmt: skip
-    (folder / "a.json").write_text(json.dumps(value))
-    return [folder / "a.json"]
-
-
-def read_pose_message(path: Path) -> None:
-    """The camera that the viewer makes of a message, and the settings that it makes of values of controls."""
-    from types import SimpleNamespace
-
-    from splat.viewer.page import pose_of
-
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(str(error).replace("\n", " ")[:200] or "deep") from error  # viser's own parser comes first
-    if not isinstance(value, dict):
-        return
-    pose = pose_of(SimpleNamespace(camera=SimpleNamespace(**{str(key): each for key, each in value.items()})))
-    if pose is None:
-        return
-    for longer, enlarge in ((1920, False), (1920, True), (160, False)):
-        camera = pose.camera(longer, enlarge)
-        assert camera.world_to_camera.isfinite().all() and max(camera.width, camera.height) <= 1920

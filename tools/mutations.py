@@ -10,13 +10,29 @@ from collections.abc import Callable
 import fuzz_formats
 import numpy as np
 
-ODD = [None, True, -1, 0, 1e308, 10**30, 2**31, "", "x", "../x", [], {}, [[]], {"a": 1}, float("inf"), "\ud800", -0.5]
+ODD = [
+    None, True, -1, 0, 1e308, 10**30, 2**31, "", "x", "../x", [], {}, [[]], {"a": 1}, float("inf"), "\ud800", -0.5,
+    float("nan"), 10**400, "a\nb", "[/x]", 5e-324,
+]  # fmt: skip
 
 
-def mutant(data: bytes, other: bytes, mend: Callable[[bytes], bytes] | None, random: np.random.Generator) -> bytes:
-    """``data`` damaged: its text, its JSON, a member of its zip, or its bytes; at times joined with ``other``."""
+def mutant(
+    data: bytes,
+    other: bytes,
+    random: np.random.Generator,
+    mend: Callable[[bytes], bytes] | None = None,
+    damage: Callable[[bytes, np.random.Generator], bytes] | None = None,
+) -> bytes:
+    """``data`` damaged: its text, its JSON, a member of its zip, or its bytes; at times joined with ``other``.
+
+    Args:
+        mend: gives damaged bytes right checksums.
+        damage: damage that only files of one kind know, done three times in four.
+    """
     if not data:
         return other
+    if damage and random.integers(0, 4):
+        return damage(data, random)
     kind = int(random.integers(0, 10))
     if data[:2] == b"PK" and kind < 6:
         return mutate_zip(data, random)

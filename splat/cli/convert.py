@@ -3,13 +3,14 @@
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from splat.cli.checks import require, whole_number
-from splat.cli.inputs import open_cloud
+from splat.cli.inputs import cloud_file, open_cloud
 from splat.cli.plain_parser import parse
 from splat.cli.results import present, to_stdout
 from splat.cli.spinner import waiting
@@ -29,6 +30,7 @@ class Convert:
     """Write one cloud, or several joined into one, in the file format that OUT's ending names.
 
     When IN is a folder of cloud files, each of them is converted into the folder OUT (name the format with --format).
+    Of a folder of another trainer's results, such as point_cloud/iteration_*, OUT gets the newest cloud.
     Gaussians with NaN or infinite values are left out, and their number is printed.
 
       splat convert runs/garden garden.spz
@@ -73,15 +75,24 @@ def run(arguments: Sequence[str]) -> None:
     options = parse("convert", Convert, arguments, {"--sh-degree": "--max-sh"})
     if len(options.paths) < 2:
         raise InputError("convert got one path; give what to read and then the file to write: splat convert IN OUT")
+    from splat import formats
+
     *sources, target = options.paths
+    if options.format is None and formats.ending(target):
+        sources = [newest_of(source) for source in sources]
     if any(is_folder_of_clouds(source) for source in sources):
         convert_folders(options, sources, target)
         return
-    from splat import formats
-
     chosen = formats.find(options.format) if options.format else formats.by_suffix(target)
     facts = convert(options, sources, target, chosen)
     present(facts, options.json, lambda: show(facts))
+
+
+def newest_of(path: Path) -> Path:
+    """``path``, or the newest cloud in it if it is a folder of a trainer's results."""
+    from splat.formats.output_folders import newest_cloud
+
+    return cloud_file(path) if is_folder_of_clouds(path) and newest_cloud(path) is not None else path
 
 
 def is_folder_of_clouds(path: Path) -> bool:
@@ -125,7 +136,7 @@ def clouds_below(folder: Path) -> list[tuple[Path, Path]]:
         return [(folder, Path(folder.name))]
     clouds = []
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and formats.ending(path):
+        if path.is_file() and formats.ending(path) and not formats.by_suffix(path).read_only:
             if path.name == "meta.json" and (path.parents[1] / "lod-meta.json").is_file():
                 continue  # a part of a streamed SOG
             unbundled = path.name in LOOSE
@@ -146,10 +157,13 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
             raise InputError(f"--spz-version is for .spz files, but {target} is to be written as '{chosen.name}'")
         values["version"] = options.spz_version
     most = chosen.max_sh if options.max_sh is None else min(chosen.max_sh, max(options.max_sh, 0))
-    read = []
+    read, notes = [], []
     for source in sources:
         with waiting(f"reading {source.name}"):
             read.append(read_source(source, most))
+            notes += [f"{source.name}: {note}" for note in notes_of(source)]
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     if "antialiased" in chosen.options and "antialiased" not in values:
         values["antialiased"] = any(antialiased for _, antialiased in read)
     if "normals" in chosen.options and "normals" not in values:
@@ -172,6 +186,7 @@ def convert(options: Convert, sources: Sequence[Path], target: Path, chosen: "Fo
         "sh_degree": cloud.sh_degree,
         "bytes": size,
         "not_finite": dropped,
+        "notes": notes,
     }
 
 
@@ -194,6 +209,13 @@ def read_source(path: Path, max_degree: int) -> tuple["GaussianArrays", bool]:
         return GaussianArrays.of(source.cloud), source.antialiased
     clouds = formats.recognise(require(path, "file or folder"))
     return formats.read_table(path, clouds.name, max_degree), formats.antialiased(path, clouds.name)
+
+
+def notes_of(path: Path) -> tuple[str, ...]:
+    """What the user should know of a file that was read; `open_cloud` says it itself of a run."""
+    from splat import formats
+
+    return () if path.is_dir() and not any((path / name).is_file() for name in LOOSE) else formats.notes(path)
 
 
 def edit(cloud: "GaussianArrays", options: Convert) -> tuple["GaussianArrays", int]:

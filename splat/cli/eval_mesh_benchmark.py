@@ -24,7 +24,7 @@ def run_benchmark(options: EvalMesh) -> None:
     if options.align != "none":
         raise InputError("a benchmark says itself how meshes are aligned; leave --align out, or give --transform")
     mesh = mesh_io.read(require(options.mesh, "mesh"))
-    scan, _ = read_ply_points(require(options.reference, "points of the scan"))
+    scan, _, _ = read_ply_points(require(options.reference, "points of the scan"))
     evaluate = _dtu if options.benchmark == "dtu" else _tanks_and_temples
     scores, sentences = evaluate(options, mesh, scan)
     paths = {"mesh": str(options.mesh), "reference": str(options.reference)}

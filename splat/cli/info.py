@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splat.cli.console import console, grid, heading, literal, table
-from splat.cli.inputs import kind_of
+from splat.cli.inputs import cloud_file, kind_of
 from splat.cli.plain_parser import parse
 from splat.cli.results import present
 from splat.cli.spinner import waiting
-from splat.text import amount, duration, score
+from splat.text import amount, duration, printable, score
 
 if TYPE_CHECKING:
     from splat.cloud_arrays import GaussianArrays
@@ -50,6 +50,7 @@ def cloud_facts(path: Path) -> dict[str, Any]:
     from splat import formats
     from splat.coding.attributes import alphas, finite
 
+    path = cloud_file(path)
     entry = formats.recognise(path)
     cloud = formats.read_table(path)
     kept = finite(cloud)
@@ -67,6 +68,7 @@ def cloud_facts(path: Path) -> dict[str, Any]:
         "georeference": cloud.local().georeference.as_json(),
         "not_finite": len(cloud) - len(good),
         "extras": {name: list(array.shape[1:]) for name, array in cloud.extras.items()},
+        "notes": list(formats.notes(path, entry.name)),
         "statistics": {},
     }
     if len(good):
@@ -116,7 +118,10 @@ def show_cloud(facts: dict[str, Any]) -> None:
     rows = [
         ("format", facts["format_description"]),
         ("size", amount(facts["bytes"]) + each),
-        ("Gaussians", f"{facts['gaussians']:,}"),
+        (
+            "points" if facts["format"] in ("points", "las", "e57", "pcd", "text") else "Gaussians",
+            f"{facts['gaussians']:,}",
+        ),
         ("SH degree", str(facts["sh_degree"])),
         ("anti-aliased", "yes" if facts["antialiased"] else "no"),
     ]
@@ -128,6 +133,7 @@ def show_cloud(facts: dict[str, Any]) -> None:
         rows.append(("not finite", f"[red]{facts['not_finite']:,}[/] (left out below)"))
     if facts.get("faint"):
         rows.append(("invisible", f"{facts['faint']:,} with an opacity below 1/255"))
+    rows += [("note", literal(note)) for note in facts["notes"]]
     heading(facts["path"])
     console.print(grid(rows))
     if facts["statistics"]:
@@ -188,7 +194,7 @@ def _unregistered_facts(path: Path, known: "Unregistered") -> dict[str, Any]:
         "photos": known.photos,
         "sizes": [{"width": w, "height": h, "photos": count} for (w, h), count in known.sizes.items()],
         "masked": known.masked,
-        "notes": list(known.notes),
+        "notes": [printable(note) for note in known.notes],
         "next": known.command,
     }
 
@@ -241,8 +247,7 @@ def show_scene(facts: dict[str, Any]) -> None:
 
 def run_facts(path: Path) -> dict[str, Any]:
     """What a run was asked for, and what came out."""
-    import json
-
+    from splat.report.metrics_file import read_metrics
     from splat.training.config import config as settings
 
     config = settings.read_to_show(path / "config.toml")
@@ -254,7 +259,7 @@ def run_facts(path: Path) -> dict[str, Any]:
         "cloud": None,
     }
     if (path / "metrics.json").is_file():
-        metrics = json.loads((path / "metrics.json").read_text())
+        metrics = read_metrics(path / "metrics.json")
         facts["metrics"] = {name: value for name, value in metrics.items() if not isinstance(value, (list, dict))}
     if (path / "cloud.ply").is_file():
         facts["cloud"] = cloud_facts(path / "cloud.ply")

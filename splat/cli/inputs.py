@@ -1,5 +1,6 @@
 """What a path given on the command line is: a run, a scene, or a cloud in any file format."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,18 +27,36 @@ def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
             return "run"
         if path.resolve() == path.resolve().parent:
             raise InputError(f"{path} is the root of a file system, expected a run, a scene or a cloud")
-        return "cloud" if _is_unbundled_sog(path) else "scene"
+        if _is_unbundled_sog(path):
+            return "cloud"
+        from splat.formats.output_folders import newest_cloud
+
+        return "scene" if newest_cloud(path) is None else "cloud"
     from splat import formats
 
     if path.name.startswith("transforms"):
         return "scene"
     if not formats.ending(path):
+        from splat.scene.readers.model_places import FILES
         from splat.scene.readers.video import VIDEO_SUFFIXES
 
-        if path.suffix.lower() in VIDEO_SUFFIXES:
+        if path.suffix.lower() in {".json", *VIDEO_SUFFIXES} or path.name in FILES:
             return "scene"
     formats.recognise(path)
     return "cloud"
+
+
+def cloud_file(path: Path) -> Path:
+    """``path`` if it is a cloud itself; of a folder of results, its newest cloud, which is said."""
+    if not path.is_dir() or _is_unbundled_sog(path):
+        return path
+    from splat.formats.output_folders import newest_cloud
+
+    newest = newest_cloud(path)
+    if newest is None:
+        raise InputError(f"{path} holds no cloud that could be told from others; name the file")
+    warnings.warn(f"{path}: {newest.reason}", stacklevel=2)
+    return newest.path
 
 
 def _is_unbundled_sog(folder: Path) -> bool:
@@ -89,6 +108,7 @@ def open_cloud(path: Path) -> LoadedCloud:
             f"{path} is neither a run (no config.toml) nor a cloud; train first: splat train {path} --out RUN"
         )
     if kind == "cloud":
+        path = cloud_file(path)
         antialiased = formats.antialiased(path)
         return LoadedCloud(formats.read(path), path, None, None, antialiased, (0.0, 0.0, 0.0))
     from splat.training.config import config as settings

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from splat.scene import Scene
     from splat.training.config.config import TrainConfig
     from splat.training.progress import Progress
+    from splat.training.start import Start
 
 
 def train_watched(
@@ -22,9 +23,10 @@ def train_watched(
     where: dict[str, Any],
     spent: float,
     json: Path | None = None,
+    start: "Start | None" = None,
 ) -> "TrainResult":
-    """Train on ``scene`` and show it on the page that ``where`` (host, port, token) asks for; ``spent``
-    and ``json`` as of `train_and_show`.
+    """Train on ``scene`` and show it on the page that ``where`` (host, port, token) asks for; ``spent``,
+    ``json`` and ``start`` as of `train_and_show`.
 
     On a terminal the page stays when the run is over, until Ctrl-C; elsewhere it ends with the run. A run that the
     reader of the page stopped leaves cloud, report and a checkpoint to resume from.
@@ -49,7 +51,8 @@ def train_watched(
                 live.update(now)
 
             result = train(
-                scene, config, out, resume=resume, progress=update, stop=live.stop, clock=live.clock, spent=spent
+                scene, config, out, start=start, resume=resume, progress=update, stop=live.stop, clock=live.clock,
+                spent=spent,
             )  # fmt: skip
         live.finish(result.cloud)
         if result.finished:

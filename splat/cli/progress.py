@@ -1,5 +1,6 @@
 """How a training run shows itself while it goes on: a live display on a terminal, a line now and then elsewhere."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from splat.cli.console import console, duration
@@ -35,12 +36,11 @@ def _live(target: Console) -> Iterator[Callable[["TrainProgress"], None]]:
         BarColumn(bar_width=None),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("[dim]left[/]"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=target,
         expand=True,
     )
-    task, line, shown = bar.add_task("", total=1.0), Text(), 0.0
+    task, line, shown = bar.add_task("", total=1.0, left=""), Text(), 0.0
     with Live(Group(bar, line), console=target, refresh_per_second=4) as live:
 
         def update(now: "TrainProgress") -> None:
@@ -48,7 +48,7 @@ def _live(target: Console) -> Iterator[Callable[["TrainProgress"], None]]:
             if now.fraction < 1 and time.monotonic() - shown < LIVE_SECONDS:
                 return
             shown = time.monotonic()
-            bar.update(task, completed=now.fraction)
+            bar.update(task, completed=now.fraction, left=left(now).strip())
             live.update(Group(bar, Text(facts(now), overflow="ellipsis", no_wrap=True)))
 
         yield update
@@ -64,8 +64,7 @@ def _lines(target: Console) -> Iterator[Callable[["TrainProgress"], None]]:
         if now.fraction < 1 and now.eval_psnr == tested and time.monotonic() - shown < LINE_SECONDS:
             return
         shown, tested = time.monotonic(), now.eval_psnr
-        left = now.seconds * (1 - now.fraction) / max(now.fraction, 1e-9)
-        target.print(f"{now.fraction:4.0%}  {facts(now)}  {duration(left)} left", soft_wrap=True)
+        target.print(f"{now.fraction:4.0%}  {facts(now)}{left(now)}", soft_wrap=True)
 
     yield update
 
@@ -77,6 +76,11 @@ def facts(now: "TrainProgress") -> str:
         f"step {now.step:,}/{now.steps:,}  loss {now.loss:.4f}  PSNR {score(now.psnr, 2)} dB{held_out}"
         f"  {count(now.gaussians)} Gaussians  {now.steps_per_second:.1f} steps/s"
     )
+
+
+def left(now: "TrainProgress") -> str:
+    """How long the rest will take; empty while that is not known."""
+    return f"  {duration(now.remaining)} left" if math.isfinite(now.remaining) else ""
 
 
 def count(number: int) -> str:

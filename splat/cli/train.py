@@ -22,6 +22,7 @@ from splat.training.config.config import SceneConfig, TrainConfig
 if TYPE_CHECKING:
     from splat.runs.train import TrainResult
     from splat.scene import Scene, load_scene
+    from splat.training.start import Start
 
 
 # Photos to train on, up to which these presets are measured to be the better ones (docs/sparse.md).
@@ -74,6 +75,15 @@ class Train:
     """Memory for decoded photos, MiB; the rest stays on disk."""
     sfm_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Find the cameras of bare photos or a video, keep them beside the photos, and stop."""
+    points: Path | None = None
+    """Begin with the points of this file instead of the scene's, in the frame of the cameras: .las, .laz, .e57, .pcd,
+    .ply, .xyz, .pts or .csv."""
+    init: Path | None = None
+    """Begin with the Gaussians of this cloud or run instead of points, in the frame of the cameras."""
+    add: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Begin with the Gaussians of this cloud or run too; may be given several times."""
+    freeze: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave the Gaussians of --add as they are, bit for bit, and train the others."""
     view: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the run on a web page while it goes on: pictures, curves, pause, stop and save."""
     host: str = "127.0.0.1"
@@ -128,7 +138,10 @@ def run(arguments: Sequence[str]) -> None:
     scene = replace(scene, notes=(*scene.notes, *refined))
     # A run by time counts from when the command was given, but not finding the cameras of bare photos.
     spent = 0.0 if options.config.minutes is None else time.monotonic() - began - reading
-    train_and_show(with_scene(options), out, options.resume, scene, page, spent, options.json)
+    from splat.cli.train_start import read_start
+
+    start = read_start(scene, options.points, options.init, options.add, options.freeze, options.config.antialiased)
+    train_and_show(with_scene(options), out, options.resume, scene, page, spent, options.json, start)
 
 
 def _with_pose_refinement(options: Train, given: set[str]) -> tuple[Train, list[str]]:
@@ -247,6 +260,7 @@ def train_and_show(
     page: "dict[str, Any] | None" = None,
     spent: float = 0.0,
     json: Path | None = None,
+    start: "Start | None" = None,
 ) -> "TrainResult":
     """Train on ``scene``, by default the one ``config`` names, show how it goes, and print what came out.
 
@@ -254,6 +268,7 @@ def train_and_show(
         page: where to show it live (see `watching`); None shows no page.
         spent: seconds that count as part of the run already.
         json: where the metrics are written for programs, too (see `present`).
+        start: clouds and points to begin with.
 
     Raises KeyboardInterrupt, with the command that goes on, when Ctrl-C was pressed.
     """
@@ -276,9 +291,9 @@ def train_and_show(
         if page is not None:
             from splat.cli.live import train_watched
 
-            return train_watched(scene, config, out, resume, page, spent, json)
+            return train_watched(scene, config, out, resume, page, spent, json, start)
         with training_display() as progress:
-            result = train(scene, config, out, resume=resume, progress=progress, spent=spent)
+            result = train(scene, config, out, start=start, resume=resume, progress=progress, spent=spent)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(getattr(interrupt, "number", signal.SIGINT), what_now(path, out)) from None
     show_result(result, json)

@@ -28,6 +28,8 @@ class Format:
         max_sh: highest SH degree that it can hold.
         cuts_sh: its reader takes ``max_degree`` and spares itself the SH that is not wanted.
         method: what ``splat compress --method`` must be to write it; None for formats with a ``write``.
+        read_only: it has no ``write``.
+        has_notes: the module has ``notes(path)`` too: sentences about a file that its reader should hear.
         holds_origin: a `Georeference` stands in the file.
         holds_doubles: its coordinates may be float64.
         has_quality: it is rounded more coarsely at a lower quality; others have a fixed precision.
@@ -40,9 +42,11 @@ class Format:
     max_sh: int = 4
     cuts_sh: bool = False
     has_quality: bool = False
+    has_notes: bool = False
     holds_origin: bool = False
     holds_doubles: bool = False
     method: str | None = None
+    read_only: bool = False
 
     def function(self, name: str) -> Callable:
         """The function ``name`` of the format's module, loaded on first use."""
@@ -54,7 +58,10 @@ class Format:
 
     @property
     def write(self) -> Callable[..., None]:
-        """Raises InputError for a format that only a compression method writes."""
+        """Raises InputError for a format that is only read, or that only a compression method writes."""
+        if self.read_only:
+            written = ", ".join(known.suffixes[0] for known in FORMATS if not (known.read_only or known.method))
+            raise InputError(f"'{self.name}' files are only read, not written; use one of {written}")
         if self.method is not None:
             raise InputError(
                 f"'{self.name}' files are written by: splat compress IN OUT{self.suffixes[0]} --method {self.method}"
@@ -75,6 +82,7 @@ FORMATS = (
         "ply.ply",
         "original 3DGS .ply: lossless, any SH degree, extra properties kept",
         cuts_sh=True,
+        has_notes=True,
         holds_origin=True,
         holds_doubles=True,
     ),
@@ -84,6 +92,7 @@ FORMATS = (
         "ply.points",
         "point cloud .ply: centres and colours only",
         max_sh=0,
+        has_notes=True,
         holds_origin=True,
         holds_doubles=True,
     ),
@@ -148,6 +157,28 @@ FORMATS = (
         method="compact3d",
     ),
     Format("neuralgs", (".neuralgs",), "neuralgs", "NeuralGS: a network per cluster, SH 4", method="neuralgs"),
+    Format("las", (".las", ".laz"), "survey.cloud", "LAS or LAZ points", 0, has_notes=True, read_only=True),
+    Format("e57", (".e57",), "survey.cloud", "E57 scans", 0, has_notes=True, read_only=True),
+    Format(
+        "pcd", (".pcd",), "survey.cloud", "PCD points of the Point Cloud Library", 0, has_notes=True, read_only=True
+    ),
+    Format(
+        "text",
+        (".xyz", ".pts", ".csv", ".asc"),
+        "survey.cloud",
+        "points as text, one a line",
+        0,
+        has_notes=True,
+        read_only=True,
+    ),
+    Format(
+        "checkpoint",
+        (".pt", ".pth", ".ckpt"),
+        "checkpoints",
+        "PyTorch checkpoint of gsplat, nerfstudio or the original 3DGS code, SH 4",
+        has_notes=True,
+        read_only=True,
+    ),
 )
 
 # First bytes that only one format has.
@@ -155,6 +186,7 @@ MAGIC = {
     b"\x1f\x8b": "spz",
     b"NGSP": "spz",
     b"PK\x03\x04": "sog",
+    b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8": "checkpoint",
     b"SPLATZ\x1a\n": "splatz",
     b"glTF": "gltf",
     b"PXR-USDC": "usd",
@@ -162,6 +194,9 @@ MAGIC = {
     b"VECTREE\x01": "vectree",
     b"CODEBOOK\x01": "codebooks",
     b"NEURALGS\x01": "neuralgs",
+    b"LASF": "las",
+    b"ASTM-E57": "e57",
+    b"# .PCD": "pcd",
 }
 
 
@@ -183,7 +218,7 @@ def by_suffix(path: str | Path) -> Format:
     """The format that the ending of ``path`` stands for. Raises InputError naming the known endings."""
     suffix = ending(path)
     if not suffix:
-        endings = ", ".join(suffix for known in FORMATS for suffix in known.suffixes)
+        endings = ", ".join(suffix for known in FORMATS if not known.read_only for suffix in known.suffixes)
         raise InputError(f"{path}: the file's ending is none that splat writes; use one of {endings}")
     return next(known for known in FORMATS if suffix in known.suffixes)
 
@@ -212,19 +247,29 @@ def recognise(path: str | Path) -> Format:
         return find("ply" if ply.is_cloud(header) else "points")
     for magic, name in MAGIC.items():
         if start.startswith(magic):
-            # A zip may be a SOG or a .usdz, whatever else it is called.
-            return find("usd") if name == "sog" and path.suffix.lower() == ".usdz" else find(name)
+            return _in_zip(path) if name == "sog" else find(name)
     return by_suffix(path)
+
+
+def _in_zip(path: Path) -> Format:
+    """A zip may be a SOG, a .usdz or a checkpoint, whatever else it is called."""
+    if path.suffix.lower() == ".usdz":
+        return find("usd")
+    from splat.formats.checkpoints import is_checkpoint
+
+    return find("checkpoint" if is_checkpoint(path) else "sog")
 
 
 def read_table(path: str | Path, format: str | None = None, max_degree: int = 4) -> "GaussianArrays":
     """As `read`, but as NumPy arrays, which needs no PyTorch, and with SH up to ``max_degree``."""
+    from splat.formats.infinities import without_infinities
+
     path = Path(path)
     chosen = find(format) if format else recognise(path)
     if not path.is_dir():
         require_file(path)
     with guarded(path, f"the {chosen.name} data"):
-        table = chosen.read(path, **({"max_degree": max_degree} if chosen.cuts_sh else {}))
+        table = without_infinities(chosen.read(path, **({"max_degree": max_degree} if chosen.cuts_sh else {})))
         return table if table.sh_degree <= max_degree else table.with_sh_degree(max_degree)
 
 
@@ -234,6 +279,17 @@ def antialiased(path: str | Path, format: str | None = None) -> bool:
     chosen = find(format) if format else recognise(path)
     with guarded(path, f"the {chosen.name} data"):
         return bool(chosen.function("antialiased")(path))
+
+
+def notes(path: str | Path, format: str | None = None) -> tuple[str, ...]:
+    """What the user should know of the cloud in ``path``: what was worked in, made of it, or is not shown.
+
+    Raises InputError as `read` does.
+    """
+    path = Path(path)
+    chosen = find(format) if format else recognise(path)
+    with guarded(path, f"the {chosen.name} data"):
+        return chosen.function("notes")(path) if chosen.has_notes else ()
 
 
 def write_table(
@@ -291,9 +347,14 @@ def read(path: str | Path, format: str | None = None) -> "GaussianCloud":
     Args:
         path: file, or the folder of an unbundled SOG.
         format: name of the format; found from content and suffix if None.
-    Raises InputError when the file is missing, damaged or of no known format.
+    Warns of what `notes` says. Raises InputError when the file is missing, damaged or of no known format.
     """
-    return read_table(path, format).cloud()
+    path = Path(path)
+    chosen = format or recognise(path).name
+    table = read_table(path, chosen)
+    for note in notes(path, chosen):
+        warnings.warn(f"{path.name}: {note}", stacklevel=2)
+    return table.cloud()
 
 
 def write(

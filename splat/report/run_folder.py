@@ -1,17 +1,14 @@
 """What a run folder holds, read with tolerance: what is missing is listed, not fatal."""
 
-import json
-import sys
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from splat.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from splat.reading import read_bytes
+from splat.report.metrics_file import read_metrics
+from splat.training.config.config import toml_values
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -57,7 +54,7 @@ def read_run(path: Path) -> RunFolder:
     if not path.is_dir():
         raise InputError(f"{path} is not a folder, expected the results of `splat train`; check the path")
     missing = []
-    metrics = _metrics(path / "metrics.json")
+    metrics = read_metrics(path / "metrics.json") if (path / "metrics.json").is_file() else {}
     if not metrics:
         missing.append("metrics.json is missing: the run has not finished, so there are no scores and no curves.")
     config = _config(path / "config.toml")
@@ -78,25 +75,26 @@ def read_run(path: Path) -> RunFolder:
     return RunFolder(path, metrics, config, views, cloud.stat().st_size if cloud.is_file() else None, tuple(missing))
 
 
-def _metrics(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is not readable JSON ({error}); run `splat train` again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds a {type(value).__name__}, expected an object; run `splat train` again")
-    return value
-
-
 def _config(path: Path) -> dict[str, Any]:
+    """The settings as they stand in the file: also those that this version does not know."""
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is not readable TOML ({error}); restore the file the run wrote") from error
+        config = toml_values(read_bytes(path).decode())
+        _check_look(config)
+    except ValueError as error:
+        raise InputError(f"{path} holds no settings of a run ({error}); restore the file the run wrote") from error
+    return config
+
+
+def _check_look(config: dict[str, Any]) -> None:
+    """Raise ValueError where what the cloud is drawn with cannot be."""
+    colour = config.get("background", [0.0, 0.0, 0.0])
+    channels = colour if isinstance(colour, list) and len(colour) == 3 else [None]
+    if not all(isinstance(each, (int, float)) and 0 <= each <= 1 for each in channels):
+        raise ValueError("'background' is no colour of three numbers from 0 to 1")
+    if not isinstance(config.get("antialiased", False), bool):
+        raise ValueError("'antialiased' is neither true nor false")
 
 
 def _views(scores: list[dict[str, Any]], renders: Path) -> tuple[ViewFiles, ...]:
@@ -106,10 +104,11 @@ def _views(scores: list[dict[str, Any]], renders: Path) -> tuple[ViewFiles, ...]
         scores = [{"name": stem} for stem in sorted(stems)]
     views = []
     for score in scores:
-        stem = str(PurePosixPath(str(score["name"])).with_suffix("")).replace("/", "_")
+        path = PurePosixPath(score["name"])
+        stem = str(path.with_suffix("") if path.name else path).replace("/", "_")
         numbers = (_number(score.get(key)) for key in ("psnr", "ssim", "lpips"))
         pictures = (_picture(renders, f"{stem}_{kind}") for kind in ("photo", "render"))
-        views.append(ViewFiles(str(score["name"]), *numbers, *pictures))
+        views.append(ViewFiles(score["name"], *numbers, *pictures))
     return tuple(views)
 
 
@@ -118,4 +117,5 @@ def _number(value: Any) -> float | None:
 
 
 def _picture(folder: Path, stem: str) -> Path | None:
-    return next((folder / (stem + suffix) for suffix in SUFFIXES if (folder / (stem + suffix)).is_file()), None)
+    """The file of that name; None where there is none, or can be none of such a name."""
+    return next((path for suffix in SUFFIXES if os.path.isfile(path := folder / (stem + suffix))), None)

@@ -50,6 +50,22 @@ def check(stored: list[Any], scene: Scene, out: Path | None, now: list[dict[str,
             _refuse(out, f"with another camera of {new['name']}: its pose or its lens has changed")
 
 
+def check_start(stored: list[Any], now: Sequence[dict[str, Any]], out: Path | None) -> None:
+    """Raise InputError where ``now``, the files named to begin with, are other ones than ``stored``.
+
+    None need be named: what the run began with is in its checkpoint.
+    """
+    for new in now:
+        same = [each for each in stored if isinstance(each, dict) and each.get("role") == new["role"]]
+        if new["sha256"] not in [each.get("sha256") for each in same]:
+            _refuse(out, f"from another {new['role']} than {new['name']}")
+
+
+def sha256_of(files: Sequence[Path]) -> str:
+    """Of the bytes of ``files``, one after the other. Raises InputError."""
+    return _digest(files).hexdigest()
+
+
 def _refuse(out: Path | None, how: str) -> None:
     raise InputError(f"{out} was trained {how}; resume with the same scene, or start anew in another folder")
 
@@ -63,7 +79,7 @@ def _numbers(view: View) -> list[float]:
 def _close(a: Any, b: list[float]) -> bool:
     try:
         a = np.asarray(a, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     # Relative to the largest: a rounding error of a pose is one of its translation's size.
     largest = max(map(abs, b))
@@ -71,18 +87,23 @@ def _close(a: Any, b: list[float]) -> bool:
 
 
 def _sha256(view: View) -> str:
-    digest = hashlib.sha256()
     files = view.source.files
-    for path in files:
-        try:
-            with open(path, "rb") as file:
-                while block := file.read(_BLOCK):
-                    digest.update(block)
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}; check the scene") from error
+    digest = _digest(files)
     if not files:
         photo = view.load()
         for tensor in (photo.rgb, photo.mask, photo.alpha):
             if tensor is not None:
                 digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _digest(files: Sequence[Path]) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            with open(path, "rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}; check the file") from error
+    return digest

@@ -1,6 +1,5 @@
 """The folder of a run: made, checked before a run goes on in it, and cleared after one that came to nothing."""
 
-import json
 import re
 import shutil
 import warnings
@@ -10,7 +9,7 @@ from typing import Any
 from splat import formats
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
-from splat.runs.evaluation import SCORES
+from splat.report.metrics_file import read_metrics, require_whole
 from splat.training import checkpoint
 from splat.training.config import config as settings
 from splat.training.config.config import TrainConfig
@@ -123,8 +122,9 @@ def finished(out: Path) -> tuple[GaussianCloud, dict[str, Any]] | None:
     if not (out / "metrics.json").exists():
         return None
     try:
-        metrics = _checked(json.loads((out / "metrics.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
+        metrics = read_metrics(out / "metrics.json")
+        require_whole(metrics)
+    except (InputError, ValueError) as error:
         return _to_be_remade(out, f"metrics.json is damaged ({error})")
     if not (out / "cloud.ply").exists():
         return _to_be_remade(out, "cloud.ply is missing")
@@ -142,23 +142,6 @@ def _to_be_remade(out: Path, what: str) -> None:
     if not checkpoint.all_in(out / "checkpoints"):
         raise InputError(f"in {out} {what}, and there is no checkpoint to make it from; start anew in another folder")
     warnings.warn(f"in {out} {what}; made anew from the checkpoint", stacklevel=3)
-
-
-def _checked(metrics: Any) -> dict[str, Any]:
-    """``metrics``. Raises ValueError unless it looks like the content of a metrics.json."""
-    if not isinstance(metrics, dict):
-        raise ValueError(f"found a {type(metrics).__name__}, expected an object")
-    for name in ("steps", "gaussians"):
-        if type(metrics.get(name)) is not int or metrics[name] < 0:
-            raise ValueError(f"'{name}' is {metrics.get(name)!r}, expected a whole number")
-    for name in ("seconds", "peak_memory_bytes", *SCORES):
-        value = metrics.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
-            raise ValueError(f"'{name}' is {value!r}, expected a number")
-    for name in ("history", "views"):
-        if not isinstance(metrics.get(name), list):
-            raise ValueError(f"'{name}' is no list")
-    return metrics
 
 
 def remove_stale(out: Path) -> None:

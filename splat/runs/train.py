@@ -28,12 +28,15 @@ from splat.scene.scene import photo_count
 from splat.signals import requests
 from splat.training import checkpoint, trainer
 from splat.training import population as edit
+from splat.training.budget import max_gaussians
 from splat.training.config import config as settings
 from splat.training.config.config import EnhanceConfig, PriorsConfig, TrainConfig, WildConfig
 from splat.training.hooks.hook import TrainingHook
 from splat.training.progress import Progress
+from splat.training.remaining import Remaining
 from splat.training.schedules import Schedule, crossed
 from splat.training.setup import Setup
+from splat.training.start import Start, settled
 from splat.training.state import State
 
 _CHECK_EVERY = 50  # steps between two searches of all parameters for NaN and infinity
@@ -62,6 +65,7 @@ def train(
     config: TrainConfig | None = None,
     out: str | Path | None = None,
     *,
+    start: Start | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -73,6 +77,7 @@ def train(
     Args:
         config: settings; the defaults if None.
         out: folder for settings, cloud, scores, report, pictures and checkpoints; None writes nothing.
+        start: clouds and points to begin with (`splat.training.start`); of no need to a run that is resumed.
         resume: go on from the newest checkpoint in ``out``, to the same result bit for bit on the CPU.
         progress: called after every step.
         stop: asked after every step; True ends the run with a checkpoint.
@@ -88,14 +93,15 @@ def train(
     config = settings.resolved(config or TrainConfig())
     out = None if out is None else Path(out)
     folder.check_place(out, resume)
-    config = _settled(config, scene)
+    start = start or Start()
+    config = settled(_settled(config, scene), start)
     schedule = Schedule(config.steps, config.minutes, clock, spent)
     with lock.held(out):
         folder.prepare(out, config, resume)
         if resume and (found := folder.finished(out)) is not None:
             return _finished(out, *found)
         try:
-            return _trained(scene, config, out, schedule, resume, progress, stop)
+            return _trained(scene, config, out, schedule, start, resume, progress, stop)
         except InputError:
             if out is not None and not resume:
                 folder.forget(out)
@@ -107,6 +113,7 @@ def _trained(
     config: TrainConfig,
     out: Path | None,
     schedule: Schedule,
+    start: Start,
     resume: bool,
     progress: Callable[[Progress], None] | None,
     stop: Callable[[], bool] | None,
@@ -115,11 +122,13 @@ def _trained(
     photos = [] if out is None else fingerprints.of_views(scene.train_views)
     given = scene
     scene, hooks = _with_priors(scene, config)
-    setup = trainer.set_up(scene, config, hooks)
+    setup = trainer.set_up(scene, config, hooks, start=start)
     try:
         with cuda_launcher.memory_errors():
             state = _resumed(setup, schedule, given, out, photos) if resume else trainer.begin(setup, schedule)
-        record = {"photos": photos, "settings": settings.to_toml(config)}
+        record = {"photos": photos, "settings": settings.to_toml(config), "start": list(state.start_files)}
+        if start.files and state.schedule.step == 0:  # from here on, the run no longer needs those files
+            _save(setup, state, out, record)
         complete = _loop(setup, state, out, record, progress, stop)
     finally:
         setup.photos.close()
@@ -135,6 +144,7 @@ def _resumed(setup: Setup, schedule: Schedule, scene: Scene, out: Path, photos: 
     for path, packed in checkpoint.readable(checkpoints):
         folder.check_same_settings(packed, setup.config, out)
         fingerprints.check(packed["photos"], scene, out, photos)
+        fingerprints.check_start(packed.get("start", []), setup.start.files, out)
         try:
             return checkpoint.unpack(setup, packed, schedule)
         except ValueError as error:
@@ -177,6 +187,8 @@ def _loop(
     config, schedule = setup.config, state.schedule
     saved, saving = schedule.seconds, 0.0
     speed = Speed()
+    most = max_gaussians(config, schedule.expected, setup.pixels)
+    remaining = Remaining(config, setup.pixels, trainer.first_count(setup), most)
     eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
     with one_torch_thread(), requests() as requested:
         while not schedule.finished:
@@ -214,11 +226,12 @@ def _loop(
                         schedule.fraction,
                         state.loss,
                         state.psnr,
-                        len(state.cloud),
+                        state.count,
                         rate,
                         schedule.seconds,
                         eval_psnr,
-                        state.cloud,
+                        trainer.shown(state),
+                        remaining.after(schedule.step, schedule.fraction, schedule.seconds, len(state.cloud)),
                     )  # fmt: skip
                 )
             ending = requested.ending is not None or (stop is not None and stop())
@@ -293,7 +306,7 @@ def _record(state: State, psnr: float | None = None) -> None:
         "step": state.schedule.step,
         "seconds": round(state.schedule.seconds, 3),
         "loss": state.loss,
-        "gaussians": len(state.cloud),
+        "gaussians": state.count,
     }
     state.history.append(entry | ({} if psnr is None else {"psnr": psnr}))
 
@@ -314,7 +327,7 @@ def _save(setup: Setup, state: State, out: Path | None, record: dict[str, Any]) 
 
 def _finish(setup: Setup, state: State, out: Path | None) -> TrainResult:
     """Evaluate, and write everything but the checkpoints."""
-    state.population.cloud = trainer.finished(setup, state)
+    state.population.cloud, state.frozen = trainer.finished(setup, state), None  # all are of one cloud now
     if out is not None:  # first: whatever fails later, this is what the run was for
         formats.write(state.cloud.to("cpu"), out / "cloud.ply")
     renders = None if out is None else out / "renders"
@@ -338,7 +351,7 @@ def _facts(setup: Setup, state: State, scores: Evaluation | None = None) -> dict
     return {
         "steps": state.schedule.step,
         "seconds": round(state.schedule.seconds, 3),
-        "gaussians": len(state.cloud),
+        "gaussians": state.count,
         **{name: scored[name] for name in SCORES},
         "peak_memory_bytes": peak_memory(),
         "protocol": {
@@ -350,6 +363,7 @@ def _facts(setup: Setup, state: State, scores: Evaluation | None = None) -> dict
             "strategy": setup.config.strategy,
             "backend": setup.name,
             "version": splat.__version__,
+            **({"start": list(state.start_files)} if state.start_files else {}),
         },
         "views": scored["views"],
         "history": state.history,

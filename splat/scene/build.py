@@ -1,10 +1,11 @@
 """From what a loader read (cameras, poses, points, file names) to a checked `Scene` at the wanted resolution."""
 
+import dataclasses
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -18,14 +19,17 @@ from splat.scene import hold_out
 from splat.scene.faces import side
 from splat.scene.image_circle import circle_angle
 from splat.scene.images import ImageHeader, ImageSource, decode, read_header
+from splat.scene.listing import listed
 from splat.scene.masks import check_something_kept, marks_what_moves
 from splat.scene.pictures.decode import notes_of, white_of_scene
 from splat.scene.pictures.mask_values import same_shape, size_error
+from splat.scene.plausible import doubts
 from splat.scene.registration import Registration
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
 from splat.scene.split_photos import WidePhoto, sentences, split_view
 from splat.scene.undistort import Lens, Pinhole
 from splat.scene.wide_lens import is_wide
+from splat.text import printable
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class RawView:
         world_to_camera: (4, 4) float64.
         ids, xy: rows of the points seen (K,) and where (K, 2), pixels of ``lens``.
         held_out: None lets the every-8th rule decide.
+        left_out: the input takes it neither for training nor for the test; who chooses the test set anew has it.
         mask: mask file, if there is one.
         turn: whether ``lens`` and pose belong to the image turned by its EXIF orientation; None lets the sizes tell.
     """
@@ -63,13 +68,17 @@ class RawView:
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     xy: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     held_out: bool | None = None
+    left_out: bool = False
     mask: Path | None = None
     turn: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class RawScene:
-    """What a loader hands over; ``points`` None asks for random ones."""
+    """What a loader hands over; ``xyz`` None asks for random ones.
+
+    ``split_notes`` are about the training and test sets of the input, where these are used.
+    """
 
     root: Path
     kind: str
@@ -78,6 +87,7 @@ class RawScene:
     rgb: np.ndarray | None = None
     error: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    split_notes: tuple[str, ...] = ()
     transparent_background: bool = False
     shrunk: int = 1  # the images are copies shrunk by this factor (images_2, …)
     origin: str = ""  # the file to name in errors about cameras
@@ -86,13 +96,16 @@ class RawScene:
 
 def build(raw: RawScene, options: LoadOptions) -> Scene:
     """Check everything that can be checked without decoding, and put the scene together. Raises InputError."""
-    views = sorted(raw.views, key=lambda view: view.name)
     origin = raw.origin or str(raw.root)
+    notes = list(raw.notes)
+    raw = _only_finite_points(raw, notes)
+    if options.hold_out == hold_out.AUTO:
+        raw = dataclasses.replace(raw, views=[view for view in raw.views if not view.left_out])
+        notes += raw.split_notes
+    views = sorted(_once_each(raw.views, origin, notes), key=lambda view: view.name)
     _check_poses(views, origin)
-    _check_points(raw.xyz, origin)
     headers = _read_headers(views)
     lenses = _match_sizes(views, headers)
-    notes = list(raw.notes)
     floats = [view.path for view, header in zip(views, headers, strict=True) if header.kind == "float"]
     white = white_of_scene(floats) if floats else None
     notes += notes_of(headers, white)
@@ -127,7 +140,7 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
         target = lens.pinhole()
         width, height = _target_size(target, raw.shrunk, options)
         camera = target.camera(view.world_to_camera).resized(width, height)
-        source = replace(source, width=width, height=height)
+        source = dataclasses.replace(source, width=width, height=height)
         ids, xy = _keypoints(view, lens, target, camera)
         built.append(View(view.name, camera, source, held_out, ids, xy, view.group))
     if resized:
@@ -139,7 +152,48 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     points = _points(raw, built, notes)
     root = raw.root.resolve()
     name = root.stem if root.is_file() else root.name
-    return Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes), registration=raw.registration)
+    scene = Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes), registration=raw.registration)
+    said = tuple(printable(note) for note in (*notes, *doubts(scene)))  # names of photos may hold codes of terminals
+    return dataclasses.replace(scene, notes=said)
+
+
+def _once_each(views: Sequence[RawView], origin: str, notes: list[str]) -> list[RawView]:
+    """``views`` with the first of each name only, for names tell photos apart."""
+    first: dict[str, RawView] = {}
+    for view in views:
+        first.setdefault(view.name, view)
+    notes += again_note([view.name for view in views], origin)
+    return list(first.values())
+
+
+def again_note(names: Sequence[str], origin: str) -> list[str]:
+    """A sentence about ``names`` that come more than once, if there are some."""
+    again = sorted(name for name, count in Counter(names).items() if count > 1)
+    left_out = len(names) - len(set(names))
+    verb = "photo is" if left_out == 1 else "photos are"
+    said = f"{left_out} {verb} named again in {origin} and left out there, the first pose is used: {listed(again)}"
+    return [said] if again else []
+
+
+def _only_finite_points(raw: RawScene, notes: list[str]) -> RawScene:
+    """``raw`` without points that are not finite or too far, which keypoints no longer name."""
+    if raw.xyz is None:
+        return raw
+    with np.errstate(invalid="ignore"):
+        good = (np.abs(raw.xyz) <= FARTHEST).all(1)
+    if good.all():
+        return raw
+    notes.append(
+        f"{int((~good).sum()):,} of {len(good):,} points of {raw.origin or raw.root} have NaN, infinite or huge "
+        "coordinates and are left out"
+    )
+    rows = np.cumsum(good) - 1
+    views = []
+    for view in raw.views:
+        kept = good[view.ids]
+        views.append(dataclasses.replace(view, ids=rows[view.ids[kept]], xy=view.xy[kept]))
+    parts = {name: None if getattr(raw, name) is None else getattr(raw, name)[good] for name in ("xyz", "rgb", "error")}
+    return dataclasses.replace(raw, views=views, **parts)
 
 
 def _check_poses(views: Sequence[RawView], origin: str) -> None:
@@ -151,7 +205,7 @@ def _check_poses(views: Sequence[RawView], origin: str) -> None:
             "add more photos"
         )
     for view in views:
-        _check_name(view.name, origin)
+        check_name(view.name, origin)
         if not np.isfinite(view.world_to_camera).all():
             raise InputError(
                 f"the pose of {view.name} in {origin} contains NaN or infinity; remove that image from the model or "
@@ -177,8 +231,8 @@ def _check_poses(views: Sequence[RawView], origin: str) -> None:
             )
 
 
-def _check_name(name: str, origin: str) -> None:
-    """Names of photos become names of pictures and entries of JSON files."""
+def check_name(name: str, origin: str) -> None:
+    """Raises InputError unless ``name`` can be a photo's: it becomes names of pictures and entries of JSON files."""
     try:
         name.encode()
         odd = "\0" in name or PurePosixPath(name).name in ("", "..")
@@ -186,17 +240,6 @@ def _check_name(name: str, origin: str) -> None:
         odd = True
     if odd:
         raise InputError(f"{origin} names a photo {name[:60]!r}, which is no file name in UTF-8; rename it")
-
-
-def _check_points(xyz: np.ndarray | None, origin: str) -> None:
-    if xyz is None:
-        return
-    bad = ~(np.abs(xyz) <= FARTHEST).all(1)
-    if bad.any():
-        raise InputError(
-            f"{int(bad.sum())} of {len(bad)} points of {origin} have NaN, infinite or huge coordinates; run "
-            "structure from motion again"
-        )
 
 
 def _read_headers(views: Sequence[RawView]) -> list[ImageHeader]:
@@ -328,7 +371,7 @@ def _check_spread(views: Sequence[View], raw: RawScene, origin: str) -> None:
 
 
 def _points(raw: RawScene, views: list[View], notes: list[str]) -> Points:
-    if raw.xyz is None:
+    if raw.xyz is None or len(raw.xyz) == 0:
         from splat.scene.random_points import random_points
 
         points, note = random_points(views)

@@ -1,13 +1,14 @@
 """The picture files below a folder, found in bounded time."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from splat.errors import InputError
 from splat.scene.pictures import kinds
 
 MOST_ENTRIES = 500_000  # looked at; who gives / or a home folder is told so instead of waiting
+_NAMED = 3  # names in a sentence about many
 
 
 def list_images(folder: Path) -> list[str]:
@@ -37,3 +38,9 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[str]:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
         ]
     return sorted(names)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few of many names: 'a, b, c and 4 more'."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(name[:80] for name in names[:_NAMED]) + more

@@ -3,18 +3,23 @@
 import dataclasses
 import math
 import os
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from splat.errors import InputError
 from splat.reading import require_file
 from splat.scene import hold_out as held_out
 from splat.scene.build import LoadOptions, RawScene, build
 from splat.scene.folder_notes import folder_notes, unread
+from splat.scene.listing import listed
 from splat.scene.measured_depth import with_measured_depth
 from splat.scene.progress import Report
-from splat.scene.readers.colmap import PLACES, find_model, read_colmap
-from splat.scene.readers.photo_folder import photo_folder, read_photos
-from splat.scene.readers.transforms_json import find_transforms, read_transforms
+from splat.scene.readers.colmap import read_scene
+from splat.scene.readers.image_folder import PHOTO_FOLDER
+from splat.scene.readers.model_places import FILES as MODEL_FILES
+from splat.scene.readers.model_places import all_places, first_place, folders_in, is_model
+from splat.scene.readers.photo_folder import own_photos, photo_folder, photo_names, read_photos
+from splat.scene.readers.transforms_json import find_transforms, read_transforms, usual_transforms
 from splat.scene.readers.video import VIDEO_SUFFIXES, find_video, read_video
 from splat.scene.registration import CamerasUnknown
 from splat.scene.scene import Scene
@@ -97,26 +102,33 @@ def check_options(
 
 
 def _read(root: Path, options: LoadOptions, progress: Report | bool, register: bool) -> RawScene:
-    """Pick the reader. Beside a transforms.json, only a model in the usual COLMAP places goes first."""
+    """Pick the reader. Beside a transforms.json, only a model in ``sparse`` goes first."""
+    if root.name in ("", ".."):
+        root = Path(os.path.abspath(root))
     if not root.is_dir():
         require_file(root)
         if root.suffix.lower() == ".json":
             return read_transforms(root, options.downscale)
         if root.suffix.lower() in VIDEO_SUFFIXES:
             return read_video(root, options.downscale, progress, register)
-        raise InputError(
-            f"{root} is a file, expected a folder with a scene, a transforms.json or a video; give its folder"
-        )
-    model = find_model(root, ("sparse/0", "sparse"))
-    transforms = find_transforms(root)
-    if model is None and transforms is not None:
-        return read_transforms(transforms, options.downscale)
-    model = model or find_model(root, PLACES)
-    if model is not None:
-        return read_colmap(root, model, options.downscale)
+        if not (root.name in MODEL_FILES or root.name == "points3D.ply") or not is_model(root.parent):
+            raise InputError(
+                f"{root} is a file, expected a folder with a scene, a transforms.json or a video; give its folder"
+            )
+        root = root.parent
+    notes: list[str] = []  # about descriptions that are there but not used
+    for reader in (_described, _below, _beside):
+        raw = reader(root, options.downscale, notes)
+        if raw is not None:
+            return _noted(raw, notes)
     photos = photo_folder(root)
     if photos is not None:
-        return read_photos(root, photos, options.downscale, progress, mask_mode=options.masks, register=register)
+        mode = options.masks
+        try:
+            raw = read_photos(root, photos, options.downscale, progress, mask_mode=mode, register=register)
+        except CamerasUnknown as error:
+            raise error.noted(notes) from None
+        return _noted(raw, notes)
     video = find_video(root)
     if video is not None:
         return read_video(video, options.downscale, progress, register)
@@ -127,3 +139,86 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool, register: b
         f"{root} holds no scene: no COLMAP model (sparse/0, sparse, or cameras.bin), no transforms.json and no photos "
         "(.jpg, .png, .webp, .tif); give a folder with one of them, or a video"
     )
+
+
+def _noted(raw: RawScene, notes: Sequence[str]) -> RawScene:
+    return dataclasses.replace(raw, notes=(*notes, *raw.notes)) if notes else raw
+
+
+def _described(root: Path, downscale: float, notes: list[str], above: Path | None = None) -> RawScene | None:
+    """The scene that a COLMAP model or a transforms.json in ``root`` describes; None where there is neither.
+
+    Photos are looked for in ``above`` too.
+    """
+    first = first_place(root)
+    transforms, said = find_transforms(root) if first is None else (None, [])
+    if transforms is not None:
+        return _noted(read_transforms(transforms, downscale), said)
+    refused: list[InputError] = []
+    for place in all_places(root):
+        if above is not None:
+            place = dataclasses.replace(place, roots=(*place.roots, above))
+        try:
+            raw = read_scene(place, root, downscale)
+        except InputError as error:  # another place may be whole; where none is, the first one's error is said
+            refused.append(error)
+        else:
+            return _noted(raw, [f"passed over: {error}" for error in refused])
+    if not refused:
+        return None
+    other = usual_transforms(root)
+    if other is None:
+        raise refused[0]
+    return _noted(read_transforms(other, downscale), [f"passed over: {refused[0]}"])
+
+
+def _below(root: Path, downscale: float, notes: list[str]) -> RawScene | None:
+    """The one scene a level below ``root``, if it is of the photos of ``root`` where that has photos of its own."""
+    scenes = [each for each in folders_in(root) if all_places(each) or usual_transforms(each)]
+    own = own_photos(root)
+    if len(scenes) > 1 and not own:
+        raise InputError(
+            f"{root} holds {len(scenes)} scenes ({listed([scene.name for scene in scenes])}); give the folder of one"
+        )
+    for scene in scenes:
+        try:
+            raw = _described(scene, downscale, notes, root)
+        except InputError as error:
+            notes.append(f"the scene in {scene.name} is passed over: {error}")
+            continue
+        if raw is not None and (own is None or _is_about(raw, own, root)):
+            return _noted(dataclasses.replace(raw, root=root), [f"the cameras are those of the folder {scene.name}"])
+        notes.append(f"the scene in {scene.name} is not used, for it is of other photos; give its folder to use it")
+    return None
+
+
+def _is_about(raw: RawScene, own: Path, root: Path) -> bool:
+    """Whether most photos of ``raw`` have the names of photos in ``own``."""
+    names = os.listdir(root) if own == root else photo_names(own)
+    stems = {PurePosixPath(name).stem.lower() for name in names}
+    return 2 * sum(view.path.stem.lower() in stems for view in raw.views) >= len(raw.views)
+
+
+def _beside(root: Path, downscale: float, notes: list[str]) -> RawScene | None:
+    """The scene around a folder of photos: what describes it lies in the folder above."""
+    folder = Path(os.path.abspath(root))
+    above = folder.parent
+    if above == above.parent or own_photos(root) is None:
+        return None
+    is_named = PHOTO_FOLDER.fullmatch(folder.name) is not None  # else masks and depths would pass for photos
+    try:
+        transforms, _ = find_transforms(above) if first_place(above) is None else (None, [])
+        if transforms is not None:
+            raw, used = read_transforms(transforms, downscale), transforms
+        else:
+            place = next(iter(all_places(above)), None)
+            if place is None:
+                return None
+            raw = read_scene(place, folder if is_named else above, downscale, folder if is_named else None)
+            used = place.model
+    except InputError as error:
+        notes.append(f"what lies beside the photos is passed over: {error}")
+        return None
+    if not any(Path(os.path.abspath(view.path)).is_relative_to(folder) for view in raw.views):
+        return None
+    return _noted(raw, [f"the cameras are those of {Path('..', used.relative_to(above)).as_posix()}"])

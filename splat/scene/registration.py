@@ -3,11 +3,12 @@
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from splat.errors import InputError
 from splat.scene.images import read_header
+from splat.text import printable
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,12 @@ class CamerasUnknown(InputError):
     """
 
     def __init__(self, facts: Unregistered) -> None:
-        super().__init__(f"{facts.path}: its cameras are not known yet; find them with: {facts.command}")
+        super().__init__(printable(f"{facts.path}: its cameras are not known yet; find them with: {facts.command}"))
         self.facts = facts
+
+    def noted(self, notes: Sequence[str]) -> "CamerasUnknown":
+        """The same with ``notes`` before its own."""
+        return CamerasUnknown(replace(self.facts, notes=(*notes, *self.facts.notes)))
 
 
 def photo_sizes(folder: Path, names: Sequence[str]) -> dict[tuple[int, int], int]:

@@ -137,6 +137,8 @@ def pack(setup: Setup, state: State) -> dict[str, Any]:
         "mse": state.mse,
         "history": state.history,
         "losses": state.losses,
+        "frozen": {} if state.frozen is None else {name: getattr(state.frozen, name) for name in FIELDS},
+        "first_count": state.first_count,
     }
 
 
@@ -147,6 +149,10 @@ def unpack(setup: Setup, packed: dict[str, Any], schedule: Schedule) -> State:
     if population.cloud.sh_degree != setup.config.sh_degree:
         raise ValueError(f"its SH degree is {population.cloud.sh_degree}, expected {setup.config.sh_degree}")
     state = State(population, schedule, corrections_of(setup.config, photo_count(setup.views), setup.device))
+    if frozen := packed.get("frozen"):  # came later
+        state.frozen = GaussianCloud(**{name: tensor.to(setup.device) for name, tensor in frozen.items()})
+    state.first_count = packed.get("first_count", setup.first_count)
+    state.start_files = tuple(packed.get("start", []))
     check_alike(packed["photo_parameters"], state.per_photo, "'photo_parameters'")
     for name, values in packed["photo_parameters"].items():
         check_alike(values, state.per_photo[name].parameters.state(), f"'{name}'")
@@ -169,7 +175,7 @@ def _restore(hook: TrainingHook, parts: dict[str, Any]) -> None:
         check_alike(parts[name], hook.state(), f"the state of '{hook.name}'")
     try:
         hook.restore(parts[name])
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ValueError(f"the state of '{hook.name}' does not fit ({error!r})") from error
 
 

@@ -1,6 +1,5 @@
 """What a checkpoint must look like before a run goes on from it: keys, types, shapes and ranges."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,8 @@ from torch import Tensor
 
 from splat.cloud import FIELDS, GaussianCloud
 from splat.ops.adam import parameters
+
+MOST_COUNT, MOST_SECONDS = 1 << 53, 1e12  # whole numbers that a float holds exactly; 30,000 years
 
 
 def check(state: Any) -> None:
@@ -20,6 +21,20 @@ def check(state: Any) -> None:
     losses = state.get("losses", [])  # came later
     _expect(_list_of(losses, _is_pair), "'losses'", _shown(losses), "pairs of step and loss")
     check_population(state["population"])
+    start = state.get("start", [])
+    _expect(_list_of(start, _is_dict), "'start'", _shown(start), "what is known of the files to begin with")
+    _check_frozen(state.get("frozen", {}))
+    first = state.get("first_count", 0)
+    _expect(_is_count(first), "'first_count'", _shown(first), "a number of Gaussians")
+
+
+def _check_frozen(packed: Any) -> None:
+    """As `check`, of the Gaussians that stay as they are; runs of before had none."""
+    _expect(_is_tensors(packed), "'frozen'", _shown(packed), "tensors by name")
+    if packed:
+        _expect(set(packed) == set(FIELDS), "'frozen'", f"of {sorted(packed)}", f"{sorted(FIELDS)}")
+        cloud = GaussianCloud(**packed)
+        _expect(cloud.dtype == torch.float32, "'frozen'", str(cloud.dtype), "torch.float32")
 
 
 def check_population(packed: dict[str, Any]) -> None:
@@ -59,7 +74,7 @@ def _shown(value: Any) -> str:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < MOST_COUNT
 
 
 def _is_fraction(value: Any) -> bool:
@@ -67,11 +82,11 @@ def _is_fraction(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, float) or type(value) is int and abs(value) < MOST_COUNT
 
 
 def _is_time(value: Any) -> bool:
-    return _is_number(value) and 0 <= value < math.inf
+    return _is_number(value) and 0 <= value <= MOST_SECONDS
 
 
 def _is_tensors(value: Any) -> bool:
@@ -85,7 +100,10 @@ def _is_pair(value: Any) -> bool:
 
 
 def _is_entry(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_number(value.get(name)) for name in ("step", "seconds", "loss"))
+    if not isinstance(value, dict) or not _is_count(value.get("step")) or not _is_time(value.get("seconds")):
+        return False
+    psnr = value.get("psnr")
+    return _is_number(value.get("loss")) and _is_count(value.get("gaussians", 0)) and (psnr is None or _is_number(psnr))
 
 
 def _list_of(value: Any, holds: Callable[[Any], bool]) -> bool:
@@ -109,6 +127,6 @@ _PARTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "parts": (_is_dict, "a dictionary"),
     "loss": (_is_number, "a number"),
     "mse": (_is_number, "a number"),
-    "history": (lambda value: _list_of(value, _is_entry), "entries with step, seconds and loss"),
+    "history": (lambda value: _list_of(value, _is_entry), "entries with step, seconds and loss, all of them numbers"),
     "photos": (_is_photos, "names or fingerprints of photos"),
 }

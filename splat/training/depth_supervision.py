@@ -1,5 +1,6 @@
-"""What depth a training run knows: maps measured beside the photos, else the sparse points where photos show them."""
+"""What depth a training run knows: maps measured beside the photos, a scan, or sparse points where photos show them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,25 +8,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from splat.camera import Camera
 from splat.scene import ImageCache, Scene
-from splat.scene.measured_depth import seen_points
+from splat.scene.measured_depth import MOST_SAMPLES, seen_points
 from splat.scene.scene import Points, View
 from splat.training.config.config import TrainConfig
+from splat.training.rng import generator
+from splat.training.start import Start
 
-MEASURED_WEIGHT = 2.0  # of `LossConfig.depth` where depth was measured
+MEASURED_WEIGHT = 1.0  # of `LossConfig.depth` where depth was measured
+_DENSE = 20_000  # points from which a file of them is a scan, in which near surfaces hide far ones
+_BEHIND = 1.02  # times the nearest depth around: what lies farther is hidden
 _START_POINTS = 100_000  # of all photos together, before they are thinned
 _CELLS = 256  # a scene extent; one start point each
 
 
-def weight(config: TrainConfig, views: Sequence[View]) -> float:
-    """Weight of the depth loss: that of ``config``, or by whether ``views`` have measured depth."""
+def weight(config: TrainConfig, views: Sequence[View], scan: Tensor | None = None) -> float:
+    """Weight of the depth loss: that of ``config``, or by whether depth was measured, in ``views`` or by a ``scan``."""
     if config.loss.depth is not None:
         return config.loss.depth
-    return MEASURED_WEIGHT if any(view.depth is not None for view in views) else 0.0
+    return MEASURED_WEIGHT if scan is not None or any(view.depth is not None for view in views) else 0.0
+
+
+def scan_of(start: Start) -> Tensor | None:
+    """The points (M, 3) that a run begins with, if they are so many that they show surfaces."""
+    points = start.points
+    return points.xyz if points is not None and points.measured and len(points) >= _DENSE else None
 
 
 def points_of_views(
-    scene: Scene, views: Sequence[View], weight: float
+    scene: Scene, views: Sequence[View], weight: float, scan: Tensor | None = None
 ) -> tuple[tuple[Tensor | None, Tensor | None], ...]:
     """Points (M, 3) and their pixels (M, 2) of each of ``views``, for the depth loss; None each without that loss.
 
@@ -33,7 +45,35 @@ def points_of_views(
     """
     if not weight:
         return tuple((None, None) for _ in views)
-    return tuple(seen_points(view) if view.depth is not None else _sparse(scene, view) for view in views)
+    return tuple(_points_of_view(scene, view, scan) for view in views)
+
+
+def _points_of_view(scene: Scene, view: View, scan: Tensor | None) -> tuple[Tensor, Tensor]:
+    if view.depth is not None:
+        return seen_points(view)
+    return _sparse(scene, view) if scan is None else unhidden(scan, view.camera)
+
+
+def unhidden(scan: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+    """The points (M, 3) of a dense ``scan`` (N, 3) that ``camera`` sees, and their pixels (M, 2) float32.
+
+    A z-buffer whose cells hold two points each on average tells what nearer ones around hide; at most `MOST_SAMPLES`.
+    """
+    pixels, depth = camera.project(scan.double())
+    size = torch.tensor([camera.width, camera.height], dtype=torch.float64)
+    rows = torch.nonzero((depth > 0) & (pixels >= 0).all(1) & (pixels < size).all(1))[:, 0]
+    if not len(rows):
+        return scan[:0].double(), pixels[:0].float()
+    cell = max(1.0, math.sqrt(2 * camera.width * camera.height / len(rows)))
+    across, down = math.ceil(camera.width / cell), math.ceil(camera.height / cell)
+    column, row = (pixels[rows] / cell).long().unbind(1)
+    nearest = torch.full((down * across,), torch.inf, dtype=torch.float64)
+    nearest.scatter_reduce_(0, row * across + column, depth[rows], "amin")
+    around = -torch.nn.functional.max_pool2d(-nearest.reshape(1, 1, down, across), 3, stride=1, padding=1)[0, 0]
+    rows = rows[depth[rows] <= _BEHIND * around[row, column]]
+    if len(rows) > MOST_SAMPLES:
+        rows = rows[torch.randperm(len(rows), generator=generator(0, "scan"))[:MOST_SAMPLES].sort().values]
+    return scan[rows].double(), pixels[rows].float()
 
 
 def _sparse(scene: Scene, view: View) -> tuple[Tensor, Tensor]:

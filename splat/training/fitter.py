@@ -29,9 +29,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splat.cloud import GaussianCloud
 from splat.ops.adam import AdamHyper
 from splat.rendering import Backend
 from splat.rendering.types import Rendering, RenderOptions
+from splat.training.frozen import of_first_rows, with_frozen
 from splat.training.hooks.chain_rule import Pullback, deform_with_pullback
 from splat.training.hooks.dropout import gaussian_dropout, scale_position_step
 from splat.training.hooks.hook import TrainingHook, add_penalties, needs
@@ -59,6 +61,7 @@ class Fitter:
         per_photo: what is learned of each photo, by name in `TrainingView.photo_parameters`, beside what hooks declare;
             "poses" are refinements of the views' cameras. Views with an index use and step their rows.
         timer: called with the name of each stage (see `splat.training.timing`).
+        frozen: Gaussians that are drawn with the population's and stay as they are.
     """
 
     population: Population
@@ -67,6 +70,7 @@ class Fitter:
     hooks: Sequence[TrainingHook] = ()
     per_photo: Mapping[str, PerPhoto] = field(default_factory=dict)
     timer: Timer = untimed
+    frozen: GaussianCloud | None = None
 
     def step(
         self,
@@ -93,7 +97,7 @@ class Fitter:
         mean, losses, nonfinite = MeanGradient(self.backend, population), [], ()
         # The core's own step does all of it in one go, where the gradient of one view is all there is.
         fused = self.backend.backward_adam if len(views) == 1 else None
-        if any(hook.regularize is not None for hook in hooks):
+        if self.frozen is not None or any(hook.regularize is not None for hook in hooks):
             fused = None
         with ExitStack() as stack:
             stack.enter_context(gaussian_dropout(population.cloud, hidden, context.seed, context.step))
@@ -140,7 +144,7 @@ class Fitter:
         )
         with self.timer("rendering"):
             shown, pullback = deform_with_pullback(hooks, cloud, view)
-            rendering, drawn = self.backend.forward(shown, view.camera, options)
+            rendering, drawn = self.backend.forward(with_frozen(shown, self.frozen), view.camera, options)
         for hook in hooks:
             if hook.refine_target is not None:
                 with torch.no_grad():
@@ -149,6 +153,8 @@ class Fitter:
         with self.timer("loss"):
             loss = self.loss(rendering, view, context)
         loss = add_penalties(hooks, loss, rendering, view, context)
+        if self.frozen is not None:
+            rendering = of_first_rows(rendering, len(cloud))
         if watch is not None:
             watch(view, loss)
         return _Fit(view, rendering, drawn, loss, pullback, matrix)

@@ -1,5 +1,6 @@
 """`Progress`: what a training run tells a callback after every step."""
 
+import math
 from dataclasses import dataclass
 
 from splat.cloud import GaussianCloud
@@ -17,6 +18,7 @@ class Progress:
         steps_per_second, seconds: speed lately, and time spent.
         eval_psnr: newest mean over the held-out photos, dB; None before the first evaluation.
         cloud: the Gaussians as they are now; they go on changing.
+        remaining: seconds that the rest will take, about; NaN before that can be said.
     """
 
     step: int
@@ -29,3 +31,4 @@ class Progress:
     seconds: float
     eval_psnr: float | None
     cloud: GaussianCloud
+    remaining: float = math.nan

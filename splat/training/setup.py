@@ -9,9 +9,11 @@ from torch import Tensor
 from splat.rendering import Backend
 from splat.scene import Scene, View
 from splat.scene.scene import photo_numbers
+from splat.training.budget import max_gaussians
 from splat.training.config.config import TrainConfig
 from splat.training.device_photos import DevicePhotos
 from splat.training.hooks.hook import TrainingHook
+from splat.training.start import Start, first_count
 from splat.training.strategies.strategy import Strategy
 from splat.training.timing import Timer, untimed
 
@@ -26,6 +28,7 @@ class Setup:
         depth_weight: of the depth loss.
         hooks: what plugs in beside the strategy.
         timer: see `splat.training.timing`.
+        start: what the first Gaussians come from beside the scene; of no use any more once there is a checkpoint.
     """
 
     scene: Scene
@@ -37,6 +40,7 @@ class Setup:
     depth_weight: float = 0.0
     hooks: tuple[TrainingHook, ...] = ()
     timer: Timer = untimed
+    start: Start = Start()
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -51,6 +55,13 @@ class Setup:
     def pixels(self) -> float:
         """Of a photo, on average."""
         return sum(view.camera.width * view.camera.height for view in self.views) / len(self.views)
+
+    @functools.cached_property
+    def first_count(self) -> int:
+        """Number of Gaussians a run begins to train: one per sparse point, as far as budget and strategy allow."""
+        frozen = 0 if self.start.frozen is None else len(self.start.frozen)
+        budget = max_gaussians(self.config, pixels=self.pixels) - frozen
+        return first_count(self.start, len(self.scene.points), budget, self.strategy.first)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from splat.cloud import GaussianCloud
 from splat.errors import InputError
 from splat.scene import Scene
+from splat.scene.scene import photo_count
 from splat.training.per_photo.parameters import PerPhoto
 from splat.training.population import Population
 from splat.training.schedules import Schedule
@@ -24,6 +25,9 @@ class State:
         loss, mse: running means over steps; NaN before the first.
         history: one entry per hundredth of the run, as in metrics.json.
         losses: (step, running mean of the loss), one per hundredth of the run.
+        frozen: Gaussians that are drawn with the population and stay as they are (see `splat.training.frozen`).
+        first_count: number of Gaussians the population began with.
+        start_files: of the files that the run began with, see `splat.training.start.Start`.
     """
 
     population: Population
@@ -33,10 +37,22 @@ class State:
     mse: float = math.nan
     history: list[dict[str, Any]] = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
+    frozen: GaussianCloud | None = None
+    first_count: int = 0
+    start_files: tuple[dict[str, Any], ...] = ()
 
     @property
     def cloud(self) -> GaussianCloud:
         return self.population.cloud
+
+    @property
+    def frozen_count(self) -> int:
+        return 0 if self.frozen is None else len(self.frozen)
+
+    @property
+    def count(self) -> int:
+        """Number of all Gaussians, the frozen ones included."""
+        return len(self.population) + self.frozen_count
 
     @property
     def psnr(self) -> float:
@@ -50,5 +66,6 @@ def check_views(scene: Scene) -> None:
     """Raise InputError when nothing is left to train on."""
     if not scene.train_views:
         raise InputError(
-            f"{scene.root} has {len(scene.views)} photos, all held out for evaluation; training needs at least two"
+            f"{scene.root} has {photo_count(scene.views)} photos, all held out for evaluation; training needs at least "
+            "two"
         )

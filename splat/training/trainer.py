@@ -8,6 +8,7 @@ import torch
 
 from splat.camera import Camera
 from splat.cloud import GaussianCloud
+from splat.coordinates import AT_ZERO
 from splat.errors import NonFiniteError
 from splat.native import cuda_launcher
 from splat.ops.adam import AdamHyper, parameters
@@ -23,11 +24,11 @@ from splat.training.budget import max_gaussians
 from splat.training.config.config import TrainConfig
 from splat.training.device_photos import DevicePhotos
 from splat.training.fitter import Fitter
+from splat.training.frozen import with_frozen
 from splat.training.hooks import appearance_features, coarse_to_fine, dilated_rendering, surface_regularizers
 from splat.training.hooks.chain_rule import deform
 from splat.training.hooks.dropout import without_position_step
 from splat.training.hooks.hook import TrainingHook, transform_view
-from splat.training.initialize import initialize
 from splat.training.losses.image import PictureLoss, training_loss
 from splat.training.methods import hooks_of, strategy_of
 from splat.training.per_photo.corrections import POSES, corrections_of, refined_camera
@@ -35,6 +36,7 @@ from splat.training.population import populate
 from splat.training.rng import generator, mix_seed, photo_at
 from splat.training.schedules import Schedule
 from splat.training.setup import Setup
+from splat.training.start import Start, place_of, start_cloud
 from splat.training.state import State, check_views
 from splat.training.step_context import StepContext
 from splat.training.strategies.view_sampler import ViewSampler
@@ -46,12 +48,19 @@ LOOK_ON_GPU = 10  # steps between two looks at the loss
 SMOOTHING = 0.02  # weight of the newest step in the running means of loss and error
 
 
-def set_up(scene: Scene, config: TrainConfig, hooks: tuple[TrainingHook, ...] = (), timer: Timer = untimed) -> Setup:
+def set_up(
+    scene: Scene,
+    config: TrainConfig,
+    hooks: tuple[TrainingHook, ...] = (),
+    timer: Timer = untimed,
+    start: Start | None = None,
+) -> Setup:
     """Check the scene, choose the backend, and gather what the steps need. Raises InputError, BackendError.
 
     Args:
         hooks: beside those that ``config`` switches on.
         timer: called with the name of each stage of a step, see `splat.training.timing`.
+        start: what to begin with beside the scene's points.
     """
     check_views(scene)
     if config.backend == "auto":
@@ -60,12 +69,14 @@ def set_up(scene: Scene, config: TrainConfig, hooks: tuple[TrainingHook, ...] = 
         backend = get_backend(config.backend)
     cache = ImageCache(scene.train_views, config.scene.cache_megabytes << 20)
     photos = DevicePhotos(cache, backend.device)
-    weight = depth_supervision.weight(config, cache.views)
+    start = start or Start()
+    scan = depth_supervision.scan_of(start)
+    weight = depth_supervision.weight(config, cache.views, scan)
     scene = depth_supervision.with_start_points(scene, cache, weight)
-    keypoints = depth_supervision.points_of_views(scene, cache.views, weight)
+    keypoints = depth_supervision.points_of_views(scene, cache.views, weight, scan)
     features = appearance_features.hooks(config, photo_count(cache.views))
     hooks = hooks_of(config, photos.room) + features + hooks + surface_regularizers.hooks(config)
-    return Setup(scene, config, strategy_of(config), backend, photos, keypoints, weight, hooks, timer)
+    return Setup(scene, config, strategy_of(config), backend, photos, keypoints, weight, hooks, timer, start)
 
 
 def _best_device() -> str:
@@ -80,25 +91,29 @@ def _best_device() -> str:
 
 def begin(setup: Setup, schedule: Schedule) -> State:
     """The state before the first step."""
-    config, settings = setup.config, setup.strategy.densify
-    count, opacity, scale = first_count(setup), settings.init_opacity, settings.init_scale
-    cloud = initialize(setup.scene, count, opacity, scale, config.sh_degree, config.seed)
+    config, start = setup.config, setup.start
+    cloud = start_cloud(setup.scene, start, setup.first_count, config, setup.strategy.densify)
     for hook in setup.hooks:
         cloud = cloud if hook.initialize is None else hook.initialize(cloud)
     population = populate(cloud.to(setup.device), setup.strategy.statistics)
-    return State(population, schedule, corrections_of(config, photo_count(setup.views), setup.device))
-
-
-def first_count(setup: Setup) -> int:
-    """Number of Gaussians a run begins with: one per sparse point, as far as its budget and strategy allow."""
-    budget = max_gaussians(setup.config, pixels=setup.pixels)
-    return min(len(setup.scene.points), max(1, int(setup.strategy.first * budget)))
+    state = State(population, schedule, corrections_of(config, photo_count(setup.views), setup.device))
+    state.frozen = (
+        None if start.frozen is None else start.frozen.replace(extras={}, georeference=AT_ZERO).to(setup.device)
+    )
+    state.first_count, state.start_files = setup.first_count, start.files
+    return state
 
 
 def finished(setup: Setup, state: State) -> GaussianCloud:
     """The cloud of a run as it is written: averaged; what only its training needed worked in or left out."""
     cloud = without_position_step(deform(setup.hooks, averaged(state.population)))
-    return cloud.replace(georeference=setup.scene.georeference)
+    place = place_of(setup.scene.georeference, state.start_files)
+    return with_frozen(cloud, state.frozen).replace(georeference=place)
+
+
+def shown(state: State) -> GaussianCloud:
+    """All Gaussians of a run as they are now."""
+    return with_frozen(state.cloud, state.frozen)
 
 
 def step(setup: Setup, state: State) -> None:
@@ -140,13 +155,13 @@ def step(setup: Setup, state: State) -> None:
 def fitter_of(setup: Setup, state: State) -> Fitter:
     """What moves the Gaussians of a run."""
     loss = training_loss(setup.config, setup.depth_weight)
-    return Fitter(state.population, setup.backend, loss, setup.hooks, state.per_photo, setup.timer)
+    return Fitter(state.population, setup.backend, loss, setup.hooks, state.per_photo, setup.timer, state.frozen)
 
 
 def context_of(setup: Setup, state: State) -> StepContext:
     """Where a run is."""
-    config, schedule, count = setup.config, state.schedule, first_count(setup)
-    most = max_gaussians(config, schedule.expected, setup.pixels)
+    config, schedule, count = setup.config, state.schedule, state.first_count
+    most = max(1, max_gaussians(config, schedule.expected, setup.pixels) - state.frozen_count)
     context = StepContext(
         schedule.step,
         schedule.fraction,
@@ -171,6 +186,7 @@ def context_of(setup: Setup, state: State) -> StepContext:
         _options(config, schedule.fraction, setup.scene.extent),
         config.seed,
         lambda cloud: deform(setup.hooks, cloud),
+        state.frozen,
     )
     return replace(context, view_sampler=sampler)
 
@@ -185,7 +201,7 @@ def _training_view(setup: Setup, state: State, context: StepContext, number: int
     view = None
     for hook in setup.hooks:
         if view is None and hook.extra_view is not None:
-            view = hook.extra_view(state.cloud, context)
+            view = hook.extra_view(shown(state), context)
     if view is None:
         view = _photo(setup, number)
     view = transform_view(setup.hooks, view, context)

@@ -12,6 +12,7 @@ from splat.ops.adam import AdamHyper, adam_step
 from splat.rendering import Backend
 from splat.rendering.fused_step import Statistics
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering
+from splat.training.frozen import of_first_rows
 from splat.training.hooks.chain_rule import Pullback
 from splat.training.population import Population
 
@@ -48,6 +49,8 @@ class MeanGradient:
         Returns ∂L/∂world_to_camera (4, 4) and the gradients of the photo parameters that ``pullback`` gives.
         """
         drawn = self._backend.backward(context, gradients)
+        if len(drawn.means) > len(self._population):  # frozen Gaussians were drawn behind the population's
+            drawn = of_first_rows(drawn, len(self._population))
         _accumulate(self._population.statistics, drawn, rendering)
         tensors, of_photo = {name: getattr(drawn, name) for name in FIELDS}, {}
         if pullback is not None:

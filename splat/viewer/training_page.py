@@ -235,11 +235,11 @@ class Live:
         """Bring text, curves and pictures up to date."""
         from viser import uplot
 
-        left = now.seconds * (1 - now.fraction) / max(now.fraction, 1e-9)
+        left = f" · {duration(now.remaining)} left" if math.isfinite(now.remaining) else ""
         held_out = "" if now.eval_psnr is None else f"  \nheld out {score(now.eval_psnr, 2)} dB"
         self._say(
             f"{'**Paused**' if self._paused else '**Training**'}: step {now.step:,} of {now.steps:,}  \n"
-            f"{now.gaussians:,} Gaussians · {now.steps_per_second:.1f} steps/s · {duration(left)} left  \n"
+            f"{now.gaussians:,} Gaussians · {now.steps_per_second:.1f} steps/s{left}  \n"
             f"loss {now.loss:.4f} · PSNR {score(now.psnr, 2)} dB{held_out}"
         )
         self._bar.value = 100 * now.fraction

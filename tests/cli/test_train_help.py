@@ -33,6 +33,7 @@ def test_the_long_help_lists_every_setting_with_its_default(monkeypatch, capsys)
     text = shown("--help-all", 80, monkeypatch, capsys)
     names = {name.removeprefix("scene.") for name in settings.flatten(TrainConfig())} - {"path"}
     command = {"out", "resume", "preset", "view", "host", "port", "token", "origin", "json", "sfm_only"}
+    command |= {"points", "init", "add", "freeze"}
     assert options_in(text) == names | command
     flat = " ".join(text.split())
     assert "--densify.every INT Steps between two densifications. [mcmc 100, adc 100, taming 100, turbo 50]" in flat

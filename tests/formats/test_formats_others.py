@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from support.clouds import angles, cloud_of, same_bits
 from splat import InputError, formats
 from splat.cloud_arrays import GaussianArrays
 from splat.formats.ply import compressed
+from splat.formats.sog.meta import PICTURES, parse_meta
 from splat.formats.spz import spz
 
 FRUIT = "derived-fruit/fruit"
@@ -78,6 +80,25 @@ def test_sog_version_1(shared):
     assert high.tolist() == pytest.approx([1.53479, 0.29567, 0.57676], abs=1e-4)
     assert cloud.log_scales.min() >= -15.4518 and cloud.log_scales.max() <= -0.9433
     assert 0.01 < cloud.opacities.min() and cloud.opacities.max() < 0.997
+
+
+@pytest.mark.parametrize(("width", "bands"), [(9, 1), (24, 2), (45, 3), (25, None)])
+def test_bands_of_sog_version_1_follow_from_the_width(width, bands):
+    names = {group: [f"{name}.webp" for name in names] for group, names in PICTURES.items()}
+    ends = {
+        group: {"mins": [-1.0] * size, "maxs": [1.0] * size}
+        for group, size in (("means", 3), ("scales", 3), ("sh0", 4))
+    }
+    ends["shN"] = {"mins": -2.0, "maxs": 2.0, "shape": [7, width]}
+    meta = {group: {"files": files, "shape": [7, 3], **ends.get(group, {})} for group, files in names.items()}
+    if bands is None:
+        with pytest.raises(InputError, match="25 values a Gaussian, expected 9, 24 or 45"):
+            parse_meta(meta, Path("x"))
+    else:
+        found = parse_meta(meta, Path("x"))
+        assert (found.count, found.bands, found.rest.low, found.logit_range) == (7, bands, -2.0, (-1.0, 1.0))
+    del meta["shN"]
+    assert parse_meta(meta, Path("x")).bands == 0
 
 
 # ---- PLY variants ----
@@ -212,6 +233,18 @@ def test_spz_version_1(tmp_path):
     x, y, z = 127 / 127.5 - 1, 1.0, -1.0
     assert cloud.quats.tolist() == [pytest.approx([0.0, x, y, z])]
     assert cloud.sh[0, 1].tolist() == pytest.approx([0.0, -1.0, 127 / 128])
+
+
+def test_spz_is_of_version_3_and_of_the_reference_steps_where_all_matter_alike(tmp_path):
+    cloud = cloud_of(200, 2)
+    cloud = cloud.replace(
+        log_scales=torch.full_like(cloud.log_scales, -4), logit_opacities=torch.zeros_like(cloud.logit_opacities)
+    )
+    formats.write(cloud, tmp_path / "a.spz")
+    assert struct.unpack_from("<II", gzip.decompress((tmp_path / "a.spz").read_bytes())) == (0x5053474E, 3)
+    codes = (formats.read(tmp_path / "a.spz").sh * 128).round().int()
+    for rows, step in ((slice(1, 4), 8), (slice(4, 9), 16)):
+        assert np.gcd.reduce(codes[:, rows].flatten().numpy()) == step
 
 
 def test_spz_names_its_frame(tmp_path):

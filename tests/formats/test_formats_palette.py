@@ -78,6 +78,27 @@ def test_palette_of_few(count, size):
     assert np.array_equal(vector_kmeans.fit(repeated, np.ones(100, np.float32), 8)[0], points[:1])
 
 
+def test_codes_go_to_cells_by_weight_up_to_what_they_can_hold():
+    random = np.random.default_rng(5)
+    for total in (10, 60, 200):
+        weight, limit = random.exponential(size=12) ** 3, random.integers(1, 12, 12)
+        given = vector_kmeans._apportion(weight, limit, total)
+        assert given.sum() == max(12, min(total, limit.sum())) and (given <= limit).all() and (given >= 1).all()
+        free = given < limit
+        assert (np.diff(given[free][np.argsort(weight[free])]) >= 0).all()  # a heavier cell has no fewer
+
+
+def test_a_point_sees_the_codes_of_the_cells_that_are_nearest():
+    random = np.random.default_rng(6)
+    home = np.repeat(np.arange(40), 10)
+    points = (np.stack([home, 0 * home], 1) + [100, 50] + random.normal(size=(400, 2)) * 0.05).astype(np.float32)
+    means = np.array([points[home == each].mean(0) for each in range(40)])
+    start = (means + random.normal(size=(40, 2)) * 0.1).astype(np.float32)
+    codes, choice = vector_kmeans._refine(points, np.ones(400, np.float32), start, np.arange(40), 3)
+    np.testing.assert_allclose(codes, means, atol=1e-4)
+    np.testing.assert_array_equal(choice, home)
+
+
 def test_steps_are_finer_where_it_shows():
     weights = np.exp(np.random.default_rng(0).normal(size=4000) * 2.5)
     factors = step_factors(weights, 0.5, 0.3)

@@ -48,7 +48,8 @@ def clamped_color(cloud):
 @TRIES
 def test_ply_is_lossless(cloud, tmp_path):
     formats.write(cloud, tmp_path / "a.ply")
-    assert same_bits(formats.read(tmp_path / "a.ply"), cloud)
+    wanted = cloud.replace(logit_opacities=torch.nan_to_num(cloud.logit_opacities, posinf=20.0, neginf=-20.0))
+    assert same_bits(formats.read(tmp_path / "a.ply"), wanted)
 
 
 @given(cloud=clouds())

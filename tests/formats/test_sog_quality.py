@@ -7,7 +7,8 @@ from splat.cloud_arrays import GaussianArrays
 from splat.errors import InputError
 from splat.formats.sog import quantizer
 from splat.formats.sog import read as sog
-from splat.formats.splatz.quantizer import QuantizationSteps
+from splat.formats.splatz.quantizer import ROUND_UP, QuantizationGrid, QuantizationSteps
+from splat.formats.splatz.rows import CELLS, Rows
 
 
 def some(count: int = 600, seed: int = 3) -> GaussianArrays:
@@ -58,6 +59,34 @@ def test_steps_bound_the_errors(tmp_path):
     assert np.abs(read.means - table.means).max() < 8 * 0.2 * typical  # the least visible have 2³ times the step
     assert np.median(np.abs(read.log_scales - ordered.log_scales)) < 0.1
     assert np.median(np.abs(read.sh[:, 0] - table.sh[:, 0])) * 0.2821 < 0.02
+
+
+def test_codebooks_reach_from_the_least_value_to_just_beyond_the_largest():
+    values = some().log_scales.astype(np.float64)
+    codes, _ = quantizer._codebook(values, np.full(len(values), 0.1))
+    assert np.allclose(np.diff(codes), 0.1) and codes[0] == values.min()
+    assert codes[-2] < values.max() <= codes[-1] + 1e-9
+
+
+def test_bytes_of_opacities_are_as_fine_as_the_steps_wish():
+    table = quantizer.ordered(some())
+    rows = Rows.of(table.with_sh_degree(0))
+    for opacity in (0.002, 0.01, 0.1):
+        steps = QuantizationSteps(opacity=opacity)
+        grid = QuantizationGrid.fit(rows, steps)
+        level = grid.levels(*rows.cells(), rows.detail).opacity.astype(np.float64)
+        got = np.exp2(quantizer.coarse(table, steps, -np.ones(3), np.ones(3)).opacity) / 255
+        wish = np.exp2(-level) / CELLS
+        assert (got <= np.maximum(wish, 1 / 255)).all() and (got > np.minimum(wish / 2, 32 / 255)).all()
+
+
+def test_view_dependent_colours_are_rounded_towards_zero():
+    centers = np.random.default_rng(0).normal(size=(500, 9)) * 0.1
+    values, codes = quantizer.rest_codes(centers, 0.02)
+    assert (
+        np.allclose(np.diff(values), 0.02) and (np.abs(values[codes] - centers) <= 0.02 * (1 - ROUND_UP) + 1e-9).all()
+    )
+    assert (values[codes][np.abs(centers) < 0.02 * (1 - ROUND_UP) - 1e-9] == 0).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

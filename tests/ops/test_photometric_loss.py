@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import conv2d
 
 from splat.native import cpu_library
+from splat.ops import photometric_loss
 from splat.ops.photometric_loss import _loss_torch, image_loss
 
 VARIANTS = cpu_library.variants()
@@ -137,6 +138,14 @@ def test_the_pytorch_loss_of_other_devices_agrees(masked):
     assert (nothing.loss, nothing.ssim, nothing.pixels) == (0, 1, 0) and not nothing.grad.any()
 
 
+@pytest.mark.parametrize(("pixels", "expected"), [(0, (0, 1, 0)), (1, (0.5, 0.25, 0.125)), (2, (0.25, 0.125, 0.0625))])
+def test_sums_of_a_gpu_become_means_over_the_pixels_that_count(monkeypatch, pixels, expected):
+    sums = torch.tensor([1.5, 0.75, 0.375, float(pixels)]) * (pixels > 0)
+    monkeypatch.setattr(photometric_loss, "compare_images", lambda *arguments: (sums, None))
+    found = photometric_loss._loss_gpu(torch.zeros(4, 5, 3), torch.zeros(4, 5, 3, dtype=torch.uint8), None, 0.2, False)
+    assert (found.l1, found.ssim, found.mse, found.pixels) == (*expected, pixels)
+
+
 def test_wrong_shapes_are_refused():
     rgb, target = _pictures(4, 5)
     with pytest.raises(ValueError, match="target has shape"):
@@ -145,3 +154,7 @@ def test_wrong_shapes_are_refused():
         image_loss(rgb, target, torch.ones(5, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="float32"):
         image_loss(rgb.double(), target)
+    for weight in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="ssim_weight"):
+            image_loss(rgb, target, None, weight)
+    assert image_loss(rgb, target, None, 0.0).loss == pytest.approx(float((rgb - target / 255).abs().mean()), rel=1e-5)

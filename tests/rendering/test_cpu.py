@@ -19,7 +19,7 @@ from torch import Tensor
 from splat.cloud import FIELDS, GaussianCloud
 from splat.native import cpu_library
 from splat.ops.adam import AdamHyper
-from splat.rendering import ImageGradients, RenderOptions, check_backend, cpu
+from splat.rendering import ImageGradients, RenderOptions, check_backend, cpu, reference
 from splat.rendering.fused_step import Statistics
 
 pytestmark = pytest.mark.skipif(check_backend("cpu") is not None, reason=str(check_backend("cpu")))
@@ -238,3 +238,11 @@ def test_timings_name_every_stage():
     cpu.backward(context, upstream)
     del context
     assert all(seconds > 0 for seconds in cpu.timings().values()) and len(cpu.timings()) == 6
+
+
+@pytest.mark.parametrize(("width", "height"), [(2100, 2), (2, 2100)])
+def test_pictures_may_be_long(width, height):
+    view = camera().replace(width=width, height=height, cx=width / 2, cy=height / 2)
+    cloud = random_cloud(30, 0, 1)
+    drawn = cpu.forward(cloud.to(dtype=torch.float32), view, RenderOptions())[0]
+    assert (drawn.rgb - reference.forward(cloud, view, RenderOptions())[0].rgb).abs().max() < 1e-4 and drawn.rgb.any()

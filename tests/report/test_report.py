@@ -145,7 +145,7 @@ def test_broken_input_is_refused_in_one_sentence(run, tmp_path):
     with pytest.raises(InputError, match=r"cam_0_photo\.png is not a readable picture"):
         write_report(run)
     (run / "metrics.json").write_text("{")
-    with pytest.raises(InputError, match=r"metrics\.json is not readable JSON"):
+    with pytest.raises(InputError, match=r"metrics\.json: its text cannot be understood"):
         write_report(run)
     assert not (run / "report.html").exists()
 

@@ -91,6 +91,16 @@ def test_other_cameras_are_refused_but_not_their_rounding(scene, stopped):
     assert train(changed(scene, 2, camera=rounded), CONFIG, stopped, resume=True).finished
 
 
+@pytest.mark.parametrize("camera", [None, "x", [], [[1.0]] * 20, [10**400] * 20, [float("nan")] * 20])
+def test_fingerprints_that_are_no_cameras_are_refused(scene, camera):
+    now = fingerprints.of_views(scene.train_views)
+    stored = [dict(each) for each in now]
+    stored[1]["camera"] = camera
+    with pytest.raises(InputError, match="another camera of"):
+        fingerprints.check(stored, scene, None, now)
+    fingerprints.check(now, scene, None, now)
+
+
 def test_photo_files_are_told_by_their_bytes(tmp_path):
     from support.tiny import write_scene
 

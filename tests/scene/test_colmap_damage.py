@@ -99,7 +99,6 @@ def patched(path: Path, at: int, layout: str, *values: object) -> None:
         ("points3D", 0, "<Q", 2**62, r"points3D\.bin is truncated or damaged"),
         ("points3D", 8 + 43, "<Q", 2**63, r"points3D\.bin is truncated or damaged"),
         ("points3D", 8, "<Q", 2, r"points3D\.bin holds the point 2 twice"),
-        ("points3D", 16, "<d", 1e300, "1 of 60 points"),
         ("cameras", 0, "<Q", 2**64 - 1, r"cameras\.bin is truncated or damaged"),
         ("cameras", 16, "<Q", 2**63, r"the camera of view_000\.png"),
         ("cameras", 40, "<d", 0.0, r"the camera of view_000\.png .*\[140\.0, 0\.0, "),
@@ -120,7 +119,11 @@ def test_damaged_binary(tmp_path, stem, at, layout, value, said) -> None:
     "stem, line, said",
     [
         ("cameras", "1 PINHOLE wide 120 140 150 77 63", r"cameras\.txt: line 1, .*wide"),
-        ("cameras", "1 PINHOLE 160 120 140 150 77", r"cameras\.txt: line 1, .*PINHOLE has 4 parameters, but 3"),
+        (
+            "cameras",
+            "1 PINHOLE 160 120 140 150 77",
+            r"camera 1 in cameras\.txt is PINHOLE with 3 .* expected 4 \(fx fy cx cy\)",
+        ),
         ("cameras", "1 PINHOLE 160 120 140 0 77 63", r"the camera of view_000\.png"),
         ("cameras", "1 PINHOLE 160 120 140 150 nan 63", r"the camera of view_000\.png"),
         ("cameras", "1 " + "9 " * 40000, r"cameras\.txt: line 1, .*too many"),
@@ -198,10 +201,9 @@ def test_names_of_photos_are_printed_escaped(tmp_path, capsys) -> None:
     make_model(tmp_path, names=names)
     assert main(["info", str(tmp_path)]) == 0
     (tmp_path / "images" / names[3]).unlink()
-    assert main(["info", str(tmp_path)]) == 2
-    with pytest.raises(InputError, match=r"\[/3\\x1b\[31m\]\.png"):
-        load_scene(tmp_path)
+    assert main(["info", str(tmp_path)]) == 0
+    assert r"is not there ([/3\x1b[31m].png)" in load_scene(tmp_path).notes[0]
     said = capsys.readouterr()
-    assert "\x1b[31m" not in said.out + said.err and "[/3\\x1b[31m].png named in the scene" in said.err
+    assert "\x1b[31m" not in said.out + said.err and r"[/3\x1b[31m].png" in said.out.replace("\n", "")
     PIL.Image.new("RGB", (7, 7)).save(tmp_path / "images" / names[3])
     assert main(["info", str(tmp_path)]) == 2 and "[/3\\x1b[31m].png" in capsys.readouterr().err

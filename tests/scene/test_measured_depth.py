@@ -147,3 +147,16 @@ def test_depth_is_a_constraint_and_gives_start_points(tmp_path) -> None:
     assert depth_supervision.weight(config, cache.views) == depth_supervision.MEASURED_WEIGHT
     assert depth_supervision.weight(TrainConfig(loss=LossConfig(depth=0.0)), cache.views) == 0
     assert all(len(points) > 500 for points, _ in depth_supervision.points_of_views(scene, cache.views, 0.1))
+
+
+def test_a_scan_is_seen_only_where_nothing_hides_it() -> None:
+    camera = tiny_cameras()[0].resized(96, 96)
+    random = np.random.default_rng(0)
+    directions = random.normal(size=(40_000, 3))
+    ball = torch.from_numpy(RADIUS * directions / np.linalg.norm(directions, axis=1, keepdims=True))
+    points, pixels = depth_supervision.unhidden(ball, camera)
+    outwards = ((camera.position.double() - points) * points).sum(1)
+    assert float((outwards > -0.05 * RADIUS).double().mean()) > 0.999  # the far side is hidden, but at the very rim
+    facing = ((camera.position.double() - ball) * ball).sum(1) > 2.0  # within 60° of the surface's normal
+    assert len(points) > 0.9 * int(facing.sum())
+    torch.testing.assert_close(camera.project(points)[0].float(), pixels)

@@ -44,12 +44,13 @@ def header(kind: str, count: object, form: str = "format {} 1.0\n") -> str:
         ("h", "24", "'h' cannot be understood"),
         ("fl_x", 10**400, "'fl_x' cannot be understood"),
         ("fl_x", 1e300, "the camera of 0.png"),
-        ("fl_y", -31.0, "the camera of 0.png"),
+        ("fl_y", -31.0, "'fl_y' in"),
         ("fl_y", True, "'fl_y' cannot be understood"),
         ("cx", [16], "'cx' cannot be understood"),
         ("cx", 1e200, "the camera of 0.png"),
         ("k1", "0.1", "'k1' cannot be understood"),
         ("camera_model", 7, "camera model 7"),
+        ("camera_model", ["OPENCV"], "camera model ['OPENCV']"),
         ("ply_file_path", 5, "'ply_file_path' is 5, expected text"),
         ("ply_file_path", ["points.ply"], "'ply_file_path' is a list of 1"),
         ("ply_file_path", "x" * 300, "do not exist"),
@@ -76,7 +77,6 @@ def test_values_of_the_file(tmp_path, key, value, said) -> None:
     "key, value, said",
     [
         ("file_path", 7, "frame 1 cannot be understood ('file_path' is 7"),
-        ("file_path", "images/" + "a" * 300, "does not exist"),
         ("file_path", "images/a\0b", "no file name"),
         ("file_path", "images/\udc80.png", "no file name"),
         ("file_path", "..", "no file name"),
@@ -162,8 +162,7 @@ def test_deep_nesting_and_pipes(tmp_path) -> None:
         ("ply\n\n\nend_header", "no header that ends"),
         ("ply\n" + "comment x\n" * 10**5, "no header that ends"),
         ("ply\n\nend_header\n", "its format is not said"),
-        (header("ascii", 0), "holds no points"),
-        ("ply\nformat ascii 1.0\nelement vertex 1\nproperty float \xff\nend_header\n", "ascii"),
+        ("ply\nformat ascii 1.0\nelement vertex 1\nproperty float \xff\nend_header\n", "no x, y and z"),
     ],
 )
 def test_sparse_points(tmp_path, text, said) -> None:
@@ -186,6 +185,6 @@ def test_sparse_points_of_each_kind(tmp_path) -> None:
         ("binary_big_endian", swapped.tobytes()),
     ):
         path.write_bytes(header(kind, 2).encode() + data)
-        xyz, rgb = read_ply_points(path)
+        xyz, rgb, _ = read_ply_points(path)
         np.testing.assert_array_equal(xyz, rows[:, :3])
         np.testing.assert_array_equal(rgb, rows[:, 3:])

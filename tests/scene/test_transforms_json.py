@@ -11,6 +11,7 @@ import torch
 from support.scene_models import CAMERAS, make_model, ring_poses
 
 from splat.scene import load_scene
+from splat.scene.readers.json_lens import Values, lens_of
 
 GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -146,6 +147,22 @@ def test_nerfstudio_distortion_masks_and_downscale(tmp_path) -> None:
     half = load_scene(tmp_path, downscale=2, masks=False)
     assert half.views[0].source.path.parent.name == "images_2"
     assert half.views[0].camera.fx == pytest.approx(scene.views[0].camera.fx / 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "model", "distortion"),
+    [
+        ({}, "OPENCV", [0.1, 0.2, 0.01, 0.02]),
+        ({"k4": 0.4}, "FULL_OPENCV", [0.1, 0.2, 0.01, 0.02, 0.0, 0.4, 0.0, 0.0]),
+        ({"k3": 0.3, "k5": 0.5, "k6": 0.6}, "FULL_OPENCV", [0.1, 0.2, 0.01, 0.02, 0.3, 0.0, 0.5, 0.6]),
+        ({"camera_model": "PINHOLE"}, "PINHOLE", []),
+    ],
+)
+def test_distortion_stands_in_the_order_of_its_model(given, model, distortion) -> None:
+    size = {"w": 64, "h": 48, "fl_x": 50.0, "cx": 31.0, "cy": 25.0}
+    values = {**size, "k1": 0.1, "k2": 0.2, "p1": 0.01, "p2": 0.02, **given}
+    lens = lens_of(Values(values, {}, Path("transforms.json")), Path("a.png"))
+    assert (lens.model, lens.params) == (model, (50.0, 50.0, 31.0, 25.0, *distortion))
 
 
 def test_nerfstudio_points_of_its_colmap_model(tmp_path) -> None:

@@ -108,7 +108,10 @@ def spoil(packed, path, value):
 WRONG = [
     ("fraction", -3), ("fraction", float("nan")), ("fraction", 5.0), ("fraction", "0.5"), ("fraction", KeyError),
     ("step", -1), ("step", 2.0), ("seconds", -1.0), ("seconds", float("inf")), ("loss", None), ("history", {}),
-    ("history", [{"step": "x"}]), ("losses", [[1]]), ("photos", [3]), ("parts", []), ("population", 7),
+    ("history", [{"step": "x"}]), ("step", 10**400), ("seconds", 1e308), ("loss", 10**400), ("mse", -(10**400)),
+    ("history", [{"step": 1, "seconds": 1.0, "loss": 0.1, "psnr": [1]}]), ("losses", [[1, 10**400]]),
+    ("history", [{"step": 1, "seconds": 1.0, "loss": 0.1, "gaussians": "x"}]), ("losses", [[1]]),
+    ("photos", [3]), ("parts", []), ("population", 7),
     ("population/cloud", KeyError), ("population/cloud/means", torch.zeros(3, 3)),
     ("population/cloud/means", [1.0]), ("population/cloud/quats", KeyError),
     ("population/cloud/sh", torch.zeros(60, 5, 3)), ("population/m/means", torch.zeros(1, 3)),
@@ -131,6 +134,17 @@ def test_wrong_parts_are_passed_over(packed, tmp_path, path, value, kind):
         assert written.exists()
     with pytest.warns(UserWarning, match="step_00000002.*cannot be read"):
         assert checkpoint.load(tmp_path)["step"] == 1
+
+
+def test_a_run_may_stand_at_its_beginning_and_its_end(packed):
+    for fraction in (0, 0.0, 1.0):
+        checkpoint_schema.check({**packed, "step": 0, "fraction": fraction, "seconds": 0.0, "losses": [(0, 0.5)]})
+
+
+@pytest.mark.parametrize(("value", "shown"), [(None, "None"), ("x", "'x'"), ([1], "a list"), (True, "True")])
+def test_what_was_found_is_said(packed, value, shown):
+    with pytest.raises(ValueError, match=rf"^'loss' is {shown}, expected a number$"):
+        checkpoint_schema.check({"step": 1, **packed, "loss": value})
 
 
 def test_what_is_no_dictionary_is_passed_over(tmp_path):

@@ -96,6 +96,8 @@ def test_edits_to_nothing_and_from_nothing():
         lambda p: edit.append(p, tagged(2).with_sh_degree(2)),
         lambda p: edit.append(p, tagged(2).replace(extras={})),
         lambda p: edit.replace(p, torch.tensor([1, 1]), tagged(2)),
+        lambda p: edit.replace(p, torch.tensor([1, len(p)]), tagged(2)),
+        lambda p: edit.replace(p, torch.tensor([-1, 1]), tagged(2)),
         lambda p: edit.replace(p, torch.tensor([1, 2]), {"means": torch.zeros(1, 3)}),
     ],
 )

@@ -3,6 +3,8 @@
 Layout (Kerbl et al. 2023, released code): little-endian float32 per Gaussian: x y z nx ny nz f_dc_0..2 f_rest_*
 opacity scale_0..2 rot_0..3; f_rest is channel-major; opacity is a logit, scale a natural logarithm, rot is w x y z.
 Frame: the training cameras' (x right, y down, z forward). Properties this package does not know are kept as extras.
+Read too: names as CloudCompare and 3dgsconverter spell them, colours of red, green and blue (nerfstudio), the filter of
+Mip-Splatting, which is worked in, and Gaussians of two scales (2DGS).
 """
 
 import math
@@ -13,9 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from splat.cloud_arrays import GaussianArrays
+from splat.coding.colours import as_fractions
 from splat.coding.parallel import CHUNK, each, pieces, preallocate, write_at
 from splat.errors import InputError
 from splat.files import atomic_path
+from splat.formats.infinities import FLAT_LOG_SCALE
+from splat.formats.ply import filtered
 from splat.formats.ply.header import (
     NAMES,
     Header,
@@ -24,12 +29,14 @@ from splat.formats.ply.header import (
     read_header,
     read_rows,
 )
+from splat.formats.ply.names import COLOURS, FILTER, known_names
+from splat.formats.ply.notes import of_cloud
+from splat.sh_basis import C0
 
 NORMALS = ("nx", "ny", "nz")
-# exp(-20) of a scene unit: what a flat (2D) Gaussian's missing third scale becomes.
-FLAT_LOG_SCALE = -20.0
 _EXTRA = re.compile(r"splat extra (\S+) (\S+) \[([0-9,]*)\]")
 MAX_AXES = 8  # of a row of an extra
+MAX_COLUMNS = 4096  # of an extra, that are told from properties of others
 # What the arrays of extras may hold.
 EXTRA_TYPES = ("bool", "float16", "int64", "uint64", *(str(np.dtype(kind)) for kind in NAMES))
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -49,7 +56,7 @@ def ply_bytes(count: int, sh_degree: int) -> int:
 def is_cloud(header: Header) -> bool:
     """Whether the PLY's vertices are Gaussians in this layout."""
     vertex = header.element("vertex")
-    return vertex is not None and {"x", "opacity", "scale_0", "rot_0"} <= set(vertex.names)
+    return vertex is not None and {"x", "opacity", "scale_0", "rot_0"} <= set(known_names(vertex.names))
 
 
 def read(path: Path, max_degree: int = 4) -> GaussianArrays:
@@ -64,14 +71,16 @@ def read(path: Path, max_degree: int = 4) -> GaussianArrays:
             f"{path}: the PLY vertices have no opacity, scale_0 or rot_0, so it is no Gaussian cloud; read it as points"
         )
     vertex = header.element("vertex")
-    columns = _main_columns(path, vertex.names)
+    spelt = known_names(vertex.names)
+    columns = _main_columns(path, spelt)
     n, coefficients = vertex.count, min(len(columns["sh"]) // 3, (max_degree + 1) ** 2)
     widths = {"means": 3, "log_scales": 3, "quats": 4, "logit_opacities": 1}
     fields = {name: np.empty((n, width), np.float32) for name, width in widths.items()}
     if any(kind == "f8" for name, kind in vertex.properties if name in columns["means"]):
         fields["means"] = np.empty((n, 3))  # coordinates of a map lose what makes them different in float32
     fields["sh"] = np.empty((n, coefficients, 3), np.float32)
-    known = {name for names in columns.values() for name in names}
+    known = {name for names in columns.values() for name in names} | {spelt.get(FILTER, "")}
+    widths_3d = np.empty(n, np.float32) if FILTER in spelt else None
     extras = {name: np.empty(n, np.dtype(kind)) for name, kind in vertex.properties if name not in known}
 
     def fill(rows: slice, block: np.ndarray) -> None:
@@ -85,35 +94,48 @@ def read(path: Path, max_degree: int = 4) -> GaussianArrays:
             fields["sh"][rows, 1:] = rest[:, :, : coefficients - 1].transpose(0, 2, 1)
         for name, column in extras.items():
             column[rows] = block[name]
+        if widths_3d is not None:
+            widths_3d[rows] = block[spelt[FILTER]]
 
     read_rows(path, header, "vertex", fill)
     fields["logit_opacities"] = fields["logit_opacities"][:, 0]
+    if "f_dc_0" not in spelt:
+        colours = as_fractions(fields["sh"][:, 0], np.dtype(dict(vertex.properties)[columns["sh"][0]]))
+        fields["sh"][:, 0] = (colours - np.float32(0.5)) / np.float32(C0)
+    if widths_3d is not None:
+        filtered.work_in(fields["log_scales"], fields["logit_opacities"], widths_3d)
     place = georeference_of(header)
     return GaussianArrays(**fields, extras=_group_extras(extras, header.comments, n), georeference=place)
 
 
-def _main_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[str]]:
-    """Property names that fill each tensor; "sh" lists DC first, then f_rest (channel-major)."""
-    have = set(names)
-    rest = sum(f"f_rest_{i}" in have for i in range(72))
+def _main_columns(path: Path, spelt: Mapping[str, str]) -> dict[str, list[str]]:
+    """Property names, as the file spells them, that fill each tensor; "sh" lists DC first, then f_rest (channel-major).
+
+    Args:
+        spelt: see `splat.formats.ply.names.known_names`.
+    """
+    rest = sum(f"f_rest_{i}" in spelt for i in range(72))
     if rest not in (0, 9, 24, 45, 72):
         raise InputError(
             f"{path}: the PLY has {rest} f_rest properties, expected 0, 9, 24, 45 or 72 (SH degree 0 to 4); "
             "export it again"
         )
+    base = [f"f_dc_{i}" for i in range(3)]
+    if not set(base) & set(spelt) and set(COLOURS) <= set(spelt):
+        base = list(COLOURS)
     columns = {
         "means": ["x", "y", "z"],
-        "log_scales": ["scale_0", "scale_1"] + (["scale_2"] if "scale_2" in have else []),
+        "log_scales": ["scale_0", "scale_1"] + (["scale_2"] if "scale_2" in spelt else []),
         "quats": [f"rot_{i}" for i in range(4)],
         "logit_opacities": ["opacity"],
-        "sh": [f"f_dc_{i}" for i in range(3)] + [f"f_rest_{i}" for i in range(rest)],
+        "sh": base + [f"f_rest_{i}" for i in range(rest)],
     }
-    missing = [name for group in columns.values() for name in group if name not in have]
+    missing = [name for group in columns.values() for name in group if name not in spelt]
     if missing:
         raise InputError(
             f"{path}: the PLY vertices lack {', '.join(missing[:6])}, which a Gaussian cloud needs; export it again"
         )
-    return columns
+    return {tensor: [spelt[name] for name in group] for tensor, group in columns.items()}
 
 
 def _taker(block: np.ndarray):
@@ -165,6 +187,13 @@ def _noted_extras(comments: tuple[str, ...]) -> dict[str, tuple[str, tuple[int, 
             if match[2] in EXTRA_TYPES and len(sizes) <= MAX_AXES and all(len(size) < 10 for size in sizes):
                 noted.setdefault(match[1], (match[2], tuple(map(int, sizes))))
     return noted
+
+
+def noted_columns(comments: tuple[str, ...]) -> set[str]:
+    """The columns of the extras that our writer noted in the header."""
+    # What a comment claims is held against the columns by `_group_extras`; here a bound is enough.
+    shapes = {name: shape for name, (_, shape) in _noted_extras(comments).items() if math.prod(shape) <= MAX_COLUMNS}
+    return {part for name, shape in shapes.items() for part in _part_names(name, shape)}
 
 
 def _part_names(name: str, shape: Sequence[int]) -> Iterator[str]:
@@ -269,6 +298,12 @@ def _ply_array(array: np.ndarray, name: str, path: Path) -> np.ndarray:
     raise InputError(
         f"{path}: the extra '{name}' is {array.dtype}, which PLY cannot hold exactly; make it float32 or int32 first"
     )
+
+
+def notes(path: Path) -> tuple[str, ...]:
+    """What to say of the file, see `splat.formats.ply.notes`."""
+    header = read_header(path)
+    return of_cloud(header, noted_columns(header.comments))
 
 
 def has_normals(path: Path) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -15,6 +16,7 @@ from splat.scene.pictures import colour, exr, float_tiff, raw
 from splat.scene.pictures.kinds import RAW, suffix_of
 
 EMPTY_MASK = 1 << 27  # pixels: masks of one colour are ordinary, and take a byte a pixel
+_UNUSED = "not followed"  # the colour profile of a file of floating-point numbers
 _ORIENTATION = 0x0112  # EXIF tag
 _FLIP = Image.Transpose
 _TURNS = {
@@ -37,7 +39,7 @@ class ImageHeader:
         orientation: of EXIF; 1 is upright.
         has_alpha: whether there is an alpha channel.
         kind: ``float`` (numbers of a range that is not told), ``linear`` (OpenEXR), ``raw`` or, for all others, empty.
-        profile: name of the colour profile, where colours are converted by one; ``damaged`` where it is of no use.
+        profile: name of the colour profile, where colours are converted by one; ``damaged`` or ``not followed``.
         gamma: exponent with which a PNG says its light was encoded, where that is not sRGB's.
     """
 
@@ -59,7 +61,8 @@ def read_header(path: Path) -> ImageHeader:
     """Facts about an image without decoding it. Raises InputError when it is missing or no image."""
     kind, facts = _kind(path)
     if facts is not None:
-        return ImageHeader(facts.width, facts.height, facts.orientation, facts.samples == 4, kind)
+        profile = _UNUSED if facts.profile else ""
+        return ImageHeader(facts.width, facts.height, facts.orientation, facts.samples == 4, kind, profile)
     if kind == "linear":
         found = exr.header(path)
         return ImageHeader(found.width, found.height, 1, found.alpha, kind)
@@ -139,6 +142,8 @@ def values(path: Path, turn: bool) -> tuple[np.ndarray, np.ndarray | None, str]:
         return pixels, None, ""
     with open_image(path, believed=EMPTY_MASK) as image:
         lossy = "lossy" if image.format in ("JPEG", "WEBP", "HEIF", "AVIF", "JXL") else ""
+        if _has_sixteen_bits(image):
+            return _sixteen_bits(path, image)
         turned = _oriented(image, turn)
         if turned.mode.startswith("I;16") or turned.mode in ("I", "F"):
             return np.asarray(turned)[..., None], None, ""
@@ -150,6 +155,23 @@ def values(path: Path, turn: bool) -> tuple[np.ndarray, np.ndarray | None, str]:
             return np.asarray(turned.convert("L"))[..., None], None, lossy
         pixels = np.asarray(turned.convert("RGB"))
         return pixels, None, "labels" if palette and (pixels != pixels[..., :1]).any() else lossy
+
+
+def _has_sixteen_bits(image: Image.Image) -> bool:
+    """Whether Pillow drops the lower half of the numbers of an open picture in colour or with alpha."""
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return False
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (8,))) == 16 and image.tag_v2.get(_ORIENTATION, 1) == 1
+    return image.format == "PNG" and bool(image.tile) and image.tile[0][3] in ("RGB;16B", "RGBA;16B", "LA;16B")
+
+
+def _sixteen_bits(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """As `values`. Raises ValueError, which the guard around it takes for damage."""
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.shape[1::-1] != image.size:
+        raise ValueError("its 16-bit numbers cannot be unpacked")
+    return pixels[..., 2::-1], pixels[..., 3] if pixels.shape[2] == 4 else None, ""
 
 
 def _numbers(path: Path, believed: int) -> tuple[np.ndarray, int]:
@@ -223,7 +245,12 @@ def notes_of(headers: Sequence[ImageHeader], white: float | None) -> list[str]:
             f"{_photos(kinds['raw'])} of raw sensor data: developed with the camera's white balance and no brightening"
         )
     for name, count in Counter(header.profile for header in headers if header.profile).items():
-        if name == "damaged":
+        if name == _UNUSED:
+            notes.append(
+                f"{_photos(count)} of floating-point numbers with a colour profile, which is not followed: export them "
+                "with 16-bit integers"
+            )
+        elif name == "damaged":
             notes.append(f"{_photos(count)} with a damaged colour profile: their colours are used as they are")
         else:
             notes.append(f"{_photos(count)} with the colour profile {name}: converted to sRGB")

@@ -19,6 +19,7 @@ WHITES = (1.0, 255.0, 65535.0)
 _BRIGHTEST = 99.9  # percentile: single pixels may be brighter than white
 _SLACK = 1.1  # times white
 _FLOAT = 3  # SampleFormat
+_PROFILE = 34675  # tag of an embedded ICC profile
 _TAGS = {256: "width", 257: "height", 258: "bits", 274: "orientation", 277: "samples", 339: "format"}
 
 
@@ -30,6 +31,7 @@ class FloatTiff:
         samples: numbers a pixel.
         orientation: as of EXIF.
         orientation_at: byte of the file where that stands; None if nowhere.
+        profile: whether it names a colour profile.
     """
 
     width: int
@@ -38,6 +40,7 @@ class FloatTiff:
     bits: int
     orientation: int
     orientation_at: int | None
+    profile: bool = False
 
 
 def float_tiff(path: Path) -> FloatTiff | None:
@@ -59,6 +62,9 @@ def float_tiff(path: Path) -> FloatTiff | None:
             for number in range(len(entries) // size):
                 entry = entries[number * size : (number + 1) * size]
                 tag, kind, values = struct.unpack(order + ("HHQ" if big else "HHI"), entry[: 12 if big else 8])
+                if tag == _PROFILE:
+                    found["profile"] = 1
+                    continue
                 if tag not in _TAGS or kind not in (3, 4):
                     continue
                 width = 2 if kind == 3 else 4
@@ -75,9 +81,8 @@ def float_tiff(path: Path) -> FloatTiff | None:
         return None
     orientation = found.get("orientation", 1)
     orientation = orientation if orientation in range(1, 9) else 1
-    return FloatTiff(
-        found["width"], found["height"], found.get("samples", 1), found.get("bits", 32), orientation, place
-    )
+    samples, bits = found.get("samples", 1), found.get("bits", 32)
+    return FloatTiff(found["width"], found["height"], samples, bits, orientation, place, "profile" in found)
 
 
 def read(path: Path, facts: FloatTiff, believed: int) -> np.ndarray:

@@ -4,6 +4,7 @@ pycolmap is not asked: it takes some truncated files for whole ones, and on othe
 memory.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +12,25 @@ import numpy as np
 from splat.errors import InputError
 from splat.reading import require_file
 from splat.scene.readers import colmap_binary, colmap_text
-from splat.scene.readers.colmap_parts import Frame, Model, ModelImage, ModelPoints
+from splat.scene.readers.colmap_parts import NO_POINTS, Frame, Model, ModelImage, ModelPoints
+from splat.scene.readers.model_places import kind_of
 
-_NEED = ("cameras", "images", "points3D")
+_NEED = ("cameras", "images")
 
 
 def read_model(folder: Path) -> Model:
-    """The COLMAP model in ``folder``. Raises InputError naming the file, and the record or line, that is wrong."""
-    kind = "bin" if (folder / "cameras.bin").is_file() or (folder / "images.bin").is_file() else "txt"
+    """The COLMAP model in ``folder``, which may lack points.
+
+    Raises InputError naming the file, and the record or line, that is wrong.
+    """
+    kind = kind_of(folder)
     files = colmap_binary.FILES if kind == "bin" else colmap_text.FILES
-    paths = {stem: folder / f"{stem}.{kind}" for stem in (*_NEED, "rigs", "frames")}
+    paths = {stem: folder / f"{stem}.{kind}" for stem in (*_NEED, "points3D", "rigs", "frames")}
     for stem in _NEED:
         if not paths[stem].exists():
             raise InputError(
-                f"the COLMAP model {folder} lacks {paths[stem].name}, but needs cameras, images and points3D of one "
-                "kind; copy the missing file"
+                f"the COLMAP model {folder} lacks {paths[stem].name}, but needs cameras and images of one kind; copy "
+                "the missing file"
             )
         require_file(paths[stem])
     cameras, images = files.cameras(paths["cameras"]), files.images(paths["images"])
@@ -37,10 +42,10 @@ def read_model(folder: Path) -> Model:
                 f"{paths['images']}: {image.name} was taken by camera {image.camera}, which {paths['cameras'].name} "
                 "does not hold; export the model again"
             )
-    points = files.points(paths["points3D"])
-    model = Model(cameras, sorted(images, key=lambda image: image.id), _sorted(points, paths["points3D"]))
-    for stem, found in zip(_NEED, (cameras, images, points.ids), strict=True):
-        announced = files.announced(paths[stem])
+    points = _sorted(files.points(paths["points3D"]), paths["points3D"]) if os.path.exists(paths["points3D"]) else None
+    model = Model(cameras, sorted(images, key=lambda image: image.id), points or NO_POINTS)
+    for stem, found in (("cameras", cameras), ("images", images), ("points3D", model.points.ids)):
+        announced = files.announced(paths[stem]) if stem != "points3D" or points is not None else None
         if announced is not None and announced > len(found):
             model.notes.append(f"{paths[stem].name} announces {announced} entries but holds {len(found)}")
     return model

@@ -8,15 +8,19 @@ import numpy as np
 import PIL.Image  # noqa: F401  (before pycolmap: the other order aborts when a PNG is saved)
 import pycolmap
 
+from splat.errors import InputError
 from splat.scene.undistort import MODELS, Lens, spherical, unknown_model
 
 # Camera model id → (name, number of parameters).
-CAMERA_MODELS = {
-    int(value): (name, len(pycolmap.Camera.create_from_model_id(1, value, 1.0, 2, 2).params))
+_CAMERAS = {
+    name: pycolmap.Camera.create_from_model_id(1, value, 1.0, 2, 2)
     for name, value in pycolmap.CameraModelId.__members__.items()
     if name != "INVALID"
 }
-PARAMETERS = dict(CAMERA_MODELS.values())
+CAMERA_MODELS = {
+    int(pycolmap.CameraModelId.__members__[name]): (name, len(camera.params)) for name, camera in _CAMERAS.items()
+}
+PARAMETER_NAMES = {name: camera.params_info.replace(",", " ").split() for name, camera in _CAMERAS.items()}
 NO_POINT = 2**64 - 1  # id of keypoints without a 3D point
 CAMERA_SENSOR = 0
 
@@ -42,6 +46,9 @@ class ModelPoints:
     xyz: np.ndarray
     rgb: np.ndarray
     error: np.ndarray
+
+
+NO_POINTS = ModelPoints(np.zeros(0, np.uint64), np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -80,14 +87,18 @@ class Files:
 
 
 def lens(path: Path, identifier: int, model: str, width: int, height: int, params: list[float]) -> Lens:
-    """The lens of a camera record. Raises InputError for an unknown model, ValueError for a wrong record."""
+    """The lens of a camera record. Raises InputError for an unknown model or another number of parameters."""
     panorama = spherical(model, width, height)
     if panorama is not None:  # programs give it none to three parameters, which say nothing more
         return panorama
     if model not in MODELS:
         raise unknown_model(f"camera {identifier} in {path}", model)
-    if len(params) != PARAMETERS[model]:
-        raise ValueError(f"{model} has {PARAMETERS[model]} parameters, but {len(params)} are given")
+    names = PARAMETER_NAMES[model]
+    if len(params) != len(names):
+        raise InputError(
+            f"{path.parent}: camera {identifier} in {path.name} is {model} with {len(params)} parameters, expected "
+            f"{len(names)} ({' '.join(names)}); export the model again, or write the missing ones as 0"
+        )
     return Lens(model, tuple(params), width, height)
 
 

@@ -52,7 +52,7 @@ def cameras(path: Path) -> dict[int, Lens]:
     for number, line in _rows(path):
         try:
             words = _words(line)
-            identifier, model, width, height = int(words[0]), words[1].decode(), int(words[2]), int(words[3])
+            identifier, model, width, height = int(words[0]), words[1].decode().upper(), int(words[2]), int(words[3])
             found[identifier] = lens(path, identifier, model, width, height, [float(word) for word in words[4:]])
         except (ValueError, IndexError) as error:
             raise _wrong(path, number, line, "id, model, width, height, parameters", error) from error
@@ -67,9 +67,13 @@ def images(path: Path) -> list[ModelImage]:
     """
     found: list[ModelImage] = []
     waits = False  # for the keypoints of the last image
+    blank = False  # that line was empty: then they may follow after it, where a program doubles line ends
     for number, line in _lines(path):
+        if blank and line and not line.startswith(b"#"):
+            blank = False
+            waits = _is_keypoints(line)
         if waits and not line.startswith(b"#"):
-            waits = False
+            waits, blank = False, not line
             try:
                 found[-1].xy, found[-1].point_ids = _keypoints(line)
                 continue
@@ -100,6 +104,14 @@ def _is_image(line: bytes) -> bool:
     except (ValueError, IndexError):
         return False
     return True
+
+
+def _is_keypoints(line: bytes) -> bool:
+    """Whether the line holds triples of numbers alone, which the ten and more words of an image are not."""
+    try:
+        return len(_keypoints(line)[0]) > 0
+    except ValueError:
+        return False
 
 
 def _keypoints(line: bytes) -> tuple[np.ndarray, np.ndarray]:

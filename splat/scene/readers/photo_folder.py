@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from splat.files import write_json
 from splat.reading import guarded, member, require_file, typed
 from splat.scene.build import RawScene
 from splat.scene.folder_notes import unread
-from splat.scene.images import read_header
+from splat.scene.images import IMAGE_SUFFIXES, read_header
 from splat.scene.listing import list_images
 from splat.scene.masks import among_photos, find_masks, marks_what_moves, unmatched_note
 from splat.scene.pictures.kinds import without_twins
@@ -36,6 +37,16 @@ def photo_folder(root: Path) -> Path | None:
         if folder.is_dir() and photo_names(folder):
             return folder
     return None
+
+
+def own_photos(root: Path) -> Path | None:
+    """The folder in which ``root`` itself has photos, not somewhere below: ``images``, ``input`` or ``root``."""
+    for folder in (root / "images", root / "input"):
+        if folder.is_dir() and photo_names(folder):
+            return folder
+    with guarded(root, "the folder"), os.scandir(root) as entries:
+        inside = any(os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES for entry in entries)
+    return root if inside else None
 
 
 def photo_names(folder: Path) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from splat.errors import InputError
 from splat.files import packaged_folder, write_text
+from splat.text import printable
 from splat.training.config import old_names
 from splat.training.config.densify import (
     STRATEGIES,
@@ -72,7 +73,7 @@ class LossConfig:
     """Weight λ of the structural term: (1 − λ)·L1 + λ·(1 − SSIM)."""
     depth: float | None = non_negative(None)
     """Weight of the disparity error at measured depth or else at the sparse points (Kerbl et al. 2024), times the scene
-    extent. By default 2 where depth maps lie beside the photos, else 0; 0.01 is usual for sparse points."""
+    extent. By default 1 where depth maps lie beside the photos, else 0; 0.01 is usual for sparse points."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ def check_code(config: TrainConfig, named: TrainConfig, source: str) -> None:
     given = flatten(named)
     for name, value in code_named(config).items():
         if value != given[name]:
-            option = f"--{name.replace('_', '-')} {shlex.quote(value)}"
+            option = f"--{name.replace('_', '-')} {shlex.quote(printable(value))}"
             raise InputError(
                 f"{source} names code to run ({name} = {value!r}), which is taken from the command line or from Python "
                 f"only; if you trust it, give it again: {option}"
@@ -279,19 +280,32 @@ def parsed(text: str, source: str, base: TrainConfig | None = None) -> TrainConf
         raise InputError(
             f"{source} is not valid TOML ({error}); correct it, or start from a file in configs/"
         ) from error
-    return merged(base or TrainConfig(), values, source)
+    try:
+        return merged(base or TrainConfig(), values, source)
+    except InputError as error:  # names and texts of the file may hold line ends and codes of terminals
+        raise InputError(printable(str(error))) from error
 
 
 def toml_values(text: str) -> dict[str, Any]:
-    """What TOML says, nested. Raises ValueError."""
+    """What TOML says, nested. Raises ValueError, also for whole numbers beyond 64 bits, which TOML does not have."""
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
         import tomli as tomllib
     try:
-        return tomllib.loads(text)
+        values = tomllib.loads(text)
+        _check_numbers(values)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+    return values
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_numbers(item)
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"a number of {value.bit_length()} bits is too large")
 
 
 def merged(config: TrainConfig, values: dict[str, Any], source: str) -> TrainConfig:

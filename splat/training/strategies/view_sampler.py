@@ -11,6 +11,7 @@ from splat.cloud import GaussianCloud
 from splat.rendering import Backend
 from splat.rendering.types import CloudGradients, ImageGradients, Rendering, RenderOptions
 from splat.sh_basis import C0
+from splat.training.frozen import of_first_rows, with_frozen
 from splat.training.rng import generator
 from splat.training.training_view import TrainingView
 
@@ -27,6 +28,7 @@ class ViewSampler:
         backend, options: how to draw.
         seed: of the run.
         deform: a cloud in training as it is rendered.
+        frozen: Gaussians that are drawn with it and stay as they are.
     """
 
     view_at: Callable[[int], TrainingView]
@@ -35,6 +37,7 @@ class ViewSampler:
     options: RenderOptions
     seed: int
     deform: Callable[[GaussianCloud], GaussianCloud]
+    frozen: GaussianCloud | None = None
 
     def sample(self, count: int, purpose: str, step: int) -> Iterator[TrainingView]:
         """``count`` different photos (or all), drawn at random for ``purpose`` at ``step``."""
@@ -47,15 +50,20 @@ class ViewSampler:
         return generator(self.seed, f"{purpose} {number}", step)
 
     def render(self, cloud: GaussianCloud, view: TrainingView) -> tuple[Rendering, Any]:
-        """``cloud`` as ``view``'s camera sees it, without sums of weights, and what the backward pass needs."""
+        """``cloud`` as ``view``'s camera sees it, without sums of weights, and what the backward pass needs.
+
+        Frozen Gaussians are in the picture, but not among the rows.
+        """
         return self._forward(self.deform(cloud), view, self.options)
 
     def _forward(self, cloud: GaussianCloud, view: TrainingView, options: RenderOptions) -> tuple[Rendering, Any]:
-        return self.backend.forward(cloud, view.camera, options)
+        rendering, context = self.backend.forward(with_frozen(cloud, self.frozen), view.camera, options)
+        return of_first_rows(rendering, len(cloud)), (context, len(cloud))
 
     def backward(self, context: Any, rgb: Tensor) -> CloudGradients:
         """Gradients of Σ (picture · ``rgb``) (H, W, 3) with respect to the tensors of the cloud as drawn."""
-        return self.backend.backward(context, ImageGradients(rgb=rgb))
+        inner, rows = context
+        return of_first_rows(self.backend.backward(inner, ImageGradients(rgb=rgb)), rows)
 
     def weighted_sums(self, cloud: GaussianCloud, view: TrainingView, *pictures: Tensor) -> tuple[Tensor, ...]:
         """For each picture (H, W, 3), (N, 3) Σ over pixels of the blending weight αT of each Gaussian times the pixel.
@@ -66,5 +74,4 @@ class ViewSampler:
         white = white.replace(sh=torch.full_like(cloud.sh[:, :1], _WHITE))
         options = replace(self.options, sh_degree=0, background=(0.0, 0.0, 0.0))
         _, context = self._forward(white, view, options)
-        results = (self.backend.backward(context, ImageGradients(rgb=pixels)) for pixels in pictures)
-        return tuple(gradients.sh[:, 0] / C0 for gradients in results)
+        return tuple(self.backward(context, pixels).sh[:, 0] / C0 for pixels in pictures)

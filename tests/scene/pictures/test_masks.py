@@ -54,6 +54,16 @@ def sixteen_bit_labels(path: Path) -> None:
     cv2.imwrite(str(path), KEEP.astype(np.uint16) * 700)
 
 
+def sixteen_bit_colour(path: Path) -> None:
+    cv2.imwrite(str(path), (KEEP.astype(np.uint16) * 255)[..., None].repeat(3, 2))
+
+
+def sixteen_bit_alpha(path: Path) -> None:
+    pixels = np.zeros((*KEEP.shape, 4), np.uint16)
+    pixels[..., 3] = KEEP * 65535
+    cv2.imwrite(str(path), pixels)
+
+
 def colour(path: Path) -> None:
     pixels = np.zeros((*KEEP.shape, 3), np.uint8)
     pixels[KEEP] = 0, 200, 30
@@ -88,7 +98,7 @@ def grey_and_alpha(path: Path) -> None:
 
 def cut_out(path: Path) -> None:
     """The photo itself, dark in parts, on transparent ground."""
-    pixels = np.random.default_rng(0).integers(0, 90, (*KEEP.shape, 4), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 250, (*KEEP.shape, 4), dtype=np.uint8)
     pixels[..., 3] = KEEP * 255
     Image.fromarray(pixels).save(path)
 
@@ -102,6 +112,7 @@ def opaque_alpha(path: Path) -> None:
 FORMS = {
     "one bit": one_bit, "0/1": zero_one, "0/255": zero_255, "soft": soft, "labels": labels, "16 bit": sixteen_bit,
     "16 bit 0/255": sixteen_bit_255, "16 bit 0/1": sixteen_bit_one, "16 bit labels": sixteen_bit_labels,
+    "16 bit colour": sixteen_bit_colour, "16 bit alpha": sixteen_bit_alpha,
     "colour": colour, "palette": palette_of_colours, "grey palette": palette_of_greys, "alpha on black": alpha_on(0),
     "alpha on white": alpha_on(255), "grey and alpha": grey_and_alpha, "cut-out": cut_out, "opaque": opaque_alpha,
 }  # fmt: skip
@@ -113,6 +124,13 @@ def test_every_form_keeps_the_same_pixels(tmp_path, form) -> None:
     FORMS[form](path)
     np.testing.assert_array_equal(decode_mask(path, KEEP.shape, False, path), KEEP)
     np.testing.assert_array_equal(decode_mask(path, KEEP.shape, False, path, ignore=True), ~KEEP)
+
+
+@pytest.mark.parametrize("form", ["16 bit colour", "16 bit", "16 bit alpha", "labels"])
+def test_forms_of_tiff(tmp_path, form) -> None:
+    path = tmp_path / "a.tif"
+    FORMS[form](path)
+    np.testing.assert_array_equal(decode_mask(path, KEEP.shape, False, path), KEEP)
 
 
 @pytest.mark.parametrize("white", [1.0, 255.0, 65535.0])

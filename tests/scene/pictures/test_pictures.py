@@ -105,6 +105,15 @@ def test_not_a_number_is_black_and_a_hot_pixel_no_range(tmp_path) -> None:
     assert found.tolist() == [0, 255, 0, 128]
 
 
+def test_a_profile_of_floating_point_photos_is_said_not_to_be_followed(tmp_path) -> None:
+    make_model(tmp_path, names=[f"{k}.tif" for k in range(9)])
+    for k in range(9):
+        image = Image.fromarray(colours(k)[..., 0].astype(np.float32))
+        image.save(tmp_path / f"images/{k}.tif", icc_profile=profile("exchanged"))
+    notes = " ".join(load_scene(tmp_path, progress=False).notes)
+    assert "9 photos are of floating-point numbers with a colour profile, which is not followed" in notes
+
+
 def test_float_tiffs_are_turned_once(tmp_path) -> None:
     pixels = colours()[:20, :30, 0].astype(np.float32)
     for orientation in range(1, 9):
@@ -175,13 +184,18 @@ def test_exr_alpha_grey_windows_and_primaries(tmp_path) -> None:
     wide = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
     write_exr(tmp_path / "s.exr", {"RGB": light}, chromaticities=wide)
     assert np.abs(decode(tmp_path / "s.exr", False, False) - srgb_of(light) * 255.0).max() <= 1
+    write_exr(tmp_path / "p.exr", {"RGB": light}, chromaticities=DISPLAY_P3)
+    truth = np.clip(light @ np.array(FROM_DISPLAY_P3).T, 0, 1)
+    assert np.abs(decode(tmp_path / "p.exr", False, False) - srgb_of(truth) * 255.0).max() <= 2
+
+
+DISPLAY_P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290)
+FROM_DISPLAY_P3 = [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0196, -0.0786, 1.0979]]
+"""The matrix that CSS Color 4 has, from linear Display P3 to linear sRGB."""
 
 
 def test_primaries_of_display_p3() -> None:
-    """The matrix that Apple publishes for its profile, from linear Display P3 to linear sRGB."""
-    matrix = colour.from_primaries(np.array([0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290]))
-    truth = [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0196, -0.0786, 1.0979]]
-    np.testing.assert_allclose(matrix, truth, atol=2e-3)
+    np.testing.assert_allclose(colour.from_primaries(np.array(DISPLAY_P3)), FROM_DISPLAY_P3, atol=2e-3)
 
 
 def test_exr_damage_and_odd_channels(tmp_path) -> None:

@@ -44,7 +44,13 @@ def test_a_file_changes_only_what_it_names(tmp_path):
     ("text", "said"),
     [
         ("steps = ", "not valid TOML"),
+        (f"minutes = 1{'0' * 400}", "a number of 1329 bits is too large"),
+        (f"background = [0, 0, -1{'0' * 400}]", "a number of 1329 bits is too large"),
+        (f"[loss]\nssim = {1 << 63}", "a number of 64 bits is too large"),
         ("stepz = 3", "'stepz', which is no setting"),
+        (r'"a\nb" = 3', r"'a\\nb', which is no setting"),
+        (r'size = "1\n2\u001b"', r"'1\\n2\\x1b'"),
+        (r'enhance.control = "a\nb"', r"--enhance.control 'a\\nb'"),
         ("steps = 1.5", "expected int"),
         ("steps = true", "expected int"),
         ('strategy = "best"', "strategy"),

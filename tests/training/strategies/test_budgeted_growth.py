@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from support.method_runs import SHORT, config_with, context_at
@@ -143,6 +144,13 @@ def test_the_exponent_is_that_of_the_losses_and_grows_when_they_stall():
     stalled = [*law, *[(step, law[-1][1]) for step in range(2000, 2400, 20)]]
     assert turbo.exponent(stalled, trust=0.5) > turbo.exponent(stalled, trust=0.0)
     assert turbo.exponent(law[:3], trust=0.5) == 0.0
+    # Twenty losses, the last four of which stay: all of the lag is in the slope of the last fifth, which is 0.
+    steps = [200.0 * 1.2**k for k in range(20)]
+    losses = [3.0 * min(step, steps[16]) ** -0.4 for step in steps]
+    x, y = np.log(steps), np.log(losses)
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+    found = turbo.exponent(list(zip(steps, losses, strict=True)), trust=0.5)
+    assert found == pytest.approx(-slope + 0.5 * math.tanh(-slope), abs=1e-6)
 
 
 def test_the_turbo_budget_goes_from_the_first_to_the_cap():

@@ -1,5 +1,6 @@
 """Densification strategies on cases worked by hand, and their cap."""
 
+import dataclasses
 import math
 
 import pytest
@@ -141,6 +142,16 @@ def test_transparent_and_oversized_gaussians_are_pruned():
     late = seen(cloud.clone(), [0.0] * 4)
     adc.grow_and_prune(*EARLY, late, context_at(400))  # after the first opacity reset
     assert late.cloud.means[:, 0].tolist() == [1, 3]
+
+
+def test_limits_of_pruning_are_a_share_of_the_scene_and_an_opacity_that_stays():
+    cloud = blobs(3, size=0.005)
+    cloud.log_scales[2] = math.log(0.2)
+    densify = dataclasses.replace(EARLY[0], prune_opacity=cloud.opacities[0].item())
+    for extent, kept in ((1.0, [0, 1]), (4.0, [0, 1, 2])):
+        population = seen(cloud.clone(), [0.0] * 3)
+        adc.grow_and_prune(densify, EARLY[1], population, dataclasses.replace(context_at(400), extent=extent))
+        assert population.cloud.means[:, 0].tolist() == kept
 
 
 def test_opacity_reset():
