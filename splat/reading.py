@@ -89,14 +89,19 @@ def read_bytes(path: Path | str, most: int | None = None) -> bytes:
 
 def parse_json(data: bytes, path: Path | str, part: str) -> dict[str, Any]:
     """The JSON object in ``data``, if what Python makes of it stays in bounds. Raises InputError, naming ``part``."""
-    need = sum(size * data.count(sign) for sign, size in _JSON_BYTES.items())
-    if need > 3 * len(data) + JSON_SLACK:
-        raise InputError(f"{path}: {part} has too many entries for {len(data):,} bytes of JSON; check the file")
-    with guarded(path, part):
-        value = json.loads(data)
+    value = parse_any_json(data, path, part)
     if not isinstance(value, dict):
         raise InputError(f"{path}: {part} is JSON but no object; make or copy the file again")
     return value
+
+
+def parse_any_json(data: bytes, path: Path | str, part: str, times: int = 3) -> Any:
+    """As `parse_json`, of any JSON that may take so many ``times`` its bytes: points are written tersely."""
+    need = sum(size * data.count(sign) for sign, size in _JSON_BYTES.items())
+    if need > times * len(data) + JSON_SLACK:
+        raise InputError(f"{path}: {part} has too many entries for {len(data):,} bytes of JSON; check the file")
+    with guarded(path, part):
+        return json.loads(data)
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "text", list: "a list", dict: "an object"}

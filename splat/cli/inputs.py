@@ -31,19 +31,36 @@ def kind_of(path: Path) -> Literal["run", "scene", "cloud"]:
             return "cloud"
         from splat.formats.output_folders import newest_cloud
 
-        return "scene" if newest_cloud(path) is None else "cloud"
+        newest = newest_cloud(path)
+        return "scene" if newest is None or _has_cameras(newest.path) else "cloud"
     from splat import formats
 
     if path.name.startswith("transforms"):
         return "scene"
+    if path.suffix.lower() in (".zip", ".r3d"):
+        from splat.scene.readers.archive import is_cloud
+
+        return "cloud" if is_cloud(path) else "scene"
+    if _has_cameras(path):
+        return "scene"
     if not formats.ending(path):
         from splat.scene.readers.model_places import FILES
+        from splat.scene.readers.sources import SUFFIXES
         from splat.scene.readers.video import VIDEO_SUFFIXES
 
-        if path.suffix.lower() in {".json", *VIDEO_SUFFIXES} or path.name in FILES:
+        if path.suffix.lower() in {".json", *SUFFIXES, *VIDEO_SUFFIXES} or path.name in FILES:
             return "scene"
     formats.recognise(path)
     return "cloud"
+
+
+def _has_cameras(path: Path) -> bool:
+    """Whether a table, which may be of points, is one of cameras."""
+    if path.suffix.lower() != ".csv":
+        return False
+    from splat.scene.readers.sources import source_of
+
+    return source_of(path) is not None
 
 
 def cloud_file(path: Path) -> Path:

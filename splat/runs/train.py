@@ -188,7 +188,7 @@ def _loop(
     saved, saving = schedule.seconds, 0.0
     speed = Speed()
     most = max_gaussians(config, schedule.expected, setup.pixels)
-    remaining = Remaining(config, setup.pixels, trainer.first_count(setup), most)
+    remaining = Remaining(config, setup.pixels, setup.first_count, most)
     eval_psnr = next((entry["psnr"] for entry in reversed(state.history) if "psnr" in entry), None)
     with one_torch_thread(), requests() as requested:
         while not schedule.finished:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from splat.camera import Camera
-from splat.coordinates import FARTHEST
+from splat.coordinates import FARTHEST, Georeference
 from splat.errors import InputError
 from splat.scene import hold_out
 from splat.scene.faces import side
@@ -91,6 +91,7 @@ class RawScene:
     transparent_background: bool = False
     shrunk: int = 1  # the images are copies shrunk by this factor (images_2, …)
     origin: str = ""  # the file to name in errors about cameras
+    epsg: int | None = None  # coordinate reference system of poses and points
     registration: Registration | None = None  # where structure from motion found the cameras
 
 
@@ -152,7 +153,8 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     points = _points(raw, built, notes)
     root = raw.root.resolve()
     name = root.stem if root.is_file() else root.name
-    scene = Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes), registration=raw.registration)
+    about = Georeference(epsg=raw.epsg)
+    scene = Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes), about, raw.registration)
     said = tuple(printable(note) for note in (*notes, *doubts(scene)))  # names of photos may hold codes of terminals
     return dataclasses.replace(scene, notes=said)
 

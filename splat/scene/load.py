@@ -1,4 +1,17 @@
-"""`load_scene`: from a path to a `Scene`, whatever lies there."""
+"""`load_scene`: from a path to a `Scene`, whatever lies there.
+
+A folder may hold several descriptions of its cameras. The first of these that can be read is used, and what was passed
+over is said:
+
+| | description | its cameras are |
+|---|---|---|
+| 1 | COLMAP's model in `sparse/` | optimised on the photos, with measured points |
+| 2 | transforms.json | whatever wrote it: nerfstudio, instant-ngp, Blender |
+| 3 | COLMAP's model elsewhere | as 1, but it may be left from an earlier step |
+| 4 | other programs, in the order of `readers.sources.SOURCES` | optimised on the photos; recorders' last |
+| 5 | one of these a level below, or above a folder of photos | as there |
+| 6 | photos, then a video | found by structure from motion |
+"""
 
 import dataclasses
 import math
@@ -14,11 +27,13 @@ from splat.scene.folder_notes import folder_notes, unread
 from splat.scene.listing import listed
 from splat.scene.measured_depth import with_measured_depth
 from splat.scene.progress import Report
+from splat.scene.readers import archive
 from splat.scene.readers.colmap import read_scene
 from splat.scene.readers.image_folder import PHOTO_FOLDER
 from splat.scene.readers.model_places import FILES as MODEL_FILES
 from splat.scene.readers.model_places import all_places, first_place, folders_in, is_model
 from splat.scene.readers.photo_folder import own_photos, photo_folder, photo_names, read_photos
+from splat.scene.readers.sources import Source, all_sources, source_of
 from splat.scene.readers.transforms_json import find_transforms, read_transforms, usual_transforms
 from splat.scene.readers.video import VIDEO_SUFFIXES, find_video, read_video
 from splat.scene.registration import CamerasUnknown
@@ -43,7 +58,8 @@ def load_scene(
     """Read the scene in ``path``, finding out itself what it is.
 
     Args:
-        path: folder with a COLMAP model, a transforms.json or just photos; or a transforms.json, or a video file.
+        path: folder with a COLMAP model, a transforms.json, the cameras that another program exported, or just photos;
+            or a file of these, a zip archive or a video.
         downscale: divide image sizes by this (≥ 1); a folder ``images_N`` serves as the start where there is one.
         max_side: shrink images until no side is longer, pixels.
         progress: what to tell while structure from motion runs: True draws a bar on stderr, False nothing; a function
@@ -107,13 +123,19 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool, register: b
         root = Path(os.path.abspath(root))
     if not root.is_dir():
         require_file(root)
+        if root.suffix.lower() in archive.SUFFIXES:
+            return _read_archive(root, options, progress, register)
+        source = source_of(root)
+        if source is not None:
+            return source.read(root, root.parent, options.downscale)
         if root.suffix.lower() == ".json":
             return read_transforms(root, options.downscale)
         if root.suffix.lower() in VIDEO_SUFFIXES:
             return read_video(root, options.downscale, progress, register)
         if not (root.name in MODEL_FILES or root.name == "points3D.ply") or not is_model(root.parent):
             raise InputError(
-                f"{root} is a file, expected a folder with a scene, a transforms.json or a video; give its folder"
+                f"{root} is a file, expected a folder with a scene, a transforms.json, an export of cameras, a zip "
+                "archive or a video; give its folder"
             )
         root = root.parent
     notes: list[str] = []  # about descriptions that are there but not used
@@ -141,19 +163,29 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool, register: b
     )
 
 
+def _read_archive(path: Path, options: LoadOptions, progress: Report | bool, register: bool) -> RawScene:
+    folder, notes = archive.unpack(path, progress)
+    try:
+        raw = _read(folder, options, progress, register)
+    except CamerasUnknown as error:
+        raise CamerasUnknown(dataclasses.replace(error.facts, path=path)).noted(notes) from None
+    return _noted(dataclasses.replace(raw, root=path), notes)
+
+
 def _noted(raw: RawScene, notes: Sequence[str]) -> RawScene:
     return dataclasses.replace(raw, notes=(*notes, *raw.notes)) if notes else raw
 
 
 def _described(root: Path, downscale: float, notes: list[str], above: Path | None = None) -> RawScene | None:
-    """The scene that a COLMAP model or a transforms.json in ``root`` describes; None where there is neither.
+    """The scene that a COLMAP model, a transforms.json or another file in ``root`` describes; None where there is none.
 
     Photos are looked for in ``above`` too.
     """
+    others = all_sources(root)
     first = first_place(root)
     transforms, said = find_transforms(root) if first is None else (None, [])
     if transforms is not None:
-        return _noted(read_transforms(transforms, downscale), said)
+        return _noted(read_transforms(transforms, downscale), [*said, *_unused(others)])
     refused: list[InputError] = []
     for place in all_places(root):
         if above is not None:
@@ -163,18 +195,29 @@ def _described(root: Path, downscale: float, notes: list[str], above: Path | Non
         except InputError as error:  # another place may be whole; where none is, the first one's error is said
             refused.append(error)
         else:
-            return _noted(raw, [f"passed over: {error}" for error in refused])
-    if not refused:
-        return None
-    other = usual_transforms(root)
-    if other is None:
+            return _noted(raw, [*(f"passed over: {error}" for error in refused), *_unused(others)])
+    other = usual_transforms(root) if refused else None
+    if other is not None:
+        return _noted(read_transforms(other, downscale), [f"passed over: {refused[0]}", *_unused(others)])
+    for index, (source, path) in enumerate(others):
+        try:
+            raw = source.read(path, above or root, downscale)
+        except InputError as error:
+            refused.append(error)
+        else:
+            return _noted(raw, [*(f"passed over: {error}" for error in refused), *_unused(others[index + 1 :])])
+    if refused:
         raise refused[0]
-    return _noted(read_transforms(other, downscale), [f"passed over: {refused[0]}"])
+    return None
+
+
+def _unused(others: Sequence[tuple[Source, Path]]) -> list[str]:
+    return [f"{path.name} of {source.kind} is there too, and not used; give it by its path" for source, path in others]
 
 
 def _below(root: Path, downscale: float, notes: list[str]) -> RawScene | None:
     """The one scene a level below ``root``, if it is of the photos of ``root`` where that has photos of its own."""
-    scenes = [each for each in folders_in(root) if all_places(each) or usual_transforms(each)]
+    scenes = [each for each in folders_in(root) if all_places(each) or usual_transforms(each) or all_sources(each)]
     own = own_photos(root)
     if len(scenes) > 1 and not own:
         raise InputError(
@@ -212,10 +255,14 @@ def _beside(root: Path, downscale: float, notes: list[str]) -> RawScene | None:
             raw, used = read_transforms(transforms, downscale), transforms
         else:
             place = next(iter(all_places(above)), None)
-            if place is None:
+            if place is not None:
+                raw = read_scene(place, folder if is_named else above, downscale, folder if is_named else None)
+                used = place.model
+            elif others := all_sources(above):
+                source, used = others[0]
+                raw = source.read(used, above, downscale)
+            else:
                 return None
-            raw = read_scene(place, folder if is_named else above, downscale, folder if is_named else None)
-            used = place.model
     except InputError as error:
         notes.append(f"what lies beside the photos is passed over: {error}")
         return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -80,6 +81,15 @@ def test_info_describes_photos_and_finds_no_cameras(tmp_path, monkeypatch, capsy
     assert main(["info", str(folder)]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "64×48, 5 photos" in text and "on 2 photos" in text and "not known yet" in text and "--sfm-only" in text
+
+
+def test_info_of_an_archive_of_photos_names_the_archive(tmp_path, monkeypatch, said) -> None:
+    monkeypatch.setattr(reconstruct, "reconstruct", no_reconstruction)
+    write_photos(tmp_path / "walk")
+    archive = shutil.make_archive(str(tmp_path / "walk"), "zip", tmp_path / "walk")
+    facts = said("info", archive)
+    assert facts["registered"] is False and facts["photos"] == 6 and facts["masked"] == 2
+    assert facts["next"] == f"splat train {archive} --sfm-only"
 
 
 def test_load_scene_raises_one_named_error(tmp_path) -> None:

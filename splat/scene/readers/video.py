@@ -49,17 +49,10 @@ def read_video(path: Path, downscale: float, progress: Report | bool, register: 
     Args:
         register: take frames and find their cameras where nothing is cached; else `CamerasUnknown` is raised there.
     """
-    fingerprint = _fingerprint(path)
-    candidates = result_cache.candidate_folders(path.parent, f"{path.name}.frames", fingerprint)
-    folder = result_cache.find_result(candidates, fingerprint)
-    if folder is None and not register:
+    if not register and _kept_frames(path)[2] is None:
         raise CamerasUnknown(_before_frames(path))
-    if folder is None:
-        folder = result_cache.first_writable(candidates)
-        with reporter(progress) as report:
-            _extract(path, folder, fingerprint, report)
-    record = result_cache.read_record(folder)
-    notes = (f"took the {record['taken']} sharpest of {record['frames']} frames of {path.name}",)
+    folder, taken, frames = frame_folder(path, progress)
+    notes = (f"took the {taken} sharpest of {frames} frames of {path.name}",)
     try:
         raw = read_photos(
             folder, folder, downscale, progress, "video", ordered=True, extra_notes=notes, register=register
@@ -67,6 +60,30 @@ def read_video(path: Path, downscale: float, progress: Report | bool, register: 
     except CamerasUnknown as error:
         raise CamerasUnknown(dataclasses.replace(error.facts, path=path)) from None
     return dataclasses.replace(raw, root=path)
+
+
+def _kept_frames(path: Path, as_stored: bool = False) -> tuple[str, tuple[Path, Path], Path | None]:
+    """The fingerprint of the video ``path``, folders that may hold frames of it, and the one that does."""
+    fingerprint = _fingerprint(path) + ("-stored" if as_stored else "")
+    candidates = result_cache.candidate_folders(path.parent, f"{path.name}.frames", fingerprint)
+    return fingerprint, candidates, result_cache.find_result(candidates, fingerprint)
+
+
+def frame_folder(path: Path, progress: Report | bool = False, as_stored: bool = False) -> tuple[Path, int, int]:
+    """The folder with frames taken from the video ``path``, how many they are, and of how many.
+
+    Args:
+        as_stored: frames are not turned as the file says they are to be shown.
+
+    Raises InputError.
+    """
+    fingerprint, candidates, folder = _kept_frames(path, as_stored)
+    if folder is None:
+        folder = result_cache.first_writable(candidates)
+        with reporter(progress) as report:
+            _extract(path, folder, fingerprint, report, as_stored)
+    record = result_cache.read_record(folder)
+    return folder, record["taken"], record["frames"]
 
 
 def _before_frames(path: Path) -> Unregistered:
@@ -86,12 +103,12 @@ def _fingerprint(path: Path) -> str:
     return hashlib.blake2b(head + settings.encode(), digest_size=16).hexdigest()
 
 
-def _extract(path: Path, folder: Path, fingerprint: str, report: Report) -> None:
+def _extract(path: Path, folder: Path, fingerprint: str, report: Report, as_stored: bool) -> None:
     """Write the sharpest frame of each interval as JPEG."""
     frames, rate = count_frames(path)
     with result_cache.atomic_folder(folder) as work:
         taken = 0
-        for index, frame in sharpest_frames(path, frames, frames_wanted(frames, rate), report):
+        for index, frame in sharpest_frames(path, frames, frames_wanted(frames, rate), report, as_stored):
             name = str(work / f"frame_{index:06d}.jpg")
             if not cv2.imwrite(name, frame, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
                 raise InputError(f"cannot write {name}; free some space")
@@ -154,13 +171,17 @@ def count_frames(path: Path) -> tuple[int, float]:
     return frames, rate if math.isfinite(rate) and rate > 0 else 30.0
 
 
-def sharpest_frames(path: Path, frames: int, wanted: int, report: Report) -> Iterator[tuple[int, np.ndarray]]:
+def sharpest_frames(
+    path: Path, frames: int, wanted: int, report: Report, as_stored: bool = False
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (index, BGR frame) of the sharpest candidate in each of ``wanted`` equal intervals."""
     interval = frames / wanted
     step = max(1, int(interval / _CANDIDATES))
     best: tuple[float, int, np.ndarray] | None = None
     current = index = 0
     with _opened(path) as video:
+        if as_stored:
+            video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         while video.grab():
             if int(index / interval) != current:
                 if best is not None:
