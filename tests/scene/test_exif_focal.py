@@ -40,7 +40,7 @@ def test_focal_length_in_pixels(told: dict, expected: float | None) -> None:
     assert focal_pixels({TAGS[name]: value for name, value in told.items()}, 400, 600) == found  # portrait
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".avif"])
 def test_structure_from_motion_begins_from_it(tmp_path, suffix: str) -> None:
     """Also where COLMAP does not read it (PNG, copies), or reads ten times as much (the photo was shrunk)."""
     shrunk = {FOCAL: IFDRational(50), RESOLUTION: IFDRational(2400, 36), UNIT: 4, WIDTH: 2400, HEIGHT: 1600}
