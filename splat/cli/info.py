@@ -10,10 +10,11 @@ from splat.cli.inputs import cloud_file, kind_of
 from splat.cli.plain_parser import parse
 from splat.cli.results import present
 from splat.cli.spinner import waiting
-from splat.text import amount, duration, score
+from splat.text import amount, duration, printable, score
 
 if TYPE_CHECKING:
     from splat.cloud_arrays import GaussianArrays
+    from splat.scene.registration import Unregistered
 
 QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
 
@@ -145,11 +146,15 @@ def show_cloud(facts: dict[str, Any]) -> None:
 
 
 def scene_facts(path: Path) -> dict[str, Any]:
-    """What a scene holds."""
+    """What a scene holds. Cameras that are not known yet are not looked for."""
     from splat.scene import load_scene
+    from splat.scene.registration import CamerasUnknown
     from splat.scene.scene import photo_count
 
-    scene = load_scene(path)
+    try:
+        scene = load_scene(path, register=False)
+    except CamerasUnknown as error:
+        return _unregistered_facts(path, error.facts)
     points, cameras = scene.points, {}
     for view in scene.views:
         size = (view.camera.width, view.camera.height)
@@ -158,6 +163,7 @@ def scene_facts(path: Path) -> dict[str, Any]:
         "kind": "scene",
         "path": str(path),
         "layout": scene.kind,
+        "registered": True,
         "photos": photo_count(scene.views),
         "train": photo_count(scene.train_views),
         "held_out": photo_count(scene.test_views),
@@ -178,8 +184,39 @@ def scene_facts(path: Path) -> dict[str, Any]:
     }
 
 
+def _unregistered_facts(path: Path, known: "Unregistered") -> dict[str, Any]:
+    """What photos or a video hold whose cameras are not known yet."""
+    return {
+        "kind": "scene",
+        "path": str(path),
+        "layout": known.kind,
+        "registered": False,
+        "photos": known.photos,
+        "sizes": [{"width": w, "height": h, "photos": count} for (w, h), count in known.sizes.items()],
+        "masked": known.masked,
+        "notes": [printable(note) for note in known.notes],
+        "next": known.command,
+    }
+
+
+def _show_unregistered(facts: dict[str, Any]) -> None:
+    rows = [("layout", literal(facts["layout"])), ("photos", str(facts["photos"]))]
+    sizes = [f"{size['width']}×{size['height']}, {size['photos']} photos" for size in facts["sizes"]]
+    rows += [("size", text) for text in sizes[:6]]
+    if len(sizes) > 6:
+        rows.append(("size", f"and {len(sizes) - 6} more"))
+    if facts["masked"]:
+        rows.append(("masks", f"on {facts['masked']} photos"))
+    rows += [("note", literal(note)) for note in facts["notes"]]
+    rows.append(("cameras", f"not known yet; find them with: {literal(facts['next'])}"))
+    heading(facts["path"])
+    console.print(grid(rows))
+
+
 def show_scene(facts: dict[str, Any]) -> None:
     """Print `scene_facts`."""
+    if not facts["registered"]:
+        return _show_unregistered(facts)
     seen = f", each seen in {facts['views_per_point']:.1f} photos" if facts["views_per_point"] else ""
     rows = [
         ("layout", literal(facts["layout"])),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from splat.cli import help, peer_flags, train_help
+from splat.cli import help, peer_flags, sfm_only, train_help
 from splat.cli.console import parse, registry, require, say
 from splat.cli.inputs import of_scene
 from splat.cli.train_result import show_result, what_now
@@ -73,6 +73,8 @@ class Train:
     """Train on so many photos, picked evenly; the held-out ones stay the same."""
     cache_megabytes: int | None = None
     """Memory for decoded photos, MiB; the rest stays on disk."""
+    sfm_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Find the cameras of bare photos or a video, keep them beside the photos, and stop."""
     points: Path | None = None
     """Begin with the points of this file instead of the scene's, in the frame of the cameras: .las, .laz, .e57, .pcd,
     .ply, .xyz, .pts or .csv."""
@@ -106,6 +108,8 @@ def run(arguments: Sequence[str]) -> None:
     peer_flags.check(arguments)
     arguments = _with_full_size(arguments)
     first = parse("train", Train, old_names.arguments(arguments, strategy=None))
+    if first.sfm_only:
+        return sfm_only.run(with_scene(first), first.resume, first.json)
     out = first.out or Path("runs") / (first.scene.resolve().stem if first.scene else "")
     import splat.training.trainer  # noqa: F401  takes longer, with PyTorch, than reading most scenes
 
@@ -127,15 +131,27 @@ def run(arguments: Sequence[str]) -> None:
         options = replace(options, config=budget.use_whole_size(options.config))
     elif "--gaussians" in given and "--gaussians-per-root-step" not in given:  # who names a number wants it used
         options = replace(options, config=replace(options.config, gaussians_per_root_step=0.0))
+    options, refined = _with_pose_refinement(options, given)
     page = watching(options)
     if scene is None:
         scene, reading = _timed_scene(with_scene(options))
+    scene = replace(scene, notes=(*scene.notes, *refined))
     # A run by time counts from when the command was given, but not finding the cameras of bare photos.
     spent = 0.0 if options.config.minutes is None else time.monotonic() - began - reading
     from splat.cli.train_start import read_start
 
     start = read_start(scene, options.points, options.init, options.add, options.freeze, options.config.antialiased)
     train_and_show(with_scene(options), out, options.resume, scene, page, spent, options.json, start)
+
+
+def _with_pose_refinement(options: Train, given: set[str]) -> tuple[Train, list[str]]:
+    """Pose refinement switched on, with a note, where a network gives the poses and nothing else was said."""
+    named = given & {"--pose.refine", "--pose.no-refine"}
+    if not options.config.priors.reconstruct or options.config.pose.refine or options.resume or named:
+        return options, []
+    config = replace(options.config, pose=replace(options.config.pose, refine=True))
+    said = "the poses of the training photos are refined while training, as a network gave them"
+    return replace(options, config=config), [f"{said}; --pose.no-refine keeps them"]
 
 
 def _timed_scene(config: TrainConfig) -> "tuple[Scene, float]":

@@ -24,6 +24,7 @@ from splat.scene.masks import check_something_kept, marks_what_moves
 from splat.scene.pictures.decode import notes_of, white_of_scene
 from splat.scene.pictures.mask_values import same_shape, size_error
 from splat.scene.plausible import doubts
+from splat.scene.registration import Registration
 from splat.scene.scene import Points, Scene, View, tracks_from_keypoints
 from splat.scene.split_photos import WidePhoto, sentences, split_view
 from splat.scene.undistort import Lens, Pinhole
@@ -91,6 +92,7 @@ class RawScene:
     shrunk: int = 1  # the images are copies shrunk by this factor (images_2, …)
     origin: str = ""  # the file to name in errors about cameras
     epsg: int | None = None  # coordinate reference system of poses and points
+    registration: Registration | None = None  # where structure from motion found the cameras
 
 
 def build(raw: RawScene, options: LoadOptions) -> Scene:
@@ -151,7 +153,8 @@ def build(raw: RawScene, options: LoadOptions) -> Scene:
     points = _points(raw, built, notes)
     root = raw.root.resolve()
     name = root.stem if root.is_file() else root.name
-    scene = Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes), Georeference(epsg=raw.epsg))
+    about = Georeference(epsg=raw.epsg)
+    scene = Scene(name, raw.root, raw.kind, tuple(built), points, tuple(notes), about, raw.registration)
     said = tuple(printable(note) for note in (*notes, *doubts(scene)))  # names of photos may hold codes of terminals
     return dataclasses.replace(scene, notes=said)
 

@@ -36,6 +36,7 @@ from splat.scene.readers.photo_folder import own_photos, photo_folder, photo_nam
 from splat.scene.readers.sources import Source, all_sources, source_of
 from splat.scene.readers.transforms_json import find_transforms, read_transforms, usual_transforms
 from splat.scene.readers.video import VIDEO_SUFFIXES, find_video, read_video
+from splat.scene.registration import CamerasUnknown
 from splat.scene.scene import Scene
 from splat.text import printable
 
@@ -52,6 +53,7 @@ def load_scene(
     alpha: str = "auto",
     masks: str | bool = "object",
     depth_unit: float | None = None,
+    register: bool = True,
 ) -> Scene:
     """Read the scene in ``path``, finding out itself what it is.
 
@@ -70,6 +72,8 @@ def load_scene(
         masks: of the masks found beside the images, white is the ``object`` to keep, or what to ``ignore``; ``none``
             uses the images whole. True and False are ``object`` and ``none``.
         depth_unit: world units per value of the depth maps beside the images, see `splat.scene.measured_depth`.
+        register: find the cameras of bare photos and videos by structure from motion; False raises `CamerasUnknown`
+            where they are not known from an earlier run.
 
     Raises InputError, naming the file and what to do, for anything that cannot be trained on.
     """
@@ -78,10 +82,12 @@ def load_scene(
     if not os.path.exists(root):
         raise InputError(f"{root} does not exist; give the folder of a scene, a transforms.json or a video")
     try:
-        raw = _read(root, options, progress)
+        raw = _read(root, options, progress, register)
         left_out = folder_notes(raw, masks=options.masks != "none")
         scene = build(dataclasses.replace(raw, notes=(*raw.notes, *left_out)), options).near_zero()
         return with_measured_depth(scene, depth_unit)
+    except CamerasUnknown:
+        raise
     except InputError as error:  # names of photos may hold line ends and codes of terminals
         if printable(str(error)) == str(error):
             raise
@@ -111,21 +117,21 @@ def check_options(
     return LoadOptions(factor, max_side, held_out.check(str(hold_out)), alpha, masks)
 
 
-def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene:
+def _read(root: Path, options: LoadOptions, progress: Report | bool, register: bool) -> RawScene:
     """Pick the reader. Beside a transforms.json, only a model in ``sparse`` goes first."""
     if root.name in ("", ".."):
         root = Path(os.path.abspath(root))
     if not root.is_dir():
         require_file(root)
         if root.suffix.lower() in archive.SUFFIXES:
-            return _read_archive(root, options, progress)
+            return _read_archive(root, options, progress, register)
         source = source_of(root)
         if source is not None:
             return source.read(root, root.parent, options.downscale)
         if root.suffix.lower() == ".json":
             return read_transforms(root, options.downscale)
         if root.suffix.lower() in VIDEO_SUFFIXES:
-            return read_video(root, options.downscale, progress)
+            return read_video(root, options.downscale, progress, register)
         if not (root.name in MODEL_FILES or root.name == "points3D.ply") or not is_model(root.parent):
             raise InputError(
                 f"{root} is a file, expected a folder with a scene, a transforms.json, an export of cameras, a zip "
@@ -139,11 +145,15 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene
             return _noted(raw, notes)
     photos = photo_folder(root)
     if photos is not None:
-        raw = read_photos(root, photos, options.downscale, progress, mask_mode=options.masks)
+        mode = options.masks
+        try:
+            raw = read_photos(root, photos, options.downscale, progress, mask_mode=mode, register=register)
+        except CamerasUnknown as error:
+            raise error.noted(notes) from None
         return _noted(raw, notes)
     video = find_video(root)
     if video is not None:
-        return read_video(video, options.downscale, progress)
+        return read_video(video, options.downscale, progress, register)
     others = unread(root, [])
     if others:
         raise InputError(f"{root} holds no photos that can be read here: {'; '.join(others)}")
@@ -153,9 +163,12 @@ def _read(root: Path, options: LoadOptions, progress: Report | bool) -> RawScene
     )
 
 
-def _read_archive(path: Path, options: LoadOptions, progress: Report | bool) -> RawScene:
+def _read_archive(path: Path, options: LoadOptions, progress: Report | bool, register: bool) -> RawScene:
     folder, notes = archive.unpack(path, progress)
-    raw = _read(folder, options, progress)
+    try:
+        raw = _read(folder, options, progress, register)
+    except CamerasUnknown as error:
+        raise CamerasUnknown(dataclasses.replace(error.facts, path=path)).noted(notes) from None
     return _noted(dataclasses.replace(raw, root=path), notes)
 
 

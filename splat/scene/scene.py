@@ -15,6 +15,7 @@ from splat.coordinates import AT_ZERO, Georeference, origin_of
 from splat.scene.camera_layout import camera_centres, meeting_point, up_direction, world_to_camera_matrices
 from splat.scene.faces import Face
 from splat.scene.images import DepthSource, ImageSource, Photo
+from splat.scene.registration import Registration
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +113,7 @@ class Scene:
         points: in the same frame as the cameras.
         notes: sentences the user should read: what was chosen, found odd, or left out.
         georeference: what cameras and points are relative to; zero but for scenes in map coordinates.
+        registration: how structure from motion did; None where the cameras were given.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Scene:
     points: Points
     notes: tuple[str, ...] = ()
     georeference: Georeference = AT_ZERO
+    registration: Registration | None = None
 
     @property
     def train_views(self) -> tuple[View, ...]:

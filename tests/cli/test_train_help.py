@@ -32,7 +32,7 @@ def test_the_short_help_lists_the_dozen_and_says_where_the_rest_is(monkeypatch, 
 def test_the_long_help_lists_every_setting_with_its_default(monkeypatch, capsys):
     text = shown("--help-all", 80, monkeypatch, capsys)
     names = {name.removeprefix("scene.") for name in settings.flatten(TrainConfig())} - {"path"}
-    command = {"out", "resume", "preset", "view", "host", "port", "token", "origin", "json"}
+    command = {"out", "resume", "preset", "view", "host", "port", "token", "origin", "json", "sfm_only"}
     command |= {"points", "init", "add", "freeze"}
     assert options_in(text) == names | command
     flat = " ".join(text.split())

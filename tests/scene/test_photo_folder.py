@@ -133,7 +133,7 @@ def test_cameras_are_shared_where_photos_tell_so(tmp_path) -> None:
         if model:
             exif[0x0110] = model
         if focal:
-            exif.get_ifd(0x8769)[0x920A] = focal
+            exif.get_ifd(0x8769)[0x920A] = exif.get_ifd(0x8769)[0xA405] = focal
         PIL.Image.new("RGB", size).save(tmp_path / name, exif=exif)
 
     photo("a.jpg", model="X100", focal=23.0)
@@ -144,7 +144,7 @@ def test_cameras_are_shared_where_photos_tell_so(tmp_path) -> None:
     names = photo_names(tmp_path)
     photos = prepare(tmp_path, names, {}, tmp_path / "work")
     assert [photo.camera for photo in photos] == [0, 0, 1, 2, 3]
-    assert [photo.focal_known for photo in photos] == [True, True, True, False, False]
+    assert [photo.focal is not None for photo in photos] == [True, True, True, False, False]
     web, frames = tmp_path / "web", tmp_path / "frames"
     for folder, sizes in ((web, [(64, 48), (64, 50), (64, 48), (60, 48)]), (frames, [(64, 48)] * 4)):
         folder.mkdir()

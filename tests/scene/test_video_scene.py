@@ -41,7 +41,7 @@ def test_frames_are_kept_beside_the_video(tmp_path, monkeypatch) -> None:
     write_video(tmp_path / "walk.mp4", set(range(0, 60, 3)))
     calls = []
 
-    def read_photos(root, folder, downscale, progress, kind, ordered, extra_notes):
+    def read_photos(root, folder, downscale, progress, kind, ordered, extra_notes, register):
         calls.append((folder, kind, ordered, extra_notes))
         raise InputError("enough")
 

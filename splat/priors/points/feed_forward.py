@@ -16,10 +16,14 @@ import numpy as np
 import torch
 
 from splat.errors import InputError
+from splat.priors.points.pose_adjustment import adjusted
 from splat.scene.build import LoadOptions, RawScene, RawView, build
 from splat.scene.images import read_header
+from splat.scene.masks import find_masks, marks_what_moves
+from splat.scene.progress import Report, reporter
 from splat.scene.readers.photo_folder import photo_folder, photo_names
 from splat.scene.scene import Scene
+from splat.scene.sfm.exif_orientation import QUARTER_TURNS
 from splat.scene.undistort import Lens
 
 
@@ -67,8 +71,12 @@ def load_function(reference: str) -> Reconstruct:
     return function
 
 
-def load(root: Path, reconstruct: Reconstruct, options: LoadOptions | None = None) -> Scene:
-    """The photos in ``root`` as a scene, with poses and points from ``reconstruct``. Raises InputError."""
+def load(
+    root: Path, reconstruct: Reconstruct, options: LoadOptions | None = None, progress: Report | bool = True
+) -> Scene:
+    """The photos in ``root`` as a scene, with points from ``reconstruct`` and its poses, which bundle adjustment
+    refines where that makes the photos fit better. Raises InputError."""
+    options = options or LoadOptions()
     folder = photo_folder(root)
     names = photo_names(folder) if folder else []
     if folder is None or len(names) < 2:
@@ -76,21 +84,28 @@ def load(root: Path, reconstruct: Reconstruct, options: LoadOptions | None = Non
     paths = [folder / name for name in names]
     result = reconstruct(paths)
     check(result, len(paths))
+    masks = {} if options.masks == "none" else find_masks(folder, names)
     views = []
     for index, (name, path) in enumerate(zip(names, paths, strict=True)):
-        width, height = read_header(path).turned
+        header = read_header(path)
+        turn = header.orientation in QUARTER_TURNS
+        width, height = header.turned if turn else (header.width, header.height)
         across, down = width / result.sizes[index][0], height / result.sizes[index][1]
         k = result.intrinsics[index]
         params = (k[0, 0] * across, k[1, 1] * down, k[0, 2] * across, k[1, 2] * down)
         lens = Lens("PINHOLE", params, width, height)
-        views.append(RawView(name, path, lens, index, np.asarray(result.world_to_camera[index], np.float64)))
+        pose = np.asarray(result.world_to_camera[index], np.float64)
+        views.append(RawView(name, path, lens, index, pose, mask=masks.get(name), turn=turn))
+    ignore = options.masks == "ignore" or any(map(marks_what_moves, masks.values()))
+    with reporter(progress) as report:
+        views, refined = adjusted(folder, views, masks, ignore, report)
     use = result.confidence >= LEAST
     note = f"poses and {int(use.sum())} points come from the reconstruction that was given"
     raw = RawScene(
         root, "photos", views, np.asarray(result.points[use], np.float64), np.asarray(result.colours[use], np.uint8),
-        notes=(note,),
+        notes=(note, refined),
     )  # fmt: skip
-    scene = build(raw, options or LoadOptions())
+    scene = build(raw, options)
     confidence = torch.from_numpy(np.asarray(result.confidence[use], np.float32))
     return dataclasses.replace(scene, points=dataclasses.replace(scene.points, confidence=confidence))
 

@@ -7,23 +7,26 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from splat.errors import InputError
 from splat.files import write_json
 from splat.reading import guarded, member, require_file, typed
 from splat.scene.build import RawScene
+from splat.scene.folder_notes import unread
 from splat.scene.images import IMAGE_SUFFIXES, read_header
 from splat.scene.listing import list_images
-from splat.scene.masks import among_photos, find_masks, marks_what_moves
+from splat.scene.masks import among_photos, find_masks, marks_what_moves, unmatched_note
 from splat.scene.pictures.kinds import without_twins
 from splat.scene.progress import Report, reporter
 from splat.scene.readers.colmap import read_colmap
+from splat.scene.registration import CamerasUnknown, Registration, Unregistered, photo_sizes
 from splat.scene.sfm import result_cache
 from splat.scene.sfm.exif_orientation import turn_upright
 from splat.scene.sfm.photo_preparation import SfmPhoto, prepare
 from splat.scene.sfm.plausibility import Finding
 
-_VERSION = 2  # of the reconstruction; results of other versions are made again
+_VERSION = 3  # of the reconstruction; results of other versions are made again
 _FEWEST = 3
 _HEAD = 1 << 16  # bytes of each file that enter the fingerprint
 
@@ -60,11 +63,13 @@ def read_photos(
     ordered: bool = False,
     extra_notes: Sequence[str] = (),
     mask_mode: str = "object",
+    register: bool = True,
 ) -> RawScene:
     """Cameras and points of the photos in ``folder``, from the cache or by SfM. Raises InputError.
 
     Args:
         mask_mode: as ``masks`` of `load_scene`; hidden pixels have no part in structure from motion.
+        register: run structure from motion where nothing is cached; else `CamerasUnknown` is raised there.
     """
     names, broken = _sorted_out(folder)
     if len(names) < _FEWEST and broken:
@@ -80,6 +85,9 @@ def read_photos(
     fingerprint = _fingerprint(folder, names, masks) + ("-ignore" if ignore else "")
     candidates = result_cache.candidate_folders(folder, "sfm", fingerprint)
     cached = result_cache.find_result(candidates, fingerprint)
+    if cached is None and not register:
+        notes = (*extra_notes, *broken, *unread(folder, names), *unmatched_note(folder, set(masks.values())))
+        raise CamerasUnknown(Unregistered(kind, root, len(names), photo_sizes(folder, names), len(masks), notes))
     if cached is None:
         cached = result_cache.first_writable(candidates)
         with reporter(progress) as report:
@@ -90,8 +98,9 @@ def read_photos(
         turns = member(record, "orientations", dict)
         views = [turn_upright(view, member(turns, view.name, int)) for view in raw.views]
         said = [typed(note, str, "a note") for note in member(record, "notes", list)]
+        registration = _registration(cached, member(record, "result", dict))
     notes = (*extra_notes, *said, *broken, *(note for note in raw.notes if "no pose" not in note))
-    return dataclasses.replace(raw, kind=kind, views=views, notes=notes)
+    return dataclasses.replace(raw, kind=kind, views=views, notes=notes, registration=registration)
 
 
 def _sorted_out(folder: Path) -> tuple[list[str], list[str]]:
@@ -167,11 +176,30 @@ def _reconstruct(
             "fingerprint": fingerprint,
             "orientations": {photo.name: photo.header.orientation for photo in photos},
             "notes": _notes(photos, finding, left_out),
+            "result": {
+                "photos": len(photos),
+                "registered": finding.registered,
+                "points": finding.points,
+                "error": finding.error,
+                "angles": list(finding.angles),
+                "left_out": left_out,
+            },
         }
         if panoramas:
             record["orientations"] = dict.fromkeys(panoramas, 1)  # a panorama's XMP data turns it, not its EXIF data
             record["notes"] = _panorama_notes(record["notes"], len(photos), others)
         write_json(result / result_cache.RECORD, record)
+
+
+def _registration(folder: Path, result: dict[str, Any]) -> Registration:
+    """What the record of the result in ``folder`` says of it. Raises whatever `guarded` makes an InputError of."""
+    return Registration(
+        folder,
+        *(member(result, name, int) for name in ("photos", "registered", "points")),
+        float(member(result, "error", float)),
+        tuple(float(typed(angle, float, "an angle")) for angle in member(result, "angles", list)),
+        tuple(typed(name, str, "a name") for name in member(result, "left_out", list)),
+    )
 
 
 def _panoramas_lost(folder: Path, photos: Sequence[SfmPhoto], found: tuple[object, Finding] | None) -> str:
@@ -196,11 +224,14 @@ def _notes(photos: Sequence[SfmPhoto], finding: Finding, left_out: Sequence[str]
     """What the user should know about the model, in words."""
     angles = sorted({round(angle) for angle in finding.angles})
     seen = f"{angles[0]}°" if len(angles) == 1 else f"{angles[0]}° to {angles[-1]}°" if angles else ""
-    origin = "given by EXIF and refined" if all(photo.focal_known for photo in photos) else "estimated from the photos"
+    known = all(photo.focal is not None for photo in photos)
+    origin = "given by EXIF and refined" if known else "estimated from the photos"
     notes = [
         f"structure from motion placed {finding.registered} of {len(photos)} photos with {finding.points} points at "
         f"{finding.error:.2f} pixels" + (f"; field of view {seen}, {origin}" if seen else "")
     ]
+    if finding.choice:
+        notes.append(finding.choice)
     if left_out:
         listed = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
         notes.append(f"left out, because they could not be placed: {listed}")

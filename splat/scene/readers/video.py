@@ -17,6 +17,7 @@ from splat.reading import guarded, reason_of, require_file
 from splat.scene.build import RawScene
 from splat.scene.progress import Report, reporter
 from splat.scene.readers.photo_folder import read_photos
+from splat.scene.registration import CamerasUnknown, Unregistered
 from splat.scene.sfm import result_cache
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp", ".wmv"})
@@ -42,12 +43,30 @@ def find_video(folder: Path) -> Path | None:
     return videos[0] if videos else None
 
 
-def read_video(path: Path, downscale: float, progress: Report | bool) -> RawScene:
-    """Take frames from ``path`` (kept beside it in .splat/), then treat them as photos. Raises InputError."""
+def read_video(path: Path, downscale: float, progress: Report | bool, register: bool = True) -> RawScene:
+    """Take frames from ``path`` (kept beside it in .splat/), then treat them as photos. Raises InputError.
+
+    Args:
+        register: take frames and find their cameras where nothing is cached; else `CamerasUnknown` is raised there.
+    """
+    if not register and _kept_frames(path)[2] is None:
+        raise CamerasUnknown(_before_frames(path))
     folder, taken, frames = frame_folder(path, progress)
     notes = (f"took the {taken} sharpest of {frames} frames of {path.name}",)
-    raw = read_photos(folder, folder, downscale, progress, "video", ordered=True, extra_notes=notes)
+    try:
+        raw = read_photos(
+            folder, folder, downscale, progress, "video", ordered=True, extra_notes=notes, register=register
+        )
+    except CamerasUnknown as error:
+        raise CamerasUnknown(dataclasses.replace(error.facts, path=path)) from None
     return dataclasses.replace(raw, root=path)
+
+
+def _kept_frames(path: Path, as_stored: bool = False) -> tuple[str, tuple[Path, Path], Path | None]:
+    """The fingerprint of the video ``path``, folders that may hold frames of it, and the one that does."""
+    fingerprint = _fingerprint(path) + ("-stored" if as_stored else "")
+    candidates = result_cache.candidate_folders(path.parent, f"{path.name}.frames", fingerprint)
+    return fingerprint, candidates, result_cache.find_result(candidates, fingerprint)
 
 
 def frame_folder(path: Path, progress: Report | bool = False, as_stored: bool = False) -> tuple[Path, int, int]:
@@ -58,15 +77,23 @@ def frame_folder(path: Path, progress: Report | bool = False, as_stored: bool = 
 
     Raises InputError.
     """
-    fingerprint = _fingerprint(path) + ("-stored" if as_stored else "")
-    candidates = result_cache.candidate_folders(path.parent, f"{path.name}.frames", fingerprint)
-    folder = result_cache.find_result(candidates, fingerprint)
+    fingerprint, candidates, folder = _kept_frames(path, as_stored)
     if folder is None:
         folder = result_cache.first_writable(candidates)
         with reporter(progress) as report:
             _extract(path, folder, fingerprint, report, as_stored)
     record = result_cache.read_record(folder)
     return folder, record["taken"], record["frames"]
+
+
+def _before_frames(path: Path) -> Unregistered:
+    """What a video that no frames were taken of yet says of itself."""
+    frames, rate = count_frames(path)
+    with _opened(path) as video:
+        size = tuple(int(video.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    wanted = frames_wanted(frames, rate)
+    note = f"{wanted} of {frames} frames ({frames / rate:.1f} s at {rate:g} per second) would be taken"
+    return Unregistered("video", path, wanted, {size: wanted}, notes=(note,))
 
 
 def _fingerprint(path: Path) -> str:

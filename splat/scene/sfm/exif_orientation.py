@@ -22,6 +22,13 @@ def turn_upright(view: RawView, orientation: int) -> RawView:
     return dataclasses.replace(view, turn=orientation in QUARTER_TURNS)
 
 
+def turn_back(view: RawView, orientation: int) -> RawView:
+    """The view of the image as it is stored, of one that was turned upright: the inverse of `turn_upright`."""
+    for _ in range(-QUARTER_TURNS.get(orientation, 0) % 4):
+        view = _quarter_turn(view)
+    return view
+
+
 def _quarter_turn(view: RawView) -> RawView:
     """Clockwise: pixel (x, y) of a W×H image moves to (H − y, x); camera axes turn the same way."""
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from splat.images import open_image
 from splat.scene.images import ImageHeader, decode, decode_mask, exif_of, read_header
+from splat.scene.sfm.exif_focal import focal_pixels
 
 _DIRECT = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}  # what pycolmap reads on every platform
 _MAKE, _MODEL, _EXIF = 0x010F, 0x0110, 0x8769
@@ -28,14 +29,14 @@ class SfmPhoto:
         alias: file name in the working folder.
         header: size and EXIF orientation.
         camera: photos with the same number share intrinsics.
-        focal_known: EXIF tells the focal length.
+        focal: focal length that EXIF tells, pixels of the stored photo; None where it does not.
     """
 
     name: str
     alias: str
     header: ImageHeader
     camera: int
-    focal_known: bool
+    focal: float | None = None
 
 
 def prepare(
@@ -63,9 +64,8 @@ def prepare(
             (work / "masks").mkdir(exist_ok=True)
             keep = decode_mask(masks[name], (header.height, header.width), False, source, ignore)
             Image.fromarray(keep.astype(np.uint8) * 255).save(work / "masks" / f"{alias}.png")
-        photos.append(
-            SfmPhoto(name, alias, header, cameras[index], identities[index] is not None and identities[index][0])
-        )
+        identity = identities[index]
+        photos.append(SfmPhoto(name, alias, header, cameras[index], None if identity is None else identity[0]))
     return photos
 
 
@@ -77,7 +77,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _identity(path: Path, header: ImageHeader) -> tuple | None:
-    """(focal length known, what tells one camera at one zoom from another), or None without EXIF."""
+    """(focal length in pixels or None, what tells one camera at one zoom from another), or None without EXIF."""
     if header.kind:  # its EXIF, if any, is beyond Pillow
         return None
     with open_image(path) as image:
@@ -88,7 +88,7 @@ def _identity(path: Path, header: ImageHeader) -> tuple | None:
     if not top.get(_MODEL) and not focal:
         return None
     facts = (top.get(_MAKE), top.get(_MODEL), sub.get(_LENS_MODEL), focal, focal_35)
-    return bool(focal or focal_35), *(str(fact) for fact in facts), header.width, header.height
+    return focal_pixels(sub, header.width, header.height), *(str(fact) for fact in facts), header.width, header.height
 
 
 def _group(identities: Sequence[tuple | None], headers: Sequence[ImageHeader]) -> list[int]:

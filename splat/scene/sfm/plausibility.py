@@ -26,6 +26,7 @@ class Finding:
         supported: fraction of strongly matching pairs of placed photos that see common points of the model.
         angles: field of view along the longer side per camera, degrees.
         doubts: reasons to mistrust the model, in words.
+        choice: which mapper's model this is and why, in words, where there were several.
     """
 
     registered: int
@@ -35,11 +36,22 @@ class Finding:
     supported: float
     angles: tuple[float, ...]
     doubts: tuple[str, ...]
+    choice: str = ""
 
     @property
     def score(self) -> tuple[float, float]:
         """Larger is better: photos that are placed consistently, then observations."""
         return (self.registered * self.supported / (1 + len(self.doubts)), float(self.observations))
+
+
+def field_of_view(camera: pycolmap.Camera) -> float:
+    """Degrees along the longer side."""
+    return 2 * math.degrees(math.atan(0.5 * max(camera.width, camera.height) / camera.mean_focal_length()))
+
+
+def plausible(camera: pycolmap.Camera) -> bool:
+    """Whether a lens of this field of view is common."""
+    return _NARROW < field_of_view(camera) < _WIDE
 
 
 def examine(model: pycolmap.Reconstruction, database: Path, photos: int) -> Finding:
@@ -51,12 +63,11 @@ def examine(model: pycolmap.Reconstruction, database: Path, photos: int) -> Find
         users = sum(image.camera_id == camera_id for image in images)
         if users == 0:
             continue
-        longer = max(camera.width, camera.height)
-        angle = 2 * math.degrees(math.atan(0.5 * longer / camera.mean_focal_length()))
+        angle = field_of_view(camera)
         angles.append(angle)
         if users < _FEWEST_PHOTOS:
             continue
-        if not _NARROW < angle < _WIDE:
+        if not plausible(camera):
             doubts.append(f"a field of view of {angle:.0f}° is implausible")
         if any(abs(camera.params[i]) > _DISTORTION for i in camera.extra_params_idxs()):
             doubts.append(f"the lens distortion {camera.params[-1]:.2f} is implausible")

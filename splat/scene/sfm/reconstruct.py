@@ -1,15 +1,10 @@
-"""Structure from motion with pycolmap on the CPU: features, matching, incremental mapping, and a plausibility check.
-
-A model can register every photo at about 1 px and still be wrong, mostly by a wrong focal length when no EXIF tells it.
-Each result is therefore checked (`plausibility`), and mapping is tried again from other focal lengths when it looks
-wrong.
+"""Structure from motion with pycolmap on the CPU: features and matching, then `mapping`.
 
 Work is handed to pycolmap in small portions: that shows progress and lets Ctrl-C in. Watching its database with
 Python's sqlite3 meanwhile is no way: two SQLite libraries in one process break each other's locks (seen as SIGBUS).
 """
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,14 +12,15 @@ from splat.errors import InputError
 from splat.machine import usable_cores
 from splat.scene.colmap_library import pycolmap
 from splat.scene.progress import Report
+from splat.scene.sfm.mapping import map_photos
 from splat.scene.sfm.pair_selection import choose_pairs, sample
 from splat.scene.sfm.photo_preparation import SfmPhoto
-from splat.scene.sfm.plausibility import Finding, examine
+from splat.scene.sfm.plausibility import Finding, plausible
 
 MAX_SIDE = 1600  # pixels; SIFT finds little more in larger images, only slower
 ALL_PAIRS_UP_TO = 60  # photos
 _FEATURES_FEW, _FEATURES_MANY, _FEW = 8192, 4096, 25  # features per photo, up to so many photos
-_WIDE = 0.75  # focal length over longest side of a phone's main camera; COLMAP's own guess is 1.2
+_GUESS = 1.2  # focal length over longest side, as COLMAP begins without EXIF
 CPU = pycolmap.Device.cpu
 
 
@@ -35,17 +31,23 @@ def reconstruct(
 
     ``ordered``: photos are frames of a video, neighbours are matched first. Raises InputError if no model results.
     """
-    database = work / "database.db"
     with quiet():
-        _extract(work, database, photos, report)
-        _match(work, database, photos, ordered, report)
-        best = _map_until_plausible(work, database, photos, report)
+        database = match_photos(work, photos, ordered, report)
+        best = map_photos(work, database, photos, report)
     if best is None:
         raise InputError(
             f"structure from motion found no two of the {len(photos)} photos that fit together; take more photos that "
             "overlap by two thirds, of something with texture, and walk around instead of turning on the spot"
         )
     return best
+
+
+def match_photos(work: Path, photos: Sequence[SfmPhoto], ordered: bool, report: Report) -> Path:
+    """A new database, ``work``/database.db, with the features of ``work``/images and their verified matches."""
+    database = work / "database.db"
+    _extract(work, database, photos, report)
+    _match(work, database, photos, ordered, report)
+    return database
 
 
 def _extract(work: Path, database: Path, photos: Sequence[SfmPhoto], report: Report) -> None:
@@ -62,6 +64,7 @@ def _extract(work: Path, database: Path, photos: Sequence[SfmPhoto], report: Rep
     pycolmap.Database.open(database).close()  # makes the file
     for names in cameras.values():
         pycolmap.import_images(database, work / "images", pycolmap.CameraMode.SINGLE, names, reader)
+    _set_focals(database, photos)
     # From here on the cameras are known; SINGLE would now refuse photos of another size than the first.
     mode = pycolmap.CameraMode.AUTO
     names = [photo.alias for photo in photos]
@@ -70,6 +73,19 @@ def _extract(work: Path, database: Path, photos: Sequence[SfmPhoto], report: Rep
         report("finding features", start / len(names))
         pycolmap.extract_features(database, work / "images", names[start : start + step], mode, reader, options, CPU)
     report("finding features", 1.0)
+
+
+def _set_focals(database: Path, photos: Sequence[SfmPhoto]) -> None:
+    """Begin from the focal lengths that EXIF tells; an implausible one that COLMAP reads there is forgotten."""
+    with pycolmap.Database.open(database) as opened:
+        for photo in photos:
+            camera = opened.read_camera(opened.read_image_with_name(photo.alias).camera_id)
+            longer = max(camera.width, camera.height)
+            if photo.focal is not None:
+                camera.focal_length, camera.has_prior_focal_length = photo.focal, True
+            elif camera.has_prior_focal_length and not plausible(camera):
+                camera.focal_length, camera.has_prior_focal_length = _GUESS * longer, False
+            opened.update_camera(camera)
 
 
 def _match(work: Path, database: Path, photos: Sequence[SfmPhoto], ordered: bool, report: Report) -> None:
@@ -102,71 +118,6 @@ def match_pairs(
         Path(pairing.match_list_path).write_text("".join(lines))
         pycolmap.match_image_pairs(database, options, pairing, verification, CPU)
     report("matching pairs", 1.0)
-
-
-def _map_until_plausible(
-    work: Path, database: Path, photos: Sequence[SfmPhoto], report: Report
-) -> tuple[pycolmap.Reconstruction, Finding] | None:
-    """Map with COLMAP's settings; while implausible, again with lower thresholds and other focal lengths."""
-    attempts: list[tuple[Callable[[Path], bool] | None, bool]] = [(None, False), (None, True)]
-    if not all(photo.focal_known for photo in photos):
-        attempts += [(_calibrate_by_pairs, True), (_assume_wide, True)]
-    best: tuple[pycolmap.Reconstruction, Finding] | None = None
-    for number, (prepare, lenient) in enumerate(attempts):
-        source = database
-        if prepare is not None:
-            source = work / f"database_{number}.db"
-            shutil.copyfile(database, source)
-            if not prepare(source):
-                continue
-        stage = f"placing photos, attempt {number + 1}" if number else "placing photos"
-        for model in _map(work, source, len(photos), lenient, report, stage):
-            finding = examine(model, database, len(photos))
-            if best is None or finding.score > best[1].score:
-                best = model, finding
-        if best is not None and not best[1].doubts:
-            break
-    return best
-
-
-def _map(
-    work: Path, database: Path, count: int, lenient: bool, report: Report, stage: str
-) -> list[pycolmap.Reconstruction]:
-    """All models that incremental mapping finds. ``lenient`` places a photo on fewer matches: sets with few photos
-    around an object need it (of 16 around a statue 16 are placed instead of 6); `examine` guards against the risk."""
-    options = pycolmap.IncrementalPipelineOptions()
-    options.num_threads, options.random_seed, options.min_model_size = usable_cores(), 0, 3
-    options.max_num_models = 5
-    if lenient:
-        options.min_num_matches = 10
-        options.mapper.abs_pose_min_num_inliers, options.mapper.abs_pose_min_inlier_ratio = 15, 0.12
-    placed = 2
-
-    def one_more() -> None:
-        nonlocal placed
-        placed += 1
-        report(stage, placed / count)
-
-    models = pycolmap.incremental_mapping(database, work / "images", work, options, next_image_callback=one_more)
-    report(stage, 1.0)
-    return list(models.values())
-
-
-def _calibrate_by_pairs(database: Path) -> bool:
-    """Focal lengths that the fundamental matrices of many pairs agree on (Sweeney et al., ICCV 2015), as priors."""
-    options = pycolmap.ViewGraphCalibrationOptions()
-    options.random_seed = 0
-    return bool(pycolmap.calibrate_view_graph(database, options))
-
-
-def _assume_wide(database: Path) -> bool:
-    """Begin from a wide angle."""
-    with pycolmap.Database.open(database) as opened:
-        for camera in opened.read_all_cameras():
-            if not camera.has_prior_focal_length:
-                camera.focal_length = _WIDE * max(camera.width, camera.height)
-                opened.update_camera(camera)
-    return True
 
 
 @contextmanager
