@@ -389,6 +389,7 @@ def odd_colmap(seed: int, folder: Path) -> None:
 def loaded(folder: Path) -> str:
     """Load the scene, hold its photos against those on disk and in the file; what became of it in a word."""
     from splat.scene import load_scene, random_points
+    from splat.scene.scene import photo_count
 
     whole = random_points.random_points
     random_points.random_points = partial(whole, count=200)
@@ -403,9 +404,9 @@ def loaded(folder: Path) -> str:
     counts = Counter[str]()
     for count, said in re.findall(r"(?:^| \| )(\d+) photos? (.*?)(?= \| |$)", notes):
         reasons = ("not there", "in no ", "named again", "left out of training", "no pose")
-        counts[next(reason for reason in reasons if reason in said)] += int(count)
+        counts[next((reason for reason in reasons if reason in said), "used")] += int(count)
     used = {view.source.path.resolve() for view in scene.views}
-    assert len(used) == len(scene.views), "two views of one photo"
+    assert len(used) == photo_count(scene.views), "two views of one photo"
     unused = on_disk(folder) - used
     said = counts["in no "] + counts["left out of training"] + counts["no pose"]
     assert len(unused) == said, f"{len(unused)} photos are not used, notes say {said}: {notes}"

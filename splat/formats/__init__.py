@@ -61,7 +61,8 @@ class Format:
         """Raises InputError for a format that is only read, or that only a compression method writes."""
         if self.read_only:
             written = ", ".join(known.suffixes[0] for known in FORMATS if not (known.read_only or known.method))
-            raise InputError(f"'{self.name}' files are only read, not written; use one of {written}")
+            endings = ", ".join(self.suffixes)
+            raise InputError(f"{self.name} files ({endings}) are only read, not written; use one of {written}")
         if self.method is not None:
             raise InputError(
                 f"'{self.name}' files are written by: splat compress IN OUT{self.suffixes[0]} --method {self.method}"

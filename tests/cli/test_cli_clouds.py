@@ -75,7 +75,7 @@ def test_convert_joins_and_cuts(cloud_file, tmp_path):
         (["info", "{tmp}/short.ply"], "short.ply"),
         (["info", "{tmp}/notes.txt"], "notes.txt"),
         (["convert", "{tmp}/blobs.ply"], "convert got one path"),
-        (["convert", "{tmp}/blobs.ply", "{tmp}/out.xyz"], "out.xyz"),
+        (["convert", "{tmp}/blobs.ply", "{tmp}/out.abc"], "out.abc"),
         (["convert", "{tmp}/blobs.ply", "{tmp}/notes.txt/out.ply"], "cannot write"),
         (["convert", "{tmp}/short.ply", "{tmp}/out.ply"], "short.ply"),
         (["convert", "{tmp}/blobs.ply", "{tmp}/out.ply", "--sh-degree", "7"], "expected 0 to 4"),

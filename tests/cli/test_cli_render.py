@@ -142,8 +142,6 @@ def uneven(tmp_path_factory):
         "80",
         "--appearance.features",
         "3",
-        "--appearance.features-rate",
-        "0.02",
     ]
     assert main(["train", str(folder / "scene"), "--out", str(folder / "run"), *options]) == 0
     return folder

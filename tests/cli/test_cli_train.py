@@ -155,10 +155,6 @@ def damage_camera_model(scene):
     replace_text(scene / "sparse" / "0" / "cameras.txt", "PINHOLE", "PERISCOPE")
 
 
-def damage_missing_photo(scene):
-    (scene / "images" / "03.png").unlink()
-
-
 def damage_broken_photo(scene):
     file = scene / "images" / "03.png"
     file.write_bytes(file.read_bytes()[:200])
@@ -171,14 +167,6 @@ def damage_photo_size(scene):
 def damage_mask_size(scene):
     (scene / "masks").mkdir()
     Image.new("L", (20, 30), 255).save(scene / "masks" / "03.png")
-
-
-def damage_no_points(scene):
-    (scene / "sparse" / "0" / "points3D.txt").write_text("")
-    lines = (scene / "sparse" / "0" / "images.txt").read_text().splitlines()
-    (scene / "sparse" / "0" / "images.txt").write_text(
-        "\n".join(line if i % 2 == 0 else "" for i, line in enumerate(lines))
-    )
 
 
 def damage_nan_pose(scene):
@@ -208,11 +196,9 @@ def replace_text(file, old, new):
     [
         (damage_truncate, "images.bin"),
         (damage_camera_model, "PERISCOPE"),
-        (damage_missing_photo, "03.png"),
         (damage_broken_photo, "03.png"),
         (damage_photo_size, "03.png"),
         (damage_mask_size, "03.png"),
-        (damage_no_points, "point"),
         (damage_nan_pose, ".png"),
         (damage_one_place, "place"),
     ],

@@ -231,14 +231,14 @@ def test_a_cyclic_scene_is_refused(tmp_path):
 def test_messages_name_what_to_do(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         formats.read(tmp_path / "absent.ply")
-    (tmp_path / "a.xyz").write_bytes(b"1 2 3")
+    (tmp_path / "a.abc").write_bytes(b"1 2 3")
     with pytest.raises(InputError, match=r"use one of \.ply"):
-        formats.read(tmp_path / "a.xyz")
+        formats.read(tmp_path / "a.abc")
     with pytest.raises(InputError, match="has no option 'level'; its options are: version"):
         formats.write(cloud_of(2, 0), tmp_path / "a.spz", level=1)
     with pytest.raises(InputError, match="choose 2, 3 or 4"):
         formats.write(cloud_of(2, 0), tmp_path / "a.spz", version=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.xyz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.abc"]
 
 
 def test_content_wins_over_the_suffix(tmp_path):

@@ -23,9 +23,9 @@ def test_few_photos_get_the_preset_and_many_the_defaults(capsys: pytest.CaptureF
     assert command._preset_for(scene) == settings.preset("sparse")
     said = "".join(capsys.readouterr())
     assert "5 photos to train on are few" in said.replace("\n", " ")
-    assert command._preset_for(replace(scene, views=scene.views * 2)) == settings.preset("few")
-    many = replace(scene, views=scene.views * 6)
-    assert command._preset_for(many) == settings.TrainConfig()
+    again = [tuple(replace(view, name=f"{k}/{view.name}") for view in scene.views) for k in range(6)]
+    assert command._preset_for(replace(scene, views=again[0] + again[1])) == settings.preset("few")
+    assert command._preset_for(replace(scene, views=sum(again, ()))) == settings.TrainConfig()
     assert settings.preset("default") == settings.TrainConfig()
 
 

@@ -246,7 +246,7 @@ def test_camera_models_by_their_parameter_names(tmp_path, model: str) -> None:
     for spelled in (model, model.lower()):
         write(tmp_path, {"w": 160, "h": 120, "camera_model": spelled, **values, "frames": frames})
         view = load_scene(tmp_path).views[0]
-        lens = view.source.lens
+        lens = view.source.lens or (view.source.face and view.source.face.lens)
         rays = np.random.default_rng(0).uniform(-0.3, 0.3, (50, 2))
         pixels = np.asarray(camera.img_from_cam(np.concatenate([rays, np.ones((50, 1))], 1)))
         if lens is None:

@@ -132,6 +132,7 @@ def _shape(group: Any) -> list[int]:
 
 def file_name(name: Any) -> str:
     """A bare file name: nothing that could lead out of the folder or bundle."""
-    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
+    odd = not isinstance(name, str) or not name.isprintable() or set(name) & set("/\\:")
+    if odd or name in ("", ".", ".."):
         raise ValueError(f"the file name {name!r} is not a plain name")
     return name

@@ -134,8 +134,11 @@ def _of_model(
     poses: np.ndarray,
     lenses: np.ndarray,
 ) -> Found:
-    """The points of the COLMAP model in ``folder``, moved into the frame of the poses."""
-    model = read_model(folder)
+    """The points of the COLMAP model in ``folder``, moved into the frame of the poses; none of a damaged one."""
+    try:
+        model = read_model(folder)
+    except InputError as error:
+        return Found(notes=[f"the points of {folder.relative_to(root).as_posix()} are not used: {error}"])
     applied = _applied(meta, path)
     alignment = _by_poses(model, names, poses)
     short = folder.relative_to(root).as_posix()
