@@ -413,7 +413,7 @@ def loaded(folder: Path) -> str:
     frames = frames_in(folder)
     if frames is not None:
         named = counts["not there"] + counts["named again"] + counts["left out of training"]
-        count = len(scene.views) + named
+        count = photo_count(scene.views) + named
         assert len(set(frames)) <= count <= len(frames), f"of {len(frames)} frames {count} are accounted for: {notes}"
     return "loaded with notes" if notes else "loaded"
 

@@ -87,7 +87,8 @@ def sentences(views: Sequence[View], circles: int) -> list[str]:
     if not wide:
         return []
     faces = sum(view.face is not None for view in views)
-    said = [f"{len(wide)} photos show more than 120°; they are trained on as {faces} pinhole pictures, cut out of them"]
+    photos = "1 photo shows" if len(wide) == 1 else f"{len(wide)} photos show"
+    said = [f"{photos} more than 120°; trained on are {faces} pinhole pictures cut out"]
     if circles:
         said.append(f"the black around the picture of {circles} fisheye camera{'s' * (circles > 1)} is left out")
     return said

@@ -36,7 +36,7 @@ def test_panoramas_of_a_colmap_model(tmp_path: Path, model: str) -> None:
     points = write_colmap(tmp_path, PANORAMA, model)
     scene = load_scene(tmp_path, hold_out=3)
     assert [view.name for view in scene.views[:7]] == [f"1#{face}.png" for face in FACES] + ["2#front.png"]
-    assert any("4 photos show more than 120°; they are trained on as 24 pinhole" in note for note in scene.notes)
+    assert any("4 photos show more than 120°; trained on are 24 pinhole" in note for note in scene.notes)
     assert photo_numbers(scene.views) == [k // 6 for k in range(24)] and photo_count(scene.train_views) == 2
     assert {view.photo_name for view in scene.test_views} == {"1.png", "4.png"} and len(scene.test_views) == 12
     np.testing.assert_allclose(scene.positions[:6], scene.positions[:1].expand(6, 3), atol=1e-12)
