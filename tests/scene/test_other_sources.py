@@ -1,6 +1,5 @@
 """Scenes that other programs describe are read back: poses within 1e-6, intrinsics, points with colours, notes."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from support.exports import (
     Truth,
     at,
     brown,
+    first_lens,
+    load,
     photos,
     points,
     same,
@@ -24,7 +25,6 @@ from support.exports import (
 )
 
 from splat.errors import InputError
-from splat.scene import load_scene, random_points
 from splat.scene.readers import metashape, openmvg, opensfm, realityscan
 from splat.scene.undistort import MODELS
 
@@ -34,20 +34,6 @@ UTM = 'PROJCS["WGS 84 / UTM zone 32N",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],
 @pytest.fixture(scope="module")
 def scene() -> Truth:
     return exports.truth()
-
-
-@pytest.fixture(autouse=True)
-def few_random_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scenes without points get some at random, which takes longer than reading them."""
-    monkeypatch.setattr(random_points, "random_points", partial(random_points.random_points, count=100))
-
-
-def load(path: Path):
-    return load_scene(path, progress=False, hold_out="none")
-
-
-def first_lens(raw):
-    return raw.views[0].lens
 
 
 # ---- RealityScan ----

@@ -1,11 +1,11 @@
 """Bare panoramas: recognised, registered as rigs against known poses, and refused in one sentence."""
 
-import cv2
 import numpy as np
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
 import torch
+from support.textured_room import ray_cast, walls
 
 from splat.errors import InputError
 from splat.scene import load_scene
@@ -17,34 +17,9 @@ from splat.scene.wide_lens import bearings, project
 LENS = spherical("EQUIRECTANGULAR", 512, 256)
 
 
-def walls() -> np.ndarray:
-    """(6, 512, 512) grey levels: noise of several sizes on the walls of a room."""
-    rng, picture = np.random.default_rng(0), np.zeros((6, 512, 512))
-    for cells, weight in ((16, 0.8), (64, 1.0), (128, 1.2)):
-        for wall in range(6):
-            picture[wall] += weight * cv2.resize(
-                rng.normal(size=(cells, cells)), (512, 512), interpolation=cv2.INTER_CUBIC
-            )
-    return np.clip(127 + 45 * picture, 0, 255)
-
-
 def panorama(room: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """(256, 512, 3) uint8 of a room of 4 × 4 × 4 around the origin; each pixel is the mean of 2 × 2 rays."""
-    total = 0
-    for dx in (0.25, 0.75):
-        for dy in (0.25, 0.75):
-            y, x = np.mgrid[:256, :512].astype(float)
-            towards = bearings(LENS, np.stack([x + dx, y + dy], -1).reshape(-1, 2)) @ pose[:3, :3]
-            centre = -pose[:3, :3].T @ pose[:3, 3]
-            with np.errstate(divide="ignore"):
-                distance = np.where(towards > 0, 2 - centre, -2 - centre) / towards
-            axis = distance.argmin(1)
-            hit = centre + distance[np.arange(len(axis)), axis][:, None] * towards
-            side = 2 * axis + (np.take_along_axis(hit, axis[:, None], 1)[:, 0] > 0)
-            uv = np.stack([np.take_along_axis(hit, ((axis + k) % 3)[:, None], 1)[:, 0] for k in (1, 2)])
-            u, v = np.clip((uv + 2) / 4 * 512, 0, 511).astype(int)
-            total = total + room[side, v, u]
-    return np.repeat((total / 4).astype(np.uint8).reshape(256, 512, 1), 3, 2)
+    """(256, 512, 3) uint8 of the room all around."""
+    return ray_cast(room, pose, (512, 256), lambda xy: bearings(LENS, xy))
 
 
 def poses(count: int) -> list[np.ndarray]:

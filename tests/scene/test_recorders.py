@@ -1,31 +1,19 @@
 """Recordings of phones are read back: Polycam, Record3D and Stray Scanner."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 from support import exports
-from support.exports import Truth, same, same_lens
+from support.exports import Truth, load, same, same_lens
 
-from splat.scene import load_scene, random_points
 from splat.scene.readers import record3d
 
 
 @pytest.fixture(scope="module")
 def scene() -> Truth:
     return exports.truth()
-
-
-@pytest.fixture(autouse=True)
-def few_random_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scenes without points get some at random, which takes longer than reading them."""
-    monkeypatch.setattr(random_points, "random_points", partial(random_points.random_points, count=100))
-
-
-def load(path: Path):
-    return load_scene(path, progress=False, hold_out="none")
 
 
 @pytest.mark.parametrize("corrected", [False, True])

@@ -1,7 +1,6 @@
 """Reconstructions of OpenSfM, ODM and OpenMVG are read back: poses within 1e-6, intrinsics, points with colours."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,8 @@ from support.exports import (
     Truth,
     at,
     brown,
+    first_lens,
+    load,
     photos,
     points,
     same,
@@ -25,27 +26,12 @@ from support.exports import (
 )
 
 from splat.errors import InputError
-from splat.scene import load_scene, random_points
 from splat.scene.readers import openmvg, opensfm
 
 
 @pytest.fixture(scope="module")
 def scene() -> Truth:
     return exports.truth()
-
-
-@pytest.fixture(autouse=True)
-def few_random_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scenes without points get some at random, which takes longer than reading them."""
-    monkeypatch.setattr(random_points, "random_points", partial(random_points.random_points, count=100))
-
-
-def load(path: Path):
-    return load_scene(path, progress=False, hold_out="none")
-
-
-def first_lens(raw):
-    return raw.views[0].lens
 
 
 @pytest.mark.parametrize("odm", [False, True])

@@ -3,12 +3,15 @@
 import json
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import PIL.Image
 from scipy.spatial.transform import Rotation
 
+from splat.scene import load_scene, random_points
 from support.json_scenes import ply
 from support.tiny import tiny_cameras, tiny_cloud
 
@@ -54,6 +57,17 @@ def photos(folder: Path, names: list[str] | None = None, size: tuple[int, int] =
 
 def points(path: Path, scene: Truth) -> None:
     ply(path, scene.xyz, scene.rgb, "uchar", ("red", "green", "blue"))
+
+
+def load(path: Path):
+    """The scene in ``path``, no photo held out; where it has no points a hundred random ones, as more take long."""
+    few = partial(random_points.random_points, count=100)
+    with mock.patch.object(random_points, "random_points", few):
+        return load_scene(path, progress=False, hold_out="none")
+
+
+def first_lens(raw):
+    return raw.views[0].lens
 
 
 def same(loaded, scene: Truth, which: range | list[int] | None = None, tolerance: float = 1e-6) -> None:
