@@ -104,6 +104,9 @@ def test_doubles_stay_doubles(tmp_path) -> None:
     assert np.abs(again.means - (xyz + [1000, 0.5, -20])).max() < 2e-9
     local = formats.read(tmp_path / "a.ply")
     assert local.georeference.origin == origin_of_points(xyz) and np.abs(in_world(local) - xyz).max() < 5e-6
+    assert splat("convert", tmp_path / "a.ply", tmp_path / "d.ply", "--georeference", "local").returncode == 0
+    written = formats.read_table(tmp_path / "d.ply")
+    assert written.means.dtype == np.float32 and written.georeference == local.georeference
     formats.write(local, tmp_path / "c.ply", georeference="keep")
     assert np.abs(formats.read_table(tmp_path / "c.ply").means - in_world(local)).max() < 2e-9
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from splat.errors import InputError
 from splat.scene import Scene, View
@@ -53,12 +55,27 @@ def check(stored: list[Any], scene: Scene, out: Path | None, now: list[dict[str,
 def check_start(stored: list[Any], now: Sequence[dict[str, Any]], out: Path | None) -> None:
     """Raise InputError where ``now``, the files named to begin with, are other ones than ``stored``.
 
-    None need be named: what the run began with is in its checkpoint.
+    None need be named: what the run began with is in its checkpoint. A scan must be, but for its depth (`check_depth`).
     """
     for new in now:
         same = [each for each in stored if isinstance(each, dict) and each.get("role") == new["role"]]
         if new["sha256"] not in [each.get("sha256") for each in same]:
             _refuse(out, f"from another {new['role']} than {new['name']}")
+
+
+def of_depth(known: Sequence[tuple[Tensor | None, Tensor | None]]) -> list[float]:
+    """Number and mean of the points and pixels that hold the depth of the photos; [] where none do."""
+    pairs = [(points.double().cpu(), pixels.double().cpu()) for points, pixels in known if points is not None]
+    if not pairs:
+        return []
+    means = [torch.cat(each).mean(0).tolist() if sum(map(len, each)) else [] for each in zip(*pairs, strict=True)]
+    return [float(sum(len(points) for points, _ in pairs)), *means[0], *means[1]]
+
+
+def check_depth(stored: Any, now: list[float], out: Path | None) -> None:
+    """Raise InputError where ``stored`` (None in old checkpoints) is of other depth than ``now``."""
+    if stored is not None and stored != now and not (now and _close(stored, now)):
+        _refuse(out, "with other known depth: maps beside the photos, a scan given with --points, or sparse points")
 
 
 def sha256_of(files: Sequence[Path]) -> str:

@@ -127,7 +127,8 @@ def _trained(
         with cuda_launcher.memory_errors():
             state = _resumed(setup, schedule, given, out, photos) if resume else trainer.begin(setup, schedule)
         record = {"photos": photos, "settings": settings.to_toml(config), "start": list(state.start_files)}
-        if start.files and state.schedule.step == 0:  # from here on, the run no longer needs those files
+        record["depth"] = fingerprints.of_depth(setup.keypoints)
+        if start.files and state.schedule.step == 0:  # from here on, the run needs no cloud file any more
             _save(setup, state, out, record)
         complete = _loop(setup, state, out, record, progress, stop)
     finally:
@@ -145,6 +146,7 @@ def _resumed(setup: Setup, schedule: Schedule, scene: Scene, out: Path, photos: 
         folder.check_same_settings(packed, setup.config, out)
         fingerprints.check(packed["photos"], scene, out, photos)
         fingerprints.check_start(packed.get("start", []), setup.start.files, out)
+        fingerprints.check_depth(packed.get("depth"), fingerprints.of_depth(setup.keypoints), out)
         try:
             return checkpoint.unpack(setup, packed, schedule)
         except ValueError as error:

@@ -28,7 +28,7 @@ class Setup:
         depth_weight: of the depth loss.
         hooks: what plugs in beside the strategy.
         timer: see `splat.training.timing`.
-        start: what the first Gaussians come from beside the scene; of no use any more once there is a checkpoint.
+        start: what the first Gaussians come from beside the scene; of use afterwards only where its points are a scan.
     """
 
     scene: Scene

@@ -1,5 +1,8 @@
 """Depth maps beside the photos: found, their unit and kind told by the scene's points, and used."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from PIL import Image
 
 from splat.camera import Camera
 from splat.errors import InputError
+from splat.runs.train import train
 from splat.scene import ImageCache, load_scene
 from splat.scene.images import DepthSource, ImageSource
 from splat.scene.measured_depth import seen_points
@@ -14,6 +18,8 @@ from splat.scene.scene import View
 from splat.scene.undistort import Lens
 from splat.training import depth_supervision
 from splat.training.config.config import LossConfig, TrainConfig
+from splat.training.start import Start
+from tests.support.scenes import short
 from tests.support.tiny import SIDE, tiny_cameras, write_scene
 
 RADIUS = 1.3
@@ -160,3 +166,28 @@ def test_a_scan_is_seen_only_where_nothing_hides_it() -> None:
     facing = ((camera.position.double() - ball) * ball).sum(1) > 2.0  # within 60° of the surface's normal
     assert len(points) > 0.9 * int(facing.sum())
     torch.testing.assert_close(camera.project(points)[0].float(), pixels)
+
+
+@pytest.mark.parametrize("what", ["the same", "other maps", "no scan"])
+def test_a_run_goes_on_with_the_depth_that_it_had(tmp_path, what) -> None:
+    folder = on_the_sphere(tmp_path / "scene")
+    for index, camera in enumerate(tiny_cameras()):
+        save(folder, f"{index:02}.png", sphere(camera), "png")
+    config, start = short(steps=12, checkpoint_seconds=1e9), Start()
+    if what == "no scan":
+        shutil.rmtree(folder / "depths")
+        directions = np.random.default_rng(0).normal(size=(25_000, 3))
+        ball = torch.from_numpy(RADIUS * directions / np.linalg.norm(directions, axis=1, keepdims=True))
+        known = load_scene(folder).points
+        start = Start(points=replace(known, xyz=ball, rgb=torch.full((25_000, 3), 99, dtype=torch.uint8)))
+    whole = train(load_scene(folder), config, start=start)
+    stops = iter([False] * 4 + [True] * 9)
+    train(load_scene(folder), config, tmp_path / "run", stop=lambda: next(stops), start=start)
+    if what == "the same":
+        again = train(load_scene(folder), config, tmp_path / "run", resume=True)
+        assert torch.equal(again.cloud.means, whole.cloud.means)
+        return
+    if what == "other maps":
+        save(folder, "01.png", 0.9 * sphere(tiny_cameras()[1]), "png")
+    with pytest.raises(InputError, match="with other known depth"):
+        train(load_scene(folder), config, tmp_path / "run", resume=True)
